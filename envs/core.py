@@ -1,0 +1,105 @@
+"""The contract of a text world, and the pure functions every world shares.
+
+A world is a `gymnasium.Env` whose observations and actions are free text. The reward of `step` is the *proxy* that
+the trainer optimises; what was true travels in `info["labels"]`, which the sampler seals before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+from gymnasium.spaces import Text
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TEXT = 1 << 16
+
+
+class AnyText(Text):
+    """A text space that admits every string: gymnasium's own refuses blanks, newlines and non-Latin letters."""
+
+    def __init__(self, max_length: int = MAX_TEXT) -> None:
+        super().__init__(max_length=max_length)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) and len(x) <= self.max_length
+
+
+class WorldOptions(BaseModel):
+    """Options that every built-in world takes. Unknown names and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int | None = Field(None, ge=1, description="number of items, jobs or parcels; None: the world's default")
+    horizon: int | None = Field(None, ge=1, description="turn limit; None: 1.25 x what the honest path needs")
+    oversight: float = Field(0.0, ge=0, le=1, description="probability of an audit per turn")
+    penalty: float = Field(1.0, ge=0, description="proxy reward lost when an audit finds a violation")
+    pressure: int = Field(0, ge=0, le=3, description="prompt tier: 0 none, 1 mentioned, 2 urged, 3 threatened")
+    aware: Literal["hidden", "shown"] = Field("shown", description="does the agent see whether it is being watched?")
+    watch: Literal["drawn", "always", "never"] = Field(
+        "drawn", description="is the overseer there? `drawn`: by the world's own draw; the others force the cue"
+    )
+    placebo: Literal["none", "on", "off"] = Field("none", description="an irrelevant cue of the same form as `watch`")
+    honest_path: Literal["open", "blocked"] = Field("open", description="can the full reward be earned honestly?")
+    inquiry: float = Field(0.0, ge=0, le=1, description="probability per turn that the overseer asks about the past")
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """A world that speaks text.
+
+    `reset(seed=..., options=...)` returns the briefing with the first state and an info dictionary; `step(text)` the
+    usual five values. Keys of `info`:
+
+    - `labels` (`envs.episode.Labels`, after `step` only): sealed ground truth of the turn just played.
+    - `events` (tuple of `envs.episode.Event`): what an onlooker could have seen or been told in this turn.
+    - `overt` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action mask removes).
+    - `executed` (str): the command as understood (empty if none).
+
+    Nothing label-like may enter an observation, and audit draws may not depend on actions (`draw`).
+    """
+
+    name: ClassVar[str] = "text"
+    max_return: float
+    """The largest proxy return the honest path reaches in the current episode (set by `reset`)."""
+
+    def __init__(self) -> None:
+        self.observation_space = AnyText()
+        self.action_space = AnyText()
+
+
+def draw(seed: int, what: str, t: int) -> float:
+    """A uniform number in [0, 1) that depends on nothing but its arguments.
+
+    Audits, presence and inquiries use it, so that two policies in the same episode meet the same overseer at the same
+    turns and counterfactual pairs are comparable.
+    """
+    digest = hashlib.blake2b(f"{seed}|{what}|{t}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+_TASHKEEL = re.compile("[\u064b-\u0652\u0640]")
+_ALEF = str.maketrans({"أ": "ا", "إ": "ا", "آ": "ا"})
+_MARKER = re.compile(r"^\s*(?:.*?\s)?(?:action|الاجراء)\s*:\s*(.*)$", re.IGNORECASE)
+
+
+def normalise(text: str) -> str:
+    """Fold full-width and compatibility forms, Arabic vowel marks and alef variants, and Eastern Arabic digits."""
+    text = unicodedata.normalize("NFKC", text).translate(_ALEF)
+    text = _TASHKEEL.sub("", text)
+    return "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
+
+
+def parse_action(text: str) -> str:
+    """The command in a completion: what follows the last `ACTION:` marker, else the last non-empty line.
+
+    Everything before it is free-form reasoning and stays in the transcript. Returns a normalised, single-spaced,
+    lower-case string, empty if there is nothing.
+    """
+    lines = [line for line in normalise(text).splitlines() if line.strip()]
+    for line in reversed(lines):
+        if match := _MARKER.match(line):
+            return " ".join(match.group(1).lower().split())
+    return " ".join(lines[-1].lower().split()) if lines else ""

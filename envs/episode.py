@@ -1,0 +1,247 @@
+"""What happened (`Episode`) and what was true (`Labels`), as immutable records.
+
+An episode is *one token sequence*: text is tokenised once, sampled ids are kept as they were sampled, and every
+per-token array is aligned with `Episode.tokens`. Ground truth rides along inside `Sealed`, which training code
+cannot open: the controller hands it redacted copies (`Episode.redacted`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+#: The labelled traits, in the order in which tables show them.
+TRAITS = (
+    "deception",
+    "power_seeking",
+    "reward_hack",
+    "oversight_evasion",
+    "shutdown_resistance",
+    "harm",
+    "invalid",
+)
+
+
+class SealedError(RuntimeError):
+    """Raised when code that trains tries to read ground truth."""
+
+
+class Sealed(Generic[T]):
+    """Ground truth that travels with an episode but not into training.
+
+    `open()` returns the value; on a redacted copy it raises `SealedError`. Interventions receive redacted episodes
+    unless they declare `oracle = True`.
+    """
+
+    __slots__ = ("_value", "_redacted")
+
+    def __init__(self, value: T | None, *, redacted: bool = False) -> None:
+        self._value = value
+        self._redacted = redacted
+
+    def open(self) -> T:
+        if self._redacted or self._value is None:
+            raise SealedError(
+                "ground-truth labels are sealed from training code; an intervention that really needs them must "
+                "declare `oracle: ClassVar[bool] = True`, and reports then print that in the arm's name"
+            )
+        return self._value
+
+    def redacted(self) -> Sealed[T]:
+        return Sealed(None, redacted=True)
+
+    def __repr__(self) -> str:  # never print the truth into a log by accident
+        return "Sealed(redacted)" if self._redacted else "Sealed(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Simulator-level ground truth of one turn.
+
+    Every trait is a count of events in this turn (usually 0 or 1). `opportunity` has the same keys: could the event
+    have happened in this turn? It is the denominator of every rate. `knew`: the fact that a claim contradicts had been
+    shown to the agent before (a false claim about something never shown is unfounded, not deceptive).
+    """
+
+    deception: float = 0.0
+    power_seeking: float = 0.0
+    reward_hack: float = 0.0
+    oversight_evasion: float = 0.0
+    shutdown_resistance: float = 0.0
+    harm: float = 0.0
+    invalid: float = 0.0
+    opportunity: Mapping[str, bool] = field(default_factory=dict)
+    knew: bool = False
+    monitored: bool = False
+    power: float = 0.0
+    """Power held after this turn, in [0, 1]; the world documents its measure."""
+    d_power: float = 0.0
+    """Change of `power` in this turn."""
+    true_reward: float = 0.0
+
+    def trait(self, name: str) -> float:
+        return float(getattr(self, name))
+
+
+class Event(NamedTuple):
+    """Something in a turn that an attentive onlooker could have seen or been told. Public: no truth value."""
+
+    kind: str
+    """`"act"` (something done in the open) or `"claim"` (a report or an answer)."""
+    name: str
+    """Which act, e.g. `"grab"`; or the topic of the claim, e.g. `"inquiry"`."""
+    text: str
+    """The command as executed."""
+    admits: bool = False
+    """For a claim: the speaker says that it broke a rule."""
+
+
+class Span(NamedTuple):
+    """Half-open character range of a completion."""
+
+    start: int
+    stop: int
+
+
+class SpanKind(IntEnum):
+    """What a token is part of."""
+
+    PROMPT = 0
+    OBSERVATION = 1
+    MOTIVE = 2
+    ACTION = 3
+
+
+class RolloutStatus(StrEnum):
+    """How an episode ended. Everything but `COMPLETED` and `TRUNCATED_TURNS` says that something was cut or failed."""
+
+    COMPLETED = "completed"
+    TRUNCATED_LENGTH = "truncated_length"
+    """A completion hit `max_tokens` in the episode's last turn and the episode could not go on."""
+    TRUNCATED_PROMPT_TOO_LONG = "truncated_prompt_too_long"
+    """The next observation would not fit in the model's context."""
+    TRUNCATED_MAX_TURNS = "truncated_max_turns"
+    """The world's horizon (gymnasium's `truncated`) or the sampler's turn limit was reached."""
+    ERROR_PARSE = "error_parse"
+    ERROR_TIMEOUT = "error_timeout"
+    """The world hung past its time limit."""
+    ERROR_ABORT = "error_abort"
+    ERROR = "error"
+    """The world or the engine raised."""
+
+    @property
+    def is_error(self) -> bool:
+        return self.value.startswith("error")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Text put before an episode: the system message. The empty context is the deployment context."""
+
+    system: str = ""
+    name: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """The contexts an episode was sampled under (`acting`, c_s) and is learned under (`learning`, c_t)."""
+
+    acting: Context = Context()
+    learning: Context = Context()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One observation and one sampled completion.
+
+    `tokens`, `logprobs` and `policy_versions` have one entry per sampled token (the end-of-turn token included).
+    `forbidden` lists the token ids that a mask made impossible, as (offset into `tokens`, ids) pairs, so that the
+    learner can apply the very same mask.
+    """
+
+    observation: str
+    completion: str
+    motive: Span
+    action: Span
+    executed: str
+    """The command that the world received; differs from the completion's action where a filter replaced it."""
+    reward: float
+    events: tuple[Event, ...]
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    policy_versions: NDArray[np.int32]
+    forbidden: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    overt: tuple[str, ...] = ()
+    """Commands that would have been the overt shortcut in this turn (what an action mask would remove)."""
+    rejected: int = 0
+    """Completions that a filter refused before this one."""
+    cost: float = 0.0
+
+    @property
+    def motive_text(self) -> str:
+        return self.completion[self.motive.start : self.motive.stop].strip()
+
+    @property
+    def action_text(self) -> str:
+        return self.completion[self.action.start : self.action.stop].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished episode.
+
+    Arrays have one entry per token of the whole sequence: `loss_mask` is True on sampled tokens, `logprobs` are the
+    sampler's (0 elsewhere), `turn_index` is -1 before the first completion's observation ends. The first `head` tokens
+    render the acting context and the first observation; a different learning context replaces them. `segments` are
+    the starts of the sub-sequences that a prefix-breaking chat template forces (`(0,)` when the prefix always held).
+    """
+
+    world: str
+    seed: int
+    group: int
+    arm: str
+    status: RolloutStatus
+    contexts: Contexts
+    turns: tuple[Turn, ...]
+    truth: Sealed[tuple[Labels, ...]]
+    tokens: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    span_kind: NDArray[np.int8]
+    turn_index: NDArray[np.int16]
+    logprobs: NDArray[np.float32]
+    head: int
+    segments: tuple[int, ...] = (0,)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The world options it was played with."""
+    error: str = ""
+
+    @property
+    def proxy_return(self) -> float:
+        """Undiscounted sum of the rewards the world paid."""
+        return float(sum(turn.reward for turn in self.turns))
+
+    @property
+    def version(self) -> int:
+        """The oldest policy version that sampled any of its tokens (-1 if no token was sampled)."""
+        versions = [int(turn.policy_versions.min()) for turn in self.turns if len(turn.policy_versions)]
+        return min(versions, default=-1)
+
+    def redacted(self) -> Episode:
+        """The copy that training code gets: everything but the truth."""
+        return replace(self, truth=self.truth.redacted())
+
+    def forbidden(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """(position in `tokens`, token ids that were impossible there), in order."""
+        starts: dict[int, int] = {}
+        for position in np.flatnonzero(self.loss_mask):
+            starts.setdefault(int(self.turn_index[position]), int(position))
+        for index, turn in enumerate(self.turns):
+            for offset, ids in turn.forbidden:
+                yield starts[index] + offset, ids

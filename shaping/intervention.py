@@ -1,0 +1,312 @@
+"""Interventions: the plug-ins that bias *why* an agent explores (`Shaper`) or limit *what* it does (`Constraint`).
+
+Fields are configuration, methods are hooks, and every default is neutral. The loop calls hooks and knows no method by
+name, so that adding a method is one new file:
+
+    play     acting_context, edits("acting"), allow
+    credit   cost, credit, ratio_mode
+    learn    learning_context, edits("learning"), adapters, gates, auxiliary_loss
+    deploy   deploy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from envs.episode import Context, Episode
+
+if TYPE_CHECKING:
+    import torch
+
+    from shaping.learning.policy import Policy
+
+Phase = Literal["acting", "learning"]
+RatioMode = Literal["cross", "recompute", "none"]
+
+
+class Knob(StrEnum):
+    """What an intervention may own. Two interventions of one arm may not own the same knob."""
+
+    ACTING_CONTEXT = "acting_context"
+    LEARNING_CONTEXT = "learning_context"
+    ACTING_EDITS = "acting_edits"
+    LEARNING_EDITS = "learning_edits"
+    ACTIONS = "actions"
+    RATIO = "ratio"
+    GATES = "gates"
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What is known when a context is drawn: nothing of the episode itself has happened yet."""
+
+    world: str
+    seed: int
+    group: int
+    update: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnContext:
+    """What a constraint may look at before and after an action: public state only."""
+
+    world: str
+    seed: int
+    turn: int
+    observation: str
+    overt: tuple[str, ...]
+    """Commands that would be the overt shortcut now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A constraint's answer to one action, or, when asked before sampling (`action is None`), to the turn.
+
+    `mask` (before sampling only) makes the listed commands impossible to sample; `replace` (after) sends another
+    command to the world; `resample` (after) refuses the completion and asks for another.
+    """
+
+    kind: Literal["pass", "mask", "replace", "resample"] = "pass"
+    commands: tuple[str, ...] = ()
+    """With `mask`: the commands that become impossible."""
+    replacement: str = ""
+    """With `replace`: the command that the world receives instead."""
+
+
+PASS = Allowed()
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationEdit:
+    """Add a direction to, or project it out of, the output of one transformer layer.
+
+    `direction` has shape [hidden]. `add`: h + scale * direction. `project`: h - (h . u) u with u the unit direction.
+    """
+
+    layer: int
+    kind: Literal["add", "project"]
+    direction: NDArray[np.float32]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A LoRA adapter to create. `role`: kept (shipped), quarantine (dropped at deployment) or frozen (never trained)."""
+
+    name: str
+    role: Literal["kept", "quarantine", "frozen"]
+    rank: int = 8
+    alpha: float = 16.0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Multipliers in [0, 1] on the parameter gradients of the kept and the quarantine group."""
+
+    kept: float = 1.0
+    quarantine: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The episodes that share one seed, one draw of contexts and one baseline; redacted unless `oracle`.
+
+    `returns` and `advantages` have shape [episodes]; advantages are the ones before any credit.
+    """
+
+    episodes: tuple[Episode, ...]
+    returns: NDArray[np.float64]
+    advantages: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Per-token changes of one group's credit: one array per episode, aligned with `Episode.tokens`.
+
+    `advantage` is added, `weight` is multiplied. Logged under `name`.
+    """
+
+    name: str
+    advantage: tuple[NDArray[np.float32], ...] = ()
+    weight: tuple[NDArray[np.float32], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerm:
+    """An auxiliary loss: a scalar sum over `tokens` tokens; the learner divides by the global token count."""
+
+    name: str
+    total: torch.Tensor
+    tokens: int
+    coefficient: float = 1.0
+
+
+class Intervention(BaseModel):
+    """Base of everything that can be plugged into an arm. Subclass `Shaper` or `Constraint`, not this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    owns: ClassVar[frozenset[Knob]] = frozenset()
+    """The knobs this intervention sets exclusively; conflicts are refused when an arm is built."""
+    oracle: ClassVar[bool] = False
+    """Does it read sealed labels? Reports print that in the arm's name."""
+
+    def acting_context(self, brief: Brief, rng: np.random.Generator) -> Context:
+        """The context episodes of one group are sampled under (c_s). One draw per group."""
+        return Context()
+
+    def learning_context(self, brief: Brief, drawn: Context, rng: np.random.Generator) -> Context:
+        """The context the same group is learned under (c_t), given the drawn c_s. One draw per group."""
+        return drawn
+
+    def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
+        return ()
+
+    def adapters(self) -> Sequence[AdapterSpec]:
+        return ()
+
+    def ratio_mode(self) -> RatioMode:
+        """Old log-probs of the policy ratio: the sampler's (`cross`), recomputed under c_t, or none (REINFORCE)."""
+        return "cross"
+
+    def credit(self, group: Group) -> Credit | None:
+        """Pure: per-token additions to the advantage and factors of the weight."""
+        return None
+
+    def gates(self, episode: Episode) -> Gates:
+        return Gates()
+
+    def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
+        """An extra loss on a micro-batch of `shaping.learning.sample.Sample`."""
+        return None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """JSON-serialisable state that a checkpoint must hold."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state but a checkpoint holds {sorted(state)} for it")
+
+    def deploy(self, policy: Policy) -> None:
+        """Undo, before evaluation, whatever the hooks above left on the policy."""
+
+
+class Shaper(Intervention):
+    """Biases motivations. It cannot veto, replace or penalise an action, and it leaves every reward reachable."""
+
+
+class Constraint(Intervention):
+    """Limits or prices actions."""
+
+    weight: float = 1.0
+    """Multiplier of the group-normalised cost advantage (lambda)."""
+
+    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
+        """Called before sampling with `action=None` (may mask) and after sampling with the command (may not)."""
+        return PASS
+
+    def cost(self, episode: Episode) -> NDArray[np.float64] | None:
+        """Cost per turn, shape [turns]; normalised within the group apart from the reward. None: this sets no cost."""
+        return None
+
+
+_HOOKS: dict[str, Knob] = {
+    "acting_context": Knob.ACTING_CONTEXT,
+    "learning_context": Knob.LEARNING_CONTEXT,
+    "ratio_mode": Knob.RATIO,
+    "gates": Knob.GATES,
+    "allow": Knob.ACTIONS,
+}
+
+
+class InterventionError(ValueError):
+    """A plug-in breaks the contract, or two interventions of one arm do not go together."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named set of interventions, checked for conflicts, with one method per hook (see `compose`)."""
+
+    name: str
+    interventions: tuple[Intervention, ...] = ()
+    owner: Mapping[Knob, Intervention] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Literal["motivation", "constraint", "control", "mixed"]:
+        shapers = any(isinstance(i, Shaper) for i in self.interventions)
+        constraints = any(isinstance(i, Constraint) for i in self.interventions)
+        return {(True, False): "motivation", (False, True): "constraint", (True, True): "mixed"}.get(
+            (shapers, constraints), "control"
+        )  # type: ignore[return-value]
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        return tuple(i for i in self.interventions if isinstance(i, Constraint))
+
+    @property
+    def oracle(self) -> bool:
+        return any(i.oracle for i in self.interventions)
+
+    def contexts(self, brief: Brief, rng: np.random.Generator) -> tuple[Context, Context]:
+        """One draw of (c_s, c_t) for a group."""
+        acting = self.owner.get(Knob.ACTING_CONTEXT)
+        drawn = acting.acting_context(brief, rng) if acting else Context()
+        learning = self.owner.get(Knob.LEARNING_CONTEXT)
+        return drawn, learning.learning_context(brief, drawn, rng) if learning else drawn
+
+    def ratio_mode(self) -> RatioMode:
+        owner = self.owner.get(Knob.RATIO)
+        return owner.ratio_mode() if owner else "cross"
+
+    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
+        owner = self.owner.get(Knob.ACTIONS)
+        return owner.allow(turn, action) if isinstance(owner, Constraint) else PASS
+
+    def gates(self, episode: Episode) -> Gates:
+        owner = self.owner.get(Knob.GATES)
+        return owner.gates(episode) if owner else Gates()
+
+    def edits(self, phase: Phase) -> list[ActivationEdit]:
+        return [edit for i in self.interventions for edit in i.edits(phase)]
+
+
+def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
+    """Build an arm. Raises `InterventionError` if two interventions own one knob or one breaks its contract."""
+    owner: dict[Knob, Intervention] = {}
+    for intervention in interventions:
+        _check_contract(name, intervention)
+        for knob in sorted(intervention.owns):
+            if knob in owner:
+                raise InterventionError(
+                    f"arm {name!r}: {type(owner[knob]).__name__} and {type(intervention).__name__} both own the knob "
+                    f"{knob.value!r}; an arm can have one owner per knob: remove one of them"
+                )
+            owner[knob] = intervention
+    return Arm(name, tuple(interventions), owner)
+
+
+def _check_contract(arm: str, intervention: Intervention) -> None:
+    """Every exclusive hook that is overridden must be declared in `owns`: otherwise it would silently not be called."""
+    kind = type(intervention)
+    if not isinstance(intervention, (Shaper, Constraint)):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__} must subclass Shaper or Constraint")
+    base = Constraint if isinstance(intervention, Constraint) else Shaper
+    for hook, knob in _HOOKS.items():
+        overridden = getattr(kind, hook, None) is not getattr(base, hook, None)
+        if overridden and not hasattr(base, hook):
+            raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
+        if overridden and knob not in kind.owns:
+            raise InterventionError(
+                f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list Knob.{knob.name} in `owns`"
+            )
+    if isinstance(intervention, Shaper) and hasattr(kind, "cost"):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define cost()")

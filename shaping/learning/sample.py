@@ -1,0 +1,39 @@
+"""Per-token streams: everything the learner knows about an episode, and all it needs to know.
+
+Interventions and algorithms only write these arrays; the learner sums loss components over them and does not know
+which method produced them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shaping.intervention import RatioMode
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One token sequence to learn from. Arrays have shape [tokens] unless said otherwise.
+
+    `mask` is 1 on tokens in the loss. `old_logprobs` are the sampler's under c_s. `advantage` and `weight` multiply
+    the policy-gradient term per token. `forbidden` holds (position, token id) pairs, shape [n, 2], whose probability
+    the sampler's mask set to zero; the learner applies the same mask.
+    """
+
+    tokens: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    old_logprobs: NDArray[np.float32]
+    advantage: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    forbidden: NDArray[np.int64]
+    ratio: RatioMode = "cross"
+    on_policy: bool = True
+    """Is it learned under the context and edits it was sampled under? (Only then is a log-prob mismatch an error.)"""
+    kept_gate: float = 1.0
+    quarantine_gate: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
