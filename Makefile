@@ -1,0 +1,72 @@
+# `make study` and `make test` do all the set-up on a fresh machine (in .venv, nothing global) and then the job.
+# The set-up is keyed on the contents of pyproject.toml and constraints.txt: a second run starts in seconds.
+#
+#   PYTHON            interpreter to build .venv with (default: the first of python3, python3.13 ... >= 3.11)
+#   TORCH_INDEX_URL   extra index for torch, e.g. https://download.pytorch.org/whl/cpu (a small CPU build on Linux)
+#   STUDY             study to run (default: quickstart); ARGS: further arguments for the command
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help study test lint bench clean setup
+
+STUDY ?= quickstart
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+RUN_READY := .venv/.ready-run-$(KEY)
+DEV_READY := .venv/.ready-dev-$(KEY)
+
+help:
+	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
+	@echo "make test    set up, then ruff, mypy and pytest"
+	@echo "make lint    ruff and mypy only        make bench   benchmarks"
+	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
+
+study: $(RUN_READY)
+	@$(BIN)/shaping study $(STUDY) $(ARGS)
+
+test: lint
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(DEV_READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(RUN_READY)
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+setup: $(DEV_READY)
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build ./*.egg-info
+
+.venv/.created:
+	@python=""; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$candidate"; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "No Python >= 3.11 found ($$(python3 --version 2>&1 || true))." >&2; \
+	  echo "Install one and try again, or name it: make study PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+	echo "Creating .venv with $$("$$python" --version)"; \
+	if ! "$$python" -m venv .venv || ! $(PIP) --version >/dev/null 2>&1; then \
+	  rm -rf .venv; \
+	  echo "Could not create a virtual environment with pip in it (the reason is above)." >&2; \
+	  echo "On Debian and Ubuntu: apt install python3-venv. Then try again." >&2; exit 1; fi; \
+	touch $@
+
+# torch comes first and alone, so that a local wheel or a CPU index decides which build it is.
+$(RUN_READY): .venv/.created
+	@echo "Installing the pinned dependencies (once; some minutes)"
+	@$(PIP) install -q $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") "$(TORCH)" -c constraints.txt
+	@$(PIP) install -q -e . -c constraints.txt
+	@if ! $(BIN)/python -c 'import numpy, pyarrow, ray, torch, transformers'; then \
+	  echo "The packages are installed but do not load (the reason is above)." >&2; \
+	  echo "If it names libstdc++.so.6 or libgomp.so.1: apt install libstdc++6 libgomp1 (Debian, Ubuntu)." >&2; \
+	  echo "Otherwise: make clean, then try again." >&2; exit 1; fi
+	@touch $@
+
+$(DEV_READY): $(RUN_READY)
+	@$(PIP) install -q -e '.[dev]' -c constraints.txt
+	@touch $@
