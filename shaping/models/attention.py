@@ -1,0 +1,97 @@
+"""One attention function for sampling and learning, with the layout of the batch given by a *plan*.
+
+Registered with transformers under `ATTENTION`, it works for every model whose layers go through the attention
+interface. The plan travels as a keyword argument of the model's forward:
+
+- `Packed`: many sequences laid end to end in one row; block-diagonal causal attention, no mask tensor, no padding.
+- `shaping.sampling.cache.Slots`: rows of a key-value cache of different lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+ATTENTION = "shaping"
+
+
+class Plan(Protocol):
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """query [B, H, Q, D], key and value [B, Hkv, Q, D] after rotary embedding -> [B, H, Q, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences laid end to end in one row of tokens; sequence i is tokens[starts[i] : starts[i + 1]]."""
+
+    starts: Sequence[int]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        grouped = query.shape[1] != key.shape[1]
+        blocks = [
+            F.scaled_dot_product_attention(
+                query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scale, enable_gqa=grouped
+            )
+            for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)
+        ]
+        return torch.cat(blocks, dim=2)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    plan: Plan | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    if plan is None:
+        grouped = query.shape[1] != key.shape[1]
+        out = F.scaled_dot_product_attention(
+            query, key, value, attention_mask, is_causal=attention_mask is None, scale=scaling, enable_gqa=grouped
+        )
+    else:
+        if sliding_window is not None and key.shape[2] > sliding_window:
+            raise ValueError(
+                f"this model attends over a sliding window of {sliding_window} tokens, which packed attention does "
+                "not implement: use shorter episodes or a model with full attention"
+            )
+        out = plan.attend(int(module.layer_idx), query, key, value, scaling)  # type: ignore[arg-type]
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, _attention)
+
+
+def adopt(model: PreTrainedModel) -> PreTrainedModel:
+    """Switch a model to the plan attention. Raises ValueError for models that do not use the attention interface."""
+    try:
+        model.set_attn_implementation(ATTENTION)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{type(model).__name__} does not go through transformers' attention interface, so its attention cannot "
+            "be packed; use a decoder-only model such as Llama, Qwen or SmolLM2"
+        ) from error
+    return model
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
+    """Final hidden states [B, T, hidden] of token ids [B, T] at `positions` [B, T]."""
+    return model.base_model(input_ids=ids, position_ids=positions, use_cache=False, plan=plan).last_hidden_state
+
+
+def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits [..., vocabulary] in float32, with the soft cap some models apply after the head."""
+    logits = model.get_output_embeddings()(hidden).float()
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
