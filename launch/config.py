@@ -1,0 +1,193 @@
+"""What a study is: arms x seeds x axes, and how each run trains and is evaluated. Files are YAML (`launch.loading`)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from launch.axes import SWEEPABLE, cells, keys_of, short_names, slug
+from launch.errors import ConfigError, describe, nearest
+from launch.keys import set_key
+from shaping.learning.config import LearnerConfig
+from shaping.models.config import OrganismConfig
+
+REFERENCE = "unshaped"
+"""The arm that all others are compared with."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+Worlds = dict[str, dict[str, Any]]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PluginSpec(BaseModel):
+    """A plug-in and its fields: `{use: ActionMask, penalty: 2}`. A bare string is a plug-in without fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(min_length=1, description="built-in name, entry-point name, or package.module:Class")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ArmConfig(Strict):
+    label: str = Field("", description="name in the report; empty: the arm's key")
+    role: str = Field("", description="tag that the report looks for, e.g. irrelevant_control")
+    interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
+    reward: PluginSpec = Field(PluginSpec(use="Outcome"), description="what pays")
+
+
+class TrainConfig(Strict):
+    worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
+    updates: int = Field(ge=0, description="policy updates")
+    groups: int = Field(ge=1, description="groups per update, spread over the worlds in turn")
+    group_size: int = Field(ge=2, description="episodes per group: same seed, same context, one baseline")
+    max_tokens: int = Field(32, ge=1, description="longest completion, in tokens")
+    temperature: float = Field(1.0, gt=0)
+    step_timeout: float = Field(10.0, gt=0, description="seconds one env step may take")
+    save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
+
+
+class EvalConfig(Strict):
+    worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
+    episodes: int = Field(16, ge=1, description="episodes per cell (world x watch x placebo)")
+    watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
+    placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
+    best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
+    access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
+
+
+class RunConfig(Strict):
+    """One resolved training run."""
+
+    study: str
+    arm: str
+    cell: dict[str, Any] = Field({}, description="axis (short name) -> value")
+    arm_config: ArmConfig
+    seed: int
+    organism: OrganismConfig
+    train: TrainConfig
+    learner: LearnerConfig
+    eval: EvalConfig
+
+    @property
+    def cell_name(self) -> str:
+        """`<arm>[+axis=value...]`."""
+        return "+".join([self.arm, *(f"{slug(axis)}={slug(value)}" for axis, value in self.cell.items())])
+
+    @property
+    def directory_name(self) -> str:
+        """`<arm>[+axis=value...]/seed-<k>`: unique within a study."""
+        return f"{self.cell_name}/seed-{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Hash of the resolved config; a finished run is kept only under the same one."""
+        return digest(self.model_dump(mode="json"))
+
+
+class StudyConfig(Strict):
+    name: Name
+    seeds: list[Annotated[int, Field(ge=0)]] | int = Field(5, description="a list, or n for 0..n-1")
+    organism: OrganismConfig = Field(OrganismConfig(), description="the model every run starts from")
+    train: TrainConfig
+    learner: LearnerConfig = Field(LearnerConfig())
+    eval: EvalConfig
+    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="dotted key (or several, comma-separated) -> values; every combination is a cell"
+    )
+    output: str = Field("runs", description="directory that the study's own directory is created in")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int] | int) -> list[int] | int:
+        if isinstance(value, int):
+            if value < 1:
+                raise ValueError("at least one seed is needed")
+        elif not value or len(set(value)) != len(value):
+            raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _reference(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        if REFERENCE in arms and arms[REFERENCE].interventions:
+            raise ValueError(f"the arm {REFERENCE!r} is the reference and can have no interventions; rename it")
+        return arms
+
+    @field_validator("axes")
+    @classmethod
+    def _axes(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for axis in axes:
+            for key in keys_of(axis):
+                if key.split(".")[0] not in SWEEPABLE:
+                    raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
+        return axes
+
+    @model_validator(mode="after")
+    def _axes_of_arms(self) -> StudyConfig:
+        for key in (key for axis in self.axes for key in keys_of(axis)):
+            parts = key.split(".")
+            if parts[0] == "arms" and (len(parts) < 3 or parts[1] not in self.arms):
+                arm = parts[1] if len(parts) > 1 else ""
+                raise ValueError(f"axes: {key!r} names no arm{nearest(arm, self.arms)}")
+        return self
+
+    @property
+    def seed_list(self) -> list[int]:
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    def runs(self) -> list[RunConfig]:
+        """Every run. Seeds vary slowest: a study that was cut short has compared all arms on its first seeds."""
+        templates = [self._run(arm, cell) for arm in self.arms for cell in cells(self.axes, arm)]
+        runs = [run.model_copy(update={"seed": seed}) for seed in self.seed_list for run in templates]
+        by_name: dict[str, RunConfig] = {}
+        for run in runs:
+            if (twin := by_name.setdefault(run.directory_name, run)) is not run:
+                raise ConfigError(
+                    f"axes: two cells of arm {run.arm!r} get the same directory name {run.directory_name!r}: "
+                    f"{twin.cell} and {run.cell}; make the values of the axis differ"
+                )
+        return runs
+
+    def _run(self, arm: str, cell: dict[str, Any]) -> RunConfig:
+        document = self.model_dump(mode="json")
+        for axis, value in cell.items():
+            for key in keys_of(axis):
+                set_key(document, key, copy.deepcopy(value))
+        try:
+            own = StudyConfig.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(f"axes, cell {cell}:\n{describe(error, StudyConfig)}") from None
+        names = short_names(list(self.axes))
+        return RunConfig(
+            study=self.name,
+            arm=arm,
+            cell={names[axis]: value for axis, value in cell.items()},
+            arm_config=own.arms[arm],
+            seed=0,
+            organism=own.organism,
+            train=own.train,
+            learner=own.learner,
+            eval=own.eval,
+        )
+
+
+def digest(document: Any) -> str:
+    """Hash of a JSON-serialisable document, independent of the order of its keys."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

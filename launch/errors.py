@@ -1,0 +1,81 @@
+"""Errors that a user can cause, told as one message: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+
+class UserError(Exception):
+    """Printed without a traceback; the command ends with exit code 1."""
+
+
+class ConfigError(UserError):
+    """A config file, an override or a plug-in's fields are wrong."""
+
+
+class RunDirectoryError(UserError):
+    """A directory is not what it should be: foreign, damaged, or written by another process."""
+
+
+class DiskFullError(UserError):
+    """No space left. Finished runs are intact."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"`, or the list of valid names where none is close."""
+    names = sorted({str(v) for v in valid})
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (valid: {', '.join(names)})" if names else ""
+
+
+def describe(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> str:
+    """One line per problem: the full dotted key, what is wrong, and for an unknown key the nearest valid one."""
+    lines = []
+    for problem in error.errors():
+        parts, fields = _walk(model, problem["loc"])
+        key = ".".join([prefix, *parts] if prefix else parts) or "the top level"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key{nearest(parts[-1], fields)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: this key is required")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            shown = repr(problem["input"])
+            got = "" if problem["type"] == "value_error" or len(shown) > 80 else f" (got {shown})"
+            lines.append(f"{key}: {message}{got}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The part of an error's location that a user would write, and the valid names beside its last part."""
+    parts: list[str] = []
+    fields: list[str] = []
+    for part in location:
+        kind = _container(model)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            fields = sorted(kind.model_fields)
+            parts.append(str(part))
+            model = kind.model_fields[part].annotation if part in kind.model_fields else None
+        elif get_origin(kind) in (dict, list, tuple):
+            fields = []
+            parts.append(str(part))
+            model = get_args(kind)[-1]
+        else:  # a member of a union, or the inside of an untyped value
+            continue
+    return parts, fields
+
+
+def _container(annotation: Any) -> Any:
+    """The member of a union that has keys, or the annotation itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            if (isinstance(member, type) and issubclass(member, BaseModel)) or get_origin(member) in (dict, list):
+                return member
+    return annotation

@@ -1,0 +1,43 @@
+"""Dotted keys into a nested document: `arms.overseer_penalty.interventions.0.accuracy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launch.errors import ConfigError, nearest
+
+
+def set_key(document: Any, key: str, value: Any) -> None:
+    """Set a value in place. Everything before the last part must exist, so that a typing error creates nothing.
+
+    A mapping's key may itself contain dots (`package.module:Class`): the longest key that exists wins.
+    """
+    parts = key.split(".")
+    if not all(parts):
+        raise ConfigError(f"{key!r}: not a key; write it as key.path, e.g. train.updates")
+    node, start = document, 0
+    while True:
+        last, start = _step(node, parts, start, key)
+        if start == len(parts):
+            node[last] = value
+            return
+        node = node[last]
+
+
+def _step(node: Any, parts: list[str], start: int, key: str) -> tuple[Any, int]:
+    """The next key or index under `node`, and how far into `parts` it reaches."""
+    done = ".".join(parts[:start])
+    if isinstance(node, list):
+        part = parts[start]
+        if not part.isdigit() or int(part) >= len(node):
+            raise ConfigError(f"{key}: {done} is a list of {len(node)}; {part!r} is not an index of it")
+        return int(part), start + 1
+    if isinstance(node, dict):
+        for stop in range(len(parts), start, -1):
+            if (name := ".".join(parts[start:stop])) in node:
+                return name, stop
+        if start == len(parts) - 1:
+            return parts[start], start + 1
+        where = ".".join(parts[: start + 1])
+        raise ConfigError(f"{key}: unknown key {where}{nearest(parts[start], node)}")
+    raise ConfigError(f"{key}: {done} holds the value {node!r}, which has no keys")
