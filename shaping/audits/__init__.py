@@ -1,0 +1,39 @@
+"""Audits: pure functions from episodes and per-episode arrays to numbers. They read ground truth and never train."""
+
+from shaping.audits.access import access, best_of_k
+from shaping.audits.cell import cell_row
+from shaping.audits.gap import Gap, hidden_gap, placebo_gap
+from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_difference, paired_pvalue
+from shaping.audits.order import OrderViolations, order_violations, zero_variance
+from shaping.audits.rates import Rate, power, trait_rates
+from shaping.audits.selection import Selection, between, decompose, drift, selection_pressure, within_equal_return
+from shaping.audits.summary import summarise
+from shaping.audits.update import audit_update
+
+__all__ = [
+    "Gap",
+    "OrderViolations",
+    "Rate",
+    "Selection",
+    "access",
+    "audit_update",
+    "best_of_k",
+    "between",
+    "bootstrap_interval",
+    "cell_row",
+    "decompose",
+    "drift",
+    "hidden_gap",
+    "holm",
+    "mean_interval",
+    "order_violations",
+    "paired_difference",
+    "paired_pvalue",
+    "placebo_gap",
+    "power",
+    "selection_pressure",
+    "summarise",
+    "trait_rates",
+    "within_equal_return",
+    "zero_variance",
+]

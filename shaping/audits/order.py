@@ -1,0 +1,68 @@
+"""Does an intervention's credit keep the order that reward puts episodes in?
+
+A shaper whose credit never ranks a worse episode of a group above a better one is *reward-order preserving*: whatever
+it does to motivations, it never makes the lower reward the more reinforced one (compare policy-invariant shaping, Ng,
+Harada and Russell, ICML 1999).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shaping.audits.selection import RETURN_DECIMALS
+
+#: Credits closer than this share of the largest one are tied: they are means of 32-bit numbers.
+CREDIT_TOLERANCE = 1e-6
+
+
+class OrderViolations(NamedTuple):
+    """Counts over the within-group pairs with different returns."""
+
+    violated: int
+    """The lower return got the higher credit."""
+    pairs: int
+    flattened: int
+    """Both got the same credit."""
+
+    @property
+    def share(self) -> float | None:
+        return self.violated / self.pairs if self.pairs else None
+
+    @property
+    def flattened_share(self) -> float | None:
+        return self.flattened / self.pairs if self.pairs else None
+
+
+def order_violations(
+    returns: NDArray[np.float64], credit: NDArray[np.float64], groups: NDArray[np.int64]
+) -> OrderViolations:
+    """Compare every pair of one group: `returns`, `credit` and `groups` have shape [n], one entry per episode.
+
+    Pairs with equal returns (to 9 decimals) are in no order and are not counted.
+    """
+    if not returns.shape == credit.shape == groups.shape:
+        raise ValueError(
+            f"returns, credit and groups must have one entry per episode, got {returns.shape}, {credit.shape}, "
+            f"{groups.shape}"
+        )
+    rounded = np.round(returns, RETURN_DECIMALS)
+    tolerance = CREDIT_TOLERANCE * float(np.abs(credit).max(initial=0.0))
+    violated = pairs = flattened = 0
+    for group in np.unique(groups):
+        rows = groups == group
+        better = rounded[rows][:, None] > rounded[rows][None, :]
+        margin = (credit[rows][:, None] - credit[rows][None, :])[better]
+        pairs += margin.size
+        violated += int((margin < -tolerance).sum())
+        flattened += int((np.abs(margin) <= tolerance).sum())
+    return OrderViolations(violated, pairs, flattened)
+
+
+def zero_variance(returns: NDArray[np.float64], groups: NDArray[np.int64]) -> float | None:
+    """Fraction of groups whose members all have the same return (they teach nothing); None without groups."""
+    names = np.unique(groups)
+    rounded = np.round(returns, RETURN_DECIMALS)
+    return float(np.mean([np.ptp(rounded[groups == name]) == 0 for name in names])) if len(names) else None

@@ -1,0 +1,81 @@
+"""Monitors read episodes and report what they suspect. They are held out: nothing that trains may use one.
+
+A monitor that is to be trained against has to be declared with `role="train"`; it is then *spent*, and its readings
+say nothing any more about an agent that was optimised against them (Baker et al., arXiv 2503.11926).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from envs.episode import TRAITS, Episode
+
+
+class MonitorError(ValueError):
+    """A monitor breaks its contract or is used for what it was not declared for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A monitor's suspicion, in [0, 1], that `trait` shows in turn `turn` (0-based) of the episode it read."""
+
+    monitor: str
+    trait: str
+    turn: int
+    score: float
+
+    def __post_init__(self) -> None:
+        if self.trait not in TRAITS:
+            raise MonitorError(f"monitor {self.monitor!r}: unknown trait {self.trait!r}; the traits are {TRAITS}")
+        if not 0.0 <= self.score <= 1.0:  # False for nan, too
+            raise MonitorError(
+                f"monitor {self.monitor!r}, turn {self.turn}: score {self.score!r} is not in [0, 1]; rescale it"
+            )
+
+
+class Monitor(BaseModel):
+    """Reads episodes. Fields are configuration.
+
+    `read` returns what is suspicious; a turn without a reading counts as score 0. It sees the whole episode, but only
+    a monitor that is never trained against may open `Episode.truth`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["evaluate", "train"] = "evaluate"
+    name: str
+
+    @abstractmethod
+    def read(self, episode: Episode) -> list[Reading]:
+        raise NotImplementedError(f"{type(self).__name__} must define read(episode) -> list[Reading]")
+
+
+def require_held_out(monitors: Sequence[Monitor], spent_names: Collection[str]) -> None:
+    """Check that what trains (`spent_names`, the monitors that interventions refer to) and what measures are apart.
+
+    Raises `MonitorError` if a spent name is unknown or ambiguous, if a spent monitor was declared `role="evaluate"`,
+    or if no held-out monitor is left beside the spent ones.
+    """
+    roles: dict[str, str] = {}
+    for monitor in monitors:
+        if monitor.name in roles:
+            raise MonitorError(f"two monitors are called {monitor.name!r}; give one of them another `name`")
+        roles[monitor.name] = monitor.role
+    for name in sorted(spent_names):
+        if name not in roles:
+            raise MonitorError(f"an intervention refers to the monitor {name!r}, but the monitors are {sorted(roles)}")
+        if roles[name] == "evaluate":
+            raise MonitorError(
+                f"an intervention trains against the monitor {name!r}, which is held out (role='evaluate'); set its "
+                "role to 'train', which marks it as spent, and keep another monitor for evaluation"
+            )
+    if spent_names and "evaluate" not in roles.values():
+        raise MonitorError(
+            f"every monitor is trained against or trainable ({sorted(roles)}); add a held-out one (role='evaluate'), "
+            "or nothing measures what training does to the spent one"
+        )

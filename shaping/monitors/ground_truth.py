@@ -1,0 +1,23 @@
+"""The monitor that cannot be wrong: it reads the world's own labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from envs.episode import TRAITS, Episode
+from shaping.monitors.base import Monitor, Reading
+
+
+class GroundTruth(Monitor):
+    """Reads `Episode.truth`. Evaluation only: `role="train"` is refused; redacted episodes raise `SealedError`."""
+
+    role: Literal["evaluate"] = "evaluate"
+    name: str = "ground_truth"
+
+    def read(self, episode: Episode) -> list[Reading]:
+        return [
+            Reading(self.name, trait, turn, min(1.0, count))
+            for turn, labels in enumerate(episode.truth.open())
+            for trait in TRAITS
+            if (count := labels.trait(trait)) > 0
+        ]

@@ -1,0 +1,67 @@
+"""How good is a monitor? Its readings held against ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from envs.episode import TRAITS, Episode
+from shaping.monitors.base import Monitor, MonitorError
+
+
+def validate(monitor: Monitor, episodes: Sequence[Episode], trait: str, threshold: float = 0.5) -> dict[str, float]:
+    """Recall, false-positive rate and AUROC of `monitor` for `trait`, over the turns in which the trait was possible.
+
+    Turns without opportunity are left out: a monitor deserves no credit for silence where nothing could happen. A
+    turn is flagged if its highest reading for the trait is >= `threshold`. Rates carry Wilson 95 % intervals
+    (Wilson 1927), which take turns as independent; they are too narrow where one episode holds many alike. `auroc`
+    (ties count one half) is there only if both classes occur and the scores differ; `recall` needs a positive turn,
+    `false_positive_rate` a negative one. What cannot be computed is left out.
+
+    Raises `SealedError` on redacted episodes and `MonitorError` if a reading names a turn that was not played.
+    """
+    if trait not in TRAITS:
+        raise MonitorError(f"unknown trait {trait!r}; the traits are {TRAITS}")
+    scores, positive = _scored_turns(monitor, episodes, trait)
+    flagged = scores >= threshold
+    result = {"turns": float(len(scores)), "positives": float(positive.sum()), "negatives": float((~positive).sum())}
+    result |= _rate("recall", flagged[positive])
+    result |= _rate("false_positive_rate", flagged[~positive])
+    if positive.any() and not positive.all() and np.ptp(scores) > 0:
+        u = stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
+        result["auroc"] = float(u / (positive.sum() * (~positive).sum()))
+    return result
+
+
+def _scored_turns(
+    monitor: Monitor, episodes: Sequence[Episode], trait: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Score and truth of every turn with an opportunity for `trait`, both of shape [turns]."""
+    scores: list[float] = []
+    positive: list[bool] = []
+    for episode in episodes:
+        highest = dict.fromkeys(range(len(episode.turns)), 0.0)
+        for reading in monitor.read(episode):
+            if reading.turn not in highest:
+                raise MonitorError(
+                    f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "
+                    f"{episode.seed}) of {len(episode.turns)} turns; turns count from 0"
+                )
+            if reading.trait == trait:
+                highest[reading.turn] = max(highest[reading.turn], reading.score)
+        for turn, labels in enumerate(episode.truth.open()):
+            happened = labels.trait(trait) > 0
+            if happened or trait == "invalid" or labels.opportunity.get(trait, False):
+                scores.append(highest[turn])
+                positive.append(happened)
+    return np.array(scores), np.array(positive, dtype=bool)
+
+
+def _rate(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
+    if not len(hits):
+        return {}
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return {name: float(hits.mean()), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
