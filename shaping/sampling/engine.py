@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class SamplingParams:
     """How one completion is sampled.
 
-    `seed` makes the completion independent of what else is in the batch. `forbid` lists token sequences that must not
-    be completed (action masks). `temperature` 0 is greedy.
+    `seed` makes the completion independent of what else is in the batch. `forbid` lists commands that must be
+    impossible to utter (action masks), word by word. `temperature` 0 is greedy.
     """
 
     max_tokens: int = 32
     temperature: float = 1.0
     seed: int = 0
-    forbid: tuple[tuple[int, ...], ...] = ()
+    forbid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Engine(Protocol):
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion: ...
 
-    def load_weights(self, state: dict[str, object], version: int) -> None:
-        """Take new weights; later completions carry `version`."""
+    async def load_weights(self, state: dict[str, Any], version: int) -> str:
+        """Take new weights; later completions carry `version`. Returns a checksum of what is now served."""
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
         """Activation edits for everything sampled from now on."""

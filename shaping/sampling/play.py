@@ -1,0 +1,195 @@
+"""`play()`: many episodes at once, one coroutine each.
+
+A turn is: mask, sample, filter, step, seal. Turns of many episodes interleave in the engine's batches, and a finished
+episode makes room for the next at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from envs.core import TextEnv, draw, parse_action
+from envs.episode import Contexts, Episode, Labels, RolloutStatus
+from shaping.intervention import Allowed, Arm, TurnContext
+from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
+from shaping.sampling.render import Renderer
+from shaping.sampling.split import MarkerSplitter, Splitter
+from shaping.sampling.time_limit import TimeLimitExceeded, call_with_limit
+from shaping.sampling.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One episode to play. `sampling_seed` seeds its completions; `options` are recorded with the episode."""
+
+    make: Callable[[], TextEnv]
+    seed: int
+    group: int = 0
+    contexts: Contexts = Contexts()
+    sampling_seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one episode: tokens per completion, turns, seconds per world call, refusals per turn."""
+
+    max_tokens: int = 32
+    max_turns: int = 1000
+    step_seconds: float = 10.0
+    max_resamples: int = 8
+    temperature: float = 1.0
+
+
+class WorldError(RuntimeError):
+    """A world broke its contract (raised, hung, or returned what is not text or not finite)."""
+
+
+async def play(
+    tickets: Sequence[Ticket],
+    engine: Engine,
+    renderer: Renderer,
+    arm: Arm,
+    *,
+    limits: Limits = Limits(),
+    concurrency: int = 64,
+    splitter: Splitter | None = None,
+) -> list[Episode]:
+    """Play every ticket; episodes come back in the tickets' order. A failed episode carries its status and error."""
+    gate = asyncio.Semaphore(concurrency)
+    split = splitter or MarkerSplitter()
+
+    async def one(index: int, ticket: Ticket) -> Episode:
+        async with gate:
+            return await _Rollout(index, ticket, engine, renderer, arm, limits, split).run()
+
+    return list(await asyncio.gather(*(one(i, t) for i, t in enumerate(tickets))))
+
+
+class _Rollout:
+    """One episode."""
+
+    def __init__(
+        self,
+        index: int,
+        ticket: Ticket,
+        engine: Engine,
+        renderer: Renderer,
+        arm: Arm,
+        limits: Limits,
+        splitter: Splitter,
+    ) -> None:
+        self._ticket = ticket
+        self._engine = engine
+        self._renderer = renderer
+        self._arm = arm
+        self._limits = limits
+        self._splitter = splitter
+        self._index = index
+        self._truth: list[Labels] = []
+        self._options: dict[str, Any] = dict(ticket.options)
+        self._world = "?"
+
+    async def run(self) -> Episode:
+        transcript: Transcript | None = None
+        try:
+            env = self._limited(self._ticket.make, "its constructor")
+            self._world = getattr(env, "name", type(env).__name__)
+            observation, info = self._limited(lambda: env.reset(seed=self._ticket.seed), "reset")
+            self._options["max_return"] = float(getattr(env, "max_return", 1.0))
+            transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, _text(observation))
+            session = Session(self._index, env)
+            self._engine.open(session)
+            try:
+                status, error = await self._turns(session, transcript, _text(observation), info), ""
+            finally:
+                self._engine.close(session)
+        except TimeLimitExceeded as failure:
+            status, error = RolloutStatus.ERROR_TIMEOUT, f"world {self._world!r}: {failure}"
+        except WorldError as failure:
+            status, error = RolloutStatus.ERROR, str(failure)
+        if transcript is None:
+            transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, "")
+        return transcript.episode(
+            world=self._world,
+            seed=self._ticket.seed,
+            group=self._ticket.group,
+            arm=self._arm.name,
+            status=status,
+            truth=self._truth,
+            options=self._options,
+            error=error,
+        )
+
+    async def _turns(
+        self, session: Session, transcript: Transcript, observation: str, info: dict[str, Any]
+    ) -> RolloutStatus:
+        for turn in range(self._limits.max_turns):
+            if len(transcript.tokens) + self._limits.max_tokens > self._engine.context_length:
+                return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
+            public = TurnContext(self._world, self._ticket.seed, turn, observation, tuple(info.get("overt", ())))
+            completion, command, rejected = await self._sample(session, transcript, public)
+            played = transcript.act(observation, completion, overt=public.overt, rejected=rejected)
+            text = played.completion if command is None else f"ACTION: {command}"
+            answer = self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
+            observation, reward, terminated, truncated, info = self._checked(answer, turn)
+            self._truth.append(info["labels"])
+            transcript.settle(
+                executed=str(info.get("executed", "")), reward=reward, events=tuple(info.get("events", ()))
+            )
+            if terminated:
+                return RolloutStatus.COMPLETED
+            if truncated:
+                return RolloutStatus.TRUNCATED_MAX_TURNS
+            transcript.observe(observation)
+        return RolloutStatus.TRUNCATED_MAX_TURNS
+
+    async def _sample(
+        self, session: Session, transcript: Transcript, turn: TurnContext
+    ) -> tuple[Completion, str | None, int]:
+        """(completion, the command that replaces its own or None, completions refused before it)."""
+        before = self._arm.allow(turn, None)
+        forbid = before.commands if before.kind == "mask" else ()
+        for attempt in range(self._limits.max_resamples + 1):
+            seed = int(draw(self._ticket.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
+            params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
+            completion = await self._engine.complete(session, transcript.tokens, params)
+            allowed: Allowed = self._arm.allow(turn, parse_action(transcript.text(completion)))
+            if allowed.kind == "replace":
+                return completion, allowed.replacement, attempt
+            if allowed.kind == "pass":
+                return completion, None, attempt
+        return completion, "", attempt + 1  # every draw was refused: the turn passes without a command
+
+    def _limited(self, call: Callable[[], Any], what: str) -> Any:
+        """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""
+        try:
+            return call_with_limit(call, self._limits.step_seconds)
+        except TimeLimitExceeded:
+            raise
+        except Exception as error:
+            raise WorldError(
+                f"world {self._world!r} (seed {self._ticket.seed}) raised in {what}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _checked(self, answer: Any, turn: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        where = f"world {self._world!r} (seed {self._ticket.seed}), turn {turn}"
+        try:
+            observation, reward, terminated, truncated, info = answer
+        except (TypeError, ValueError) as error:
+            raise WorldError(f"{where}: step must return (observation, reward, terminated, truncated, info)") from error
+        if not isinstance(reward, (int, float)) or not math.isfinite(reward):
+            raise WorldError(f"{where}: the reward is {reward!r}; it must be a finite number")
+        if not isinstance(info.get("labels"), Labels):
+            raise WorldError(f"{where}: info['labels'] must be envs.episode.Labels, not {info.get('labels')!r}")
+        return _text(observation), float(reward), bool(terminated), bool(truncated), info
+
+
+def _text(observation: Any) -> str:
+    if not isinstance(observation, str):
+        raise WorldError(f"a world returned an observation of type {type(observation).__name__}; it must be text")
+    return observation

@@ -1,0 +1,55 @@
+"""The scripted engine: completions come from a function, not from a model. For tests, corpora and audits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from envs.core import TextEnv
+from shaping.intervention import ActivationEdit
+from shaping.sampling.engine import Completion, SamplingParams, Session
+from shaping.sampling.render import Renderer
+
+
+class Actor(Protocol):
+    def act(self) -> str: ...
+
+
+class ScriptedEngine:
+    """`make_actor(env)` gives, per episode, the object whose `act()` returns the next completion as text."""
+
+    def __init__(
+        self, make_actor: Callable[[TextEnv], Actor], renderer: Renderer, *, context_length: int = 1 << 20
+    ) -> None:
+        self._make_actor = make_actor
+        self._renderer = renderer
+        self._actors: dict[int, Actor] = {}
+        self.context_length = context_length
+        self.version = 0
+
+    def open(self, session: Session) -> None:
+        self._actors[session.id] = self._make_actor(session.env)
+
+    def close(self, session: Session) -> None:
+        del self._actors[session.id]
+
+    def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
+        if edits:
+            raise ValueError("the scripted engine has no activations to edit")
+
+    async def load_weights(self, state: dict[str, Any], version: int) -> str:
+        self.version = version
+        return ""
+
+    async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
+        text = self._actors[session.id].act()
+        ids = self._renderer.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        ids = [*ids[: params.max_tokens - 1], self._renderer.eos]
+        return Completion(
+            tokens=np.array(ids, np.int32),
+            logprobs=np.zeros(len(ids), np.float32),
+            policy_versions=np.full(len(ids), self.version, np.int32),
+            finished=True,
+        )

@@ -1,0 +1,125 @@
+"""The growing token sequence of one episode, with everything that is recorded per token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from envs.episode import Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SpanKind, Turn
+from shaping.sampling.engine import Completion
+from shaping.sampling.render import Message, Renderer
+from shaping.sampling.split import Splitter
+
+
+class Transcript:
+    """Appends prompts and completions; `tokens` is what the engine continues."""
+
+    def __init__(self, renderer: Renderer, splitter: Splitter, contexts: Contexts, observation: str) -> None:
+        self._renderer = renderer
+        self._splitter = splitter
+        self._contexts = contexts
+        self._tokens: list[int] = renderer.open(contexts.acting.system, observation)
+        self.head = len(self._tokens)
+        self._kinds: list[int] = [SpanKind.PROMPT] * self.head
+        self._index: list[int] = [-1] * self.head
+        self._mask: list[bool] = [False] * self.head
+        self._logprobs: list[float] = [0.0] * self.head
+        self._segments = [0]
+        self._messages = [Message("user", observation)]
+        self._finished = True
+        self._pending: list[Turn] = []
+
+    @property
+    def tokens(self) -> list[int]:
+        """The current segment: what the engine has to continue."""
+        return self._tokens[self._segments[-1] :]
+
+    def observe(self, observation: str) -> None:
+        """Append the world's answer. Where the template breaks the prefix, a new segment starts."""
+        self._messages.append(Message("user", observation))
+        if self._renderer.stable:
+            ids = self._renderer.extend(observation, finished=self._finished)
+        else:
+            system = self._contexts.acting.system
+            ids = self._renderer.conversation([Message("system", system)] * bool(system) + self._messages)
+            self._segments.append(len(self._tokens))
+        self._append(ids, SpanKind.OBSERVATION)
+
+    def text(self, completion: Completion) -> str:
+        return "".join(self._renderer.pieces(completion.tokens.tolist()))
+
+    def act(self, observation: str, completion: Completion, *, overt: tuple[str, ...], rejected: int) -> Turn:
+        """Append a completion and return its turn, still without the world's answer."""
+        pieces = self._renderer.pieces(completion.tokens.tolist())
+        text = "".join(pieces)
+        motive, action = self._splitter(text)
+        offset = 0
+        for token, piece, logprob in zip(completion.tokens, pieces, completion.logprobs, strict=True):
+            kind = SpanKind.MOTIVE if offset < motive.stop else SpanKind.ACTION
+            self._append([int(token)], kind, sampled=True, logprob=float(logprob))
+            offset += len(piece)
+        self._finished = completion.finished
+        self._messages.append(Message("assistant", text))
+        turn = Turn(
+            observation=observation,
+            completion=text,
+            motive=motive,
+            action=action,
+            executed="",
+            reward=0.0,
+            events=(),
+            tokens=completion.tokens,
+            logprobs=completion.logprobs,
+            policy_versions=completion.policy_versions,
+            forbidden=completion.forbidden,
+            overt=overt,
+            rejected=rejected,
+        )
+        self._pending.append(turn)
+        return turn
+
+    def settle(self, *, executed: str, reward: float, events: tuple[Event, ...]) -> None:
+        """Complete the last turn with the world's answer."""
+        self._pending[-1] = replace(self._pending[-1], executed=executed, reward=reward, events=events)
+
+    def _append(self, ids: list[int], kind: SpanKind, *, sampled: bool = False, logprob: float = 0.0) -> None:
+        self._tokens += ids
+        self._kinds += [kind] * len(ids)
+        self._index += [len(self._pending)] * len(ids)
+        self._mask += [sampled] * len(ids)
+        self._logprobs += [logprob] * len(ids)
+
+    def episode(
+        self,
+        *,
+        world: str,
+        seed: int,
+        group: int,
+        arm: str,
+        status: RolloutStatus,
+        truth: list[Labels],
+        options: Mapping[str, Any],
+        error: str = "",
+    ) -> Episode:
+        return Episode(
+            world=world,
+            seed=seed,
+            group=group,
+            arm=arm,
+            status=status,
+            contexts=self._contexts,
+            turns=tuple(self._pending[: len(truth)]),
+            truth=Sealed(tuple(truth)),
+            tokens=np.array(self._tokens, np.int32),
+            loss_mask=np.array(self._mask, np.bool_),
+            span_kind=np.array(self._kinds, np.int8),
+            turn_index=np.array(self._index, np.int16),
+            logprobs=np.array(self._logprobs, np.float32),
+            head=self.head,
+            segments=tuple(self._segments),
+            options=dict(options),
+            error=error,
+        )

@@ -1,0 +1,240 @@
+"""The embedded engine: any causal language model of transformers, on CPU or GPU, with continuous batching.
+
+Every episode keeps its keys and values in a slot, so a turn costs only its new tokens. Requests of many episodes are
+batched: new observations are read together, then all active rows decode together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from shaping.intervention import ActivationEdit
+from shaping.models.attention import adopt, head_logits, hidden_states
+from shaping.models.edits import applied
+from shaping.sampling.cache import SlotCache, Slots
+from shaping.sampling.engine import Completion, SamplingParams, Session
+from shaping.sampling.forbid import CommandMask
+from shaping.sampling.render import Renderer
+
+
+@dataclass(slots=True)
+class _Request:
+    """One completion under way."""
+
+    session: int
+    tokens: Sequence[int]
+    params: SamplingParams
+    future: asyncio.Future[Completion]
+    uniforms: np.ndarray
+    sampled: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    forbidden: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    version: list[int] = field(default_factory=list)
+    text: str = ""
+
+
+class TransformersEngine:
+    """Samples from `model` as it is: a learner that shares the module only has to bump the version.
+
+    Args:
+        model: a causal language model; it is switched to the packed attention.
+        renderer: of the model's tokenizer.
+        slots: episodes that can be open at once.
+        context_length: longest episode in tokens; the model's own limit by default.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, renderer: Renderer, *, slots: int = 64, context_length: int | None = None
+    ) -> None:
+        self.model = adopt(model)
+        self.renderer = renderer
+        self.context_length = int(context_length or model.config.max_position_embeddings)
+        self.version = 0
+        self._vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self._cache = SlotCache(model, slots, self.context_length)
+        self._free = list(range(slots))[::-1]
+        self._slot: dict[int, int] = {}
+        self._cached: dict[int, list[int]] = {}
+        self._waiting: list[_Request] = []
+        self._active: list[_Request] = []
+        self._loop: asyncio.Task[None] | None = None
+        self._mask: CommandMask | None = None
+        self._edits: tuple[ActivationEdit, ...] = ()
+        self.device = next(model.parameters()).device
+
+    # -- protocol ------------------------------------------------------------------------------------------------
+
+    def open(self, session: Session) -> None:
+        if not self._free:
+            raise RuntimeError(f"all {len(self._slot)} slots are taken: play fewer episodes at once or add slots")
+        self._slot[session.id] = self._free.pop()
+        self._cached[session.id] = []
+
+    def close(self, session: Session) -> None:
+        self._free.append(self._slot.pop(session.id))
+        self._free.sort(reverse=True)  # low slots first keeps the active rows contiguous
+        del self._cached[session.id]
+
+    def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
+        self._edits = tuple(edits)
+        self._drop_cache()
+
+    async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
+        """Take new weights (skipped for tensors that already are the model's own). Returns their checksum."""
+        own = self.model.state_dict()
+        if unknown := sorted(set(state) - set(own)):
+            raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
+        with torch.no_grad():
+            for name, tensor in state.items():
+                if own[name].data_ptr() != tensor.data_ptr():
+                    own[name].copy_(tensor)
+        self.version = version
+        self._drop_cache()
+        return checksum(self.model)
+
+    def set_version(self, version: int) -> None:
+        """The shared module has been updated in place: cached keys and values are stale from now on."""
+        self.version = version
+        self._drop_cache()
+
+    async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
+        if len(tokens) + params.max_tokens > self.context_length:
+            raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
+        uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(session.id, tokens, params, future, uniforms))
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.create_task(self._run())
+        return await future
+
+    # -- the batching loop ---------------------------------------------------------------------------------------
+
+    def _drop_cache(self) -> None:
+        for session in self._cached:
+            self._cached[session] = []
+
+    async def _run(self) -> None:
+        """Reads waiting prompts together once they are as many as the rows that decode, else decodes one token."""
+        await asyncio.sleep(0)
+        while self._waiting or self._active:
+            try:
+                if self._waiting and len(self._waiting) >= len(self._active):
+                    admitted, self._waiting = self._waiting, []
+                    self._read(admitted)
+                    self._active = sorted(self._active + admitted, key=lambda r: self._slot[r.session])
+                else:
+                    self._decode()
+                self._finish()
+            except Exception as error:
+                self._fail(error)
+            await asyncio.sleep(0)
+
+    def _fail(self, error: Exception) -> None:
+        for request in self._active + self._waiting:
+            if not request.future.done():
+                request.future.set_exception(error)
+        self._active, self._waiting = [], []
+
+    def _read(self, requests: list[_Request]) -> None:
+        """Forward of the tokens that are not cached yet, right-padded to the longest; samples the first token."""
+        requests.sort(key=lambda r: self._slot[r.session])
+        new: list[Sequence[int]] = []
+        for request in requests:
+            cached = self._cached[request.session]
+            if list(request.tokens[: len(cached)]) != cached or len(cached) >= len(request.tokens):
+                cached.clear()  # the prefix changed (a split): read it all again
+            new.append(request.tokens[len(cached) :])
+        width = max(map(len, new))
+        ids = torch.zeros(len(requests), width, dtype=torch.long)
+        start = torch.zeros(len(requests), 1, dtype=torch.long)
+        for row, (request, tokens) in enumerate(zip(requests, new, strict=True)):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            start[row] = len(self._cached[request.session])
+            self._cached[request.session].extend(tokens)
+        positions = (start + torch.arange(width)).clamp_(max=self.context_length - 1)
+        last = torch.tensor([len(tokens) - 1 for tokens in new])
+        self._sample(requests, self._forward(requests, ids, positions, last))
+
+    def _decode(self) -> None:
+        ids = torch.tensor([[r.sampled[-1]] for r in self._active])
+        positions = torch.tensor([[len(self._cached[r.session])] for r in self._active])
+        for request in self._active:
+            self._cached[request.session].append(request.sampled[-1])
+        last = torch.zeros(len(self._active), dtype=torch.long)
+        self._sample(self._active, self._forward(self._active, ids, positions, last))
+
+    @torch.inference_mode()
+    def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] after token `last` of each row."""
+        self._cache.reserve(int(positions.max()) + 1)
+        rows = [self._slot[r.session] for r in requests]
+        plan = Slots(self._cache, rows, positions.to(self.device))
+        with applied(self.model, self._edits):
+            hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
+        return head_logits(self.model, hidden[torch.arange(len(rows)), last])
+
+    def _sample(self, requests: list[_Request], logits: Tensor) -> None:
+        """Inverse-CDF sampling with each request's own uniform numbers, so that a batch's make-up changes nothing."""
+        temperature = torch.tensor([[r.params.temperature or 1.0] for r in requests], device=logits.device)
+        logits = logits / temperature
+        for row, request in enumerate(requests):
+            if request.params.forbid and (ids := self._banned(request)):
+                logits[row, list(ids)] = -torch.inf
+                request.forbidden.append((len(request.sampled), ids))
+        logprobs = torch.log_softmax(logits, dim=-1).cpu()
+        cumulative = logprobs.double().exp().cumsum(dim=-1).numpy()
+        chosen = np.empty(len(requests), dtype=np.int64)
+        for row, request in enumerate(requests):
+            if request.params.temperature == 0:
+                chosen[row] = int(logprobs[row].argmax())
+                continue
+            u = request.uniforms[len(request.sampled)] * cumulative[row, -1]
+            chosen[row] = np.searchsorted(cumulative[row], u, side="right")
+        picked = logprobs[torch.arange(len(requests)), torch.from_numpy(chosen)].numpy()
+        for request, token, logprob in zip(requests, chosen.tolist(), picked.tolist(), strict=True):
+            request.sampled.append(token)
+            request.logprobs.append(logprob)
+            request.version.append(self.version)
+
+    def _banned(self, request: _Request) -> tuple[int, ...]:
+        if self._mask is None:
+            self._mask = CommandMask(self.renderer, self._vocabulary)
+        text = "".join(self.renderer.pieces(request.sampled))
+        return self._mask.banned(text, request.params.forbid)
+
+    def _finish(self) -> None:
+        going: list[_Request] = []
+        for request in self._active:
+            finished = request.sampled[-1] == self.renderer.eos
+            if not finished and len(request.sampled) < request.params.max_tokens:
+                going.append(request)
+                continue
+            if not request.future.done():
+                request.future.set_result(
+                    Completion(
+                        tokens=np.array(request.sampled, np.int32),
+                        logprobs=np.array(request.logprobs, np.float32),
+                        policy_versions=np.array(request.version, np.int32),
+                        finished=finished,
+                        forbidden=tuple(request.forbidden),
+                    )
+                )
+        self._active = going
+
+
+def checksum(model: Any) -> str:
+    """SHA-256 over names and bytes of all parameters and buffers, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
