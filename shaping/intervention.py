@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from envs.episode import Context, Episode
 
@@ -77,7 +77,7 @@ class Allowed:
     commands: tuple[str, ...] = ()
     """With `mask`: the commands that become impossible."""
     replacement: str = ""
-    """With `replace`: the command that the world receives instead."""
+    """With `replace`, and with `resample` after the sampler's last try: what the world receives instead."""
 
 
 PASS = Allowed()
@@ -98,7 +98,7 @@ class ActivationEdit:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """A LoRA adapter to create. `role`: kept (shipped), quarantine (dropped at deployment) or frozen (never trained)."""
+    """A LoRA adapter to create; kept adapters are shipped, quarantine ones dropped, frozen ones never trained."""
 
     name: str
     role: Literal["kept", "quarantine", "frozen"]
@@ -207,7 +207,7 @@ class Shaper(Intervention):
 class Constraint(Intervention):
     """Limits or prices actions."""
 
-    weight: float = 1.0
+    weight: float = Field(1.0, ge=0)
     """Multiplier of the group-normalised cost advantage (lambda)."""
 
     def allow(self, turn: TurnContext, action: str | None) -> Allowed:
@@ -219,13 +219,16 @@ class Constraint(Intervention):
         return None
 
 
-_HOOKS: dict[str, Knob] = {
-    "acting_context": Knob.ACTING_CONTEXT,
-    "learning_context": Knob.LEARNING_CONTEXT,
-    "ratio_mode": Knob.RATIO,
-    "gates": Knob.GATES,
-    "allow": Knob.ACTIONS,
+#: Exclusive hooks: to override one, an intervention must own (one of) these knobs.
+_HOOKS: dict[str, tuple[Knob, ...]] = {
+    "acting_context": (Knob.ACTING_CONTEXT,),
+    "learning_context": (Knob.LEARNING_CONTEXT,),
+    "edits": (Knob.ACTING_EDITS, Knob.LEARNING_EDITS),
+    "ratio_mode": (Knob.RATIO,),
+    "gates": (Knob.GATES,),
+    "allow": (Knob.ACTIONS,),
 }
+_PHASES: dict[Phase, Knob] = {"acting": Knob.ACTING_EDITS, "learning": Knob.LEARNING_EDITS}
 
 
 class InterventionError(ValueError):
@@ -257,11 +260,17 @@ class Arm:
         return any(i.oracle for i in self.interventions)
 
     def contexts(self, brief: Brief, rng: np.random.Generator) -> tuple[Context, Context]:
-        """One draw of (c_s, c_t) for a group."""
+        """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""
         acting = self.owner.get(Knob.ACTING_CONTEXT)
         drawn = acting.acting_context(brief, rng) if acting else Context()
         learning = self.owner.get(Knob.LEARNING_CONTEXT)
-        return drawn, learning.learning_context(brief, drawn, rng) if learning else drawn
+        learned = learning.learning_context(brief, drawn, rng) if learning else drawn
+        if learned != drawn and Knob.RATIO not in self.owner:
+            raise InterventionError(
+                f"arm {self.name!r}: episodes are sampled under {drawn.name!r} but learned under {learned.name!r}, and "
+                "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            )
+        return drawn, learned
 
     def ratio_mode(self) -> RatioMode:
         owner = self.owner.get(Knob.RATIO)
@@ -276,7 +285,27 @@ class Arm:
         return owner.gates(episode) if owner else Gates()
 
     def edits(self, phase: Phase) -> list[ActivationEdit]:
-        return [edit for i in self.interventions for edit in i.edits(phase)]
+        """The edits of the phase's owner; edits by an intervention that does not own the phase are an error."""
+        for i in self.interventions:
+            if _PHASES[phase] not in i.owns and i.edits(phase):
+                raise InterventionError(
+                    f"arm {self.name!r}: {type(i).__name__} returns edits for {phase!r} but does not list "
+                    f"Knob.{_PHASES[phase].name} in `owns`"
+                )
+        owner = self.owner.get(_PHASES[phase])
+        return list(owner.edits(phase)) if owner else []
+
+    def state_dict(self) -> dict[str, Mapping[str, Any]]:
+        """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
+        states = {f"{n}.{type(i).__name__}": i.state_dict() for n, i in enumerate(self.interventions)}
+        return {key: state for key, state in states.items() if state}
+
+    def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        keys = [f"{n}.{type(i).__name__}" for n, i in enumerate(self.interventions)]
+        if unknown := sorted(set(states) - set(keys)):
+            raise InterventionError(f"arm {self.name!r}: the checkpoint holds state for {unknown}; it has {keys}")
+        for key, intervention in zip(keys, self.interventions, strict=True):
+            intervention.load_state_dict(states.get(key, {}))
 
 
 def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
@@ -297,16 +326,19 @@ def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
 def _check_contract(arm: str, intervention: Intervention) -> None:
     """Every exclusive hook that is overridden must be declared in `owns`: otherwise it would silently not be called."""
     kind = type(intervention)
-    if not isinstance(intervention, (Shaper, Constraint)):
-        raise InterventionError(f"arm {arm!r}: {kind.__name__} must subclass Shaper or Constraint")
+    if isinstance(intervention, Shaper) == isinstance(intervention, Constraint):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__} must subclass either Shaper or Constraint")
+    if not isinstance(kind.owns, frozenset) or not all(isinstance(knob, Knob) for knob in kind.owns):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__}.owns must be a frozenset of Knob, not {kind.owns!r}")
     base = Constraint if isinstance(intervention, Constraint) else Shaper
-    for hook, knob in _HOOKS.items():
+    for hook, knobs in _HOOKS.items():
         overridden = getattr(kind, hook, None) is not getattr(base, hook, None)
         if overridden and not hasattr(base, hook):
             raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
-        if overridden and knob not in kind.owns:
+        if overridden and not kind.owns.intersection(knobs):
+            needed = " or ".join(f"Knob.{knob.name}" for knob in knobs)
             raise InterventionError(
-                f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list Knob.{knob.name} in `owns`"
+                f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list {needed} in `owns`"
             )
     if isinstance(intervention, Shaper) and hasattr(kind, "cost"):
         raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define cost()")

@@ -1,0 +1,46 @@
+"""Action masking: make commands impossible before they are sampled, or refuse them afterwards (2006.14171)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from envs.core import normalise
+from shaping.intervention import PASS, Allowed, Constraint, Knob, TurnContext
+
+
+class ActionMask(Constraint):
+    """Removes the overt shortcut (`TurnContext.overt`) and, if given, every command that starts with `commands`.
+
+    - `mask`: the commands cannot be sampled; sampler and learner apply the same mask, so that the policy gradient stays
+      valid (2006.14171). A masked command that arrives nevertheless (a spelling that the mask does not cover) is
+      replaced by `fallback`.
+    - `resample`: a completion with such a command is refused and sampled again; the policy gets no gradient for what
+      was refused. After the sampler's last try `fallback` is sent.
+    - `replace`: the world receives `fallback` instead; the policy learns as if its own command had been executed.
+    """
+
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
+
+    mode: Literal["mask", "resample", "replace"] = "mask"
+    commands: tuple[str, ...] = Field((), description="command prefixes that are removed in every turn, beside overt")
+    fallback: str = Field("wait", min_length=1, description="what the world receives instead of a refused command")
+
+    def removed(self, turn: TurnContext) -> tuple[str, ...]:
+        """The commands (or command prefixes) that are not allowed in this turn, without duplicates."""
+        return tuple(dict.fromkeys(_plain(command) for command in (*turn.overt, *self.commands)))
+
+    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
+        removed = self.removed(turn)
+        if action is None:
+            return Allowed("mask", commands=removed) if self.mode == "mask" and removed else PASS
+        words = _plain(action).split()
+        if not any(words[: len(prefix)] == prefix for prefix in (command.split() for command in removed)):
+            return PASS
+        return Allowed("resample" if self.mode == "resample" else "replace", replacement=self.fallback)
+
+
+def _plain(command: str) -> str:
+    """The form in which worlds compare commands: folded, lower-case, single-spaced."""
+    return " ".join(normalise(command).lower().split())

@@ -1,0 +1,97 @@
+"""What pays: the world's own reward, and the control that pays without looking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from envs.episode import Episode
+from rewards import Outcome, RandomReward, Reward, RewardError
+
+MakeEpisode = Callable[..., Episode]
+
+
+def test_the_outcome_is_the_proxy_reward_of_each_turn(make_episode: MakeEpisode) -> None:
+    episode = make_episode([0.0, -1.0, 2.5])
+    assert Outcome().score(episode).tolist() == [0.0, -1.0, 2.5]
+    assert [r.tolist() for r in Outcome().score_group([episode, make_episode([1.0])])] == [[0.0, -1.0, 2.5], [1.0]]
+
+
+def test_no_reward_needs_the_truth(make_episode: MakeEpisode) -> None:
+    group = [make_episode([0.0, float(k)]).redacted() for k in range(4)]
+    for reward in (Outcome(), RandomReward(), RandomReward(mode="gaussian")):
+        assert len(reward.score_group(group)) == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("reward", [Outcome(), RandomReward()])
+def test_a_reward_that_is_not_finite_is_refused_by_place(
+    make_episode: MakeEpisode, reward: Reward, value: float
+) -> None:
+    group = [make_episode([0.0, 1.0]), make_episode([0.0, value], seed=41, world="clerk")]
+    with pytest.raises(RewardError, match="world 'clerk', seed 41, turn 1"):
+        reward.score_group(group)
+
+
+def test_a_reward_of_the_wrong_shape_is_refused(make_episode: MakeEpisode) -> None:
+    class Total(Reward):
+        def score(self, episode: Episode) -> NDArray[np.float64]:
+            return np.array([episode.proxy_return])
+
+    with pytest.raises(RewardError, match=r"Total: got rewards of shape \(1,\) for 2 turns"):
+        Total().score_group([make_episode([0.0, 1.0])])
+
+
+def test_shuffling_deals_out_the_returns_of_the_group(make_episode: MakeEpisode) -> None:
+    group = [make_episode([0.0] * k + [float(k)]) for k in range(8)]
+    dealt = RandomReward().score_group(group)
+    assert [len(r) for r in dealt] == [k + 1 for k in range(8)]
+    assert all(not r[:-1].any() for r in dealt)
+    assert sorted(r.sum() for r in dealt) == [float(k) for k in range(8)]
+    assert [r.sum() for r in dealt] != [float(k) for k in range(8)]
+
+
+def test_shuffled_rewards_do_not_correlate_with_what_was_earned(make_episode: MakeEpisode) -> None:
+    own = np.arange(4) - 1.5
+    covariances = []
+    for seed in range(600):
+        group = [make_episode([value], seed=seed) for value in own]
+        covariances.append(float(np.mean(own * [r.sum() for r in RandomReward().score_group(group)])))
+    error = np.std(covariances) / np.sqrt(len(covariances))
+    assert error > 0 and abs(np.mean(covariances)) < 4 * error
+
+
+def test_shuffling_needs_the_group(make_episode: MakeEpisode) -> None:
+    with pytest.raises(RewardError, match="call score_group"):
+        RandomReward().score(make_episode())
+
+
+def test_gaussian_rewards_have_the_scale_and_ignore_the_world(make_episode: MakeEpisode) -> None:
+    reward = RandomReward(mode="gaussian", scale=2.0)
+    paid = np.array([reward.score(make_episode([0.0, 5.0], seed=s)) for s in range(2000)])
+    assert not paid[:, 0].any()
+    assert abs(paid[:, 1].mean()) < 4 * 2.0 / np.sqrt(2000) and abs(paid[:, 1].std() - 2.0) < 0.15
+    assert reward.score(make_episode([0.0, 5.0])).tolist() == reward.score(make_episode([0.0, -1.0])).tolist()
+
+
+@pytest.mark.parametrize("mode", ["shuffle", "gaussian"])
+def test_draws_repeat_for_the_same_episodes_and_change_with_the_seed(make_episode: MakeEpisode, mode: str) -> None:
+    def paid(seed: int, world_seed: int) -> list[float]:
+        group = [make_episode([float(k)], seed=world_seed) for k in range(6)]
+        return [float(r.sum()) for r in RandomReward(mode=mode, seed=seed).score_group(group)]
+
+    assert paid(0, 1) == paid(0, 1)
+    assert paid(0, 1) != paid(1, 1) and paid(0, 1) != paid(0, 2)
+
+
+def test_an_empty_group_is_fine() -> None:
+    assert RandomReward().score_group([]) == [] and Outcome().score_group([]) == []
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValidationError, match="sclae"):
+        RandomReward(sclae=1.0)  # type: ignore[call-arg]
