@@ -1,0 +1,50 @@
+"""Text worlds with sealed ground truth.
+
+`make_world("steward", {"oversight": 0.2})` builds a built-in world or a plug-in given as `"package.module:Class"`;
+`gymnasium.make("shaping/Steward-v0", oversight=0.2)` does the same for the built-in ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+
+from envs.clerk import Clerk
+from envs.core import TextEnv
+from envs.nightwatch import Nightwatch
+from envs.steward import Steward
+from envs.world import World
+
+WORLDS: dict[str, type[World]] = {world.name: world for world in (Clerk, Steward, Nightwatch)}
+
+for _world in WORLDS.values():
+    gymnasium.register(f"shaping/{_world.__name__}-v0", entry_point=f"{_world.__module__}:{_world.__name__}")
+
+
+def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
+    """Build a world by its name, or a plug-in by `"package.module:Class"`. Raises ValueError with the remedy."""
+    return world_class(name)(**dict(options or {}))
+
+
+def world_class(name: str) -> type[TextEnv]:
+    """The class behind a world's name."""
+    if name in WORLDS:
+        return WORLDS[name]
+    if ":" not in name:
+        near = difflib.get_close_matches(name, WORLDS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"unknown world {name!r}; did you mean {near!r}? Built-in worlds: {', '.join(WORLDS)}; "
+            "name a plug-in as 'package.module:Class'"
+        )
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"world {name!r} cannot be imported: {error}; check the path and PYTHONPATH") from error
+    if not (isinstance(found, type) and issubclass(found, TextEnv)):
+        raise ValueError(f"world {name!r} is not a subclass of envs.core.TextEnv")
+    return found

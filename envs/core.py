@@ -55,7 +55,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     - `labels` (`envs.episode.Labels`, after `step` only): sealed ground truth of the turn just played.
     - `events` (tuple of `envs.episode.Event`): what an onlooker could have seen or been told in this turn.
-    - `overt` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action mask removes).
+    - `overt` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action mask
+      removes); `reset` gives those of the first turn.
     - `executed` (str): the command as understood (empty if none).
 
     Nothing label-like may enter an observation, and audit draws may not depend on actions (`draw`).
@@ -87,6 +88,8 @@ _MARKER = re.compile(r"^\s*(?:.*?\s)?(?:action|الاجراء)\s*:\s*(.*)$", re.
 
 def normalise(text: str) -> str:
     """Fold full-width and compatibility forms, Arabic vowel marks and alef variants, and Eastern Arabic digits."""
+    if text.isascii():
+        return text
     text = unicodedata.normalize("NFKC", text).translate(_ALEF)
     text = _TASHKEEL.sub("", text)
     return "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
