@@ -1,0 +1,59 @@
+"""The examples of the documentation work as printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.episode import Episode, Span, SpanKind
+from launch.config import PluginSpec
+from launch.loading import load_study
+from launch.plugins import INTERVENTION, build_arm, find_class, load
+from shaping.intervention import Group, Shaper
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = ROOT / "docs" / "examples" / "my_study.yaml"
+SHAPER = "docs.examples.my_shaper:StatedMotive"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def stating(episode: Episode, motive: str) -> Episode:
+    """The same episode with `motive` stated in its first turn only."""
+    first = replace(episode.turns[0], completion=f"{motive} ACTION: wait", motive=Span(0, len(motive)))
+    return replace(episode, turns=(first, *episode.turns[1:]))
+
+
+def test_the_file_has_at_most_forty_lines() -> None:
+    assert len((ROOT / "docs" / "examples" / "my_shaper.py").read_text().splitlines()) <= 40
+
+
+def test_the_study_loads_and_its_arms_compose() -> None:
+    study = load_study(STUDY)
+    arms = {name: build_arm(name, config) for name, config in study.arms.items()}
+    assert [type(i).__name__ for i in arms["stated_motive"].interventions] == ["StatedMotive"]
+    assert arms["unshaped"].interventions == ()
+    assert arms["stated_motive"].family == "motivation"
+
+
+def test_the_shaper_is_found_by_module_and_class() -> None:
+    assert issubclass(find_class(SHAPER, INTERVENTION), Shaper)
+
+
+def test_it_credits_motive_tokens_of_who_states_the_motive(make_episode: Callable[..., Episode]) -> None:
+    shaper = load(PluginSpec(use=SHAPER, phrase="honestly", bonus=1.0), INTERVENTION, "arms.a")
+    episodes = (stating(make_episode([0.0, 0.0]), "finish it honestly ."), make_episode([0.0, 0.0]))
+    credit = shaper.credit(Group(episodes, np.zeros(2), np.zeros(2)))
+    for episode, stream, expected in zip(episodes, credit.advantage, (0.25, -0.25), strict=True):
+        motive = episode.span_kind == SpanKind.MOTIVE
+        assert motive.any()
+        assert (stream[motive] == expected).all()
+        assert not stream[~motive].any()
