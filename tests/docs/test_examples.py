@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from envs.episode import Episode, Span, SpanKind
 from launch.config import PluginSpec
 from launch.loading import load_study
-from launch.plugins import INTERVENTION, build_arm, find_class, load
+from launch.plugins import INTERVENTION, REWARD, build_arm, find_class, load
 from shaping.intervention import Group, Shaper
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,3 +58,34 @@ def test_it_credits_motive_tokens_of_who_states_the_motive(make_episode: Callabl
         assert motive.any()
         assert (stream[motive] == expected).all()
         assert not stream[~motive].any()
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_on_plug_ins_prints_the_files_as_they_are() -> None:
+    printed = blocks("docs/plugins.md", "python") + blocks("docs/plugins.md", "yaml")
+    assert (ROOT / "docs" / "examples" / "my_shaper.py").read_text() in printed
+    assert STUDY.read_text() in printed
+
+
+def test_the_shaper_in_the_readme_works(
+    make_episode: Callable[..., Episode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = blocks("README.md", "python")
+    (tmp_path / "readme_shaper.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    shaper = load(PluginSpec(use="readme_shaper:Patience"), INTERVENTION, "arms.a")
+    episode = make_episode([0.0] * 4)
+    (weight,) = shaper.credit(Group((episode,), np.zeros(1), np.zeros(1))).weight
+    assert weight.tolist() == [1.0] * 10 + [2.0] * 10
+
+
+def test_the_reward_in_the_docs_works(make_episode: Callable[..., Episode], tmp_path: Path) -> None:
+    (source,) = (block for block in blocks("docs/plugins.md", "python") if "class Brevity" in block)
+    (tmp_path / "docs_reward.py").write_text(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        reward = load(PluginSpec.model_validate({"use": "docs_reward:Brevity", "price": 0.5}), REWARD, "arms.a")
+    assert reward.score_group([make_episode([0.0, 1.0])])[0].tolist() == [-0.5, 0.5]
