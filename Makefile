@@ -44,10 +44,10 @@ clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build ./*.egg-info
 
 .venv/.created:
-	@python=""; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	@python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$candidate"; break; fi; done; \
 	if [ -z "$$python" ]; then \
-	  echo "No Python >= 3.11 found ($$(python3 --version 2>&1 || true))." >&2; \
+	  echo "No Python >= 3.11 found ($$($(or $(PYTHON),python3) --version 2>&1 || true))." >&2; \
 	  echo "Install one and try again, or name it: make study PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 	echo "Creating .venv with $$("$$python" --version)"; \
 	if ! "$$python" -m venv .venv || ! $(PIP) --version >/dev/null 2>&1; then \
