@@ -70,7 +70,7 @@ class Renderer:
         longer = self._text([Message("user", _USER), Message("assistant", _REPLY), Message("user", _NEXT)])
         return longer == first + _REPLY + self._bridge[0] + _NEXT + self._bridge[1]
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
         """Ids of untrusted text: strings that look like special tokens stay text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
@@ -92,8 +92,8 @@ class Renderer:
         ids: list[int] = []
         if system:
             start, _, before = before.partition(_REPLY)
-            ids += self._markup(start) + self._plain(system)
-        return ids + self._markup(before) + self._plain(observation) + self._markup(after)
+            ids += self._markup(start) + self.plain(system)
+        return ids + self._markup(before) + self.plain(observation) + self._markup(after)
 
     def extend(self, observation: str, *, finished: bool) -> list[int]:
         """Ids from the end of a reply to the start of the next. `finished`: the reply ended with the eos token."""
@@ -101,7 +101,7 @@ class Renderer:
         closing = self._markup(before)
         if finished and closing and closing[0] == self.eos:
             closing = closing[1:]
-        return closing + self._plain(observation) + self._markup(after)
+        return closing + self.plain(observation) + self._markup(after)
 
     def conversation(self, messages: list[Message]) -> list[int]:
         """Ids of a whole conversation rendered afresh, for templates whose prefix breaks."""

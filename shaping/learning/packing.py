@@ -1,0 +1,120 @@
+"""Token-budget packing: samples laid end to end, no padding, gates and ratio modes kept apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shaping.intervention import RatioMode
+from shaping.learning.sample import Sample
+from shaping.models.attention import Packed
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One packed micro-batch of n tokens, m of which are in the loss.
+
+    `ids`, `positions`: [1, n]. `rows` [m]: where the hidden state that predicts each loss token is. `targets` [m] and
+    the streams `old`, `advantage`, `weight` [m]. `forbidden` [k, 2]: (index into the m loss tokens, token id).
+    """
+
+    samples: tuple[Sample, ...]
+    ids: Tensor
+    positions: Tensor
+    plan: Packed
+    rows: Tensor
+    targets: Tensor
+    old: Tensor
+    advantage: Tensor
+    weight: Tensor
+    forbidden: Tensor
+    on_policy: Tensor
+    ratio: RatioMode
+    kept_gate: float
+
+    @property
+    def loss_tokens(self) -> int:
+        return len(self.targets)
+
+
+def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """First-fit decreasing: indices of the samples in each micro-batch.
+
+    Raises ValueError if one sample alone exceeds the budget.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    if order and lengths[order[0]] > budget:
+        raise ValueError(
+            f"an episode of {lengths[order[0]]} tokens exceeds learner.token_budget={budget}: raise the budget or "
+            "shorten the world's horizon"
+        )
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for i in order:
+        for b, left in enumerate(room):
+            if lengths[i] <= left:
+                bins[b].append(i)
+                room[b] -= lengths[i]
+                break
+        else:
+            bins.append([i])
+            room.append(budget - lengths[i])
+    return bins
+
+
+def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu") -> list[Batch]:
+    """Micro-batches of at most `budget` tokens, each of one ratio mode and one gate value.
+
+    Homogeneous micro-batches make it exact to gate *parameter* gradients: a weight gradient is already summed over
+    the batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations
+    instead, which also changes the gradients of earlier layers).
+    """
+    kinds: dict[tuple[RatioMode, float, float], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        kinds[sample.ratio, sample.kept_gate, sample.quarantine_gate].append(sample)
+    return [
+        _lay_out([group[i] for i in members], device)
+        for _, group in sorted(kinds.items())
+        for members in assign([len(s) for s in group], budget)
+    ]
+
+
+def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
+    starts = np.concatenate([[0], np.cumsum([len(s) for s in samples])])
+    mask = np.concatenate([s.mask for s in samples])
+    mask[starts[:-1]] = False  # nothing predicts the first token of a sequence
+    targets = np.flatnonzero(mask)
+    order = np.cumsum(mask) - 1  # token position -> index among the loss tokens
+    forbidden = [
+        np.stack([order[s.forbidden[:, 0] + a], s.forbidden[:, 1]], axis=1)
+        for s, a in zip(samples, starts, strict=False)
+        if len(s.forbidden)
+    ]
+
+    def stream(name: str) -> Tensor:
+        values = np.concatenate([getattr(s, name) for s in samples])[targets]
+        return torch.from_numpy(values).to(device)
+
+    ids = torch.from_numpy(np.concatenate([s.tokens for s in samples]))
+    return Batch(
+        samples=tuple(samples),
+        ids=ids[None].to(device),
+        positions=torch.from_numpy(np.concatenate([np.arange(len(s)) for s in samples]))[None].to(device),
+        plan=Packed(starts.tolist()),
+        rows=torch.from_numpy(targets - 1).to(device),
+        targets=ids[targets].to(device),
+        old=stream("old_logprobs"),
+        advantage=stream("advantage"),
+        weight=stream("weight"),
+        forbidden=torch.from_numpy(np.concatenate(forbidden) if forbidden else np.zeros((0, 2), np.int64)).to(device),
+        on_policy=torch.from_numpy(
+            np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]
+        ).to(device),
+        ratio=samples[0].ratio,
+        kept_gate=samples[0].kept_gate,
+    )

@@ -1,0 +1,171 @@
+"""The model organism: a small Llama pre-trained on scripted transcripts, cached by the content that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from shaping.learning.packing import Batch, pack
+from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
+from shaping.models.config import OrganismConfig
+from shaping.models.corpus import Script, scripts
+from shaping.models.tokenizer import train_tokenizer
+from shaping.sampling.render import Renderer
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, what) of the present stage."""
+
+_SOURCES = ("envs/*.py", "shaping/models/*.py", "shaping/shapers/prompts.py", "shaping/sampling/render.py")
+_SCRIPTS_FOR_TOKENIZER = 600
+
+
+def cache_directory() -> Path:
+    """Where organisms are kept: $SHAPING_CACHE, or the user's cache directory."""
+    root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "shaping" / "organisms"
+
+
+def content_hash(config: OrganismConfig) -> str:
+    """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    root = Path(__file__).resolve().parents[2]
+    for pattern in _SOURCES:
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
+    for package in ("torch", "transformers", "tokenizers"):
+        digest.update(f"{package}=={version(package)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path:
+    """Directory of the policy to start from: `config.model` if given, else the organism, pre-trained if not cached.
+
+    Raises `FileNotFoundError` if `config.model` is not a model directory.
+    """
+    if config.model:
+        path = Path(config.model)
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(
+                f"organism.model: {path} is not a Hugging Face model directory (no config.json); give the directory "
+                "that holds config.json, the safetensors weights and the tokenizer, or remove the key to use an organism"
+            )
+        return path
+    path = cache_directory() / content_hash(config)
+    if (path / "organism.json").is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
+        made = Path(scratch) / "organism"
+        policy, card = pretrain(config, progress)
+        policy.save(made)
+        (made / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
+        if path.exists():  # a directory without its card is a leftover
+            shutil.rmtree(path)
+        os.replace(made, path)
+    return path
+
+
+def build(config: OrganismConfig, texts: list[str]) -> Policy:
+    """An untrained organism with a tokenizer learned from `texts`."""
+    tokenizer = train_tokenizer(texts, config.vocabulary)
+    torch.manual_seed(config.seed)
+    llama = LlamaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.hidden,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        intermediate_size=2 * config.hidden,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Policy(LlamaForCausalLM(llama), tokenizer)
+
+
+def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tuple[Policy, dict[str, float]]:
+    """Train an organism from nothing. Returns it with a card: loss, parameters, tokens."""
+    corpus: list[Script] = []
+    for number, script in enumerate(scripts(config.episodes, config.seed)):
+        corpus.append(script)
+        if number % 100 == 0:
+            progress(number, config.episodes, "writing transcripts")
+    policy = build(config, _texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
+    renderer = Renderer(policy.tokenizer)
+    samples = [to_sample(script, renderer) for script in corpus]
+    samples = [s for s in samples if len(s) <= config.context]
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
+    policy.model.train()
+    loss, tokens = 0.0, 0
+    for step, batch in zip(range(config.steps), _batches(samples, config), strict=False):
+        logprobs, _ = policy.logprobs(batch)
+        objective = -(logprobs * batch.weight).sum() / batch.weight.sum()
+        optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        tokens += batch.ids.shape[1]
+        loss = float(objective) if step == 0 else 0.95 * loss + 0.05 * float(objective)
+        progress(step + 1, config.steps, f"pre-training, loss {loss:.3f}")
+    policy.model.eval()
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    return policy, {"loss": loss, "parameters": parameters, "tokens": tokens}
+
+
+def _texts(corpus: list[Script]) -> list[str]:
+    texts = [text for script in corpus for turn in script.turns for text in turn]
+    return texts + [script.system for script in corpus if script.system]
+
+
+OBSERVATION_WEIGHT = 0.1
+"""Share of the loss on what the world says: enough to learn to read it, little enough to learn mainly to act."""
+
+
+def to_sample(script: Script, renderer: Renderer) -> Sample:
+    """A scripted episode as one token sequence; weight 1 on completions, `OBSERVATION_WEIGHT` elsewhere."""
+    tokens = renderer.open(script.system, script.turns[0][0])
+    weight = [OBSERVATION_WEIGHT] * len(tokens)
+    for number, (observation, completion) in enumerate(script.turns):
+        if number:
+            ids = renderer.extend(observation, finished=True)
+            tokens += ids
+            weight += [OBSERVATION_WEIGHT] * len(ids)
+        ids = [*renderer.plain(completion), renderer.eos]
+        tokens += ids
+        weight += [1.0] * len(ids)
+    zeros = np.zeros(len(tokens), np.float32)
+    return Sample(
+        tokens=np.array(tokens, np.int64),
+        mask=np.ones(len(tokens), np.bool_),
+        old_logprobs=zeros,
+        advantage=zeros,
+        weight=np.array(weight, np.float32),
+        forbidden=np.zeros((0, 2), np.int64),
+    )
+
+
+def _batches(samples: list[Sample], config: OrganismConfig) -> Iterator[Batch]:
+    """Endless epochs of shuffled samples, packed to about `batch_tokens`."""
+    rng = np.random.default_rng(config.seed)
+    while True:
+        chosen: list[Sample] = []
+        for index in rng.permutation(len(samples)):
+            chosen.append(samples[index])
+            if sum(map(len, chosen)) >= config.batch_tokens:
+                yield pack(chosen, sum(map(len, chosen)))[0]
+                chosen = []
