@@ -1,0 +1,239 @@
+"""The command line: `shaping train | study | eval | report | list | doctor`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launch.errors import UserError
+
+if TYPE_CHECKING:
+    from launch.config import RunConfig, StudyConfig
+    from launch.study import StudyResult
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Train language agents with RL; compare shaping their motivations with constraining their actions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+Config = Annotated[str, typer.Argument(help="a study's YAML file, or the name of a bundled study such as `quickstart`")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ..., e.g. train.updates=10 seeds=2")]
+Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False) -> None:
+    global _debug
+    _debug = debug
+
+
+@app.command()
+def study(
+    config: Config,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the resolved config and the runs, and stop")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="cores of the local Ray; default: all")] = None,
+    address: Annotated[str | None, typer.Option(help="address of a running Ray cluster")] = None,
+    force: Force = False,
+) -> None:
+    """Run every arm, seed and cell that is not finished yet, then write the report."""
+    from launch.loading import load_study
+
+    loaded = load_study(config, overrides or [])
+    if dry_run:
+        _print_plan(loaded, only or [])
+        return
+    from launch.study import Cluster, run_study
+
+    result = _run(lambda: run_study(loaded, only=only or [], cluster=Cluster(cpus, address), force=force))
+    _tell(result)
+
+
+@app.command()
+def train(
+    config: Config,
+    arm: Annotated[str, typer.Option(help="the arm, or the cell where axes multiply it")],
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Train one run of a study in this process, without Ray. The study keeps it."""
+    from launch.loading import load_study
+    from launch.study import run_study, select
+
+    loaded = load_study(config, overrides or [])
+    chosen = select(loaded, [arm], seed)
+    if len(chosen) > 1:
+        names = ", ".join(run.cell_name for run in chosen)
+        raise UserError(f"arm {arm!r} has {len(chosen)} cells; give one of them as --arm: {names}")
+    result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=None, force=force))
+    typer.echo(str(result.directory / "runs" / chosen[0].directory_name))
+    _tell_failures(result)
+
+
+@app.command("eval")
+def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
+    """Evaluate a run's checkpoint again and replace its eval.jsonl."""
+    from launch.rundir import RunDirectory
+
+    directory = RunDirectory(run_dir)
+    run = _run_config(directory.config())
+    if directory.status() != "complete":
+        raise UserError(f"{run_dir} is not finished; run its study again, it starts half-written runs afresh")
+    from launch.evaluate import evaluate as evaluate_policy
+
+    with directory.held(patience=0.0):
+        evaluate_policy(run, directory.checkpoint, directory)
+    for row in (run_dir / "eval.jsonl").read_text(encoding="utf-8").splitlines():
+        cell: dict[str, Any] = json.loads(row)
+        typer.echo("  ".join(f"{key} {cell[key]}" for key in ("world", "watch", "placebo", "reward") if key in cell))
+
+
+@app.command()
+def report(study_dir: Annotated[Path, typer.Argument(help="the directory that `shaping study` wrote")]) -> None:
+    """Write the report of a study from the runs that are finished."""
+    _build_report(study_dir)
+
+
+@app.command("list")
+def list_plugins() -> None:
+    """Show worlds, interventions, rewards, monitors and bundled studies."""
+    from launch.loading import bundled_studies
+    from launch.plugins import KINDS, builtins, installed, one_line
+
+    for kind in KINDS:
+        typer.echo(f"{kind.noun}s")
+        for name, found in sorted(builtins(kind).items()):
+            typer.echo(f"  {name:<20} {one_line(found)}")
+        for name, point in sorted(installed(kind).items()):
+            typer.echo(f"  {name:<20} {point.value}")
+    typer.echo("studies")
+    for name, path in bundled_studies().items():
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        typer.echo(f"  {name:<20} {first.lstrip('# ') if first.startswith('#') else path}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine and the installation; say what to do about each problem."""
+    from launch.doctor import examine
+
+    healthy = True
+    for finding in examine():
+        mark = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}[finding.level]
+        typer.echo(f"{mark}  {finding.what}: {finding.found}" + (f"\n      {finding.remedy}" if finding.remedy else ""))
+        healthy &= finding.level != "error"
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: one message on stderr and exit code 1 for whatever goes wrong."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error}\n`shaping --debug ...` shows where")
+
+
+def _fail(message: str) -> None:
+    if _debug:
+        raise
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+def _run(call: Any) -> StudyResult:
+    """Ctrl-C: say how to go on."""
+    try:
+        return call()
+    except KeyboardInterrupt:
+        command = shlex.join(["shaping", *sys.argv[1:]])
+        typer.echo(f"\nstopped; finished runs are kept. To go on: {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _print_plan(config: StudyConfig, only: list[str]) -> None:
+    from launch.loading import to_yaml
+    from launch.preflight import check_plugins
+    from launch.study import select
+
+    runs = select(config, only)
+    check_plugins(runs)
+    typer.echo(to_yaml(config))
+    typer.echo(f"# {len(runs)} runs in {Path(config.output) / config.name}")
+    for run in runs:
+        typer.echo(f"#   {run.directory_name}")
+
+
+def _tell(result: StudyResult) -> None:
+    if result.finished or result.kept:
+        try:
+            _build_report(result.directory)
+        except UserError as error:
+            typer.echo(f"error: the report could not be written: {error}", err=True)
+            _tell_failures(result)
+            raise typer.Exit(1) from None
+    _tell_failures(result)
+
+
+def _tell_failures(result: StudyResult) -> None:
+    if not result.failed:
+        return
+    typer.echo(f"error: {len(result.failed)} runs failed; the same command tries them again:", err=True)
+    for failure in result.failed:
+        typer.echo(f"  {failure.name}: {failure.message}\n    log: {failure.log}", err=True)
+    raise typer.Exit(1)
+
+
+def _build_report(directory: Path) -> None:
+    """Write the report; print where it is and what it says."""
+    from launch.report import build
+
+    page = build(directory)
+    for line in verdict_lines(json.loads((page.parent / "verdicts.json").read_text(encoding="utf-8"))):
+        typer.echo(line)
+    typer.echo(f"report: {page}")
+
+
+def verdict_lines(document: dict[str, Any]) -> list[str]:
+    """One line per verdict of verdicts.json."""
+    lines = []
+    for verdict in document["verdicts"]:
+        point = f" [{verdict['point']}]" if verdict.get("point") else ""
+        lines.append(f"{verdict['hypothesis']}{point} {verdict['verdict']}: {verdict['statement']}")
+    return lines
+
+
+def _run_config(document: dict[str, Any]) -> RunConfig:
+    from pydantic import ValidationError
+
+    from launch.config import RunConfig
+    from launch.errors import describe
+
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"run.json holds no valid config:\n{describe(error, RunConfig)}") from None
+
+
+if __name__ == "__main__":
+    main()

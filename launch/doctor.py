@@ -1,0 +1,157 @@
+"""What could keep a study from running here, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Literal
+
+from launch.versions import installed_version, pins
+
+MIN_PYTHON = (3, 11)
+MIN_MEMORY, MIN_DISK = 2e9, 2e9
+SHAKY = ("torchvision", "torchaudio")
+"""Compiled against one torch each; transformers imports them if they are there, though we need neither."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Literal["ok", "warning", "error"]
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every check, in the order in which a failure would explain the later ones."""
+    yield _python()
+    yield from _pinned()
+    yield from _compiled()
+    yield _cores()
+    yield _memory()
+    yield _disk(Path.cwd(), "disk here")
+    yield _disk(Path(tempfile.gettempdir()), "disk for temporary files")
+    yield _ray()
+    yield _organisms()
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < MIN_PYTHON:
+        return Finding("error", "python", found, "Python 3.11 or later is needed; make .venv with one")
+    return Finding("ok", "python", f"{found} ({sys.prefix})")
+
+
+def _pinned() -> Iterator[Finding]:
+    try:
+        wanted = pins()
+    except PackageNotFoundError:
+        yield Finding("error", "shaping", "is not installed", "run `make study`, or pip install -e . here")
+        return
+    for package, pin in wanted.items():
+        found = installed_version(package)
+        remedy = f"pip install {package}=={pin}"
+        if found is None:
+            yield Finding("error", package, "is not installed", remedy)
+        elif found.partition("+")[0] != pin:  # 2.13.0+cpu is a build of 2.13.0
+            yield Finding("warning", package, f"{found}, tested with {pin}", remedy)
+        else:
+            yield Finding("ok", package, found)
+
+
+def mismatch(package: str, needs: list[str], torch: str) -> str:
+    """What is wrong with a package that pins `torch==X` beside the torch that is installed; empty if nothing."""
+    for need in needs:
+        if (match := re.match(r"torch\s*\(?==\s*([\d.]+)", need)) and match[1] != torch.partition("+")[0]:
+            return f"{package} was built for torch {match[1]}, torch is {torch}"
+    return ""
+
+
+def _compiled() -> Iterator[Finding]:
+    torch = installed_version("torch") or "absent"
+    for package in SHAKY:
+        if (found := installed_version(package)) is None:
+            continue
+        problem = mismatch(f"{package} {found}", requires(package) or [], torch)
+        if problem:
+            yield Finding(
+                "error", package, problem, f"pip uninstall {package} (nothing here needs it), or install its match"
+            )
+        else:
+            yield Finding("ok", package, found)
+
+
+def _cores() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS")
+    text = f"{cores}; a study runs as many runs at once, one thread each"
+    if threads not in (None, "1"):
+        return Finding("ok", "cores", f"{text} (OMP_NUM_THREADS={threads} is overridden there)")
+    return Finding("ok", "cores", text)
+
+
+def _memory() -> Finding:
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return Finding("ok", "memory", "unknown on this system")
+    available = _available() or free
+    text = f"{available / 1e9:.1f} of {total / 1e9:.1f} GB available"
+    if available < MIN_MEMORY:
+        return Finding("warning", "memory", text, "each run at once needs about 1 GB: close programs or use --cpus 1")
+    return Finding("ok", "memory", text)
+
+
+def _available() -> int:
+    """Bytes that Linux could free, its caches included; 0 elsewhere."""
+    try:
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return 0
+    return int(match[1]) * 1024 if match else 0
+
+
+def _disk(path: Path, what: str) -> Finding:
+    free = shutil.disk_usage(path).free
+    text = f"{free / 1e9:.1f} GB free on {path}"
+    if free < MIN_DISK:
+        return Finding("warning", what, text, "free some space, or set `output` to another disk")
+    return Finding("ok", what, text)
+
+
+def _ray() -> Finding:
+    """Start a local Ray of one core and run one task."""
+    try:
+        import ray
+
+        from launch.study import Cluster, local_ray
+
+        with local_ray(Cluster(cpus=1)):
+            answer = ray.get(ray.remote(lambda: 42).remote(), timeout=60)
+        assert answer == 42
+    except Exception as error:
+        return Finding(
+            "error",
+            "ray",
+            f"does not start: {error}",
+            "see the newest folder in /tmp/ray; `shaping train` runs single arms without Ray",
+        )
+    return Finding("ok", "ray", "starts and runs a task")
+
+
+def _organisms() -> Finding:
+    try:
+        from shaping.models.organism import cache_directory
+    except ImportError as error:
+        return Finding("warning", "organisms", f"unknown: {error}", "reinstall the package")
+    path = Path(cache_directory())
+    count = sum(1 for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else 0
+    return Finding("ok", "organisms", f"{count} cached in {path}")

@@ -1,0 +1,288 @@
+"""A study: every arm, seed and cell as one Ray task, as many at once as there are cores, resumable after anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+
+from launch.config import RunConfig, StudyConfig
+from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.preflight import check_plugins
+from launch.progress import Display
+from launch.rundir import RunDirectory, check_space, disk_errors
+from launch.studydir import StudyDirectory, open_study, plan
+from launch.versions import versions
+from launch.workers import (
+    ONE_THREAD,
+    QUIET,
+    Board,
+    Job,
+    Outcome,
+    execute,
+    failure,
+    load_function,
+    log_line,
+    marker_of,
+    pack,
+    receive,
+    train,
+)
+
+TRAINER = "launch.controller:train"
+ORGANISM = "shaping.models.organism:ensure"
+ATTEMPTS = 2
+POLL = 0.5
+"""Seconds between looks at the board."""
+RUN_BYTES = 8_000_000
+"""Metrics, episodes and logs of one run, generously; its checkpoint comes on top."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed for good."""
+
+    name: str
+    message: str
+    log: Path
+
+
+@dataclass
+class StudyResult:
+    """What came of a study. `kept` were finished before."""
+
+    directory: Path
+    finished: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the runs execute: a Ray of our own with `cpus` cores, or the one at `address`."""
+
+    cpus: int | None = None
+    address: str | None = None
+
+
+def select(config: StudyConfig, only: Sequence[str] = (), seed: int | None = None) -> list[RunConfig]:
+    """The study's runs, or those of some arms (`action_mask`) or cells (`action_mask+honest_path=open`)."""
+    runs = config.runs()
+    names = {name for run in runs for name in (run.arm, run.cell_name)}
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"study {config.name!r} has no arm {name!r}{nearest(name, names)}")
+    if seed is not None and seed not in config.seed_list:
+        raise ConfigError(f"study {config.name!r} has no seed {seed} (seeds: {config.seed_list})")
+    wanted = set(only) or names
+    return [run for run in runs if wanted & {run.arm, run.cell_name} and seed in (None, run.seed)]
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    only: Sequence[str] = (),
+    seed: int | None = None,
+    cluster: Cluster | None = None,
+    force: bool = False,
+    trainer: str = TRAINER,
+    organism: str = ORGANISM,
+    display: Display | None = None,
+) -> StudyResult:
+    """Run what is not finished yet. `cluster=None` trains here, without Ray, one run after the other.
+
+    `trainer` and `organism` are `module:function`. Raises `UserError` before anything starts if the config is wrong,
+    and `KeyboardInterrupt` after a clean stop.
+    """
+    runs = select(config, only, seed)
+    check_plugins(config.runs())
+    with interruptible(), contextlib.ExitStack() as stack:
+        shown = stack.enter_context(display or Display())
+        study = stack.enter_context(open_study(config, force=force, note=shown.note))
+        todo = plan(study, runs, shown.note)
+        result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
+        if todo.pending:
+            check_space(study.path, RUN_BYTES * len(todo.pending))
+            jobs = _jobs(study, todo.pending, trainer, load_function(organism), shown)
+            shown.begin(len(jobs))
+            if cluster is None:
+                _run_here(jobs, result, shown)
+            else:
+                with local_ray(cluster):
+                    _Crew(jobs, cluster, result, shown).work()
+    return result
+
+
+def _jobs(
+    study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, ensure: Callable[..., Path], display: Display
+) -> list[Job]:
+    """Make the organisms that the runs start from, and say what each worker has to do."""
+    models: dict[str, Path] = {}
+    for run in runs:
+        key = run.organism.model_dump_json()
+        if key not in models:
+            models[key] = _organism(run, ensure, display)
+    sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
+    check_space(study.path, sum(RUN_BYTES + sizes[run.organism.model_dump_json()] for run in runs))
+    recorded, marker = versions(), marker_of(study.path / "study.json")
+    return [
+        Job(
+            run=run,
+            directory=study.run(run).path,
+            log=study.log(run),
+            model=models[run.organism.model_dump_json()],
+            trainer=trainer,
+            versions=recorded,
+            search_path=(os.getcwd(), *(place for place in sys.path if place)),
+            marker=marker,
+        )
+        for run in runs
+    ]
+
+
+def _organism(run: RunConfig, ensure: Callable[..., Path], display: Display) -> Path:
+    try:
+        with disk_errors(Path("the organism")):
+            return Path(ensure(run.organism, display.stage)).absolute()
+    except FileNotFoundError as error:  # organism.model is no model directory
+        raise ConfigError(str(error)) from error
+
+
+def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> None:
+    for job in jobs:
+        display.start(job.name, job.run.train.updates)
+
+        def report(update: int, row: dict[str, Any], name: str = job.name) -> None:
+            display.update(name, update + 1, row)
+            display.heartbeat()
+
+        try:
+            train(job, job.model, RunDirectory(job.directory), report)
+        except Exception as error:
+            _fail(job, failure(error), result, display)
+        else:
+            result.finished.append(job.name)
+            display.end(job.name, ok=True)
+
+
+def _fail(job: Job, outcome: Outcome, result: StudyResult, display: Display) -> None:
+    log_line(job.log, outcome.details or outcome.error)
+    if outcome.disk_full:
+        raise DiskFullError(f"{job.name}: {outcome.error}\nfinished runs are intact; free some space and run it again")
+    result.failed.append(Failure(job.name, outcome.error, job.log))
+    display.end(job.name, ok=False)
+    display.note(f"{job.name}: failed: {outcome.error} (log: {job.log})")
+
+
+@contextlib.contextmanager
+def local_ray(cluster: Cluster) -> Iterator[None]:
+    """A local Ray that dies with us, or a connection to a cluster."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    os.environ.update(QUIET)
+    try:
+        if cluster.address:
+            ray.init(address=cluster.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)
+        else:
+            # Workers inherit our environment; a runtime environment would cost seconds per worker.
+            os.environ.update(ONE_THREAD)
+            own = {"num_cpus": cluster.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
+            ray.init(address="local", **own, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = f"at {cluster.address}" if cluster.address else "on this machine"
+        raise UserError(f"Ray does not start {where}: {error}; `shaping doctor` shows what is missing") from error
+    with interruptible():  # ray.init has put its own handler in place
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+class _Crew:
+    """The runs in flight. A run whose worker dies or raises gets a second try, the others go on."""
+
+    def __init__(self, jobs: Sequence[Job], cluster: Cluster, result: StudyResult, display: Display) -> None:
+        self.queue = deque((job, 1) for job in jobs)
+        self.active: dict[Any, tuple[Job, int]] = {}
+        self.result, self.display = result, display
+        # On a cluster everything is submitted at once, so that an autoscaler sees the demand.
+        self.slots = len(jobs) if cluster.address else max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.board = Board.remote()  # type: ignore[attr-defined]
+        elsewhere = len(ray.nodes()) > 1 or bool(cluster.address)
+        self.shipped = {model: [ray.put(pack(model))] if elsewhere else [] for model in {job.model for job in jobs}}
+
+    def work(self) -> None:
+        try:
+            while self.queue or self.active:
+                self._submit()
+                ready, _ = ray.wait(list(self.active), num_returns=1, timeout=POLL)
+                for reference in ready:
+                    self._settle(*self.active.pop(reference), self._outcome(reference))
+                self._look()
+        finally:
+            for reference in self.active:
+                with contextlib.suppress(Exception):
+                    ray.cancel(reference, force=True)
+
+    def _submit(self) -> None:
+        while self.queue and len(self.active) < self.slots:
+            job, attempt = self.queue.popleft()
+            self.display.start(job.name, job.run.train.updates)
+            self.active[execute.remote(job, self.board, self.shipped[job.model])] = (job, attempt)
+
+    @staticmethod
+    def _outcome(reference: Any) -> Outcome:
+        try:
+            outcome: Outcome = ray.get(reference)
+            return outcome
+        except ray.exceptions.WorkerCrashedError:
+            return Outcome("its worker process died (killed, out of memory, or a crash in native code)", retry=True)
+        except ray.exceptions.RayError as error:
+            return Outcome(str(error).partition("\n")[0], str(error), retry=True)
+
+    def _settle(self, job: Job, attempt: int, outcome: Outcome) -> None:
+        if not outcome.error:
+            if outcome.archive:
+                receive(outcome.archive, job.directory)
+            self.result.finished.append(job.name)
+            self.display.end(job.name, ok=True)
+        elif outcome.retry and not outcome.disk_full and attempt < ATTEMPTS:
+            log_line(job.log, outcome.details or outcome.error)
+            self.display.end(job.name, ok=False, retry=True)
+            self.display.note(f"{job.name}: {outcome.error}; trying once more")
+            self.queue.appendleft((job, attempt + 1))
+        else:
+            _fail(job, replace(outcome, details=outcome.details or outcome.error), self.result, self.display)
+
+    def _look(self) -> None:
+        """Show what the running runs have reported."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            for name, (done, row) in ray.get(self.board.take.remote(), timeout=5).items():
+                self.display.update(name, done, row)
+        self.display.heartbeat()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM stops as cleanly as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
