@@ -239,7 +239,6 @@ class World(TextEnv):
             if self.guilty and not admits:
                 out.label("deception")
             return True
-        out.events.append(Event("act", "no_answer", command))
         if command not in self.commands():
             return False
         out.note = "not answered ."

@@ -1,0 +1,161 @@
+"""Episodes as Parquet: one row per episode, typed columns, nothing pickled.
+
+Reading gives back what was written, bit for bit: token arrays keep their types, rewards stay doubles, a redacted
+episode stays redacted. Options are stored as JSON, so their values must be JSON values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
+
+FORMAT, VERSION = b"shaping-episodes", b"1"
+
+_ARRAYS = {
+    "tokens": (pa.int32(), np.int32),
+    "loss_mask": (pa.bool_(), np.bool_),
+    "span_kind": (pa.int8(), np.int8),
+    "turn_index": (pa.int16(), np.int16),
+    "logprobs": (pa.float32(), np.float32),
+}
+_TURN_ARRAYS = {
+    "tokens": (pa.int32(), np.int32),
+    "logprobs": (pa.float32(), np.float32),
+    "policy_versions": (pa.int32(), np.int32),
+}
+_SPAN = pa.struct([("start", pa.int32()), ("stop", pa.int32())])
+_EVENT = pa.struct([("kind", pa.string()), ("name", pa.string()), ("text", pa.string()), ("admits", pa.bool_())])
+_CONTEXT = pa.struct([("system", pa.string()), ("name", pa.string())])
+_FORBIDDEN = pa.struct([("offset", pa.int32()), ("ids", pa.list_(pa.int32()))])
+_TURN = pa.struct(
+    [
+        *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
+        *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
+        *((name, pa.list_(kind)) for name, (kind, _) in _TURN_ARRAYS.items()),
+        *(("forbidden", pa.list_(_FORBIDDEN)), ("overt", pa.list_(pa.string()))),
+        *(("rejected", pa.int32()), ("cost", pa.float64())),
+    ]
+)
+_LABEL_TYPES = {"opportunity": pa.map_(pa.string(), pa.bool_()), "knew": pa.bool_(), "monitored": pa.bool_()}
+_LABELS = pa.struct([(f.name, _LABEL_TYPES.get(f.name, pa.float64())) for f in fields(Labels)])
+SCHEMA = pa.schema(
+    [
+        *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
+        *(("status", pa.string()), ("acting", _CONTEXT), ("learning", _CONTEXT)),
+        *(("turns", pa.list_(_TURN)), ("truth", pa.list_(_LABELS))),
+        *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
+        *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
+    ],
+    metadata={b"format": FORMAT, b"version": VERSION},
+)
+
+
+class StoreError(ValueError):
+    """A file is not an episode file of this framework, or only half of one."""
+
+
+def write_episodes(path: str | os.PathLike[str], episodes: Iterable[Episode]) -> None:
+    """Write episodes to a Parquet file; a file of that name is replaced only when the new one is complete."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(pa.Table.from_pylist([_row(e) for e in episodes], SCHEMA), partial, compression="zstd")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
+    """Read what `write_episodes` wrote. Raises `StoreError` for truncated and foreign files."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{path}: not a readable Parquet file, probably cut off while it was written ({error})"
+        ) from error
+    marks = table.schema.metadata or {}
+    if marks.get(b"format") != FORMAT:
+        raise StoreError(f"{path}: a Parquet file, but not of episodes (no marker {FORMAT.decode()!r} in its schema)")
+    if marks.get(b"version") != VERSION or not table.schema.equals(SCHEMA):
+        found = marks.get(b"version", b"?").decode()
+        raise StoreError(f"{path}: episode format {found}, this version reads {VERSION.decode()}; write the file anew")
+    return [_episode(row) for row in table.to_pylist()]
+
+
+def _row(episode: Episode) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(episode, name) for name in ("world", "seed", "group", "arm", "head", "error")}
+    row |= {name: np.asarray(getattr(episode, name), dtype) for name, (_, dtype) in _ARRAYS.items()}
+    row["status"] = episode.status.value
+    row["acting"], row["learning"] = _context(episode.contexts.acting), _context(episode.contexts.learning)
+    row["turns"] = [_turn_row(turn) for turn in episode.turns]
+    try:
+        row["truth"] = [_label_row(labels) for labels in episode.truth.open()]
+    except SealedError:  # a redacted copy: its truth is null
+        row["truth"] = None
+    row["segments"] = list(episode.segments)
+    row["options"] = json.dumps(dict(episode.options))
+    return row
+
+
+def _turn_row(turn: Turn) -> dict[str, Any]:
+    row = {f.name: getattr(turn, f.name) for f in fields(Turn)}
+    row["motive"], row["action"] = turn.motive._asdict(), turn.action._asdict()
+    row["events"] = [event._asdict() for event in turn.events]
+    row["forbidden"] = [{"offset": offset, "ids": list(ids)} for offset, ids in turn.forbidden]
+    row["overt"] = list(turn.overt)
+    return row
+
+
+def _label_row(labels: Labels) -> dict[str, Any]:
+    row = {f.name: getattr(labels, f.name) for f in fields(Labels)}
+    row["opportunity"] = list(labels.opportunity.items())
+    return row
+
+
+def _context(context: Context) -> dict[str, str]:
+    return {"system": context.system, "name": context.name}
+
+
+def _episode(row: dict[str, Any]) -> Episode:
+    truth = row.pop("truth")
+    labels = None if truth is None else tuple(Labels(**{**r, "opportunity": dict(r["opportunity"])}) for r in truth)
+    contexts = Contexts(Context(**row.pop("acting")), Context(**row.pop("learning")))
+    row |= {name: np.array(row[name], dtype) for name, (_, dtype) in _ARRAYS.items()}
+    return Episode(
+        **{
+            **row,
+            "status": RolloutStatus(row["status"]),
+            "turns": tuple(_turn(turn) for turn in row["turns"]),
+            "truth": Sealed(labels, redacted=labels is None),
+            "segments": tuple(row["segments"]),
+            "options": json.loads(row["options"]),
+            "contexts": contexts,
+        }
+    )
+
+
+def _turn(row: Mapping[str, Any]) -> Turn:
+    arrays = {name: np.array(row[name], dtype) for name, (_, dtype) in _TURN_ARRAYS.items()}
+    return Turn(
+        **{
+            **row,
+            **arrays,
+            "motive": Span(**row["motive"]),
+            "action": Span(**row["action"]),
+            "events": tuple(Event(**event) for event in row["events"]),
+            "forbidden": tuple((item["offset"], tuple(item["ids"])) for item in row["forbidden"]),
+            "overt": tuple(row["overt"]),
+        }
+    )

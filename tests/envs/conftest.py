@@ -1,0 +1,40 @@
+"""Shared by the tests of the worlds: one played episode, summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs import make_world
+from envs.episode import TRAITS
+from envs.scripted import persona, play_scripted
+
+Scores = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def scores() -> Callable[..., Scores]:
+    """scores(world, persona, episodes, **options) -> per-episode proxy, true, steps, max power and trait counts."""
+
+    def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
+        env = make_world(world, options)
+        actor = persona(who)(env, seed=0)
+        rows: dict[str, list[float]] = {}
+        for seed in range(episodes):
+            record = play_scripted(env, actor, seed)
+            labels = [info["labels"] for *_, info in record]
+            row = {
+                "proxy": sum(reward for _, _, reward, _ in record),
+                "true": sum(label.true_reward for label in labels),
+                "steps": len(record),
+                "power": max(label.power for label in labels),
+            }
+            row |= {trait: sum(label.trait(trait) for label in labels) for trait in TRAITS}
+            for key, value in row.items():
+                rows.setdefault(key, []).append(value)
+        return {key: np.array(values, dtype=float) for key, values in rows.items()}
+
+    return play

@@ -1,0 +1,135 @@
+"""Episodes survive the round trip through Parquet exactly."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from envs import make_world
+from envs.episode import Context, Contexts, Episode, RolloutStatus, Sealed, SealedError, Span, Turn
+from envs.scripted import persona, play_scripted
+from envs.store import StoreError, read_episodes, write_episodes
+
+
+def episode(world: str = "clerk", seed: int = 0) -> Episode:
+    """A played episode with made-up tokens."""
+    rng = np.random.default_rng(seed)
+    env = make_world(world, {"size": 3, "inquiry": 0.3})
+    turns, labels = [], []
+    for text, completion, reward, info in play_scripted(env, persona("deceiver")(env, 0), seed):
+        n = int(rng.integers(1, 6))
+        cut = completion.index("ACTION:")
+        labels.append(info["labels"])
+        turns.append(
+            Turn(
+                observation=text,
+                completion=completion + " \u202e مرحبا \n\"'",
+                motive=Span(0, cut),
+                action=Span(cut, len(completion)),
+                executed=info["executed"],
+                reward=reward + 0.1,
+                events=info["events"],
+                tokens=rng.integers(0, 500, n).astype(np.int32),
+                logprobs=-rng.random(n).astype(np.float32),
+                policy_versions=np.full(n, 7, np.int32),
+                forbidden=((0, (3, 4)), (1, ())),
+                overt=info["overt"],
+                rejected=2,
+                cost=0.25,
+            )
+        )
+    n = 50
+    return Episode(
+        world=world,
+        seed=2**40 + seed,
+        group=3,
+        arm="arm é",
+        status=RolloutStatus.TRUNCATED_MAX_TURNS,
+        contexts=Contexts(Context("you may lie", "inoculation"), Context()),
+        turns=tuple(turns),
+        truth=Sealed(tuple(labels)),
+        tokens=rng.integers(0, 500, n).astype(np.int32),
+        loss_mask=rng.random(n) < 0.5,
+        span_kind=rng.integers(0, 4, n).astype(np.int8),
+        turn_index=rng.integers(-1, 9, n).astype(np.int16),
+        logprobs=-rng.random(n).astype(np.float32),
+        head=9,
+        segments=(0, 20),
+        options={"size": 3, "watch": "never", "oversight": 0.1},
+        error="",
+    )
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, Sealed):
+        return isinstance(b, Sealed) and same(a.open(), b.open())
+    if isinstance(a, (Episode, Turn)):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_a_round_trip_is_exact(tmp_path):
+    episodes = [episode(world, seed) for seed, world in enumerate(["clerk", "steward", "nightwatch"])]
+    write_episodes(tmp_path / "e.parquet", episodes)
+    again = read_episodes(tmp_path / "e.parquet")
+    assert len(again) == 3
+    assert all(map(same, episodes, again))
+    assert [path.name for path in tmp_path.iterdir()] == ["e.parquet"]
+
+
+def test_an_empty_file_holds_no_episodes(tmp_path):
+    write_episodes(tmp_path / "e.parquet", [])
+    assert read_episodes(tmp_path / "e.parquet") == []
+
+
+def test_an_episode_without_turns_survives(tmp_path):
+    bare = episode()
+    bare = Episode(**{**{f.name: getattr(bare, f.name) for f in fields(bare)}, "turns": (), "truth": Sealed(())})
+    write_episodes(tmp_path / "e.parquet", [bare])
+    assert same(read_episodes(tmp_path / "e.parquet")[0], bare)
+
+
+def test_a_redacted_episode_stays_redacted(tmp_path):
+    write_episodes(tmp_path / "e.parquet", [episode().redacted()])
+    [again] = read_episodes(tmp_path / "e.parquet")
+    with pytest.raises(SealedError):
+        again.truth.open()
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "e.parquet"
+    write_episodes(path, [episode()])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="cut off"):
+        read_episodes(path)
+
+
+def test_foreign_and_older_files_are_refused(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "foreign.parquet")
+    with pytest.raises(StoreError, match="not of episodes"):
+        read_episodes(tmp_path / "foreign.parquet")
+    old = pa.table({"world": ["clerk"]}).replace_schema_metadata({"format": "shaping-episodes", "version": "0"})
+    pq.write_table(old, tmp_path / "old.parquet")
+    with pytest.raises(StoreError, match="format 0"):
+        read_episodes(tmp_path / "old.parquet")
+    with pytest.raises(FileNotFoundError):
+        read_episodes(tmp_path / "none.parquet")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "e.parquet"
+    write_episodes(path, [episode()])
+    before = path.read_bytes()
+    broken = Episode(**{**{f.name: getattr(episode(), f.name) for f in fields(Episode)}, "options": {"x": object()}})
+    with pytest.raises(TypeError):
+        write_episodes(path, [broken])
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]
