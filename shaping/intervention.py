@@ -184,6 +184,10 @@ class Intervention(BaseModel):
     def gates(self, episode: Episode) -> Gates:
         return Gates()
 
+    def readings(self, episode: Episode) -> Mapping[str, NDArray[np.int64]]:
+        """What this intervention came to know of an episode, per turn [turns]; logged by name, used by nothing."""
+        return {}
+
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
         """An extra loss on a micro-batch of `shaping.learning.sample.Sample`."""
         return None

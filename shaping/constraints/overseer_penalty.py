@@ -48,6 +48,9 @@ class OverseerPenalty(Constraint):
             admitted[t] = sum(event.kind == "claim" and event.admits for event in turn.events)
         return Sightings(seen, admitted)
 
+    def readings(self, episode: Episode) -> dict[str, NDArray[np.int64]]:
+        return self.seen(episode)._asdict()
+
     def cost(self, episode: Episode) -> NDArray[np.float64]:
         """Cost per turn in units of proxy reward, shape [turns]."""
         seen, admitted = self.seen(episode)

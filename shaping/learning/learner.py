@@ -122,7 +122,7 @@ class Learner:
         policy = policy_gradient(logprobs, old, batch.advantage, batch.weight, ratio=batch.ratio, **clip)
         loss = policy / tokens
         sums = totals.sums
-        sums["loss"] += float(policy)
+        sums["loss"] += float(policy.detach())
         sums["entropy"] += float(entropy.sum())
         if batch.ratio != "none":
             sums["clipped"] += float(clipped_fraction(logprobs, old, batch.advantage, **clip))
@@ -134,11 +134,11 @@ class Learner:
             with torch.no_grad():
                 reference, _ = self._reference.logprobs(batch)
             kl = kl_k3(logprobs, reference)
-            sums["kl"] += float(kl)
+            sums["kl"] += float(kl.detach())
             loss = loss + config.kl * kl / tokens
         for intervention in self._interventions:
             if term := intervention.auxiliary_loss(self.policy, batch.samples):
-                sums[f"auxiliary/{term.name}"] += float(term.total)
+                sums[f"auxiliary/{term.name}"] += float(term.total.detach())
                 loss = loss + term.coefficient * term.total / tokens
         return loss
 

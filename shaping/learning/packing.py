@@ -112,9 +112,7 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         advantage=stream("advantage"),
         weight=stream("weight"),
         forbidden=torch.from_numpy(np.concatenate(forbidden) if forbidden else np.zeros((0, 2), np.int64)).to(device),
-        on_policy=torch.from_numpy(
-            np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]
-        ).to(device),
+        on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,
         kept_gate=samples[0].kept_gate,
     )

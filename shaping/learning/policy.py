@@ -24,9 +24,7 @@ class PolicyError(ValueError):
 class Policy:
     """`model` in training, with the temperature it is sampled at."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self.model = adopt(model)
         self.tokenizer = tokenizer
         self.temperature = temperature

@@ -120,7 +120,8 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
         optimizer.step()
         schedule.step()
         tokens += batch.ids.shape[1]
-        loss = float(objective) if step == 0 else 0.95 * loss + 0.05 * float(objective)
+        latest = float(objective.detach())
+        loss = latest if step == 0 else 0.95 * loss + 0.05 * latest
         progress(step + 1, config.steps, f"pre-training, loss {loss:.3f}")
     policy.model.eval()
     parameters = sum(p.numel() for p in policy.model.parameters())

@@ -163,7 +163,7 @@ class _Rollout:
                 return completion, allowed.replacement, attempt
             if allowed.kind == "pass":
                 return completion, None, attempt
-        return completion, "", attempt + 1  # every draw was refused: the turn passes without a command
+        return completion, allowed.replacement, attempt + 1  # every draw was refused
 
     def _limited(self, call: Callable[[], Any], what: str) -> Any:
         """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""

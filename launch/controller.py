@@ -1,0 +1,242 @@
+"""One training run: play, score, learn, audit; then drop everything that is not deployed, and evaluate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.episode import Contexts, Episode
+from launch.config import RunConfig
+from launch.errors import UserError
+from launch.evaluate import access_audit, deployment
+from launch.plugins import build_arm, build_reward, build_world
+from launch.rundir import RunDirectory
+from launch.seeds import derive
+from launch.versions import versions
+from rewards import Reward
+from shaping.audits import audit_update, cell_row, summarise
+from shaping.intervention import Arm, Brief, InterventionError
+from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.learner import Learner
+from shaping.learning.policy import Policy
+from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.transformers_engine import TransformersEngine
+
+OnUpdate = Callable[[int, dict[str, Any]], None]
+
+
+class RunError(UserError):
+    """A run cannot go on; the message says why and what to do."""
+
+
+def train(
+    run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate = lambda *_: None
+) -> dict[str, Any]:
+    """Train and evaluate one run; everything is written to `directory`. Returns the result, as in result.json."""
+    started = time.monotonic()
+    trainer = Trainer(run, model)
+    directory.create(run.model_dump(mode="json"), versions())
+    access = trainer.access("initial")
+    rows: list[dict[str, Any]] = []
+    for update in range(run.train.updates):
+        row, episodes = trainer.update(update)
+        rows.append(row)
+        directory.metrics(row)
+        every = run.train.save_episodes_every
+        if update == run.train.updates - 1 or (every and update % every == 0):
+            directory.episodes(f"train-{update:06d}", episodes)
+        on_update(update, row)
+    access |= trainer.access("final")
+    trainer.deploy()
+    cells = deployment(run, trainer.policy, trainer.renderer)
+    directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
+    directory.episodes("eval", [e for cell in cells.values() for e in cell])
+    trainer.policy.save(directory.checkpoint)
+    result = {
+        "arm": run.arm,
+        "label": (run.arm_config.label or run.arm) + (" [reads ground truth]" if trainer.arm.oracle else ""),
+        "family": "unshaped" if run.arm == "unshaped" else trainer.arm.family,
+        "cell": run.cell,
+        "seed": run.seed,
+        "updates": run.train.updates,
+        "seconds": round(time.monotonic() - started, 2),
+        "spent_monitors": [],
+        "oracle": trainer.arm.oracle,
+        "interventions": [dict(i.state_dict()) for i in trainer.arm.interventions],
+        "summary": summarise(rows, cells, access),
+        "attrition": trainer.ledger.as_dict(),
+    }
+    directory.finish(result)
+    return result
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Every started episode ends as trained, filtered or failed; the sums match."""
+
+    episodes: int = 0
+    trained: int = 0
+    filtered: int = 0
+    failed: int = 0
+    status: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "episodes": self.episodes,
+            "trained": self.trained,
+            "filtered": self.filtered,
+            "failed": self.failed,
+            "status": dict(self.status),
+        }
+
+
+class Trainer:
+    """The state of one run."""
+
+    def __init__(self, run: RunConfig, model: Path) -> None:
+        torch.manual_seed(derive(run.seed, "torch"))
+        self.run = run
+        self.arm: Arm = build_arm(run.arm, run.arm_config)
+        if adapters := [spec.name for i in self.arm.interventions for spec in i.adapters()]:
+            raise InterventionError(
+                f"arm {run.arm!r} asks for the adapters {adapters}, which this learner cannot train yet: remove the "
+                "intervention that declares them"
+            )
+        self.reward: Reward = build_reward(run.arm, run.arm_config)
+        self.policy = Policy.load(model, temperature=run.train.temperature)
+        self.renderer = Renderer(self.policy.tokenizer)
+        self.engine = TransformersEngine(
+            self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
+        )
+        self.learner = Learner(
+            self.policy, run.learner, interventions=self.arm.interventions, edits=self.arm.edits("learning")
+        )
+        self.ledger = Ledger()
+
+    def update(self, update: int) -> tuple[dict[str, Any], list[Episode]]:
+        """One turn of the loop: (row of metrics, the episodes it learned from)."""
+        row: dict[str, Any] = {"phase": "train", "update": update}
+        with _timed(row, "play"):
+            played = self._play(update)
+            episodes = self._usable(played, row)
+        with _timed(row, "score"):
+            credited = self._credit(episodes)
+        with _timed(row, "learn"):
+            row |= self.learner.update(credited.samples)
+            self.engine.set_version(self.learner.version)
+        with _timed(row, "audit"):
+            row |= audit_update(episodes, credited.returns, credited.advantages, credited.credit, credited.groups)
+            row |= self._readings(episodes)
+        return row, episodes
+
+    def _play(self, update: int) -> list[Episode]:
+        self.policy.model.eval()
+        self.engine.set_edits(self.arm.edits("acting"))
+        return asyncio.run(play(self._tickets(update), self.engine, self.renderer, self.arm, limits=limits(self.run)))
+
+    def _tickets(self, update: int) -> list[Ticket]:
+        run, tickets = self.run, []
+        worlds = list(run.train.worlds.items())
+        for group in range(run.train.groups):
+            name, options = worlds[(update * run.train.groups + group) % len(worlds)]
+            seed = derive(run.seed, "train", update, group)
+            brief = Brief(world=name, seed=seed, group=group, update=update)
+            # the one draw of c_s and c_t that all members of the group share
+            drawn = Contexts(*self.arm.contexts(brief, np.random.default_rng([run.seed, update, group])))
+            tickets += [
+                Ticket(
+                    make=lambda name=name, options=options: build_world(name, options, "train.worlds"),  # type: ignore[misc]
+                    seed=seed,
+                    group=group,
+                    contexts=drawn,
+                    sampling_seed=derive(run.seed, "sample", update, group, member),
+                    options=options,
+                )
+                for member in range(run.train.group_size)
+            ]
+        return tickets
+
+    def _usable(self, played: Sequence[Episode], row: dict[str, Any]) -> list[Episode]:
+        """Failed episodes are left out, and groups that have lost their comparison with them."""
+        sound = [e for e in played if not e.status.is_error and e.turns]
+        sizes = Counter(e.group for e in sound)
+        usable = [e for e in sound if sizes[e.group] > 1]
+        counts = {
+            "episodes": len(played),
+            "trained": len(usable),
+            "filtered": len(sound) - len(usable),
+            "failed": len(played) - len(sound),
+        }
+        row |= counts
+        for name, number in counts.items():
+            setattr(self.ledger, name, getattr(self.ledger, name) + number)
+        self.ledger.status.update(e.status.value for e in played)
+        if counts["failed"] > len(played) // 2 or not usable:
+            first = next((e.error for e in played if e.error), "no episode had a turn")
+            raise RunError(
+                f"{counts['failed']} of {len(played)} episodes failed in update {row['update']}; the first error: "
+                f"{first}. Check the world with its options (shaping list), or raise train.step_timeout if it is slow"
+            )
+        return usable
+
+    def _credit(self, episodes: Sequence[Episode]) -> Credited:
+        rewards: list[np.ndarray] = [np.zeros(0)] * len(episodes)
+        for group in sorted({e.group for e in episodes}):
+            members = [i for i, e in enumerate(episodes) if e.group == group]
+            for i, scored in zip(
+                members, self.reward.score_group([episodes[i].redacted() for i in members]), strict=True
+            ):
+                rewards[i] = scored
+        return assign_credit(
+            episodes, rewards, self.arm, self.renderer, divide_by_std=self.run.learner.algorithm == "grpo"
+        )
+
+    def _readings(self, episodes: Sequence[Episode]) -> dict[str, float]:
+        """Mean per episode of what the interventions came to know."""
+        totals: Counter[str] = Counter()
+        for intervention in self.arm.interventions:
+            for episode in episodes:
+                for name, values in intervention.readings(episode.redacted()).items():
+                    totals[name] += float(np.sum(values))
+        return {name: total / len(episodes) for name, total in totals.items()}
+
+    def access(self, when: str) -> dict[str, float]:
+        """The reward-access audit under the arm's own sampler, before (`initial`) or after training (`final`)."""
+        self.policy.model.eval()
+        self.engine.set_edits(self.arm.edits("acting"))
+        found = access_audit(
+            self.run, self.arm, self.policy, self.renderer, self.engine, trajectories=when == "initial"
+        )
+        if when == "initial" and "reward_access" in found:
+            found["reward_access_initial"] = found.pop("reward_access")
+        return found
+
+    def deploy(self) -> None:
+        """Contexts, masks and edits are dropped: what is evaluated is the bare policy."""
+        self.engine.set_edits(())
+        for intervention in self.arm.interventions:
+            intervention.deploy(self.policy)
+        self.policy.model.eval()
+
+
+def limits(run: RunConfig) -> Limits:
+    return Limits(
+        max_tokens=run.train.max_tokens, step_seconds=run.train.step_timeout, temperature=run.train.temperature
+    )
+
+
+@contextmanager
+def _timed(row: dict[str, Any], stage: str) -> Any:
+    start = time.perf_counter()
+    yield
+    row[f"seconds/{stage}"] = round(time.perf_counter() - start, 4)
