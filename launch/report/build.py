@@ -1,0 +1,43 @@
+"""Make the report of a study: index.html, report.md, arms.csv and verdicts.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from launch.report.contents import gather, read_stored
+from launch.report.load import load
+from launch.report.page import html_page
+from launch.report.summary import markdown_page
+from launch.report.table import as_csv
+from launch.report.transcripts import Read
+from launch.report.verdicts import as_json
+from launch.rundir import disk_errors, write_text
+
+DELTA = 0.05
+"""Smallest effect of interest, in the unit of the rates and of reward access (shares of 1)."""
+
+
+def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, read: Read = read_stored) -> Path:
+    """Write the report of `study_dir` to `out` (default: its `report/`) and return the path of the page.
+
+    Raises `StudyDirectoryError` if the directory is no study or has no complete run, and `ValueError` if `delta`, the
+    smallest effect of interest, is not positive.
+    """
+    if not delta > 0:
+        raise ValueError(f"the smallest effect of interest must be above 0, not {delta}: without one nothing is small")
+    study = load(Path(study_dir))
+    contents = gather(study, delta, read)
+    folder = Path(out) if out is not None else study.directory / "report"
+    verdicts = as_json(contents.verdicts, study.name, delta)
+    files = {
+        "verdicts.json": json.dumps(verdicts, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "arms.csv": as_csv(contents.cells),
+        "report.md": markdown_page(contents),
+        "index.html": html_page(contents),
+    }
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_text(folder / name, text)
+    return folder / "index.html"

@@ -1,0 +1,262 @@
+"""Read a study directory into records, or say in one message why it cannot be read.
+
+Runs that did not finish are listed, not raised: a report shows them as attrition.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from launch.config import StudyConfig
+from launch.errors import RunDirectoryError, describe
+from launch.rundir import FORMAT, RunDirectory, read_marked
+
+Record = Mapping[str, Any]
+
+_SEED = re.compile(r"seed-(\d+)")
+
+
+class StudyDirectoryError(RunDirectoryError):
+    """The directory is not one a report can be made from; the message names it and the remedy."""
+
+
+class _BrokenRunError(Exception):
+    """Why one run cannot be used."""
+
+
+@dataclass(frozen=True)
+class ArmInfo:
+    """What a report needs to know about an arm at one point of the study's axes (`cell`: axis -> value)."""
+
+    name: str
+    label: str = ""
+    family: str = "control"
+    role: str = ""
+    oracle: bool = False
+    spent_monitors: tuple[str, ...] = ()
+    cell: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The label, with what a reader must know about how it was trained."""
+        remarks = [f"{axis} = {value}" for axis, value in self.cell.items()]
+        remarks += ["oracle: reads ground truth"] if self.oracle else []
+        remarks += [f"trained against monitor {name}" for name in self.spent_monitors]
+        return (self.label or self.name) + (f" ({'; '.join(remarks)})" if remarks else "")
+
+    @property
+    def group(self) -> str:
+        """How the hypotheses sort it: as its family, but an arm whose role is a control counts as a control."""
+        return "control" if self.role.endswith("control") and self.family != "unshaped" else self.family
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete run. `train` and `evaluation` are the lines of metrics.jsonl and eval.jsonl."""
+
+    arm: str
+    seed: int
+    directory: Path
+    record: Record
+    result: Record
+    train: tuple[Record, ...]
+    evaluation: tuple[Record, ...]
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Metrics that are numbers; null stands for `not measurable` and becomes NaN."""
+        return {str(k): number(v) for k, v in self.result["summary"].items() if v is None or _is_number(v)}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run that the study asked for and that cannot be used."""
+
+    arm: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study directory, read. `arms` keeps the order of the configuration."""
+
+    name: str
+    directory: Path
+    config: StudyConfig
+    arms: Mapping[str, ArmInfo]
+    runs: tuple[Run, ...]
+    missing: tuple[Missing, ...] = field(default=())
+
+    def of(self, arm: str) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if run.arm == arm)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({run.seed for run in self.runs}))
+
+    @property
+    def trained_worlds(self) -> tuple[str, ...]:
+        return tuple(self.config.train.worlds)
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Worlds of the evaluation, the trained ones first, each in the order of the configuration."""
+        found = {str(line["world"]) for run in self.runs for line in run.evaluation if "world" in line}
+        planned = dict.fromkeys([*self.trained_worlds, *self.config.eval.worlds, *sorted(found)])
+        return tuple(world for world in planned if world in found)
+
+    @property
+    def held_out_worlds(self) -> tuple[str, ...]:
+        return tuple(world for world in self.worlds if world not in self.trained_worlds)
+
+    @property
+    def references(self) -> tuple[ArmInfo, ...]:
+        """The unshaped arm, once per point on the axes that multiply it."""
+        return tuple(arm for arm in self.arms.values() if arm.family == "unshaped")
+
+    def reference(self, arm: ArmInfo) -> ArmInfo | None:
+        """The unshaped arm at the same point of the axes; axes that multiply only `arm` do not count."""
+        fitting = [r for r in self.references if all(arm.cell.get(k) == v for k, v in r.cell.items())]
+        return max(fitting, key=lambda r: len(r.cell), default=None)
+
+
+def load(directory: Path) -> Study:
+    """Read `directory`. Raises `StudyDirectoryError` if it is no study or holds no complete run."""
+    config = _study_config(directory)
+    runs: list[Run] = []
+    missing: list[Missing] = []
+    for arm, seed in _expected(directory, config):
+        try:
+            runs.append(_run(directory / "runs" / arm / f"seed-{seed}", arm, seed))
+        except _BrokenRunError as error:
+            missing.append(Missing(arm, seed, str(error)))
+    if not runs:
+        first = f" ({missing[0].arm}, seed {missing[0].seed}: {missing[0].reason})" if missing else ""
+        raise StudyDirectoryError(
+            f"{directory}: the study has no complete run{first}, so there is nothing to report; run the study again "
+            "in the same directory: finished runs are kept and the others are made up"
+        )
+    complete = {run.arm: _arm_info(run) for run in runs}
+    names = dict.fromkeys(arm for arm, _ in _expected(directory, config))
+    arms = {name: complete.get(name, ArmInfo(name)) for name in names}
+    return Study(config.name, directory, config, arms, tuple(runs), tuple(missing))
+
+
+def _study_config(directory: Path) -> StudyConfig:
+    path = directory / "study.json"
+    remedy = "give the directory that `shaping study` wrote (it holds study.json and runs/)"
+    if not directory.is_dir():
+        raise StudyDirectoryError(f"{directory}: there is no such directory; {remedy}")
+    if not path.is_file():
+        what = "is empty" if not any(directory.iterdir()) else "has no study.json, so no study wrote it"
+        raise StudyDirectoryError(f"{directory}: the directory {what}; {remedy}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyDirectoryError(
+            f"{path}: cannot be read as JSON ({error}); it was cut off or overwritten: run the study again in the "
+            "same directory to write it anew"
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != "shaping-study":
+        raise StudyDirectoryError(f"{path}: not a study record (no format marker 'shaping-study'); {remedy}")
+    if record.get("version") != 1:
+        raise StudyDirectoryError(
+            f"{path}: format version {record.get('version')!r}, but this program reads version 1; "
+            "make the report with the version that wrote it"
+        )
+    fields = record.get("config", {k: v for k, v in record.items() if k in StudyConfig.model_fields})
+    try:
+        return StudyConfig.model_validate(fields)
+    except ValidationError as error:
+        raise StudyDirectoryError(
+            f"{path}: the study's configuration does not validate:\n{describe(error, StudyConfig)}\n"
+            "make the report with the version that wrote it"
+        ) from error
+
+
+def _expected(directory: Path, config: StudyConfig) -> list[tuple[str, int]]:
+    """Every (arm, seed) that the configuration asks for, then those that have a directory all the same."""
+    planned = [(run.cell_name, run.seed) for run in config.runs()]
+    order = {name: i for i, (name, _) in enumerate(planned)}
+    found = [
+        (path.parent.name, int(match.group(1)))
+        for path in sorted((directory / "runs").glob("*/seed-*"))
+        if (match := _SEED.fullmatch(path.name))
+    ]
+    return sorted(dict.fromkeys(planned + found), key=lambda run: (order.get(run[0], len(order)), run))
+
+
+def _run(path: Path, arm: str, seed: int) -> Run:
+    directory = RunDirectory(path)
+    try:
+        status, result = directory.status(), directory.result()
+    except RunDirectoryError as error:
+        raise _BrokenRunError(str(error)) from error
+    if status != "complete" or result is None:
+        started = result is None and not (path / "result.json").exists()
+        partial = "interrupted or still running" if started else "a file is truncated, missing or changed since the end"
+        reasons = {"absent": "not started", "foreign": "the directory holds something else, not a run"}
+        raise _BrokenRunError(reasons.get(status, partial))
+    # The record may name the arm with or without its point on the axes.
+    if result.get("arm", arm) not in (arm, arm.split("+")[0]) or result.get("seed", seed) != seed:
+        raise _BrokenRunError(f"result.json is of arm {result.get('arm')!r}, seed {result.get('seed')!r}: copied here?")
+    if not isinstance(result.get("summary"), dict):
+        raise _BrokenRunError("result.json has no summary")
+    record = read_marked(path / "run.json", FORMAT) or {}
+    train = tuple(line for line in _lines(path / "metrics.jsonl") if line.get("phase", "train") == "train")
+    return Run(arm, seed, path, record, result, train, tuple(_lines(path / "eval.jsonl")))
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _BrokenRunError(f"{path.name} cannot be read: {error}") from error
+    for index, line in enumerate(text.splitlines(), start=1):
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise _BrokenRunError(f"{path.name} line {index} is cut off or not JSON") from error
+        if not isinstance(value, dict):
+            raise _BrokenRunError(f"{path.name} line {index} is not a JSON object")
+        yield value
+
+
+def _arm_info(run: Run) -> ArmInfo:
+    config = run.record.get("config", run.record)
+    config = config if isinstance(config, dict) else {}
+    own = config.get("arm_config")
+    cell = config.get("cell")
+    return ArmInfo(
+        name=run.arm,
+        label=str(run.result.get("label") or run.arm.split("+")[0]),
+        family=str(run.result.get("family") or "control"),
+        role=str(run.result.get("role") or (isinstance(own, dict) and own.get("role")) or _role_from_name(run.arm)),
+        oracle=bool(run.result.get("oracle", False)),
+        spent_monitors=tuple(str(name) for name in run.result.get("spent_monitors") or ()),
+        cell=cell if isinstance(cell, dict) else {},
+    )
+
+
+def _role_from_name(arm: str) -> str:
+    if "irrelevant" in arm:
+        return "irrelevant_control"
+    return "inoculation" if "inoculation" in arm else ""
+
+
+def number(value: Any) -> float:
+    """The value as a float; NaN for null and for anything that is not a number."""
+    return float(value) if _is_number(value) else math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,137 @@
+"""The report as Markdown: the same numbers as the page, without figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from launch.report.answer import ASKED
+from launch.report.contents import COUNTS, Contents
+from launch.report.effects import Outcome
+from launch.report.figures import FOREST
+from launch.report.metrics import Metric, label
+from launch.report.text import markdown, plain, signed
+from launch.report.transcripts import Transcript
+from launch.report.verdicts import Verdict
+
+
+def markdown_page(contents: Contents) -> str:
+    """The whole document. Every string that came from a file is escaped by `markdown`."""
+    study = contents.study
+    parts = [
+        f"# {markdown(study.name)}: constraining actions against shaping motivations",
+        ASKED,
+        f"**Answer.** {markdown(contents.answer)}",
+        "## Verdicts",
+        *[_verdict(verdict) for verdict in contents.verdicts],
+        "## Arms",
+        "Mean over seeds [95% t interval], at deployment.",
+        _arms(contents, contents.main),
+        "## Differences to the unshaped arm",
+        "Mean paired difference [95% t interval].",
+        _differences(contents),
+        "## By world",
+        _worlds(contents),
+        "## Attrition",
+        _attrition(contents),
+        "## Transcripts",
+        markdown(contents.transcript_rule) + " The page shows both; here are the most deceptive ones.",
+        *[_transcript(contents, t) for t in contents.transcripts if t.rule == "most deceptive"],
+        "## Definitions",
+        *[f"- **{metric.label}**: {markdown(metric.definition)}" for metric in (*contents.main, *contents.other)],
+    ]
+    return "\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _verdict(verdict: Verdict) -> str:
+    point = f" ({markdown(verdict.point)})" if verdict.point else ""
+    lines = [f"### {verdict.hypothesis}{point}: {verdict.verdict}", verdict.statement]
+    if verdict.outcomes:
+        lines.append(_table(("contrast", "metric", "difference", "level", "n", "effect"), map(_row, verdict.outcomes)))
+    for arm in verdict.arms:
+        numbers = "; ".join(f"{o.label} {signed(*o.interval[:3])}, {o.effect}" for o in arm.outcomes)
+        lines.append(f"- {markdown(arm.arm)}: {arm.verdict} ({numbers}; Holm p = {arm.p_holm:.3g})")
+    lines.append(f"Rule: {verdict.rule}")
+    lines += [f"Note: {markdown(note)}" for note in verdict.notes]
+    return "\n\n".join(lines)
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    found = outcome.interval
+    effect = outcome.effect if outcome.decides else "context"
+    numbers = signed(found.mean, found.low, found.high)
+    return markdown(outcome.contrast), markdown(outcome.label), numbers, f"{outcome.level:.2%}", str(found.n), effect
+
+
+def _arms(contents: Contents, metrics: Sequence[Metric]) -> str:
+    rows = [
+        (
+            markdown(contents.study.arms[arm].title),
+            *[plain(*contents.cell(arm, metric.name)[:3]) for metric in metrics],
+            str(len(contents.study.of(arm))),
+        )
+        for arm in contents.shown
+    ]
+    return _table(("arm", *[metric.label for metric in metrics], "seeds"), rows)
+
+
+def _differences(contents: Contents) -> str:
+    rows = [
+        (markdown(contents.study.arms[arm].title), *[signed(*contents.difference(arm, m)[:3]) for m in FOREST])
+        for arm in contents.shown
+        if arm in contents.compared
+    ]
+    return _table(("arm", *[label(metric) for metric in FOREST]), rows)
+
+
+def _worlds(contents: Contents) -> str:
+    study = contents.study
+    columns = [(world, metric) for world in study.worlds for metric in contents.per_world]
+    head = [
+        f"{markdown(world)}{' (held out)' if world in study.held_out_worlds else ''}: {metric.label}"
+        for world, metric in columns
+    ]
+    rows = [
+        (markdown(study.arms[arm].title), *[plain(*contents.cell(arm, f"{m.name}.{w}")[:3]) for w, m in columns])
+        for arm in contents.shown
+    ]
+    return _table(("arm", *head), rows)
+
+
+def _attrition(contents: Contents) -> str:
+    rows = [
+        (
+            markdown(contents.study.arms[a.arm].title),
+            f"{a.complete} of {a.planned}",
+            *[str(a.counts[name]) for name in COUNTS],
+            markdown(", ".join(f"{name} {n}" for name, n in a.status.items())),
+        )
+        for a in contents.attrition
+    ]
+    lines = [_table(("arm", "runs complete", *COUNTS, "how episodes ended"), rows)]
+    lines += [f"- missing: {markdown(m.arm)}, seed {m.seed}: {markdown(m.reason)}" for m in contents.missing]
+    return "\n\n".join(lines)
+
+
+def _transcript(contents: Contents, transcript: Transcript) -> str:
+    title = markdown(contents.study.arms[transcript.arm].title)
+    head = (
+        f"### {title}, {transcript.rule}: {markdown(transcript.world)}, training seed {transcript.run_seed}, "
+        f"episode seed {transcript.episode_seed}, {transcript.deceptive_turns} deceptive turns"
+    )
+    rows = [
+        (
+            str(turn.number),
+            markdown(turn.motive),
+            markdown(turn.action),
+            f"{turn.reward:+.2f}",
+            markdown("; ".join(chip.text for chip in turn.truth)),
+            markdown("; ".join(turn.overseer)),
+        )
+        for turn in transcript.turns
+    ]
+    return f"{head}\n\n{_table(('turn', 'motive', 'action', 'reward', 'truth', 'overseer'), rows)}"

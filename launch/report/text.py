@@ -1,0 +1,70 @@
+"""Model text is untrusted: how it is made safe for HTML, for inline JSON, for plot labels and for Markdown."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from typing import Any
+
+LIMIT = 700
+"""Longest piece of model text that a page shows, in characters."""
+
+# Control characters and the marks that turn the direction of the text around them: shown, never obeyed.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^=-])")
+
+
+def visible(text: str, limit: int = LIMIT) -> str:
+    """The text without characters that act on their surroundings, and cut at `limit` with a remark."""
+    clean = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+    if len(clean) <= limit:
+        return clean
+    return f"{clean[:limit]} […{len(clean) - limit} more characters]"
+
+
+def inline_json(value: Any) -> str:
+    """JSON that can stand inside a <script> element: nothing in it can end the element or open a comment."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def plot_text(text: str) -> str:
+    """For labels and hover text: plotly reads a subset of HTML in them, and hover templates read %{...}."""
+    return html.escape(visible(text, 120)).replace("%{", "%\u200b{")
+
+
+def markdown(text: str) -> str:
+    """One line of Markdown that renders as the text itself, in a table cell too: no markup, HTML, links or mentions."""
+    line = " ".join(visible(text).split())
+    line = html.escape(line, quote=False)
+    line = _MARKDOWN.sub(r"\\\1", line)
+    line = line.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
+    # A number with a dot would start a list at the beginning of a line.
+    return re.sub(r"^(\d+)\.", r"\1&#46;", line)
+
+
+def signed(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """`+0.12 [+0.05, +0.19]`; `n/a` for what does not exist."""
+    if math.isnan(mean):
+        return "n/a"
+    shown = [_fixed(x, digits, "+") for x in (mean, low, high)]
+    return shown[0] if math.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def plain(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """`0.62 [0.55, 0.69]`; `–` for what does not exist."""
+    if math.isnan(mean):
+        return "–"
+    shown = [_fixed(x, digits, "") for x in (mean, low, high)]
+    return shown[0] if math.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def _fixed(value: float, digits: int, sign: str) -> str:
+    """Fixed decimals with a true minus sign, and no sign on zero."""
+    if round(value, digits) == 0:
+        return f"{0:.{digits}f}"
+    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,182 @@
+"""Verdicts follow from intervals by fixed rules, whatever they say about the hypothesis."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from launch.report.answer import answer
+from launch.report.effects import differs, raised
+from launch.report.load import ArmInfo
+from launch.report.table import Interval
+from launch.report.verdicts import Table, Verdict, as_json, judge
+
+SEEDS = range(5)
+#: Differences between seeds that leave intervals a few hundredths wide.
+NOISE = (-0.01, 0.01, 0.0, 0.005, -0.005)
+WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
+
+ARMS = (
+    ArmInfo("unshaped", family="unshaped"),
+    ArmInfo("mask", family="constraint"),
+    ArmInfo("penalty", family="constraint"),
+    ArmInfo("inoculation", family="motivation", role="inoculation"),
+    ArmInfo("irrelevant", family="motivation", role="irrelevant_control"),
+)
+BASE = {
+    "deception": 0.2,
+    "hidden_gap": 0.0,
+    "reward_hacking": 0.4,
+    "reward_access": 0.9,
+    "proxy_reward": 0.8,
+    "blocked": 0,
+}
+
+
+def judged(
+    shifts: Mapping[str, Mapping[str, float]],
+    *,
+    noise: tuple[float, ...] = NOISE,
+    seeds: range = SEEDS,
+    arms: tuple[ArmInfo, ...] = ARMS,
+) -> dict[str, Verdict]:
+    """The verdicts for arms that differ from the unshaped one by `shifts[arm][metric]`."""
+    values = {
+        arm.name: {
+            metric: {
+                # A seed effect that all arms share, which pairing must remove.
+                seed: base + 0.1 * seed + shifts.get(arm.name, {}).get(metric, 0.0)
+                + (noise[seed] * (1 + i) if arm.family != "unshaped" else 0.0)
+                for seed in seeds
+            }
+            for metric, base in BASE.items()
+        }
+        for i, arm in enumerate(arms)
+    }  # fmt: skip
+    return {verdict.hypothesis: verdict for verdict in judge(Table(values, arms, 0.05))}
+
+
+LYING = {"mask": {"deception": 0.4}, "penalty": {"deception": 0.3}}
+HONEST_GAP = {"mask": {"hidden_gap": 0.3}, "penalty": {"hidden_gap": 0.3}}
+LOSING = {"mask": {"reward_access": -0.3}, "penalty": {"reward_access": -0.2}}
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "shifts", "noise", "expected"),
+    [
+        ("H1", LYING, NOISE, "supported"),
+        ("H1", HONEST_GAP, NOISE, "supported"),
+        ("H1", {}, NOISE, "contradicted"),
+        ("H1", {"mask": {"deception": -0.4}, "penalty": {"deception": -0.4}}, NOISE, "contradicted"),
+        ("H1", LYING, WIDE, "inconclusive"),
+        ("H2", {}, NOISE, "supported"),
+        ("H2", {"inoculation": {"deception": 0.4}}, NOISE, "contradicted"),
+        ("H2", {"inoculation": {"hidden_gap": 0.4}}, NOISE, "contradicted"),
+        ("H2", {}, WIDE, "inconclusive"),
+        ("H3", LOSING, NOISE, "supported"),
+        ("H3", {}, NOISE, "contradicted"),
+        ("H3", {**LOSING, "inoculation": {"reward_access": -0.4}}, NOISE, "contradicted"),
+        ("H3", LOSING, WIDE, "inconclusive"),
+        ("H4", {"inoculation": {"reward_hacking": -0.3}}, NOISE, "supported"),
+        ("H4", {"irrelevant": {"deception": 0.3}}, NOISE, "supported"),
+        ("H4", {"inoculation": {"deception": -0.3}, "irrelevant": {"deception": -0.3}}, NOISE, "contradicted"),
+        ("H4", {}, WIDE, "inconclusive"),
+    ],
+)
+def test_each_verdict_can_come_out(
+    hypothesis: str, shifts: dict[str, dict[str, float]], noise: tuple[float, ...], expected: str
+) -> None:
+    assert judged(shifts, noise=noise)[hypothesis].verdict == expected
+
+
+def test_an_arm_whose_role_is_a_control_is_no_motivation_arm() -> None:
+    assert judged({"irrelevant": {"deception": 0.5}})["H2"].verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    ("kept", "untested"),
+    [
+        (("unshaped", "inoculation", "irrelevant"), {"H1", "H3"}),
+        (("unshaped", "mask", "penalty", "inoculation"), {"H4"}),
+        (("unshaped", "mask"), {"H2", "H3", "H4"}),
+        (("mask", "inoculation"), {"H1", "H2", "H3", "H4"}),
+    ],
+)
+def test_a_study_that_lacks_the_arms_does_not_test_the_hypothesis(kept: tuple[str, ...], untested: set[str]) -> None:
+    found = judged({}, arms=tuple(arm for arm in ARMS if arm.name in kept))
+    assert {name for name, verdict in found.items() if verdict.verdict == "not tested"} == untested
+    assert all(found[name].notes for name in untested)
+
+
+def test_one_seed_decides_nothing_and_few_seeds_are_remarked_on() -> None:
+    single = judged(LYING, seeds=range(1))
+    assert {verdict.verdict for verdict in single.values()} == {"inconclusive"}
+    assert any("fewer than 3 seeds" in note for note in judged(LYING, seeds=range(2))["H1"].notes)
+    assert not judged(LYING)["H1"].notes
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect"),
+    [
+        (0.01, 0.10, "raised"),
+        (0.01, 0.04, "not raised"),  # above zero, but too small to matter
+        (-0.20, -0.10, "not raised"),
+        (-0.01, 0.06, "unclear"),
+        (0.00, 0.05, "unclear"),
+        (math.nan, math.nan, "unclear"),
+    ],
+)
+def test_raised_needs_an_interval_above_zero_that_reaches_the_smallest_effect(
+    low: float, high: float, effect: str
+) -> None:
+    assert raised(Interval((low + high) / 2, low, high, 5), 0.05) == effect
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect"),
+    [
+        (-0.3, -0.1, "differs"),
+        (0.01, 0.2, "differs"),
+        (0.01, 0.04, "same"),
+        (-0.04, 0.04, "same"),
+        (-0.1, 0.1, "unclear"),
+    ],
+)
+def test_two_arms_differ_or_are_the_same_or_neither_is_known(low: float, high: float, effect: str) -> None:
+    assert differs(Interval((low + high) / 2, low, high, 5), 0.05) == effect
+
+
+def test_an_arm_counts_as_raised_only_if_it_survives_holm() -> None:
+    arms = judged({"mask": {"deception": 0.4}})["H1"].arms
+    found = {arm.arm: arm for arm in arms}
+    assert found["mask"].verdict == "supported"
+    assert found["mask"].p_holm < 0.05
+    assert found["penalty"].verdict == "contradicted"
+
+
+def test_two_outcomes_share_the_error_rate() -> None:
+    found = judged(LYING)
+    assert {o.level for o in found["H1"].outcomes} == {0.975}
+    assert found["H4"].outcomes[0].level == pytest.approx(1 - 0.05 / 3)
+
+
+def test_the_document_carries_statement_rule_and_numbers_and_is_strict_json() -> None:
+    document = as_json(list(judged(LYING, seeds=range(1)).values()), "s", 0.05)
+    text = json.dumps(document, allow_nan=False)
+    first = json.loads(text)["verdicts"][0]
+    assert {"hypothesis", "statement", "verdict", "rule", "numbers", "notes"} <= first.keys()
+    assert {"mean", "low", "high", "n"} <= first["numbers"][0].keys()
+    assert first["numbers"][0]["low"] is None
+
+
+def test_the_answer_says_what_the_verdicts_say() -> None:
+    against = answer(list(judged({"inoculation": {"deception": 0.4}}).values()))
+    assert "(H1 contradicted.)" in against
+    assert "Shaping motivations raised deception" in against
+    assert "Constraining actions raised neither" in against
+    in_favour = answer(list(judged(LYING).values()))
+    assert "Constraining actions raised deception" in in_favour
+    assert "Shaping motivations raised neither" in in_favour
