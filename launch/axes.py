@@ -44,4 +44,4 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
 def slug(value: Any) -> str:
     """A value as part of a directory name."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")[:40] or "empty"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:40] or "empty"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,7 +119,7 @@ def list_plugins() -> None:
     for kind in KINDS:
         typer.echo(f"{kind.noun}s")
         for name, found in sorted(builtins(kind).items()):
-            typer.echo(f"  {name:<20} {one_line(found)}")
+            typer.echo(f"  {name:<20} {textwrap.shorten(one_line(found), 96, placeholder=' ...')}")
         for name, point in sorted(installed(kind).items()):
             typer.echo(f"  {name:<20} {point.value}")
     typer.echo("studies")

@@ -46,9 +46,7 @@ def _check_world(name: str, options: Mapping[str, Any], where: str) -> None:
     except UserError:
         raise
     except TimeoutError:
-        raise PluginError(
-            f"{where}.{name}: no end of its checks after {PATIENCE:.0f} s: does step() hang?"
-        ) from None
+        raise PluginError(f"{where}.{name}: no end of its checks after {PATIENCE:.0f} s: does step() hang?") from None
     except WorldContractError as error:
         raise PluginError(f"{where}.{name}: {error}; `envs.check.check_env` shows each rule") from error
     except Exception as error:

@@ -21,7 +21,6 @@ from launch.preflight import check_plugins
 from launch.progress import Display
 from launch.rundir import RunDirectory, check_space, disk_errors
 from launch.studydir import StudyDirectory, open_study, plan
-from launch.versions import versions
 from launch.workers import (
     ONE_THREAD,
     QUIET,
@@ -133,7 +132,7 @@ def _jobs(
             models[key] = _organism(run, ensure, display)
     sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
     check_space(study.path, sum(RUN_BYTES + sizes[run.organism.model_dump_json()] for run in runs))
-    recorded, marker = versions(), marker_of(study.path / "study.json")
+    marker = marker_of(study.path / "study.json")
     return [
         Job(
             run=run,
@@ -141,7 +140,6 @@ def _jobs(
             log=study.log(run),
             model=models[run.organism.model_dump_json()],
             trainer=trainer,
-            versions=recorded,
             search_path=(os.getcwd(), *(place for place in sys.path if place)),
             marker=marker,
         )

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ class Job:
     model: Path
     trainer: str
     """`module:function` with the signature of `Trainer`."""
-    versions: Mapping[str, Any]
     search_path: tuple[str, ...]
     """Where the driver finds plug-in modules."""
     marker: tuple[Path, str]
@@ -109,7 +108,7 @@ def failure(error: Exception) -> Outcome:
 
 
 def train(job: Job, model: Path, directory: RunDirectory, on_update: Callable[[int, dict[str, Any]], None]) -> None:
-    """Run the trainer in this process, in a fresh run directory that no other process writes."""
+    """Run the trainer in this process, in a run directory that no other process writes meanwhile."""
     for place in job.search_path:
         if place not in sys.path:
             sys.path.append(place)
@@ -117,10 +116,9 @@ def train(job: Job, model: Path, directory: RunDirectory, on_update: Callable[[i
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
     with directory.held():
-        directory.create(job.run.model_dump(mode="json"), job.versions)
-        result = trainer(job.run, model, directory, on_update)
+        trainer(job.run, model, directory, on_update)
         if directory.status() != "complete":
-            directory.finish(result)
+            raise RuntimeError(f"{job.trainer} returned without finishing {directory.path}")
 
 
 def load_function(path: str) -> Any:

@@ -1,0 +1,34 @@
+"""The command line with a fake trainer, organism and report, for tests that need a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import launch_fakes
+
+import launch.cli
+import launch.report
+import launch.study
+
+
+def build(directory: Path) -> Path:
+    folder = directory / "report"
+    folder.mkdir(exist_ok=True)
+    verdict = {"hypothesis": "H1", "statement": "constraints deceive", "verdict": "inconclusive", "point": ""}
+    (folder / "verdicts.json").write_text(json.dumps({"verdicts": [verdict]}))
+    (folder / "index.html").write_text("<html></html>")
+    return folder / "index.html"
+
+
+launch.report.build = build
+launch.study.run_study = functools.partial(
+    launch.study.run_study, trainer=launch_fakes.TRAINER, organism=launch_fakes.ORGANISM
+)
+
+if __name__ == "__main__":
+    launch.cli.main()

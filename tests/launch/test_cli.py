@@ -1,0 +1,181 @@
+"""The command line: what it prints, and that every mistake is one message and a non-zero exit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cli_with_fakes import build
+from launch_fakes import ORGANISM, TRAINER, results, study
+
+import launch.cli
+import launch.study
+from launch.doctor import Finding, examine, mismatch
+from launch.rundir import RunDirectory
+
+
+class Outcome:
+    """What a command left: exit code, stdout, stderr."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def shaping(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Call `shaping ARGUMENTS` in this process, with a fake trainer and report, and without Ray."""
+    whole = launch.study.run_study
+
+    def without_ray(config: Any, **given: Any) -> Any:
+        return whole(config, **{**given, "cluster": None, "trainer": TRAINER, "organism": ORGANISM})
+
+    monkeypatch.setattr("launch.study.run_study", without_ray)
+    monkeypatch.setattr("launch.report.build", build)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["shaping", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            launch.cli.main()
+        told = capsys.readouterr()
+        return Outcome(int(exit_.value.code or 0), told.out, told.err)
+
+    return call
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    config = study(tmp_path / "runs", {"unshaped": "", "mask": {"interventions": ["ActionMask"]}}, seeds=2)
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return str(path)
+
+
+def test_a_study_runs_and_its_report_is_shown(shaping: Any, file: str, tmp_path: Path) -> None:
+    done = shaping("study", file, "seeds=1")
+    assert done.code == 0, done.err
+    assert "H1 inconclusive: constraints deceive" in done.out
+    assert str(tmp_path / "runs" / "small" / "report" / "index.html") in done.out
+    assert sorted(results(tmp_path / "runs" / "small")) == ["mask/seed-0", "unshaped/seed-0"]
+
+
+def test_a_dry_run_prints_config_and_runs_and_writes_nothing(shaping: Any, file: str, tmp_path: Path) -> None:
+    done = shaping("study", file, "train.updates=7", "--dry-run")
+    assert done.code == 0, done.err
+    assert yaml.safe_load(done.out)["train"]["updates"] == 7
+    assert "#   mask/seed-1" in done.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_restricts_the_arms(shaping: Any, file: str, tmp_path: Path) -> None:
+    assert shaping("study", file, "--only", "mask").code == 0
+    assert sorted(results(tmp_path / "runs" / "small")) == ["mask/seed-0", "mask/seed-1"]
+
+
+def test_failed_runs_are_listed_and_the_report_is_still_written(shaping: Any, file: str, tmp_path: Path) -> None:
+    done = shaping("study", file, "arms.mask.role=raises", "seeds=1")
+    assert done.code == 1
+    assert "1 runs failed" in done.err
+    assert "mask/seed-0: ArithmeticError: the loss is not finite" in done.err
+    assert str(Path("logs") / "mask" / "seed-0.log") in done.err
+    assert "H1 inconclusive" in done.out
+
+
+def test_train_makes_one_run_of_the_study(shaping: Any, file: str, tmp_path: Path) -> None:
+    done = shaping("train", file, "--arm", "mask", "--seed", "1")
+    assert done.code == 0, done.err
+    assert list(results(tmp_path / "runs" / "small")) == ["mask/seed-1"]
+    assert done.out.strip().endswith("runs/small/runs/mask/seed-1")
+
+
+def test_train_asks_for_a_cell_where_axes_multiply_the_arm(shaping: Any, file: str, tmp_path: Path) -> None:
+    axes = "axes={train.worlds.steward.inquiry: [0.1, 0.2]}"
+    assert "mask+inquiry=0.1, mask+inquiry=0.2" in shaping("train", file, axes, "--arm", "mask").err
+    assert shaping("train", file, axes, "--arm", "mask+inquiry=0.2").code == 0
+    assert list(results(tmp_path / "runs" / "small")) == ["mask+inquiry=0.2/seed-0"]
+
+
+def test_eval_replaces_the_evaluation_of_a_finished_run(
+    shaping: Any, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaping("study", file, "seeds=1")
+    run = RunDirectory(tmp_path / "runs" / "small" / "runs" / "mask" / "seed-0")
+
+    def evaluate(config: Any, policy: Path, directory: RunDirectory) -> None:
+        assert (config.arm, policy) == ("mask", directory.checkpoint)
+        directory.evaluation([{"world": "clerk", "watch": "never", "placebo": "off", "reward": 0.75}])
+
+    monkeypatch.setattr("launch.evaluate.evaluate", evaluate)
+    assert "world clerk  watch never  placebo off  reward 0.75" in shaping("eval", str(run.path)).out
+    assert run.status() == "complete"
+
+
+def test_list_names_everything_with_a_line_about_it(shaping: Any) -> None:
+    out = shaping("list").out
+    for name in ("steward", "nightwatch", "clerk", "ActionMask", "Inoculation", "RandomReward", "ClaimCheck", "thesis"):
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
+        assert len(line.split()) > 3, f"{name} has no description"
+        assert len(line) <= 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["study", "quikstart"], "did you mean 'quickstart'"),
+        (["study", "FILE", "train.updats=3"], "train.updats: unknown key (did you mean 'updates'?)"),
+        (["study", "FILE", "--only", "musk"], "did you mean 'mask'"),
+        (["study", "FILE", "train.worlds.stewart={}"], "did you mean 'steward'"),
+        (["train", "FILE", "--arm", "musk"], "did you mean 'mask'"),
+        (["train", "FILE", "--arm", "mask", "--seed", "9"], "no seed 9"),
+        (["eval", "nowhere"], "nowhere is not a run directory"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_1(
+    shaping: Any, file: str, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launch.report.build import build as real_build
+
+    monkeypatch.setattr("launch.report.build", real_build)
+    done = shaping(*(file if argument == "FILE" else argument for argument in arguments))
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_unexpected_error_is_short_and_debug_shows_the_rest(
+    shaping: Any, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("launch.loading.load_study", broken)
+    done = shaping("study", file)
+    assert done.code == 1
+    assert done.err == "error: unexpected KeyError: 'a bug'\n`shaping --debug ...` shows where\n"
+    monkeypatch.setattr("sys.argv", ["shaping", "--debug", "study", file])
+    with pytest.raises(KeyError):
+        launch.cli.main()
+
+
+def test_the_doctor_notices_packages_built_for_another_torch() -> None:
+    assert "was built for torch 2.12.0" in mismatch("torchvision 0.27", ["numpy", "torch==2.12.0"], "2.13.0+cpu")
+    assert mismatch("torchvision 0.28", ["numpy", "torch==2.13.0"], "2.13.0+cpu") == ""
+
+
+def test_the_doctor_fails_where_something_is_missing(shaping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Finding("error", "ray", "does not start", "read the log")
+    monkeypatch.setattr("launch.doctor.examine", lambda: iter([Finding("ok", "python", "3.11"), bad]))
+    done = shaping("doctor")
+    assert done.code == 1
+    assert "FAIL  ray: does not start\n      read the log" in done.out
+
+
+def test_the_doctor_finds_nothing_wrong_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launch.doctor._ray", lambda: Finding("ok", "ray", ""))  # the study tests start it
+    assert [finding for finding in examine() if finding.level == "error"] == []
+    assert json.dumps([finding.what for finding in examine()])

@@ -1,0 +1,199 @@
+"""Study files: what they may say, what they resolve to, and how a mistake in them is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from launch_fakes import study
+
+from launch.config import PluginSpec, StudyConfig
+from launch.errors import ConfigError
+from launch.loading import bundled_studies, load_study, to_yaml
+
+MINIMAL = """
+name: mine
+seeds: [3, 5]
+train: {worlds: {steward: {}}, updates: 4, groups: 2, group_size: 4}
+eval: {worlds: {clerk: {}}, placebo: [on, off]}
+arms:
+  unshaped: {}
+  penalty: {interventions: [{use: OverseerPenalty, accuracy: 0.5}]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def message(file: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        load_study(file, overrides)
+    return str(raised.value)
+
+
+def test_a_file_becomes_one_run_per_arm_and_seed(file: Path) -> None:
+    runs = load_study(file).runs()
+    assert [run.directory_name for run in runs] == [
+        "unshaped/seed-3",
+        "penalty/seed-3",
+        "unshaped/seed-5",
+        "penalty/seed-5",
+    ]
+    assert runs[1].arm_config.interventions == [PluginSpec(use="OverseerPenalty", accuracy=0.5)]
+
+
+def test_seeds_may_be_a_number(file: Path) -> None:
+    assert load_study(file, ["seeds=3"]).seed_list == [0, 1, 2]
+
+
+def test_on_and_off_are_words_and_exponents_are_numbers(file: Path) -> None:
+    loaded = load_study(file, ["learner.lr=1e-4"])
+    assert loaded.eval.placebo == ["on", "off"]
+    assert loaded.learner.lr == 1e-4
+
+
+def test_the_printed_config_reads_back_as_itself(file: Path, tmp_path: Path) -> None:
+    loaded = load_study(file, ["axes={train.updates: [1, 2]}"])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(to_yaml(loaded))
+    assert load_study(copy) == loaded
+
+
+def test_overrides_reach_into_lists_and_plugin_fields(file: Path) -> None:
+    loaded = load_study(file, ["train.updates=9", "arms.penalty.interventions.0.accuracy=0.25"])
+    assert loaded.train.updates == 9
+    assert loaded.arms["penalty"].interventions[0].fields == {"accuracy": 0.25}
+
+
+def test_a_bare_name_is_a_plugin_without_fields() -> None:
+    assert PluginSpec.model_validate("Identity") == PluginSpec(use="Identity")
+
+
+# Axes -----------------------------------------------------------------------------------------------------------------
+
+
+def swept(tmp_path: Path, axes: dict[str, list[Any]]) -> StudyConfig:
+    penalty = {"interventions": [{"use": "OverseerPenalty", "accuracy": 0.5}]}
+    return study(tmp_path, {"unshaped": "", "penalty": penalty}, seeds=1, axes=axes)
+
+
+def test_an_axis_multiplies_every_arm(tmp_path: Path) -> None:
+    runs = swept(tmp_path, {"train.worlds.steward.honest_path": ["open", "blocked"]}).runs()
+    assert [run.cell_name for run in runs] == [
+        "unshaped+honest_path=open",
+        "unshaped+honest_path=blocked",
+        "penalty+honest_path=open",
+        "penalty+honest_path=blocked",
+    ]
+    assert [run.train.worlds["steward"]["honest_path"] for run in runs] == ["open", "blocked"] * 2
+    assert runs[1].cell == {"honest_path": "blocked"}
+
+
+def test_an_axis_under_one_arm_multiplies_that_arm_only(tmp_path: Path) -> None:
+    runs = swept(tmp_path, {"arms.penalty.interventions.0.accuracy": [0.1, 0.9]}).runs()
+    assert [run.cell_name for run in runs] == ["unshaped", "penalty+accuracy=0.1", "penalty+accuracy=0.9"]
+    assert runs[2].arm_config.interventions[0].fields["accuracy"] == 0.9
+
+
+def test_one_axis_may_set_several_keys(tmp_path: Path) -> None:
+    axis = "train.worlds.steward.inquiry, eval.worlds.clerk.inquiry"
+    run = swept(tmp_path, {axis: [0.3]}).runs()[0]
+    assert run.train.worlds["steward"]["inquiry"] == run.eval.worlds["clerk"]["inquiry"] == 0.3
+
+
+def test_axes_combine_and_equal_endings_stay_apart(tmp_path: Path) -> None:
+    axes = {"train.worlds.steward.size": [2, 3], "eval.worlds.clerk.size": [4]}
+    runs = swept(tmp_path, axes).runs()
+    assert runs[1].cell == {"steward.size": 3, "clerk.size": 4}
+    assert len({run.directory_name for run in runs}) == len(runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("axis", "told"),
+    [
+        ("seeds", "it must lie under train"),
+        ("arms.penalti.interventions.0.accuracy", "did you mean 'penalty'?"),
+        ("train.worlds.stewart.size", "did you mean 'steward'?"),
+        ("train.update", "train.update: unknown key (did you mean 'updates'?)"),
+        ("arms.penalty.interventions.1.accuracy", "a list of 1"),
+    ],
+)
+def test_a_wrong_axis_is_refused(tmp_path: Path, axis: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        swept(tmp_path, {axis: [1, 2]}).runs()
+    assert told in str(raised.value)
+
+
+def test_values_that_would_share_a_directory_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="same directory name"):
+        swept(tmp_path, {"train.worlds.steward.pressure": ["a b", "a-b"]}).runs()
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.updatess=3", "train.updatess: unknown key (did you mean 'updates'?)"),
+        ("trian.updates=3", "unknown key trian (did you mean 'train'?)"),
+        ("arms.penalti.label=x", "unknown key arms.penalti (did you mean 'penalty'?)"),
+        ("learner.lr_rate=3", "learner.lr_rate: unknown key"),
+        ("train.updates=many", "train.updates: Input should be a valid integer"),
+        ("train.group_size=1", "train.group_size: Input should be greater than or equal to 2"),
+        ("train.temperature=.nan", "train.temperature: nan is not a finite number"),
+        ("eval.watch=[sometimes]", "eval.watch.0: "),
+        ("seeds=0", "at least one seed"),
+        ("seeds=[1, 1]", "without repetition"),
+        ("name=../elsewhere", "name: String should match"),
+        ("train.updates", "write it as key.path=value"),
+        ("train.updates.more=1", "train.updates holds the value 4"),
+        ("train.updates=[1", "override 'train.updates=[1'"),
+        ("arms.unshaped.interventions=[Identity]", "is the reference"),
+    ],
+)
+def test_a_wrong_override_names_its_key(file: Path, override: str, told: str) -> None:
+    assert told in message(file, override)
+
+
+def test_a_mistake_in_the_file_names_the_file_and_every_key(file: Path) -> None:
+    file.write_text(MINIMAL.replace("updates: 4", "updates: four").replace("group_size", "groupsize"))
+    told = message(file)
+    assert str(file) in told
+    assert "train.updates: " in told
+    assert "train.groupsize: unknown key (did you mean 'group_size'?)" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "a study is a mapping"),
+        ("name: [", "line"),
+        (MINIMAL + "  penalty: {}\n", "'penalty' occurs twice"),
+        ("!!python/object/apply:os.system [echo]", "could not determine a constructor"),
+    ],
+)
+def test_what_is_no_study_is_refused(file: Path, text: str, told: str) -> None:
+    file.write_text(text)
+    assert told in message(file)
+
+
+def test_an_unknown_study_is_told_the_nearest_bundled_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
+        load_study("quikstart")
+
+
+@pytest.mark.parametrize("name", sorted(bundled_studies()))
+def test_bundled_studies_have_the_arms_the_hypotheses_need(name: str) -> None:
+    loaded = load_study(name)
+    assert {"unshaped", "action_mask", "overseer_penalty", "inoculation", "recontextualization"} <= set(loaded.arms)
+    assert "irrelevant_control" in {arm.role for arm in loaded.arms.values()}
+    assert len(loaded.seed_list) >= 5
+    assert set(loaded.eval.worlds) - set(loaded.train.worlds) == {"clerk"}
+    assert yaml.safe_load(to_yaml(loaded))["name"] == name
