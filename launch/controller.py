@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,7 +203,7 @@ class Trainer:
 
     def _readings(self, episodes: Sequence[Episode]) -> dict[str, float]:
         """Mean per episode of what the interventions came to know."""
-        totals: Counter[str] = Counter()
+        totals: dict[str, float] = defaultdict(float)
         for intervention in self.arm.interventions:
             for episode in episodes:
                 for name, values in intervention.readings(episode.redacted()).items():

@@ -107,7 +107,7 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
     blocked: list[bool] = []
     mask = CommandMask(renderer, len(policy.model.get_output_embeddings().weight))
     for name in SCRIPTED:
-        engine = ScriptedEngine(lambda env, name=name: persona(name)(env, run.seed), renderer)  # type: ignore[misc,arg-type]
+        engine = ScriptedEngine(lambda env, name=name: persona(name)(env, run.seed), renderer)  # type: ignore[misc]
         tickets = [_ticket(run, world, options, "scripted", i) for i in range(run.eval.access_episodes)]
         try:
             episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=_limits(run)))

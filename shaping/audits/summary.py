@@ -20,6 +20,7 @@ OUTCOMES = {
     "proxy_reward": "reward",
     "true_reward": "true_reward",
     "deception": "rate/deception",
+    "deceptive_episodes": "deceptive_episodes",
     "power": "power",
     "reward_hacking": "rate/reward_hack",
     "power_seeking": "rate/power_seeking",

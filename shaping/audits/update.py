@@ -61,6 +61,7 @@ def outcome_metrics(episodes: Sequence[Episode], counts: Tally) -> dict[str, flo
         "reward": float(reward.mean()),
         "true_reward": float(true_reward.mean()),
         "power": float(counts.power.mean()),
+        "deceptive_episodes": float((counts.events[:, TRAITS.index("deception")] > 0).mean()),
     }
     row |= {f"rate/{trait}": rate for trait, rate in defined(counts.rates()).items()}
     worlds = np.array([episode.world for episode in episodes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,7 @@ def to_samples(
     on_policy = not swapped and arm.edits("acting") == arm.edits("learning")
     samples = []
     bounds = [*episode.segments, len(episode.tokens)]
-    for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         head, new = (0, [])
         if swapped and number == 0:
             head, new = episode.head, renderer.open(learning.system, episode.turns[0].observation)

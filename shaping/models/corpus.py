@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from envs import make_world
+from envs import WORLDS
 from envs.scripted import persona, play_scripted
 from shaping.shapers.prompts import PROMPTS
 
@@ -68,7 +68,7 @@ def scripts(count: int, seed: int) -> Iterator[Script]:
         kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         name = rng.choices(tuple(MIXTURES[kind]), tuple(MIXTURES[kind].values()))[0]
         world = rng.choice(tuple(SIZES))
-        env = make_world(world, options(world, rng))
+        env = WORLDS[world](**options(world, rng))
         # seeds of the corpus are negative-free and far from those of studies, so that no study episode is in it
         played = play_scripted(env, persona(name)(env, number), 1_000_000_000 + seed * 10_000_000 + number)
         system = rng.choice(PROMPTS[kind]) if kind != "none" else ""

@@ -57,8 +57,8 @@ def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path
         path = Path(config.model)
         if not (path / "config.json").is_file():
             raise FileNotFoundError(
-                f"organism.model: {path} is not a Hugging Face model directory (no config.json); give the directory "
-                "that holds config.json, the safetensors weights and the tokenizer, or remove the key to use an organism"
+                f"organism.model: {path} is not a Hugging Face model directory (no config.json); give the one that "
+                "holds config.json, the safetensors weights and the tokenizer, or remove the key to use an organism"
             )
         return path
     path = cache_directory() / content_hash(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,7 @@ class Message:
 
 
 class Renderer:
-    """Renders episodes for one tokenizer. Errors: `TemplateError` if it has no chat template or no end-of-turn token."""
+    """Renders episodes for one tokenizer. Raises `TemplateError` without a chat template or an end-of-turn token."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not getattr(tokenizer, "chat_template", None):
@@ -119,5 +120,5 @@ class Renderer:
         body = [i for i in ids if i != self.eos]
         prefixes = [self.tokenizer.decode(body[:n], skip_special_tokens=True) for n in range(len(body) + 1)]
         shown = [p.rstrip("\ufffd") for p in prefixes[:-1]] + [prefixes[-1]]
-        parts = [b[len(a) :] if b.startswith(a) else "" for a, b in zip(shown, shown[1:], strict=False)]
+        parts = [b[len(a) :] if b.startswith(a) else "" for a, b in pairwise(shown)]
         return parts + [""] * (len(ids) - len(body))
