@@ -58,6 +58,14 @@ class Contents:
         return self.compared.get(arm, {}).get(metric, NOTHING)
 
     @property
+    def points(self) -> dict[str, list[Verdict]]:
+        """The verdicts of every point of the axes, in the order of the study."""
+        found: dict[str, list[Verdict]] = {}
+        for verdict in self.verdicts:
+            found.setdefault(verdict.point, []).append(verdict)
+        return found
+
+    @property
     def monitors(self) -> list[Metric]:
         """Readings of monitors, which are no part of the fixed table."""
         names = sorted({name for metrics in self.cells.values() for name in metrics if monitor_of(name)})

@@ -30,6 +30,7 @@ FAMILY_LABELS: Mapping[str, str] = {
     "control": "control",
 }
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_FILLS = ("", "-open", "-dot", "-open-dot")
 
 
 class Style(NamedTuple):
@@ -44,7 +45,7 @@ class Style(NamedTuple):
 
 
 def styles(arms: Mapping[str, ArmInfo]) -> dict[str, Style]:
-    """A style per arm. Points of one arm on the study's axes share its colour and differ in dash."""
+    """A style per arm. Points of one arm on the study's axes share its colour and differ in dash and filling."""
     taken: dict[str, list[str]] = {}
     points: dict[str, int] = {}
     found = {}
@@ -58,5 +59,5 @@ def styles(arms: Mapping[str, ArmInfo]) -> dict[str, Style]:
         points[base] = point + 1
         colours = FAMILIES[family]
         dash = _DASHES[(index // len(colours) + point) % len(_DASHES)]
-        found[name] = Style(colours[index % len(colours)], dash, SYMBOLS[family])
+        found[name] = Style(colours[index % len(colours)], dash, SYMBOLS[family] + _FILLS[point % len(_FILLS)])
     return found

@@ -209,7 +209,7 @@ def test_transcripts_are_chosen_by_rule_with_ties_to_the_lowest_seed(tmp_path: P
     path = write_study(tmp_path / "study", config(seeds=2), updates=3, episodes=False)
     study = load(path)
     stored = {
-        0: [_lying(9, 2, 0.1), _lying(5, 1, 0.9), _lying(4, 2, 0.3, "steward")],
+        0: [_lying(9, 2, 0.1), _lying(5, 1, 0.9), _lying(4, 2, 0.3, "steward"), _lying(3, 1, 0.0, "steward")],
         1: [_lying(1, 2, 0.2), _lying(2, 0, 0.2)],
     }
 
