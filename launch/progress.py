@@ -57,15 +57,22 @@ class Display(AbstractContextManager["Display"]):
         name = f"organism: {name}"
         if self.bars:
             if name not in self._tasks:
+                self._clear()
                 self._tasks[name] = self.bars.add_task(name, total=total, what="")
             self.bars.update(self._tasks[name], completed=done, total=total, what=detail)
         elif name not in self._stages:
             self._stages.add(name)
             self.note(f"{name} ...")
 
+    def _clear(self) -> None:
+        """Remove the bars of stages that are over."""
+        while self.bars and self._tasks:
+            self.bars.remove_task(self._tasks.popitem()[1])
+
     def begin(self, runs: int) -> None:
         """`runs` runs are about to be executed."""
         self._total = runs
+        self._clear()
         if self.bars:
             self._overall = self.bars.add_task("runs", total=runs, what="")
 

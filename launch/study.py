@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ from launch.config import RunConfig, StudyConfig
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.preflight import check_plugins
 from launch.progress import Display
-from launch.rundir import RunDirectory, check_space, disk_errors
+from launch.rundir import RunDirectory, check_space, disk_errors, write_json
 from launch.studydir import StudyDirectory, open_study, plan
 from launch.workers import (
     ONE_THREAD,
@@ -132,6 +133,8 @@ def _jobs(
             models[key] = _organism(run, ensure, display)
     sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
     check_space(study.path, sum(RUN_BYTES + sizes[run.organism.model_dump_json()] for run in runs))
+    with disk_errors(study.path):
+        _note_organisms(study, models)
     marker = marker_of(study.path / "study.json")
     return [
         Job(
@@ -153,6 +156,14 @@ def _organism(run: RunConfig, ensure: Callable[..., Path], display: Display) -> 
             return Path(ensure(run.organism, display.stage)).absolute()
     except FileNotFoundError as error:  # organism.model is no model directory
         raise ConfigError(str(error)) from error
+
+
+def _note_organisms(study: StudyDirectory, models: Mapping[str, Path]) -> None:
+    """Which models the runs started from: config and path, one file per organism."""
+    folder = study.path / "organism"
+    folder.mkdir(exist_ok=True)
+    for config, model in models.items():
+        write_json(folder / f"{model.name}.json", {"path": str(model), "config": json.loads(config)})
 
 
 def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> None:
