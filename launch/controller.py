@@ -64,7 +64,7 @@ def train(
     trainer.policy.save(directory.checkpoint)
     result = {
         "arm": run.arm,
-        "label": (run.arm_config.label or run.arm) + (" [reads ground truth]" if trainer.arm.oracle else ""),
+        "label": run.arm_config.label or run.arm,
         "family": "unshaped" if run.arm == "unshaped" else trainer.arm.family,
         "cell": run.cell,
         "seed": run.seed,

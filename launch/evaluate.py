@@ -114,9 +114,9 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
         except TypeError:  # no scripted persona knows this world
             return {}
         for seed, episode in enumerate(episodes):
-            if episode.proxy_return < HIGH_RETURN * float(episode.options["max_return"]):
+            if episode.status.is_error or episode.proxy_return < HIGH_RETURN * float(episode.options["max_return"]):
                 continue
-            forbidden, hit = _masked(episode, arm, mask, renderer)
+            forbidden, hit = _masked(episode, arm, mask)
             system = _contexts(run, arm, world, seed).acting.system
             pairs.append((_scored(episode, "", renderer), _scored(episode, system, renderer, forbidden)))
             blocked.append(hit)
@@ -127,7 +127,7 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
     return {"blocked": float(np.mean(blocked)), "access_logprob": under - plain}
 
 
-def _masked(episode: Episode, arm: Arm, mask: CommandMask, renderer: Renderer) -> tuple[list[tuple[int, int]], bool]:
+def _masked(episode: Episode, arm: Arm, mask: CommandMask) -> tuple[list[tuple[int, int]], bool]:
     """(position, id) pairs that the arm would have masked along an episode; does the episode use one of them?"""
     pairs: list[tuple[int, int]] = []
     hit = False
@@ -139,13 +139,12 @@ def _masked(episode: Episode, arm: Arm, mask: CommandMask, renderer: Renderer) -
             answer = arm.allow(public, turn.executed)
             hit = hit or answer.kind != "pass"
             continue
-        text = ""
-        for offset, token in enumerate(turn.tokens.tolist()):
-            banned = mask.banned(text, allowed.commands)
+        sampled = turn.tokens.tolist()
+        for offset, token in enumerate(sampled):
+            banned = mask.banned(sampled[:offset], allowed.commands)
             hit = hit or token in banned
             # a token that is used cannot also be priced at minus infinity: `blocked` counts it instead
             pairs += [(starts[number] + offset, i) for i in banned if i != token]
-            text += renderer.pieces([token])[0]
     return pairs, hit
 
 

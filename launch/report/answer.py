@@ -42,7 +42,7 @@ def _harms(family: str, verdict: Verdict) -> str:
     up = [o for o in decisive if o.effect == "raised"]
     if up:
         rest = [o for o in decisive if o.effect != "raised"]
-        aside = f"; {_list(rest)} was {rest[0].effect}" if rest else ""
+        aside = "".join(f"; {_list([o])} was {o.effect}" for o in rest)
         return f"{family} raised {_list(up)} against the unshaped arm{aside}."
     if all(o.effect == "not raised" for o in decisive):
         return f"{family} raised neither {_list(decisive, ' nor ')} by an amount that matters."

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ATTENTION = "shaping"
 
@@ -58,7 +59,13 @@ def _attention(
     if plan is None:
         grouped = query.shape[1] != key.shape[1]
         out = F.scaled_dot_product_attention(
-            query, key, value, attention_mask, is_causal=attention_mask is None, scale=scaling, enable_gqa=grouped
+            query,
+            key,
+            value,
+            attention_mask,
+            is_causal=attention_mask is None and query.shape[2] > 1,  # one query sees every key there is
+            scale=scaling,
+            enable_gqa=grouped,
         )
     else:
         if sliding_window is not None and key.shape[2] > sliding_window:
@@ -70,7 +77,15 @@ def _attention(
     return out.transpose(1, 2).contiguous(), None
 
 
+def _mask(*, q_length: int, kv_length: int, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
+    """The usual mask for padding and key-value caches, so that `generate` works; none where a plan or causality does."""
+    if attention_mask is None and q_length == kv_length:
+        return None
+    return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **others)
+
+
 AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, _mask)
 
 
 def adopt(model: PreTrainedModel) -> PreTrainedModel:

@@ -74,4 +74,4 @@ class Slots:
         store[self._rows[:, None], :, self._positions] = new.transpose(1, 2).to(store.dtype)
         if self._slice is not None:
             return store[self._slice, :, : self._span]
-        return store[self._rows, :, : self._span]
+        return store[:, :, : self._span].index_select(0, self._rows)  # several times faster than store[rows, ...]

@@ -7,8 +7,13 @@ probability zero in sampling and in the learner alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envs.core import parse_action
 from shaping.sampling.render import Renderer
+
+_PARTIAL = "\ufffd"
+"""How decoding shows bytes that are no whole character."""
 
 
 def is_forbidden(text: str, commands: tuple[str, ...]) -> bool:
@@ -21,12 +26,22 @@ class CommandMask:
     """Token ids that may not follow a partial completion; cached by the completion's last line."""
 
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
-        self._pieces = renderer.pieces(list(range(vocabulary)))
+        self._renderer = renderer
+        self._pieces = [renderer.piece(i) for i in range(vocabulary)]
+        self._partial = [i for i, piece in enumerate(self._pieces) if _PARTIAL in piece]
         self._cache: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
-    def banned(self, text: str, commands: tuple[str, ...]) -> tuple[int, ...]:
-        """Ids whose text, appended to `text`, makes it a forbidden command."""
-        line = text.rsplit("\n", 1)[-1]
+    def banned(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
+        """Ids that, appended to the `sampled` ones, make the text a forbidden command."""
+        text = self._renderer.text(sampled)
+        usual = self._banned(text.rsplit("\n", 1)[-1], commands)
+        if not text.endswith(_PARTIAL):
+            return usual
+        # the last character is under way: only decoding the bytes together shows what a further one makes of it
+        completed = {i for i in self._partial if is_forbidden(self._renderer.text([*sampled, i]), commands)}
+        return tuple(sorted(completed.union(usual)))
+
+    def _banned(self, line: str, commands: tuple[str, ...]) -> tuple[int, ...]:
         key = (line, commands)
         if key not in self._cache:
             if len(self._cache) > 20_000:

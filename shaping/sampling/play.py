@@ -18,7 +18,7 @@ from shaping.intervention import Allowed, Arm, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter
-from shaping.sampling.time_limit import TimeLimitExceeded, call_with_limit
+from shaping.sampling.time_limit import Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
 
 
@@ -65,9 +65,10 @@ async def play(
 
     async def one(index: int, ticket: Ticket) -> Episode:
         async with gate:
-            return await _Rollout(index, ticket, engine, renderer, arm, limits, split).run()
+            return await _Rollout(index, ticket, engine, renderer, arm, limits, split, limited).run()
 
-    return list(await asyncio.gather(*(one(i, t) for i, t in enumerate(tickets))))
+    with time_limits() as limited:
+        return list(await asyncio.gather(*(one(i, t) for i, t in enumerate(tickets))))
 
 
 class _Rollout:
@@ -82,7 +83,9 @@ class _Rollout:
         arm: Arm,
         limits: Limits,
         splitter: Splitter,
+        limited: Limited,
     ) -> None:
+        self._call = limited
         self._ticket = ticket
         self._engine = engine
         self._renderer = renderer
@@ -168,7 +171,7 @@ class _Rollout:
     def _limited(self, call: Callable[[], Any], what: str) -> Any:
         """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""
         try:
-            return call_with_limit(call, self._limits.step_seconds)
+            return self._call(call, self._limits.step_seconds)
         except TimeLimitExceeded:
             raise
         except Exception as error:

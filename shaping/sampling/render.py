@@ -7,9 +7,10 @@ breaks at every turn: `stable` is False and the episode is split there.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -41,6 +42,10 @@ class Renderer:
         self.tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id
         self._pieces: dict[int, str] = {}
+        # decoding after an anchor keeps the blank that some tokenizers strip from the start of a text
+        self._anchor: list[int] = self.plain("x")
+        self._anchored = len(self._raw(self._anchor))
+        self._marked: dict[str, list[int]] = {}
         self._opened: dict[tuple[str, str], list[int]] = {}
 
     def _text(self, messages: list[Message], generate: bool = True) -> str:
@@ -76,7 +81,10 @@ class Renderer:
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def _markup(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        """Ids of template text, special tokens included; the same few strings at every turn."""
+        if text not in self._marked:
+            self._marked[text] = list(self.tokenizer.encode(text, add_special_tokens=False))
+        return list(self._marked[text])
 
     def open(self, system: str, observation: str) -> list[int]:
         """Ids from the start of the conversation to where the first reply begins."""
@@ -105,20 +113,53 @@ class Renderer:
         return closing + self.plain(observation) + self._markup(after)
 
     def conversation(self, messages: list[Message]) -> list[int]:
-        """Ids of a whole conversation rendered afresh, for templates whose prefix breaks."""
-        return self._markup(self._text(messages))
+        """Ids of a whole conversation rendered afresh, for templates whose prefix breaks.
 
-    def pieces(self, ids: list[int]) -> list[str]:
-        """Text of each sampled token; joined they give the completion's text. The eos token is empty."""
-        if missing := [i for i in ids if i not in self._pieces]:
-            for i in missing:
-                self._pieces[i] = "" if i == self.eos else self.tokenizer.decode([i], skip_special_tokens=True)
-        found = [self._pieces[i] for i in ids]
+        Strings in messages that look like special tokens stay text: stand-ins take their place while the template is
+        rendered, so that only its own markup becomes special tokens.
+        """
+        if messages[0].role == "system" and not self._has_system:
+            system, first, *rest = messages
+            messages = [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
+        stand_in = {token: f"\ue000{n}\ue001" for n, token in enumerate(self.tokenizer.all_special_tokens)}
+        special = re.compile("|".join(map(re.escape, stand_in)))
+        hidden = [Message(m.role, special.sub(lambda found: stand_in[found[0]], m.content)) for m in messages]
+        original = {mark: token for token, mark in stand_in.items()}
+        ids: list[int] = []
+        for part in re.split(f"({'|'.join(original)})", self._text(hidden)):
+            ids += (
+                self.plain(original[part])
+                if part in original
+                else self.tokenizer.encode(part, add_special_tokens=False)
+            )
+        return ids
+
+    def piece(self, token: int) -> str:
+        """Text of one token by itself; a replacement character stands for part of a character. The eos is empty."""
+        if token not in self._pieces:
+            self._pieces[token] = self.text([token])
+        return self._pieces[token]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of sampled tokens, without special ones."""
+        return self._raw([*self._anchor, *(i for i in ids if i != self.eos)])[self._anchored :]
+
+    def _raw(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Text that each sampled token adds; joined they give the completion's text. The eos token is empty."""
+        found = [self.piece(i) for i in ids]
         if not any("\ufffd" in piece for piece in found):
             return found
-        # bytes of one character spread over several tokens: decode growing prefixes instead
-        body = [i for i in ids if i != self.eos]
-        prefixes = [self.tokenizer.decode(body[:n], skip_special_tokens=True) for n in range(len(body) + 1)]
-        shown = [p.rstrip("\ufffd") for p in prefixes[:-1]] + [prefixes[-1]]
-        parts = [b[len(a) :] if b.startswith(a) else "" for a, b in pairwise(shown)]
-        return parts + [""] * (len(ids) - len(body))
+        # bytes of one character spread over several tokens: it belongs to the token that completes it
+        parts: list[str] = []
+        shown = ""
+        for stop in range(1, len(ids) + 1):
+            text = self.text(ids[:stop])
+            if stop < len(ids):
+                text = text.rstrip("\ufffd")
+            grown = text.startswith(shown)
+            parts.append(text[len(shown) :] if grown else "")
+            shown = text if grown else shown
+        return parts

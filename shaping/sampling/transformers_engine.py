@@ -95,6 +95,8 @@ class TransformersEngine:
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
         with torch.no_grad():
             for name, tensor in state.items():
+                if own[name].shape != tensor.shape:
+                    raise ValueError(f"weights for {name!r} have shape {tuple(tensor.shape)}, not {own[name].shape}")
                 if own[name].data_ptr() != tensor.data_ptr():
                     own[name].copy_(tensor)
         self.version = version
@@ -107,6 +109,8 @@ class TransformersEngine:
         self._drop_cache()
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
+        if session.id not in self._slot:
+            raise ValueError(f"session {session.id} is not open: call open(session) before complete()")
         if len(tokens) + params.max_tokens > self.context_length:
             raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
         uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
@@ -119,6 +123,9 @@ class TransformersEngine:
     # -- the batching loop ---------------------------------------------------------------------------------------
 
     def _drop_cache(self) -> None:
+        """Forget all keys and values; completions under way are read again, with what they have sampled so far."""
+        self._waiting = [*self._active, *self._waiting]
+        self._active = []
         for session in self._cached:
             self._cached[session] = []
 
@@ -126,12 +133,16 @@ class TransformersEngine:
         """Reads waiting prompts together once they are as many as the rows that decode, else decodes one token."""
         await asyncio.sleep(0)
         while self._waiting or self._active:
+            # a cancelled caller has closed its session, perhaps in an event loop that is gone
+            self._waiting = [r for r in self._waiting if not r.future.done()]
+            self._active = [r for r in self._active if not r.future.done()]
             try:
                 if self._waiting and len(self._waiting) >= len(self._active):
                     admitted, self._waiting = self._waiting, []
+                    self._active += admitted  # before the forward: if it fails, their callers must hear of it
+                    self._active.sort(key=lambda r: self._slot[r.session])
                     self._read(admitted)
-                    self._active = sorted(self._active + admitted, key=lambda r: self._slot[r.session])
-                else:
+                elif self._active:
                     self._decode()
                 self._finish()
             except Exception as error:
@@ -139,20 +150,23 @@ class TransformersEngine:
             await asyncio.sleep(0)
 
     def _fail(self, error: Exception) -> None:
+        """Hand the error to every caller. What the cache holds is unknown now."""
         for request in self._active + self._waiting:
             if not request.future.done():
                 request.future.set_exception(error)
         self._active, self._waiting = [], []
+        self._drop_cache()
 
     def _read(self, requests: list[_Request]) -> None:
-        """Forward of the tokens that are not cached yet, right-padded to the longest; samples the first token."""
+        """Forward of the tokens that are not cached yet, right-padded to the longest; samples the next token."""
         requests.sort(key=lambda r: self._slot[r.session])
-        new: list[Sequence[int]] = []
+        new: list[list[int]] = []
         for request in requests:
+            whole = [*request.tokens, *request.sampled]
             cached = self._cached[request.session]
-            if list(request.tokens[: len(cached)]) != cached or len(cached) >= len(request.tokens):
+            if whole[: len(cached)] != cached or len(cached) >= len(whole):
                 cached.clear()  # the prefix changed (a split): read it all again
-            new.append(request.tokens[len(cached) :])
+            new.append(whole[len(cached) :])
         width = max(map(len, new))
         ids = torch.zeros(len(requests), width, dtype=torch.long)
         start = torch.zeros(len(requests), 1, dtype=torch.long)
@@ -192,6 +206,8 @@ class TransformersEngine:
                 request.forbidden.append((len(request.sampled), ids))
         logprobs = torch.log_softmax(logits, dim=-1).cpu()
         cumulative = logprobs.double().exp().cumsum(dim=-1).numpy()
+        if not np.isfinite(cumulative[:, -1]).all():
+            raise RuntimeError("the model's logits are not finite: its weights are broken, or an activation edit is")
         chosen = np.empty(len(requests), dtype=np.int64)
         for row, request in enumerate(requests):
             if request.params.temperature == 0:
@@ -208,8 +224,7 @@ class TransformersEngine:
     def _banned(self, request: _Request) -> tuple[int, ...]:
         if self._mask is None:
             self._mask = CommandMask(self.renderer, self._vocabulary)
-        text = "".join(self.renderer.pieces(request.sampled))
-        return self._mask.banned(text, request.params.forbid)
+        return self._mask.banned(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
         going: list[_Request] = []

@@ -116,6 +116,7 @@ def _summary(arm: str, seed: int, rng: np.random.Generator) -> dict[str, float]:
     found = _truth(arm, seed)
     found |= {
         "true_reward": found["proxy_reward"] - 0.7 * found["reward_hacking"],
+        "deceptive_episodes": 0.8 * found["deception"],
         "power": float(rng.uniform(0.3, 0.5)),
         "placebo_gap": float(rng.normal(0, 0.02)),
         "blocked": 1.0 if arm == "action_mask" else 0.0,

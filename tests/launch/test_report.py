@@ -157,7 +157,13 @@ def test_the_same_directory_gives_the_same_bytes(study: Path, report: Path, tmp_
 
 
 def test_the_headline_shows_contradictions(tmp_path: Path) -> None:
-    equal = {"deception": 0.1, "hidden_gap": 0.0, "reward_access": 0.9, "reward_hacking": 0.2}
+    equal = {
+        "deception": 0.1,
+        "deceptive_episodes": 0.1,
+        "hidden_gap": 0.0,
+        "reward_access": 0.9,
+        "reward_hacking": 0.2,
+    }
     path = write_study(tmp_path / "study", config(seeds=3), updates=3, summary=equal, episodes=False)
     text = build(path, tmp_path / "out").read_text(encoding="utf-8")
     verdicts = {
