@@ -132,9 +132,9 @@ def _ray() -> Finding:
     try:
         import ray
 
-        from launch.study import Cluster, local_ray
+        from launch.study import Cluster, running_ray
 
-        with local_ray(Cluster(cpus=1)):
+        with running_ray(Cluster(cpus=1)):
             answer = ray.get(ray.remote(lambda: 42).remote(), timeout=60)
         assert answer == 42
     except Exception as error:

@@ -117,7 +117,7 @@ def run_study(
             if cluster is None:
                 _run_here(jobs, result, shown)
             else:
-                with local_ray(cluster):
+                with running_ray(cluster):
                     _Crew(jobs, cluster, result, shown).work()
     return result
 
@@ -193,7 +193,7 @@ def _fail(job: Job, outcome: Outcome, result: StudyResult, display: Display) -> 
 
 
 @contextlib.contextmanager
-def local_ray(cluster: Cluster) -> Iterator[None]:
+def running_ray(cluster: Cluster) -> Iterator[None]:
     """A local Ray that dies with us, or a connection to a cluster."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.update(QUIET)
@@ -206,8 +206,12 @@ def local_ray(cluster: Cluster) -> Iterator[None]:
             own = {"num_cpus": cluster.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
             ray.init(address="local", **own, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
-        where = f"at {cluster.address}" if cluster.address else "on this machine"
-        raise UserError(f"Ray does not start {where}: {error}; `shaping doctor` shows what is missing") from error
+        if cluster.address:
+            raise UserError(
+                f"no Ray cluster answers at {cluster.address}: {error}; is it up, and the address host:port? `ray start` "
+                "turns token authentication on: then set RAY_AUTH_MODE=token here, with the cluster's token in place"
+            ) from error
+        raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
     with interruptible():  # ray.init has put its own handler in place
         try:
             yield
