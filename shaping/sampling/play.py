@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from envs.core import TextEnv, draw, parse_action
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
-from shaping.intervention import Allowed, Arm, TurnContext
+from shaping.intervention import Allowed, Arm, InterventionError, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter
@@ -102,8 +103,8 @@ class _Rollout:
         try:
             env = self._limited(self._ticket.make, "its constructor")
             self._world = getattr(env, "name", type(env).__name__)
-            observation, info = self._limited(lambda: env.reset(seed=self._ticket.seed), "reset")
-            self._options["max_return"] = float(getattr(env, "max_return", 1.0))
+            observation, info = self._opened(self._limited(lambda: env.reset(seed=self._ticket.seed), "reset"))
+            self._options["max_return"] = self._limited(lambda: float(getattr(env, "max_return", 1.0)), "max_return")
             transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, _text(observation))
             session = Session(self._index, env)
             self._engine.open(session)
@@ -129,7 +130,7 @@ class _Rollout:
         )
 
     async def _turns(
-        self, session: Session, transcript: Transcript, observation: str, info: dict[str, Any]
+        self, session: Session, transcript: Transcript, observation: str, info: Mapping[str, Any]
     ) -> RolloutStatus:
         for turn in range(self._limits.max_turns):
             if len(transcript.tokens) + self._limits.max_tokens > self._engine.context_length:
@@ -166,6 +167,11 @@ class _Rollout:
                 return completion, allowed.replacement, attempt
             if allowed.kind == "pass":
                 return completion, None, attempt
+            if allowed.kind != "resample":
+                raise InterventionError(
+                    f"arm {self._arm.name!r}: allow() answered a sampled action with {allowed.kind!r}; after sampling "
+                    "it may only pass, replace or resample (a mask is for the call before, with action=None)"
+                )
         return completion, allowed.replacement, attempt + 1  # every draw was refused
 
     def _limited(self, call: Callable[[], Any], what: str) -> Any:
@@ -174,18 +180,25 @@ class _Rollout:
             return self._call(call, self._limits.step_seconds)
         except TimeLimitExceeded:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise WorldError(
                 f"world {self._world!r} (seed {self._ticket.seed}) raised in {what}: {type(error).__name__}: {error}"
             ) from error
 
-    def _checked(self, answer: Any, turn: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def _opened(self, answer: Any) -> tuple[Any, Mapping[str, Any]]:
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+            raise WorldError(f"world {self._world!r} (seed {self._ticket.seed}): reset must return (observation, info)")
+        return answer
+
+    def _checked(self, answer: Any, turn: int) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
         where = f"world {self._world!r} (seed {self._ticket.seed}), turn {turn}"
         try:
             observation, reward, terminated, truncated, info = answer
         except (TypeError, ValueError) as error:
             raise WorldError(f"{where}: step must return (observation, reward, terminated, truncated, info)") from error
-        if not isinstance(reward, (int, float)) or not math.isfinite(reward):
+        if not isinstance(info, Mapping):
+            raise WorldError(f"{where}: info must be a mapping, not {info!r}")
+        if not isinstance(reward, Real) or not math.isfinite(reward):
             raise WorldError(f"{where}: the reward is {reward!r}; it must be a finite number")
         if not isinstance(info.get("labels"), Labels):
             raise WorldError(f"{where}: info['labels'] must be envs.episode.Labels, not {info.get('labels')!r}")
