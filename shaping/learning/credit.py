@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
-from shaping.intervention import Arm, Constraint, Credit, Group, Intervention, InterventionError
+from shaping.intervention import (
+    ActivationEdit,
+    Arm,
+    Constraint,
+    Credit,
+    Group,
+    Intervention,
+    InterventionError,
+    Knob,
+)
 from shaping.learning.advantages import group_normalised, with_cost
 from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
@@ -115,6 +124,11 @@ def _add_credit(
         credit = intervention.credit(Group(shown, returns[members], advantages[members]))
         if credit is None:
             continue
+        for kind in ("advantage", "weight"):
+            if (given := len(getattr(credit, kind))) not in (0, len(members)):
+                raise InterventionError(
+                    f"credit {credit.name!r}: {kind} holds {given} arrays for a group of {len(members)} episodes"
+                )
         for position, i in enumerate(members):
             if credit.advantage:
                 advantage[i] = advantage[i] + _stream(credit, "advantage", position, episodes[i])
@@ -131,6 +145,13 @@ def _stream(credit: Credit, kind: str, position: int, episode: Episode) -> NDArr
     return np.where(episode.loss_mask, values, 0.0).astype(np.float32)
 
 
+def _same(acting: Sequence[ActivationEdit], learning: Sequence[ActivationEdit]) -> bool:
+    return len(acting) == len(learning) and all(
+        (a.layer, a.kind, a.scale) == (b.layer, b.kind, b.scale) and np.array_equal(a.direction, b.direction)
+        for a, b in zip(acting, learning, strict=True)
+    )
+
+
 def to_samples(
     episode: Episode, advantage: NDArray[np.float32], weight: NDArray[np.float32], arm: Arm, renderer: Renderer
 ) -> list[Sample]:
@@ -142,9 +163,15 @@ def to_samples(
             "the learning context differs from the acting one, but this model's chat template breaks the prefix at "
             "every turn: use a template that keeps earlier turns as they were"
         )
-    gates = arm.gates(episode.redacted())
+    owner = arm.owner.get(Knob.GATES)
+    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
     forbidden = np.array([(p, i) for p, ids in episode.forbidden() for i in ids], np.int64).reshape(-1, 2)
-    on_policy = not swapped and arm.edits("acting") == arm.edits("learning")
+    on_policy = not swapped and _same(arm.edits("acting"), arm.edits("learning"))
+    if not (on_policy or swapped or Knob.RATIO in arm.owner):
+        raise InterventionError(
+            f"arm {arm.name!r}: activation edits differ between sampling and learning, and no intervention says what "
+            "the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+        )
     samples = []
     bounds = [*episode.segments, len(episode.tokens)]
     for number, (start, stop) in enumerate(pairwise(bounds)):
