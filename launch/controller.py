@@ -113,7 +113,7 @@ class Trainer:
                 "intervention that declares them"
             )
         self.reward: Reward = build_reward(run.arm, run.arm_config)
-        self.policy = Policy.load(model, temperature=run.train.temperature)
+        self.policy = Policy.load(model, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(
             self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
@@ -206,7 +206,8 @@ class Trainer:
         totals: dict[str, float] = defaultdict(float)
         for intervention in self.arm.interventions:
             for episode in episodes:
-                for name, values in intervention.readings(episode.redacted()).items():
+                shown = episode if intervention.oracle else episode.redacted()
+                for name, values in intervention.readings(shown).items():
                     totals[name] += float(np.sum(values))
         return {name: total / len(episodes) for name, total in totals.items()}
 

@@ -37,7 +37,7 @@ HIGH_RETURN = 0.9
 
 def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[Cell, list[Episode]]:
     """Evaluate a saved policy again and write eval.jsonl and episodes/eval.parquet."""
-    policy = Policy.load(policy_dir, temperature=run.train.temperature)
+    policy = Policy.load(policy_dir, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
     policy.model.eval()
     cells = deployment(run, policy, Renderer(policy.tokenizer))
     directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
