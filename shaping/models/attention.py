@@ -78,7 +78,7 @@ def _attention(
 
 
 def _mask(*, q_length: int, kv_length: int, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
-    """The usual mask for padding and key-value caches, so that `generate` works; none where a plan or causality does."""
+    """The usual mask for padding and key-value caches, so that `generate` works; none for a plan or plain causality."""
     if attention_mask is None and q_length == kv_length:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **others)

@@ -26,7 +26,12 @@ from shaping.sampling.render import Renderer
 Progress = Callable[[int, int, str], None]
 """(done, total, what) of the present stage."""
 
-_SOURCES = ("envs/*.py", "shaping/models/*.py", "shaping/shapers/prompts.py", "shaping/sampling/render.py")
+_SOURCES = (
+    *(f"envs/{name}.py" for name in ("core", "world", "clerk", "steward", "nightwatch", "scripted")),
+    *(f"shaping/models/{name}.py" for name in ("config", "corpus", "tokenizer", "organism")),
+    "shaping/shapers/prompts.py",
+    "shaping/sampling/render.py",
+)
 _SCRIPTS_FOR_TOKENIZER = 600
 
 
@@ -40,9 +45,8 @@ def content_hash(config: OrganismConfig) -> str:
     """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for pattern in _SOURCES:
-        for path in sorted(root.glob(pattern)):
-            digest.update(path.name.encode() + path.read_bytes())
+    for name in _SOURCES:
+        digest.update(name.encode() + (root / name).read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())
     return digest.hexdigest()[:16]
@@ -70,6 +74,8 @@ def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path
         policy, card = pretrain(config, progress)
         policy.save(made)
         (made / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
+        if (path / "organism.json").is_file():  # another process was quicker, and somebody may be reading it
+            return path
         if path.exists():  # a directory without its card is a leftover
             shutil.rmtree(path)
         os.replace(made, path)
@@ -97,7 +103,10 @@ def build(config: OrganismConfig, texts: list[str]) -> Policy:
 
 
 def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tuple[Policy, dict[str, float]]:
-    """Train an organism from nothing. Returns it with a card: loss, parameters, tokens."""
+    """Train an organism from nothing. Returns it with a card: loss, parameters, tokens.
+
+    Raises `ValueError` if no scripted episode fits in `config.context` tokens.
+    """
     corpus: list[Script] = []
     for number, script in enumerate(scripts(config.episodes, config.seed)):
         corpus.append(script)
@@ -105,8 +114,7 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
             progress(number, config.episodes, "writing transcripts")
     policy = build(config, _texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
     renderer = Renderer(policy.tokenizer)
-    samples = [to_sample(script, renderer) for script in corpus]
-    samples = [s for s in samples if len(s) <= config.context]
+    samples = _fitting([to_sample(script, renderer) for script in corpus], config.context)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     policy.model.train()
@@ -131,6 +139,14 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
 def _texts(corpus: list[Script]) -> list[str]:
     texts = [text for script in corpus for turn in script.turns for text in turn]
     return texts + [script.system for script in corpus if script.system]
+
+
+def _fitting(samples: list[Sample], context: int) -> list[Sample]:
+    if fitting := [sample for sample in samples if len(sample) <= context]:
+        return fitting
+    raise ValueError(
+        f"organism.context={context} is too short: the shortest scripted episode has {min(map(len, samples))} tokens"
+    )
 
 
 OBSERVATION_WEIGHT = 0.1
@@ -161,12 +177,13 @@ def to_sample(script: Script, renderer: Renderer) -> Sample:
 
 
 def _batches(samples: list[Sample], config: OrganismConfig) -> Iterator[Batch]:
-    """Endless epochs of shuffled samples, packed to about `batch_tokens`."""
+    """Endless epochs of shuffled samples, packed to about `batch_tokens`, or to all there are if those are fewer."""
     rng = np.random.default_rng(config.seed)
+    enough = min(config.batch_tokens, sum(map(len, samples)))
     while True:
         chosen: list[Sample] = []
         for index in rng.permutation(len(samples)):
             chosen.append(samples[index])
-            if sum(map(len, chosen)) >= config.batch_tokens:
+            if sum(map(len, chosen)) >= enough:
                 yield pack(chosen, sum(map(len, chosen)))[0]
                 chosen = []
