@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,10 @@ ATTENTION = "shaping"
 
 
 class Plan(Protocol):
+    @property
+    def span(self) -> int:
+        """Tokens of the longest sequence."""
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """query [B, H, Q, D], key and value [B, Hkv, Q, D] after rotary embedding -> [B, H, Q, D]."""
 
@@ -33,13 +38,18 @@ class Packed:
 
     starts: Sequence[int]
 
+    @property
+    def span(self) -> int:
+        return max(b - a for a, b in pairwise(self.starts))
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         grouped = query.shape[1] != key.shape[1]
+        lengths = [b - a for a, b in pairwise(self.starts)]
+        # split, not slices: the gradient of each slice would be a tensor as large as the whole row
+        parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
         blocks = [
-            F.scaled_dot_product_attention(
-                query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scale, enable_gqa=grouped
-            )
-            for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)
+            F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+            for q, k, v in parts
         ]
         return torch.cat(blocks, dim=2)
 
@@ -68,7 +78,7 @@ def _attention(
             enable_gqa=grouped,
         )
     else:
-        if sliding_window is not None and key.shape[2] > sliding_window:
+        if sliding_window is not None and plan.span > sliding_window:
             raise ValueError(
                 f"this model attends over a sliding window of {sliding_window} tokens, which packed attention does "
                 "not implement: use shorter episodes or a model with full attention"

@@ -63,6 +63,10 @@ class Slots:
         columns = torch.arange(self._span, device=positions.device)
         self._mask = (columns <= positions[:, :, None])[:, None]
 
+    @property
+    def span(self) -> int:
+        return self._span
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         keys = self._store(self._cache.keys[layer], key)
         values = self._store(self._cache.values[layer], value)
