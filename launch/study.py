@@ -208,8 +208,8 @@ def running_ray(cluster: Cluster) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if cluster.address:
             raise UserError(
-                f"no Ray cluster answers at {cluster.address}: {error}; is it up, and the address host:port? `ray start` "
-                "turns token authentication on: then set RAY_AUTH_MODE=token here, with the cluster's token in place"
+                f"no Ray cluster answers at {cluster.address}: {error}; is it up, and the address host:port? "
+                "`ray start` turns token authentication on: then set RAY_AUTH_MODE=token and put the token in place"
             ) from error
         raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
     with interruptible():  # ray.init has put its own handler in place

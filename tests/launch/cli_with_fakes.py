@@ -25,10 +25,9 @@ def build(directory: Path) -> Path:
     return folder / "index.html"
 
 
-launch.report.build = build
-launch.study.run_study = functools.partial(
-    launch.study.run_study, trainer=launch_fakes.TRAINER, organism=launch_fakes.ORGANISM
-)
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # only here: whoever imports `build` must not get a patched program
+    launch.report.build = build
+    launch.study.run_study = functools.partial(
+        launch.study.run_study, trainer=launch_fakes.TRAINER, organism=launch_fakes.ORGANISM
+    )
     launch.cli.main()
