@@ -16,6 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 _USER, _REPLY, _NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
+_THOUGHT = "sentinel thought"
 
 
 class TemplateError(ValueError):
@@ -71,10 +72,13 @@ class Renderer:
 
     @cached_property
     def stable(self) -> bool:
-        """Is a longer conversation always the shorter one plus more text?"""
+        """Is a longer conversation always the shorter one plus more text? Also where a reply starts with reasoning."""
         first = self._text([Message("user", _USER)])
-        longer = self._text([Message("user", _USER), Message("assistant", _REPLY), Message("user", _NEXT)])
-        return longer == first + _REPLY + self._bridge[0] + _NEXT + self._bridge[1]
+        for reply in (_REPLY, f"<think>\n{_THOUGHT}\n</think>\n\n{_REPLY}"):
+            longer = self._text([Message("user", _USER), Message("assistant", reply), Message("user", _NEXT)])
+            if not longer.startswith(first + reply) or longer != first + reply + _NEXT.join(self._bridge):
+                return False
+        return True
 
     def plain(self, text: str) -> list[int]:
         """Ids of untrusted text: strings that look like special tokens stay text."""
