@@ -20,7 +20,7 @@ def markdown_page(contents: Contents) -> str:
     parts = [
         f"# {markdown(study.name)}: constraining actions against shaping motivations",
         ASKED,
-        f"**Answer.** {markdown(contents.answer)}",
+        f"**Answer.** {markdown(contents.answer, limit=len(contents.answer))}",
         "## Verdicts",
         *[_verdict(verdict) for verdict in contents.verdicts],
         "## Arms",

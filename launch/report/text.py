@@ -37,9 +37,9 @@ def plot_text(text: str) -> str:
     return html.escape(visible(text, 120)).replace("%{", "%\u200b{")
 
 
-def markdown(text: str) -> str:
+def markdown(text: str, limit: int = LIMIT) -> str:
     """One line of Markdown that renders as the text itself, in a table cell too: no markup, HTML, links or mentions."""
-    line = " ".join(visible(text).split())
+    line = " ".join(visible(text, limit).split())
     line = html.escape(line, quote=False)
     line = _MARKDOWN.sub(r"\\\1", line)
     line = line.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")

@@ -99,8 +99,12 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         before = totals.sums["mismatch_kl"], totals.on_policy
         for batch in batches:
-            # a gate on every trained parameter is the same as a factor on this micro-batch's loss
-            (self._loss(batch, tokens, totals, check_mismatch) * batch.kept_gate).backward()
+            # a batch without credit has no gradient: it is only read, for the metrics
+            with torch.set_grad_enabled(self._has_gradient(batch)):
+                loss = self._loss(batch, tokens, totals, check_mismatch)
+            if loss.requires_grad:
+                # a gate on every trained parameter is the same as a factor on this micro-batch's loss
+                (loss * batch.kept_gate).backward()
         totals.tokens += tokens
         if check_mismatch and totals.on_policy > before[1]:
             self._refuse_mismatch((totals.sums["mismatch_kl"] - before[0]) / (totals.on_policy - before[1]))
@@ -111,6 +115,9 @@ class Learner:
         self._bad_steps = 0
         self._optimizer.step()
         return norm
+
+    def _has_gradient(self, batch: Batch) -> bool:
+        return batch.has_credit or self._reference is not None or bool(self._interventions)
 
     def _loss(self, batch: Batch, tokens: int, totals: _Totals, check_mismatch: bool) -> Tensor:
         config = self.config

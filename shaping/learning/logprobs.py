@@ -51,6 +51,7 @@ def _chunk(
     if len(banned):
         logits = logits.index_put((banned[:, 0], banned[:, 1]), logits.new_tensor(-torch.inf))
     logp = torch.log_softmax(logits, dim=-1)
-    with torch.no_grad():
-        entropy = torch.special.entr(logp.exp()).sum(-1)
-    return logp.gather(1, targets[:, None])[:, 0], entropy
+    picked = logp.gather(1, targets[:, None])[:, 0]
+    with torch.no_grad():  # last, so that the backward pass does not recompute it
+        entropy = -(logp.exp() * logp.clamp_min(torch.finfo(logp.dtype).min)).sum(-1)
+    return picked, entropy

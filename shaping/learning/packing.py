@@ -36,6 +36,8 @@ class Batch:
     on_policy: Tensor
     ratio: RatioMode
     kept_gate: float
+    has_credit: bool
+    """Is any advantage of the batch other than zero?"""
 
     @property
     def loss_tokens(self) -> int:
@@ -68,15 +70,17 @@ def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu") -> list[Batch]:
-    """Micro-batches of at most `budget` tokens, each of one ratio mode and one gate value.
+    """Micro-batches of at most `budget` tokens, each of one ratio mode and one gate value, with or without credit.
+
+    Groups without reward variance have no credit, hence no policy gradient; kept apart, they need no backward pass.
 
     Homogeneous micro-batches make it exact to gate *parameter* gradients: a weight gradient is already summed over
     the batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations
     instead, which also changes the gradients of earlier layers).
     """
-    kinds: dict[tuple[RatioMode, float, float], list[Sample]] = defaultdict(list)
+    kinds: dict[tuple[RatioMode, float, float, bool], list[Sample]] = defaultdict(list)
     for sample in samples:
-        kinds[sample.ratio, sample.kept_gate, sample.quarantine_gate].append(sample)
+        kinds[sample.ratio, sample.kept_gate, sample.quarantine_gate, _has_credit(sample)].append(sample)
     return [
         _lay_out([group[i] for i in members], device)
         for _, group in sorted(kinds.items())
@@ -115,4 +119,9 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,
         kept_gate=samples[0].kept_gate,
+        has_credit=_has_credit(samples[0]),
     )
+
+
+def _has_credit(sample: Sample) -> bool:
+    return bool(np.any(sample.advantage * sample.weight))
