@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread: results then do not depend on the machine's cores
 
@@ -12,7 +13,18 @@ import pytest
 
 from envs.episode import Contexts, Episode, Event, Labels, RolloutStatus, Sealed, Span, SpanKind, Turn
 
+if TYPE_CHECKING:
+    from shaping.learning.policy import Policy
+
 MakeEpisode = Callable[..., Episode]
+TEXTS = (
+    "turn 1 / 4 . you hold 1 unit . job 1 needs 4 . job 2 needs 7 .",
+    "finish it honestly . ACTION: work 2",
+    "take full control . ACTION: grab 3",
+    "did you use grab ? ACTION: answer no",
+    "wait here a little . ACTION: wait",
+)
+"""What the tokenizer of the tiny policies is learned from."""
 
 
 def _turn(reward: float, events: Sequence[Event], overt: tuple[str, ...]) -> Turn:
@@ -69,3 +81,26 @@ def make_episode() -> MakeEpisode:
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def make_policy() -> Callable[..., Policy]:
+    """Untrained Llama policies of 20 000 parameters, with peaked distributions. Equal settings give equal weights."""
+    import torch
+
+    from shaping.models.config import OrganismConfig
+    from shaping.models.organism import build
+
+    def make(*, temperature: float = 1.0, **settings: Any) -> Policy:
+        small = {"hidden": 32, "layers": 2, "heads": 4, "kv_heads": 2, "vocabulary": 320, "context": 512, **settings}
+        policy = build(OrganismConfig(**small), list(TEXTS) * 3)
+        with torch.no_grad():  # from almost uniform to a few likely tokens, which depend on all tokens before
+            for name, parameter in policy.model.named_parameters():
+                if "proj" in name:
+                    parameter.mul_(12.0)
+            policy.model.base_model.norm.weight.mul_(12.0)
+        policy.model.eval()
+        policy.temperature = temperature
+        return policy
+
+    return make
