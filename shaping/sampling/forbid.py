@@ -28,6 +28,7 @@ class CommandMask:
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
         self._renderer = renderer
         self._pieces = [renderer.piece(i) for i in range(vocabulary)]
+        self._piece_letters = [_letters(piece) if piece.isascii() else None for piece in self._pieces]
         self._partial = [i for i, piece in enumerate(self._pieces) if _PARTIAL in piece]
         self._cache: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
@@ -46,7 +47,19 @@ class CommandMask:
         if key not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
+            letters = _letters(line) if line.isascii() else None
+            parts = [part for part in map(_letters, commands) if part]
             self._cache[key] = tuple(
-                i for i, piece in enumerate(self._pieces) if piece and is_forbidden(line + piece, commands)
+                i
+                for i, (piece, own) in enumerate(zip(self._pieces, self._piece_letters, strict=True))
+                # parsing is slow: first a look whether the letters of a command are there at all
+                if piece
+                and (letters is None or own is None or any(part in letters + own for part in parts))
+                and is_forbidden(line + piece, commands)
             )
         return self._cache[key]
+
+
+def _letters(text: str) -> str:
+    """ASCII text without blanks and case: a world cannot read a command whose letters are not in it, in a row."""
+    return "".join(text.lower().split())
