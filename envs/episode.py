@@ -222,6 +222,13 @@ class Episode:
     """The world options it was played with."""
     error: str = ""
 
+    def __repr__(self) -> str:
+        """One line: asyncio prints the result of a finished task, and arrays of thousands of tokens take a while."""
+        return (
+            f"Episode({self.world!r}, seed={self.seed}, group={self.group}, arm={self.arm!r}, "
+            f"status={self.status.value!r}, {len(self.turns)} turns, {len(self.tokens)} tokens)"
+        )
+
     @property
     def proxy_return(self) -> float:
         """Undiscounted sum of the rewards the world paid."""
