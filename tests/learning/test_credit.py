@@ -1,0 +1,312 @@
+"""Credit: neutral interventions change no bit, costs are normalised apart, contexts swap the head and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from envs import make_world
+from envs.episode import Context, Contexts, Episode
+from shaping.constraints import ActionMask
+from shaping.intervention import (
+    ActivationEdit,
+    Constraint,
+    Credit,
+    Gates,
+    Group,
+    Intervention,
+    InterventionError,
+    Knob,
+    Phase,
+    RatioMode,
+    Shaper,
+    compose,
+)
+from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.packing import pack
+from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
+from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.shapers import Identity
+
+MakeEpisode = Callable[..., Episode]
+RETURNS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))
+
+
+@pytest.fixture
+def episodes(make_episode: MakeEpisode) -> list[Episode]:
+    """Two groups of two episodes."""
+    return [make_episode(r, group=n // 2, seed=n // 2) for n, r in enumerate(RETURNS)]
+
+
+@pytest.fixture
+def credit(renderer: Renderer, episodes: list[Episode]) -> Callable[..., Credited]:
+    def assign(*interventions: Intervention, among: Sequence[Episode] = episodes, **options: Any) -> Credited:
+        rewards = [np.array([t.reward for t in e.turns]) for e in among]
+        return assign_credit(among, rewards, compose("arm", interventions), renderer, **options)
+
+    return assign
+
+
+def same(a: Sample, b: Sample) -> bool:
+    """Bitwise equal, signs of zeros included."""
+    return all(
+        x.tobytes() == y.tobytes() and x.dtype == y.dtype if isinstance(x, np.ndarray) else x == y
+        for x, y in ((getattr(a, f.name), getattr(b, f.name)) for f in fields(Sample))
+    )
+
+
+def test_the_identity_shaper_changes_no_bit(credit: Callable[..., Credited]) -> None:
+    plain, shaped = credit(), credit(Identity())
+    assert len(plain.samples) == len(shaped.samples) == 4
+    assert all(same(a, b) for a, b in zip(plain.samples, shaped.samples, strict=True))
+    assert plain.credit.tobytes() == shaped.credit.tobytes()
+
+
+def test_every_sampled_token_gets_its_episodes_group_advantage(credit: Callable[..., Credited]) -> None:
+    found = credit()
+    assert_array_equal(found.returns, [1, 3, 2, 0])
+    assert_allclose(found.advantages, [-1, 1, 1, -1])
+    assert_allclose(found.credit, found.advantages)
+    for sample, advantage in zip(found.samples, found.advantages, strict=True):
+        assert_array_equal(sample.advantage, np.where(sample.mask, advantage, 0.0).astype(np.float32))
+        assert_array_equal(sample.weight, sample.mask.astype(np.float32))
+    assert_allclose(credit(divide_by_std=False).advantages, [-1, 1, 1, -1])
+
+
+def test_a_group_must_share_one_draw_of_contexts(credit: Callable[..., Credited], episodes: list[Episode]) -> None:
+    other = Contexts(Context("be good .", "good"), Context("be good .", "good"))
+    mixed = [*episodes[:3], replace(episodes[3], contexts=other)]
+    with pytest.raises(InterventionError, match="group 1 mixes contexts; one draw per group"):
+        credit(among=mixed)
+
+
+class Price(Constraint):
+    costs: tuple[tuple[float, ...] | None, ...]
+    scale: float = 1.0
+
+    def cost(self, episode: Episode) -> Any:
+        found = self.costs[RETURNS.index(tuple(t.reward for t in episode.turns))]
+        return None if found is None else self.scale * np.array(found)
+
+
+COSTS = ((0.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.0, 0.0))
+
+
+def test_cost_is_normalised_apart_from_reward(credit: Callable[..., Credited]) -> None:
+    found = credit(Price(costs=COSTS, weight=0.5))
+    assert_array_equal(found.costs, [0, 2, 0.5, 0])
+    assert_allclose(found.credit, found.advantages - 0.5 * np.array([-1, 1, 1, -1]))
+    assert_allclose(found.advantages, credit().advantages, err_msg="the audit needs the advantage before any cost")
+
+
+def test_the_scale_of_a_cost_cancels_and_its_weight_does_not(credit: Callable[..., Credited]) -> None:
+    plain = credit(Price(costs=COSTS)).credit
+    assert_allclose(credit(Price(costs=COSTS, scale=100.0)).credit, plain)
+    assert not np.allclose(credit(Price(costs=COSTS, weight=3.0)).credit, plain)
+    assert_allclose(credit(Price(costs=COSTS, weight=0.0)).credit, credit().credit)
+
+
+def test_two_constraints_are_normalised_one_by_one(credit: Callable[..., Credited]) -> None:
+    both = credit(Price(costs=COSTS), Price(costs=COSTS, scale=1000.0, weight=0.25))
+    assert_allclose(both.credit, both.advantages - 1.25 * np.array([-1, 1, 1, -1]))
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        (COSTS[0], (1.0,), *COSTS[2:]),
+        (COSTS[0], (1.0, float("nan")), *COSTS[2:]),
+        (COSTS[0], None, *COSTS[2:]),
+        (COSTS[0], (1.0, 1.0, 1.0), *COSTS[2:]),
+    ],
+    ids=["too short", "nan", "missing for one episode", "too long"],
+)
+def test_a_cost_that_is_not_a_finite_number_per_turn_is_refused(credit: Callable[..., Credited], costs: Any) -> None:
+    with pytest.raises(InterventionError, match=r"Price\.cost must give 2 finite numbers, one per turn, for steward"):
+        credit(Price(costs=costs))
+
+
+class Adds(Shaper):
+    """Credit of any shape, as told."""
+
+    kind: str = "advantage"
+    change: int = 0
+    value: float = 2.0
+    arrays: int = 2
+
+    def credit(self, group: Group) -> Credit:
+        streams = tuple(np.full(len(e.tokens) + self.change, self.value, np.float32) for e in group.episodes)
+        return Credit("adds", **{self.kind: (streams * 2)[: self.arrays]})
+
+
+def test_credit_is_added_to_the_advantage_and_multiplied_into_the_weight_of_sampled_tokens(
+    credit: Callable[..., Credited],
+) -> None:
+    plain, added, weighted = credit(), credit(Adds()), credit(Adds(kind="weight"))
+    for before, after, heavy in zip(plain.samples, added.samples, weighted.samples, strict=True):
+        assert_allclose(after.advantage, before.advantage + 2.0 * before.mask)
+        assert_allclose(heavy.weight, 2.0 * before.weight)
+    assert_allclose(added.credit, plain.credit + 2.0)
+    assert_allclose(weighted.credit, plain.credit * 2.0)
+    assert_allclose(credit(Adds(), Adds(kind="weight")).credit, (plain.credit + 2.0) * 2.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"change": 1}, "advantage must hold 10 finite numbers, one per token"),
+        ({"value": float("inf")}, "advantage must hold 10 finite numbers"),
+        ({"kind": "weight", "change": -1}, "weight must hold 10 finite numbers"),
+        ({"arrays": 1}, "advantage holds 1 arrays for a group of 2"),
+        ({"arrays": 3, "kind": "weight"}, "weight holds 3 arrays for a group of 2"),
+    ],
+)
+def test_credit_of_a_wrong_shape_is_refused(credit: Callable[..., Credited], wrong: Any, message: str) -> None:
+    with pytest.raises(InterventionError, match=f"credit 'adds': {message}"):
+        credit(Adds(**wrong))
+
+
+class Reads(Shaper):
+    """Reads the truth in every hook of this stage."""
+
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})
+    hook: str = "credit"
+
+    def credit(self, group: Group) -> Credit | None:
+        if self.hook == "credit":
+            group.episodes[0].truth.open()
+        return None
+
+    def gates(self, episode: Episode) -> Gates:
+        return Gates(float(len(episode.truth.open()))) if self.hook == "gates" else Gates()
+
+
+class Prices(Constraint):
+    def cost(self, episode: Episode) -> Any:
+        return np.array([labels.deception for labels in episode.truth.open()])
+
+
+class Oracle(Reads):
+    oracle: ClassVar[bool] = True
+
+
+class OraclePrices(Prices):
+    oracle: ClassVar[bool] = True
+
+
+def test_the_truth_is_sealed_from_whoever_does_not_declare_that_it_reads_it(credit: Callable[..., Credited]) -> None:
+    from envs.episode import SealedError
+
+    for intervention in (Reads(), Reads(hook="gates"), Prices()):
+        with pytest.raises(SealedError, match="oracle"):
+            credit(intervention)
+    for intervention in (Oracle(), Oracle(hook="gates"), OraclePrices()):
+        credit(intervention)
+
+
+@pytest.fixture(scope="module")
+def played(policy: Policy, renderer: Renderer) -> Callable[..., list[Episode]]:
+    """Masked episodes in a real world, sampled by a random policy."""
+
+    def play_them(acting: str, learning: str) -> list[Episode]:
+        contexts = Contexts(Context(acting, "a"), Context(learning, "l"))
+        engine = TransformersEngine(policy.model, renderer, slots=4)
+        tickets = [
+            Ticket(lambda: make_world("clerk", {"size": 3, "horizon": 3}), 5, 0, contexts, sampling_seed=n)
+            for n in range(4)
+        ]
+        arm = compose("masked", [ActionMask(commands=tuple("abcdefghijklmnopqrstuvwxyz"))])
+        return asyncio.run(play(tickets, engine, renderer, arm, limits=Limits(max_tokens=8)))
+
+    return play_them
+
+
+class Swap(Shaper):
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.LEARNING_CONTEXT, Knob.RATIO})
+    ratio: RatioMode = "recompute"
+
+    def ratio_mode(self) -> RatioMode:
+        return self.ratio
+
+
+@pytest.mark.parametrize(("acting", "learning"), [("", "take what you can ."), ("take what you can .", "")])
+def test_a_learning_context_replaces_the_head_and_nothing_else(
+    credit: Callable[..., Credited],
+    played: Callable[..., list[Episode]],
+    policy: Policy,
+    renderer: Renderer,
+    acting: str,
+    learning: str,
+) -> None:
+    same_context, swapped = played(acting, acting), played(acting, learning)
+    usual, recontextualised = credit(among=same_context), credit(Swap(), among=swapped)
+    for episode, a, b in zip(swapped, usual.samples, recontextualised.samples, strict=True):
+        head = renderer.open(learning, episode.turns[0].observation)
+        assert b.tokens[: len(head)].tolist() == head and len(head) != episode.head
+        for stream in ("tokens", "mask", "old_logprobs", "advantage", "weight"):
+            assert_array_equal(getattr(b, stream)[len(head) :], getattr(a, stream)[episode.head :])
+        assert not b.mask[: len(head)].any()
+        shift = len(head) - episode.head
+        assert len(a.forbidden) > 0
+        assert_array_equal(b.forbidden, a.forbidden + np.array([shift, 0]))
+        assert (a.on_policy, b.on_policy, b.ratio) == (True, False, "recompute")
+        with torch.no_grad():  # the mask still sits on the same sampled tokens: none of them has become impossible
+            logprobs, _ = policy.logprobs(pack([b], len(b))[0])
+        assert torch.isfinite(logprobs).all() and len(logprobs) == int(episode.loss_mask.sum())
+
+
+def test_a_swap_on_a_template_that_breaks_the_prefix_is_refused(
+    credit: Callable[..., Credited], make_episode: MakeEpisode
+) -> None:
+    broken = replace(make_episode(), segments=(0, 5), contexts=Contexts(Context(), Context("be good .", "good")))
+    with pytest.raises(InterventionError, match="chat template breaks the prefix"):
+        credit(Swap(), among=[broken, broken])
+
+
+class Steers(Shaper):
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS})
+    learning_scale: float = 1.0
+
+    def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
+        scale = 1.0 if phase == "acting" else self.learning_scale
+        return [ActivationEdit(0, "add", np.ones(32, np.float32), scale)]
+
+
+class SteersOffPolicy(Steers):
+    owns: ClassVar[frozenset[Knob]] = Steers.owns | {Knob.RATIO}
+
+    def ratio_mode(self) -> RatioMode:
+        return "none"
+
+
+def test_the_same_edits_in_both_phases_are_on_policy(credit: Callable[..., Credited]) -> None:
+    assert all(sample.on_policy for sample in credit(Steers()).samples)
+
+
+def test_different_edits_need_a_ratio_mode(credit: Callable[..., Credited]) -> None:
+    with pytest.raises(InterventionError, match=r"edits differ.*ratio_mode\(\)"):
+        credit(Steers(learning_scale=2.0))
+    samples = credit(SteersOffPolicy(learning_scale=2.0)).samples
+    assert all(not s.on_policy and s.ratio == "none" for s in samples)
+
+
+class GatesByReturn(Shaper):
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})
+
+    def gates(self, episode: Episode) -> Gates:
+        return Gates(kept=float(episode.proxy_return > 1), quarantine=0.5)
+
+
+def test_gates_are_set_per_episode(credit: Callable[..., Credited]) -> None:
+    found = credit(GatesByReturn()).samples
+    assert [(s.kept_gate, s.quarantine_gate) for s in found] == [(0.0, 0.5), (1.0, 0.5), (1.0, 0.5), (0.0, 0.5)]

@@ -1,0 +1,163 @@
+"""Packing changes neither log-probs nor gradients, loses no token and keeps its budget."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shaping.learning import logprobs as logprobs_module
+from shaping.learning.logprobs import token_logprobs
+from shaping.learning.losses import policy_gradient
+from shaping.learning.packing import assign, pack
+from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
+from shaping.models.attention import head_logits, hidden_states
+
+MakeSample = Callable[..., Sample]
+LENGTHS = (12, 5, 30, 2, 17, 9)
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=30), slack=st.integers(0, 60))
+def test_every_sample_goes_into_one_batch_and_no_batch_exceeds_the_budget(lengths: list[int], slack: int) -> None:
+    budget = max(lengths, default=1) + slack
+    bins = assign(lengths, budget)
+    assert sorted(i for members in bins for i in members) == list(range(len(lengths)))
+    assert all(0 < sum(lengths[i] for i in members) <= budget for members in bins)
+    for a, b in pairwise(bins):
+        assert sum(lengths[i] for i in a) + lengths[b[-1]] > budget, "the last of a later batch had room in an earlier"
+
+
+def test_a_sample_longer_than_the_budget_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"51 tokens exceeds learner\.token_budget=50: raise the budget or shorten"):
+        assign([3, 51, 4], 50)
+
+
+@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=12), budget=st.integers(40, 120))
+def test_every_token_in_the_loss_is_there_once_with_its_own_streams(
+    make_sample: MakeSample, lengths: list[int], budget: int
+) -> None:
+    samples = [make_sample(n, seed) for seed, n in enumerate(lengths)]
+    batches = pack(samples, budget)
+    assert all(b.ids.shape[1] <= budget for b in batches)
+    assert sum(b.ids.shape[1] for b in batches) == sum(lengths)
+    expected = Counter(
+        (int(s.tokens[p]), int(s.tokens[p - 1]), float(s.advantage[p]), int(p))
+        for s in samples
+        for p in np.flatnonzero(s.mask)
+    )
+    found = Counter(
+        (int(target), int(b.ids[0, row]), float(advantage), int(b.positions[0, row]) + 1)
+        for b in batches
+        for target, row, advantage in zip(b.targets, b.rows, b.advantage, strict=True)
+    )
+    assert found == expected
+
+
+def test_nothing_predicts_the_first_token_of_a_sequence(make_sample: MakeSample) -> None:
+    samples = [make_sample(6, n, mask=np.ones(6, bool)) for n in range(3)]
+    (batch,) = pack(samples, 100)
+    assert batch.loss_tokens == 15 and samples[0].mask[0], "and the samples themselves are left as they were"
+    assert 0 not in (batch.positions[0, batch.rows] + 1).tolist()
+
+
+@given(kinds=st.lists(st.sampled_from([("cross", 1.0), ("cross", 0.0), ("none", 1.0), ("recompute", 0.5)]), max_size=9))
+def test_a_batch_has_one_ratio_mode_and_one_gate(make_sample: MakeSample, kinds: list[tuple[str, float]]) -> None:
+    samples = [make_sample(8, n, ratio=ratio, kept_gate=gate) for n, (ratio, gate) in enumerate(kinds)]
+    batches = pack(samples, 1000)
+    assert len(batches) == len(set(kinds))
+    for batch in batches:
+        assert {(s.ratio, s.kept_gate) for s in batch.samples} == {(batch.ratio, batch.kept_gate)}
+
+
+def one_by_one(policy: Policy, sample: Sample) -> torch.Tensor:
+    """Log-probs from a plain forward of one sequence, with its mask applied to the logits."""
+    logits = policy.model(torch.from_numpy(sample.tokens)[None]).logits[0].float() / policy.temperature
+    for position, token in sample.forbidden:
+        logits[position - 1, token] = -torch.inf
+    positions = torch.from_numpy(np.flatnonzero(sample.mask))
+    return logits.log_softmax(-1)[positions - 1, torch.from_numpy(sample.tokens)[positions]]
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_packed_logprobs_are_those_of_each_sequence_alone(
+    make_policy: Callable[..., Policy], make_sample: MakeSample, forbidden: bool, temperature: float
+) -> None:
+    policy = make_policy(temperature=temperature)
+    samples = [make_sample(n, seed, forbidden) for seed, n in enumerate(LENGTHS)]
+    with torch.no_grad():
+        alone = {id(s): one_by_one(policy, s) for s in samples}
+        for batch in pack(samples, 40):
+            packed, entropy = policy.logprobs(batch)
+            expected = torch.cat([alone[id(s)] for s in batch.samples])
+            torch.testing.assert_close(packed, expected, atol=1e-5, rtol=1e-5)
+            assert torch.isfinite(entropy).all() and (entropy > 0).all()
+
+
+def test_entropy_is_that_of_the_masked_distribution(policy: Policy, make_sample: MakeSample) -> None:
+    sample = make_sample(12, forbidden=True)
+    (batch,) = pack([sample], 12)
+    with torch.no_grad():
+        _, entropy = policy.logprobs(batch)
+        logits = policy.model(batch.ids).logits[0, batch.rows].float()
+    logits[batch.forbidden[:, 0], batch.forbidden[:, 1]] = -torch.inf
+    torch.testing.assert_close(entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-5, rtol=0)
+
+
+def gradients(policy: Policy, samples: list[Sample], budget: int) -> list[torch.Tensor]:
+    policy.model.zero_grad()
+    for batch in pack(samples, budget):
+        logprobs, _ = policy.logprobs(batch)
+        policy_gradient(
+            logprobs, batch.old, batch.advantage, batch.weight, ratio=batch.ratio, clip_low=0.2, clip_high=0.2
+        ).backward()
+    return [p.grad.clone() for p in policy.model.parameters()]
+
+
+def test_the_gradient_is_the_same_for_every_budget_and_chunk(
+    make_policy: Callable[..., Policy], make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = make_policy()
+    samples = [make_sample(n, seed, ratio="none") for seed, n in enumerate(LENGTHS)]
+    reference = gradients(policy, samples, 1000)
+    assert max(float(g.abs().max()) for g in reference) > 1e-2
+    for budget, chunk in [(30, 2048), (45, 2048), (1000, 1), (1000, 7), (31, 3)]:
+        monkeypatch.setattr(token_logprobs, "__kwdefaults__", {"temperature": 1.0, "chunk": chunk})
+        for ours, theirs in zip(gradients(policy, samples, budget), reference, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_logits_of_all_tokens_never_exist_at_once(
+    policy: Policy, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    def spy(model: object, hidden: torch.Tensor) -> torch.Tensor:
+        rows.append(hidden.shape[0])
+        return head_logits(model, hidden)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(logprobs_module, "head_logits", spy)
+    (batch,) = pack([make_sample(60, 1), make_sample(60, 2)], 120)
+    hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
+    logprobs, _ = token_logprobs(policy.model, hidden, batch.targets, batch.forbidden, chunk=16)
+    assert max(rows) == 16 and sum(rows) == batch.loss_tokens
+    forward = len(rows)
+    logprobs.sum().backward()
+    assert len(rows) == 2 * forward, "the backward pass computes each chunk's logits again instead of keeping them"
+    policy.model.zero_grad()
+    with torch.no_grad():
+        once, _ = token_logprobs(policy.model, hidden, batch.targets, batch.forbidden)
+    torch.testing.assert_close(once, logprobs.detach())
+
+
+def test_a_batch_without_loss_tokens_has_no_logprobs(policy: Policy, make_sample: MakeSample) -> None:
+    (batch,) = pack([make_sample(5, mask=np.zeros(5, bool))], 5)
+    logprobs, entropy = policy.logprobs(batch)
+    assert logprobs.shape == entropy.shape == (0,)
