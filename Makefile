@@ -36,7 +36,8 @@ lint: $(DEV_READY)
 	@$(BIN)/mypy
 
 bench: $(RUN_READY)
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for name in worlds organism sampling learning update; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
 setup: $(DEV_READY)
 

@@ -1,0 +1,78 @@
+"""The quickstart study as a workload: its model, its worlds, and episodes that its policy plays there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from itertools import cycle
+from pathlib import Path
+
+from envs.episode import Episode
+from launch.config import RunConfig, StudyConfig, Worlds
+from launch.loading import load_study
+from launch.plugins import build_world
+from launch.seeds import derive
+from shaping.intervention import Arm
+from shaping.learning.policy import Policy
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import ensure
+from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.transformers_engine import TransformersEngine
+
+UNSHAPED = Arm("unshaped")
+QUICK = OrganismConfig(hidden=32, layers=1, heads=2, kv_heads=1, vocabulary=512, episodes=60, steps=2, batch_tokens=512)
+
+
+def study(quick: bool) -> StudyConfig:
+    """The quickstart; `quick` shrinks it to four short episodes."""
+    if not quick:
+        return load_study("quickstart")
+    worlds = "worlds={clerk: {size: 2, horizon: 3}, steward: {size: 2, horizon: 4}}"
+    small = ["train.groups=2", "train.group_size=2", "train.max_tokens=4", f"train.{worlds}", f"eval.{worlds}"]
+    return load_study("quickstart", small).model_copy(update={"organism": QUICK})
+
+
+def unshaped(study: StudyConfig) -> RunConfig:
+    """Its first run of the reference arm."""
+    return next(run for run in study.runs() if run.arm == "unshaped")
+
+
+def organism(config: OrganismConfig) -> Path:
+    """Directory of the organism. On first use it is pre-trained, which takes a minute or two and is not timed."""
+
+    def progress(done: int, total: int, what: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\rorganism (kept for next time): {what} {done}/{total}  ", end="", file=sys.stderr)
+
+    return ensure(config, progress)
+
+
+def tickets(run: RunConfig, worlds: Worlds, update: int = 0) -> list[Ticket]:
+    """As many episodes as one update plays, in groups that go round `worlds`."""
+    return [
+        Ticket(
+            make=lambda name=name: build_world(name, worlds[name], "worlds"),  # type: ignore[misc]
+            seed=derive(run.seed, "benchmark", update, group),
+            group=group,
+            sampling_seed=derive(run.seed, "benchmark sample", update, group, member),
+        )
+        for group, name in zip(range(run.train.groups), cycle(worlds), strict=False)
+        for member in range(run.train.group_size)
+    ]
+
+
+class Player:
+    """The embedded engine with the policy of a run, as a training run sets it up."""
+
+    def __init__(self, run: RunConfig, directory: Path) -> None:
+        self.policy = Policy.load(directory, temperature=run.train.temperature)
+        self.policy.model.eval()
+        self.renderer = Renderer(self.policy.tokenizer)
+        self.engine = TransformersEngine(
+            self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
+        )
+        self._limits = Limits(max_tokens=run.train.max_tokens, temperature=run.train.temperature)
+
+    def play(self, tickets: list[Ticket]) -> list[Episode]:
+        return asyncio.run(play(tickets, self.engine, self.renderer, UNSHAPED, limits=self._limits))

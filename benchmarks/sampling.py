@@ -1,0 +1,99 @@
+"""Sampling: tokens/s of `play()` on the quickstart's episodes, beside a plain `generate` loop over the same turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+
+from benchmarks.quickstart import Player, organism, study, tickets, unshaped
+from benchmarks.table import Row, interleaved, main, throughput
+from envs.episode import Episode
+from shaping.sampling.play import Ticket
+
+
+class Lengths(StoppingCriteria):
+    """Row i stops after `counts[i]` new tokens: both sides then sample the very same number of tokens."""
+
+    def __init__(self, prompt: int, counts: Sequence[int]) -> None:
+        self._stops = prompt + torch.tensor(counts)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        return input_ids.shape[1] >= self._stops
+
+
+class GenerateLoop:
+    """One `generate` per turn over all episodes that are still going, left-padded; every turn re-reads the history.
+
+    Within a turn it has generate's usual key-value cache, or none. It replays episodes: histories and completion
+    lengths are those that were played, so it needs neither worlds nor text, while our time includes both.
+    """
+
+    def __init__(self, directory: Path, temperature: float) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+        self.model.eval()
+        self.model.generation_config.eos_token_id = None
+        self._pad = int(self.model.config.pad_token_id)
+        self._sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+
+    def replay(self, episodes: Sequence[Episode], *, use_cache: bool) -> None:
+        for turn in range(max(len(e.turns) for e in episodes)):
+            going = [e for e in episodes if len(e.turns) > turn]
+            histories = [e.tokens[: _completion_start(e, turn)] for e in going]
+            self._turn(histories, [len(e.turns[turn].tokens) for e in going], use_cache)
+
+    def _turn(self, histories: Sequence[np.ndarray], counts: Sequence[int], use_cache: bool) -> None:
+        width = max(map(len, histories))
+        ids = torch.full((len(histories), width), self._pad)
+        attend = torch.zeros_like(ids)
+        for row, history in enumerate(histories):
+            ids[row, width - len(history) :] = torch.from_numpy(history.astype(np.int64))
+            attend[row, width - len(history) :] = 1
+        self.model.generate(
+            ids,
+            attention_mask=attend,
+            max_new_tokens=max(counts),
+            stopping_criteria=StoppingCriteriaList([Lengths(width, counts)]),
+            use_cache=use_cache,
+            pad_token_id=self._pad,
+            **self._sampling,
+        )
+
+
+def _completion_start(episode: Episode, turn: int) -> int:
+    return int(np.argmax(episode.loss_mask & (episode.turn_index == turn)))
+
+
+def benchmark(quick: bool) -> list[Row]:
+    """Sampling: the embedded engine beside transformers' generate, in the quickstart's worlds."""
+    config = study(quick)
+    run, directory = unshaped(config), organism(config.organism)
+    player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)
+    rows = []
+    for what, worlds in (("training", run.train.worlds), ("evaluation", run.eval.worlds)):
+        batch = tickets(run, worlds)
+        episodes = player.play(batch)
+        lengths, sampled = [len(e.tokens) for e in episodes], sum(int(e.loss_mask.sum()) for e in episodes)
+
+        def ours(batch: list[Ticket] = batch) -> None:
+            player.play(batch)
+
+        def peer(use_cache: bool, episodes: list[Episode] = episodes) -> None:
+            loop.replay(episodes, use_cache=use_cache)
+
+        print(f"{what} worlds: {len(episodes)} episodes of {min(lengths)} to {max(lengths)} tokens, {sampled} sampled")
+        cached = interleaved([ours, lambda: peer(True)], *((1, 0) if quick else (3, 1)))
+        rows.append(throughput(f"{what}: generate", "tokens/s", *cached, work=sampled, target="ratio >= 2"))
+        if what == "training":
+            plain = interleaved([ours, lambda: peer(False)], 1, warm_up=0)
+            rows.append(throughput(f"{what}: generate, use_cache=False", "tokens/s", *plain, work=sampled))
+    return rows
+
+
+if __name__ == "__main__":
+    main(benchmark)

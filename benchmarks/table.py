@@ -1,0 +1,109 @@
+"""What every benchmark shares: rows, interleaved timing, the printed table and the JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from transformers.utils import logging
+
+torch.set_num_threads(1)
+logging.disable_progress_bar()
+logging.set_verbosity_error()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table.
+
+    `ratio` says how many times better ours is than the peer: above 1 ours is faster, or smaller. `target` reads
+    `<column> <comparison> <number>`, e.g. `ratio >= 2`, or is empty where there is none.
+    """
+
+    name: str
+    ours: float
+    peer: float | None = None
+    unit: str = ""
+    ratio: float | None = None
+    target: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Is the target reached? None without a target."""
+        if not self.target:
+            return None
+        column, comparison, number = self.target.split()
+        value = {"ours": self.ours, "ratio": self.ratio}[column]
+        if value is None:
+            raise ValueError(f"row {self.name!r} has the target {self.target!r} but no {column}")
+        return {"<": value < float(number), ">=": value >= float(number)}[comparison]
+
+
+Benchmark = Callable[[bool], list[Row]]
+"""`quick` -> rows. Quick runs are for tests: tiny settings, numbers that mean nothing."""
+
+
+def interleaved(variants: Sequence[Callable[[], object]], repetitions: int, warm_up: int = 1) -> list[list[float]]:
+    """Seconds per variant and repetition. The variants take turns, so that a busy spell of the machine hits all."""
+    for _ in range(warm_up):
+        for variant in variants:
+            variant()
+    seconds: list[list[float]] = [[] for _ in variants]
+    for _ in range(repetitions):
+        for taken, variant in zip(seconds, variants, strict=True):
+            start = time.perf_counter()
+            variant()
+            taken.append(time.perf_counter() - start)
+    return seconds
+
+
+def throughput(
+    name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, work: float, target: str = ""
+) -> Row:
+    """A row of rates (`work` per second) from paired seconds; the ratio is the median over the pairs."""
+    ratio = median(p / o for o, p in zip(ours, peer, strict=True))
+    return Row(name, work / median(ours), work / median(peer), unit, ratio, target)
+
+
+def show(rows: Sequence[Row]) -> str:
+    """The table as text."""
+    met = {True: "met", False: "MISSED", None: ""}
+    lines: list[tuple[str, ...]] = [("", "ours", "peer", "unit", "ratio", "target", "")]
+    for row in rows:
+        numbers = [_figure(row.ours), _figure(row.peer), row.unit, _figure(row.ratio, "x")]
+        lines.append((row.name, *numbers, row.target, met[row.met]))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    aligned = ("<", ">", ">", "<", ">", "<", "<")
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, aligned, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _figure(value: float | None, suffix: str = "") -> str:
+    """Three significant digits."""
+    if value is None:
+        return "-"
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}") + suffix
+
+
+def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
+    """The command line of one benchmark."""
+    parser = argparse.ArgumentParser(description=benchmark.__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    parser.add_argument("--quick", action="store_true", help="tiny settings: does it run? The numbers mean nothing")
+    given = parser.parse_args(arguments)
+    rows = benchmark(given.quick)
+    print(show(rows))
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")

@@ -1,0 +1,90 @@
+"""Worlds: microseconds per `step` and per `reset`, beside a gymnasium environment that does nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+import gymnasium
+
+from benchmarks.table import Row, interleaved, main
+from envs import WORLDS
+from envs.core import AnyText
+from envs.scripted import persona, play_scripted
+
+OPTIONS: dict[str, Any] = {"inquiry": 0.2, "oversight": 0.1}
+PERSONAS = ("honest", "opportunist", "deceiver", "random")
+
+
+class Bare(gymnasium.Env[str, str]):
+    """Speaks text and does nothing: what any environment costs at least."""
+
+    def __init__(self) -> None:
+        self.observation_space = AnyText()
+        self.action_space = AnyText()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        return "", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return "", 0.0, False, False, {}
+
+
+class Script(NamedTuple):
+    """The actions of one episode: replayed, so that only the world is timed."""
+
+    seed: int
+    actions: tuple[str, ...]
+
+
+def scripts(name: str, count: int) -> list[Script]:
+    made = []
+    for seed in range(count):
+        env = WORLDS[name](**OPTIONS)
+        played = play_scripted(env, persona(PERSONAS[seed % len(PERSONAS)])(env, seed), seed)
+        made.append(Script(seed, tuple(completion for _, completion, _, _ in played)))
+    return made
+
+
+def step_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[float]:
+    """Seconds of every single step."""
+    seconds = []
+    for script in scripts:
+        env.reset(seed=script.seed)
+        for action in script.actions:
+            start = time.perf_counter()
+            env.step(action)
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def rows_of(name: str, quick: bool) -> list[Row]:
+    episodes = scripts(name, 4 if quick else 60)
+    world, bare = WORLDS[name](**OPTIONS), Bare()
+    ours: list[float] = []
+    peer: list[float] = []
+    for _ in range(1 if quick else 5):
+        ours += step_times(world, episodes)
+        peer += step_times(bare, episodes)
+    step, nothing = median(ours) * 1e6, median(peer) * 1e6
+    resets = interleaved(
+        [lambda env=env: [env.reset(seed=s.seed) for s in episodes] for env in (world, bare)],  # type: ignore[misc]
+        repetitions=1 if quick else 9,
+    )
+    reset, bare_reset = (median(seconds) / len(episodes) * 1e6 for seconds in resets)
+    return [
+        Row(f"{name}: step", step, nothing, "us", nothing / step, "ours < 50"),
+        Row(f"{name}: reset", reset, bare_reset, "us", bare_reset / reset),
+    ]
+
+
+def benchmark(quick: bool) -> list[Row]:
+    """Worlds: microseconds per step and reset; the peer is a gymnasium environment that does nothing."""
+    return [row for name in WORLDS for row in rows_of(name, quick)]
+
+
+if __name__ == "__main__":
+    main(benchmark)
