@@ -68,6 +68,10 @@ class EvalConfig(Strict):
     placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
     best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
     access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
+    monitors: list[PluginSpec] = Field(
+        [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
+        description="held-out readers of the evaluation episodes, measured against ground truth",
+    )
 
 
 class RunConfig(Strict):

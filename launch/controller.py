@@ -18,6 +18,7 @@ from envs.episode import Contexts, Episode
 from launch.config import RunConfig
 from launch.errors import UserError
 from launch.evaluate import access_audit, deployment
+from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward, build_world
 from launch.rundir import RunDirectory
 from launch.seeds import derive
@@ -60,7 +61,8 @@ def train(
     trainer.deploy()
     cells = deployment(run, trainer.policy, trainer.renderer)
     directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
-    directory.episodes("eval", [e for cell in cells.values() for e in cell])
+    evaluated = [e for cell in cells.values() for e in cell]
+    directory.episodes("eval", evaluated)
     trainer.policy.save(directory.checkpoint)
     result = {
         "arm": run.arm,
@@ -73,7 +75,7 @@ def train(
         "spent_monitors": [],
         "oracle": trainer.arm.oracle,
         "interventions": [dict(i.state_dict()) for i in trainer.arm.interventions],
-        "summary": summarise(rows, cells, access),
+        "summary": summarise(rows, cells, access) | monitor_metrics(run, evaluated),
         "attrition": trainer.ledger.as_dict(),
     }
     directory.finish(result)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from launch.config import ArmConfig, PluginSpec
+from launch.config import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
 
 if TYPE_CHECKING:
@@ -150,6 +150,11 @@ def build_arm(name: str, config: ArmConfig) -> Arm:
 def build_reward(name: str, config: ArmConfig) -> Any:
     """What pays in this arm (a `rewards.Reward`)."""
     return load(config.reward, REWARD, f"arms.{name}.reward")
+
+
+def build_monitors(config: EvalConfig) -> list[Any]:
+    """The monitors (`shaping.monitors.Monitor`) that read the evaluation."""
+    return [load(spec, MONITOR, f"eval.monitors.{index}") for index, spec in enumerate(config.monitors)]
 
 
 def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
