@@ -1,0 +1,127 @@
+"""The attention of all plans is that of transformers, also without a plan; edits are exact and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+
+from shaping.intervention import ActivationEdit
+from shaping.learning.policy import Policy
+from shaping.models.attention import Packed, adopt, hidden_states
+from shaping.models.edits import applied, decoder_layers, edit
+
+
+@pytest.fixture(scope="module")
+def pair(
+    make_policy: Callable[..., Policy], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """(ours, the same weights in plain transformers)."""
+    directory = tmp_path_factory.mktemp("model")
+    policy = make_policy()
+    policy.save(directory)
+    return policy.model, AutoModelForCausalLM.from_pretrained(directory).eval()
+
+
+IDS = torch.tensor([[7, 8, 9, 40, 41, 42, 7, 8], [11, 12, 13, 14, 90, 91, 92, 93]])
+
+
+@torch.no_grad()
+def test_without_a_plan_it_is_ordinary_attention_with_padding(pair: tuple) -> None:
+    ours, plain = pair
+    padding = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [1] * 8])
+    for mask in (None, torch.ones_like(IDS), padding):
+        a, b = (model(IDS, attention_mask=mask).logits for model in (ours, plain))
+        rows = slice(None) if mask is None else mask.bool()
+        torch.testing.assert_close(a[rows], b[rows], atol=1e-5, rtol=1e-5)
+
+
+def test_generate_works_on_a_policys_model(pair: tuple) -> None:
+    ours, plain = pair
+    a, b = (model.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=4) for model in (ours, plain))
+    assert a.tolist() == b.tolist()
+
+
+@torch.no_grad()
+def test_packed_sequences_do_not_see_each_other(pair: tuple) -> None:
+    ours, plain = pair
+    packed = torch.cat([IDS[0, :5], IDS[1, :3], IDS[0]])[None]
+    positions = torch.cat([torch.arange(5), torch.arange(3), torch.arange(8)])[None]
+    found = hidden_states(ours, packed, positions, Packed([0, 5, 8, 16]))[0]
+    for start, ids in ((0, IDS[0, :5]), (5, IDS[1, :3]), (8, IDS[0])):
+        alone = plain.base_model(ids[None]).last_hidden_state[0]
+        torch.testing.assert_close(found[start : start + len(ids)], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_sliding_window_is_refused_only_where_a_sequence_is_longer_than_it() -> None:
+    config = MistralConfig(
+        vocab_size=320,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        sliding_window=6,
+    )
+    model = adopt(MistralForCausalLM(config))
+    positions = torch.arange(5).repeat(2)[None]
+    hidden_states(model, torch.arange(10)[None], positions, Packed([0, 5, 10]))
+    with pytest.raises(ValueError, match="sliding window of 6 tokens"):
+        hidden_states(model, torch.arange(10)[None], torch.arange(10)[None], Packed([0, 10]))
+
+
+def test_edits_are_what_their_formulas_say() -> None:
+    hidden = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    direction = np.arange(1, 9, dtype=np.float32)
+    torch.testing.assert_close(
+        edit(hidden, ActivationEdit(0, "add", direction, 0.5)), hidden + 0.5 * torch.from_numpy(direction)
+    )
+    projected = edit(hidden, ActivationEdit(0, "project", direction))
+    unit = torch.from_numpy(direction / np.linalg.norm(direction))
+    torch.testing.assert_close(projected @ unit, torch.zeros(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(hidden - projected, (hidden @ unit)[..., None] * unit, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"shape \(3,\) on hidden states of 8"):
+        edit(hidden, ActivationEdit(0, "add", np.ones(3, np.float32)))
+
+
+@torch.no_grad()
+def test_edits_act_on_the_named_layer_inside_the_block_only(pair: tuple) -> None:
+    ours, _ = pair
+    direction = np.ones(32, np.float32)
+    before = ours(IDS).logits
+    seen: list[torch.Tensor] = []
+    with applied(ours, [ActivationEdit(0, "project", direction)]):
+        handle = ours.model.layers[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        inside = ours(IDS).logits
+        handle.remove()
+    assert float(seen[0].sum(-1).abs().max()) < 1e-4 and not torch.allclose(inside, before)
+    assert torch.equal(ours(IDS).logits, before)
+
+
+def test_hooks_go_also_when_the_block_fails(pair: tuple) -> None:
+    ours, _ = pair
+    with (
+        pytest.raises(RuntimeError, match="inside"),
+        applied(ours, [ActivationEdit(1, "add", np.ones(32, np.float32))]),
+    ):
+        raise RuntimeError("inside")
+    with (
+        pytest.raises(ValueError, match="layer -1, but the model has 2 layers"),
+        applied(
+            ours,
+            [ActivationEdit(0, "add", np.ones(32, np.float32)), ActivationEdit(-1, "add", np.ones(32, np.float32))],
+        ),
+    ):
+        pass
+    assert not any(module._forward_hooks for module in ours.modules())
+
+
+def test_layers_are_found_under_either_name(tmp_path: Path) -> None:
+    gpt = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=16, n_layer=3, n_head=2))
+    assert len(decoder_layers(gpt)) == 3
+    with pytest.raises(ValueError, match="no list of decoder layers"):
+        decoder_layers(type("Odd", (), {"base_model": object()})())
