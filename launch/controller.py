@@ -137,7 +137,9 @@ class Trainer:
             row |= self.learner.update(credited.samples)
             self.engine.set_version(self.learner.version)
         with _timed(row, "audit"):
-            row |= audit_update(episodes, credited.returns, credited.advantages, credited.credit, credited.groups)
+            # orders and ties are those of what the world pays, also where the arm pays something else
+            paid = np.array([e.proxy_return for e in episodes])
+            row |= audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups)
             row |= self._readings(episodes)
         return row, episodes
 
