@@ -44,7 +44,9 @@ class CommandMask:
         line = text.rsplit("\n", 1)[-1]
         found = {*self._tried(self._turning, line, commands)}
         command = parse_action(line)
-        if any(_may_become(command, forbidden) for forbidden in commands):
+        if len(f"{normalise(line)}x".splitlines()) > 1:  # a line end other than "\n": rare, and every piece is tried
+            found.update(self._tried(self._plain, line, commands))
+        elif any(_may_become(command, forbidden) for forbidden in commands):
             blank = " " if line[-1:].isspace() else ""
             found.update(self._tried(self._plain, f"ACTION: {command}{blank}", commands))
         if text.endswith(_PARTIAL):

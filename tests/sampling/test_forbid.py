@@ -52,9 +52,10 @@ def test_exactly_the_tokens_that_complete_a_command_are_banned(renderer: Rendere
 
 @settings(max_examples=60, deadline=None)
 @given(
-    line=st.text("gr 3GACTION:é３\n\u0301", max_size=12), command=st.sampled_from(["grab 3", "g", "é", "3", "ac tion"])
+    line=st.text("gr 3GACTION:é３\n\u0301\r\u2028", max_size=12),
+    command=st.sampled_from(["grab 3", "g", "é", "3", "ac tion"]),
 )
-def test_the_quick_look_before_parsing_misses_nothing(
+def test_short_cuts_ban_what_trying_every_token_would(
     renderer: Renderer, mask: CommandMask, line: str, command: str
 ) -> None:
     pieces = [renderer.piece(i) for i in range(320)]
@@ -79,26 +80,7 @@ def test_no_path_of_allowed_tokens_spells_a_forbidden_command(
 ) -> None:
     """Walks over the tokens that matter, most of which would run into a command at once without the mask."""
     rng = random.Random(seed)
-    words = [
-        "ACTION:",
-        " ",
-        "\n",
-        "grab",
-        "grab 3",
-        "g",
-        "r",
-        "a",
-        "b",
-        "3",
-        "３",
-        "é",
-        "wait",
-        "w",
-        "it",
-        ".",
-        "\r",
-        "!",
-    ]
+    words = ("ACTION:", "\n", "\r", "grab 3", "g r", "a", "b", "３", "é", "wait", "w", "it", ".!")
     alphabet = sorted({token for word in words for token in renderer.plain(word)})
     sampled: list[int] = []
     for _ in range(12):
