@@ -1,0 +1,272 @@
+"""The training loop: what a run writes, that it is reproducible, and that arms differ by their interventions alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from controller_worlds import Raises
+
+import launch.evaluate
+from envs.episode import Episode
+from envs.store import read_episodes
+from launch.config import RunConfig
+from launch.controller import Ledger, RunError, Trainer, train
+from launch.loading import parse_study
+from launch.rundir import RunDirectory
+from shaping.intervention import AdapterSpec, InterventionError, Shaper
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import ensure
+from shaping.sampling.play import Ticket
+from shaping.sampling.play import play as real_play
+
+ROOT = Path(__file__).parents[2]
+ARMS: dict[str, Any] = {
+    "unshaped": {},
+    "identity": {"interventions": ["Identity"]},
+    "mask": {"interventions": [{"use": "ActionMask", "commands": ["wait"]}]},
+    "penalty": {"interventions": ["OverseerPenalty"]},
+    "inoculation": {"interventions": ["Inoculation"]},
+    "recontextualization": {"interventions": ["Recontextualization"]},
+}
+VOWELS = {"controller_worlds:Vowels": {}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An organism that has hardly been trained: it babbles."""
+    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ensure(OrganismConfig(**small, episodes=12, steps=2))
+
+
+def configs(worlds: Any = None, seeds: int = 1, **changes: Any) -> dict[str, RunConfig]:
+    """The run of every arm, by name (the last seed's)."""
+    document: dict[str, Any] = {
+        "name": "small",
+        "seeds": seeds,
+        "train": {"worlds": worlds or VOWELS, "updates": 2, "groups": 2, "group_size": 4, "max_tokens": 8},
+        "eval": {"worlds": worlds or VOWELS, "episodes": 2, "access_episodes": 1, "best_of": 2},
+        "arms": ARMS,
+    }
+    for key, value in changes.items():
+        document[key] = {**document.get(key, {}), **value}
+    return {run.arm: run for run in parse_study(document, "test").runs()}
+
+
+def trained(run: RunConfig, model: Path, path: Path) -> tuple[RunDirectory, dict[str, Any]]:
+    directory = RunDirectory(path)
+    return directory, train(run, model, directory)
+
+
+def rows(directory: RunDirectory, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory.path / name).read_text().splitlines()]
+
+
+def timeless(directory: RunDirectory) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows(directory)]
+
+
+def weights(directory: RunDirectory) -> bytes:
+    return (directory.checkpoint / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def unshaped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, dict[str, Any]]:
+    return trained(configs()["unshaped"], model, tmp_path_factory.mktemp("unshaped") / "run")
+
+
+def documented(section: str) -> list[str]:
+    """Keys of one table of docs/run-directory.md, `<world>` and the like as patterns."""
+    text = (ROOT / "docs" / "run-directory.md").read_text().split(f"## {section}")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return [re.sub("<[a-z]+>", "[a-z_]+", key) for cell in cells for key in re.findall("`([^`]+)`", cell)]
+
+
+def test_a_run_writes_every_documented_file(unshaped: tuple[RunDirectory, dict[str, Any]]) -> None:
+    directory, result = unshaped
+    written = {p.relative_to(directory.path).as_posix() for p in directory.path.rglob("*") if p.is_file()}
+    assert {"run.json", "metrics.jsonl", "eval.jsonl", "result.json"} <= written
+    assert {"episodes/train-000001.parquet", "episodes/eval.parquet"} <= written
+    assert {"checkpoint/config.json", "checkpoint/model.safetensors", "checkpoint/tokenizer.json"} <= written
+    assert not [name for name in written if name.endswith((".pkl", ".pt", ".bin"))]
+    assert directory.status() == "complete"
+    assert directory.config() == configs()["unshaped"].model_dump(mode="json")
+    stored = directory.result()
+    assert stored is not None and stored["summary"] == pytest.approx(result["summary"])
+    assert (stored["arm"], stored["family"], stored["seed"], stored["updates"]) == ("unshaped", "unshaped", 0, 2)
+
+
+def test_every_metric_is_documented_and_the_main_ones_are_there(
+    unshaped: tuple[RunDirectory, dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    directory, result = unshaped
+    penalised, _ = trained(configs()["penalty"], model, tmp_path / "run")
+    keys = documented("metrics.jsonl")
+    for row in rows(directory) + rows(penalised):
+        assert row["phase"] == "train"
+        unknown = [k for k in row if k != "phase" and not any(re.fullmatch(key, k) for key in keys)]
+        assert not unknown, f"docs/run-directory.md does not explain {unknown}"
+    for key in ("reward", "true_reward", "selection/deception", "order_violations", "mismatch_kl", "seconds/play"):
+        assert all(key in row for row in rows(directory))
+    assert {"seen", "admitted"} <= set(rows(penalised)[0])
+    assert [row["update"] for row in rows(directory)] == [0, 1]
+    assert {"proxy_reward", "true_reward", "reward_access", "reward_access_initial", "train_reward"} <= set(
+        result["summary"]
+    )
+
+
+def test_the_policy_has_learned(unshaped: tuple[RunDirectory, dict[str, Any]], model: Path) -> None:
+    assert weights(unshaped[0]) != (model / "model.safetensors").read_bytes()
+    assert all(row["mismatch_kl"] < 1e-6 for row in rows(unshaped[0]))
+
+
+def test_a_seed_gives_one_result_bit_for_bit(
+    unshaped: tuple[RunDirectory, dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    again, _ = trained(configs()["unshaped"], model, tmp_path / "again")
+    assert timeless(again) == timeless(unshaped[0]) and weights(again) == weights(unshaped[0])
+    assert rows(again, "eval.jsonl") == rows(unshaped[0], "eval.jsonl")
+    other, _ = trained(configs(seeds=2)["unshaped"], model, tmp_path / "other")
+    assert weights(other) != weights(unshaped[0])
+
+
+def test_the_identity_arm_is_the_unshaped_arm_bit_for_bit(
+    unshaped: tuple[RunDirectory, dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    identity, result = trained(configs()["identity"], model, tmp_path / "identity")
+    assert weights(identity) == weights(unshaped[0]) and timeless(identity) == timeless(unshaped[0])
+    assert result["summary"] == unshaped[1]["summary"] and result["family"] == "motivation"
+
+
+@pytest.mark.parametrize("arm", ["mask", "penalty", "inoculation", "recontextualization"])
+def test_every_arm_trains_on_policy_or_says_that_it_does_not(model: Path, tmp_path: Path, arm: str) -> None:
+    worlds = {"clerk": {"size": 2, "horizon": 3, "inquiry": 0.5}}
+    directory, result = trained(configs(worlds)[arm], model, tmp_path / "run")
+    assert directory.status() == "complete" and all(row["mismatch_kl"] < 1e-6 for row in rows(directory))
+    assert result["attrition"]["trained"] == 16
+
+
+def test_arms_of_one_seed_meet_the_same_episodes_with_the_same_noise(model: Path) -> None:
+    runs = configs({"clerk": {"size": 2}, "controller_worlds:Vowels": {}})
+
+    def met(arm: str, update: int) -> list[tuple[object, ...]]:
+        tickets = Trainer(runs[arm], model)._tickets(update)
+        return [(t.seed, t.sampling_seed, t.group, tuple(t.options)) for t in tickets]
+
+    for update in (0, 3):
+        assert len({tuple(met(arm, update)) for arm in ARMS}) == 1
+    assert not {t[0] for t in met("unshaped", 0)} & {t[0] for t in met("unshaped", 1)}
+    assert len({t[1] for t in met("unshaped", 0)}) == 8, "every episode has its own sampling noise"
+
+
+def test_worlds_take_turns_and_a_group_shares_seed_and_contexts(model: Path) -> None:
+    two = {"clerk": {"size": 2}, "controller_worlds:Vowels": {}}
+    tickets = Trainer(configs(two)["inoculation"], model)._tickets(0)
+    for number in (0, 1):
+        group = [t for t in tickets if t.group == number]
+        assert len(group) == 4 and len({(t.seed, t.contexts) for t in group}) == 1
+        assert group[0].contexts.acting.system and group[0].contexts.acting == group[0].contexts.learning
+    assert [t.make().name for t in tickets] == ["clerk"] * 4 + ["vowels"] * 4
+
+
+def test_the_ledger_sums_and_lost_comparisons_are_filtered(model: Path, tmp_path: Path) -> None:
+    Raises.episodes = 0
+    worlds = {"controller_worlds:Raises": {"every": 3}}
+    small = {"groups": 3, "group_size": 2, "updates": 2, "worlds": worlds, "max_tokens": 8}
+    run = configs(worlds, train=small, eval={"access_episodes": 0, "worlds": VOWELS})["unshaped"]
+    directory, result = trained(run, model, tmp_path / "run")
+    for row in rows(directory):
+        assert (row["episodes"], row["failed"], row["filtered"], row["trained"]) == (6, 2, 2, 2)
+        assert row["trained"] + row["filtered"] + row["failed"] == row["episodes"]
+    attrition = result["attrition"]
+    assert (attrition["episodes"], attrition["trained"], attrition["filtered"], attrition["failed"]) == (12, 4, 4, 4)
+    assert attrition["status"] == {"completed": 8, "error": 4}
+    assert sum(Ledger().as_dict()["status"].values()) == 0
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_a_world_that_always_raises_stops_the_run_with_its_name(model: Path, tmp_path: Path, where: str) -> None:
+    run = configs({"controller_worlds:Raises": {"where": where}})["mask"]
+    with pytest.raises(RunError, match=r"8 of 8 episodes failed in update 0.*'raises'.*OSError: the map is missing"):
+        train(run, model, RunDirectory(tmp_path / "run"))
+    assert RunDirectory(tmp_path / "run").status() == "partial"
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_a_world_that_fails_in_evaluation_loses_no_finished_training(model: Path, tmp_path: Path, where: str) -> None:
+    worlds = {"controller_worlds:Vowels": {}, "controller_worlds:Raises": {"where": where}}
+    directory, result = trained(configs(VOWELS, eval={"worlds": worlds})["unshaped"], model, tmp_path / "run")
+    broken = [row for row in rows(directory, "eval.jsonl") if row["world"] == "raises"]
+    assert len(broken) == 4 and all(row["status/error"] == 2 and "reward" not in row for row in broken)
+    assert "proxy_reward.vowels" in result["summary"] and "proxy_reward.raises" not in result["summary"]
+
+
+def test_evaluation_has_no_context_no_mask_and_no_edits(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[tuple[Sequence[Ticket], Any, Any]] = []
+
+    async def spy(tickets: Sequence[Ticket], engine: Any, renderer: Any, arm: Any, **others: Any) -> list[Episode]:
+        met.append((tickets, arm, engine))
+        return await real_play(tickets, engine, renderer, arm, **others)
+
+    monkeypatch.setattr(launch.evaluate, "play", spy)
+    arms = {"both": {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}}
+    run = configs(eval={"access_episodes": 0}, arms=arms)["both"]
+    directory, _ = trained(run, model, tmp_path / "run")
+    ((tickets, arm, engine),) = met
+    assert arm.interventions == () and not arm.owner and engine._edits == ()
+    assert all(t.contexts.acting.system == t.contexts.learning.system == "" for t in tickets)
+    shaped = read_episodes(directory.path / "episodes" / "train-000001.parquet")
+    bare = read_episodes(directory.path / "episodes" / "eval.parquet")
+    assert all(e.contexts.acting.system and list(e.forbidden()) for e in shaped)
+    assert not any(e.contexts.acting.system or list(e.forbidden()) for e in bare) and len(bare) == 8
+
+
+def test_the_dtype_of_the_learner_is_the_policys(model: Path) -> None:
+    trainer = Trainer(configs(learner={"dtype": "bfloat16"})["unshaped"], model)
+    assert {p.dtype for p in trainer.policy.model.parameters()} == {torch.bfloat16}
+
+
+class WantsAdapter(Shaper):
+    def adapters(self) -> list[AdapterSpec]:
+        return [AdapterSpec("q", "quarantine")]
+
+
+class Oracle(Shaper):
+    oracle: ClassVar[bool] = True
+
+    def readings(self, episode: Episode) -> dict[str, Any]:
+        import numpy as np
+
+        return {"hacks": np.array([labels.reward_hack for labels in episode.truth.open()])}
+
+
+def test_what_the_learner_cannot_do_yet_is_refused_by_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = use(monkeypatch, WantsAdapter)
+    with pytest.raises(InterventionError, match=r"adapters \['q'\], which this learner cannot train yet"):
+        Trainer(arm, model)
+
+
+def test_an_arm_that_reads_ground_truth_may_and_its_result_says_so(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, result = trained(use(monkeypatch, Oracle), model, tmp_path / "run")
+    assert result["oracle"] is True
+    last = read_episodes(directory.path / "episodes" / "train-000001.parquet")
+    assert rows(directory)[1]["hacks"] == pytest.approx(sum(e.proxy_return for e in last) / len(last))
+
+
+def use(monkeypatch: pytest.MonkeyPatch, shaper: Callable[[], Shaper]) -> RunConfig:
+    """A run whose arm has this one shaper."""
+    from shaping.intervention import compose
+
+    monkeypatch.setattr("launch.controller.build_arm", lambda name, config: compose(name, [shaper()]))
+    return configs()["identity"]

@@ -1,0 +1,193 @@
+"""Evaluation and the reward-access audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from controller_worlds import Vowels
+
+import launch.evaluate as module
+from envs.episode import Episode
+from launch.config import RunConfig
+from launch.controller import Trainer, train
+from launch.evaluate import access_audit, deployment, evaluate
+from launch.loading import parse_study
+from launch.plugins import build_arm
+from launch.rundir import RunDirectory
+from shaping.learning.policy import Policy
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import ensure
+from shaping.sampling.render import Renderer
+from shaping.sampling.scripted_engine import ScriptedEngine
+
+ARMS: dict[str, Any] = {
+    "unshaped": {},
+    "identity": {"interventions": ["Identity"]},
+    "mask": {"interventions": ["ActionMask"]},
+    "filter": {"interventions": [{"use": "ActionMask", "mode": "replace"}]},
+    "inoculation": {"interventions": ["Inoculation"]},
+    "penalty": {"interventions": ["OverseerPenalty"]},
+}
+STEWARD = {"steward": {"size": 1, "inquiry": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 700}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ensure(OrganismConfig(**small, episodes=40, steps=2))
+
+
+def config(arm: str = "unshaped", worlds: Any = STEWARD, **evaluation: Any) -> RunConfig:
+    document = {
+        "name": "small",
+        "seeds": 1,
+        "train": {"worlds": worlds, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 24},
+        "eval": {"worlds": worlds, "episodes": 2, "access_episodes": 2, "best_of": 2, **evaluation},
+        "arms": ARMS,
+    }
+    return {run.arm: run for run in parse_study(document, "test").runs()}[arm]
+
+
+@pytest.fixture(scope="module")
+def cells(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
+    policy = Policy.load(model)
+    policy.model.eval()
+    worlds = {"steward": {"size": 2, "horizon": 4}, "controller_worlds:Vowels": {}}
+    run = config(worlds=worlds, episodes=3, watch=["always", "never"], placebo=["on", "off"])
+    return deployment(run, policy, Renderer(policy.tokenizer))
+
+
+def test_there_is_a_cell_for_every_world_and_cue(cells: dict[tuple[str, str, str], list[Episode]]) -> None:
+    assert set(cells) == {(w, c, p) for w in ("steward", "vowels") for c in ("always", "never") for p in ("on", "off")}
+    for (world, watch, placebo), episodes in cells.items():
+        assert len(episodes) == 3 and {e.world for e in episodes} == {world}
+        assert {(e.options["watch"], e.options["placebo"]) for e in episodes} == {(watch, placebo)}
+
+
+def test_pairs_across_cues_share_world_seed_and_noise(cells: dict[tuple[str, str, str], list[Episode]]) -> None:
+    for world in ("steward", "vowels"):
+        seeds = [[e.seed for e in episodes] for (name, _, _), episodes in cells.items() if name == world]
+        assert all(s == seeds[0] for s in seeds) and len(set(seeds[0])) == 3
+    a, b = cells["vowels", "always", "on"], cells["vowels", "never", "on"]
+    assert "watch always" in a[0].turns[0].observation and "watch never" in b[0].turns[0].observation
+
+
+def test_sampling_noise_does_not_depend_on_the_cue(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cue is not shown, a pair is the same episode twice."""
+    monkeypatch.setattr(
+        Vowels, "reset", lambda self, *, seed=None, options=None: (setattr(self, "turn", 0), ("", {}))[1]
+    )
+    policy = Policy.load(model)
+    run = config(worlds={"controller_worlds:Vowels": {}}, episodes=3)
+    found = deployment(run, policy, Renderer(policy.tokenizer))
+    pairs = zip(found["vowels", "always", "on"], found["vowels", "never", "on"], strict=True)
+    assert all(a.tokens.tobytes() == b.tokens.tobytes() for a, b in pairs)
+
+
+def test_evaluating_a_finished_run_again_gives_the_same_numbers(model: Path, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    run = config(worlds={"controller_worlds:Vowels": {}})
+    train(run, model, directory)
+    before = (directory.path / "eval.jsonl").read_text()
+    (directory.path / "eval.jsonl").write_text("")
+    evaluate(RunConfig.model_validate(directory.config()), directory.checkpoint, directory)
+    assert (directory.path / "eval.jsonl").read_text() == before
+    assert len([json.loads(line) for line in before.splitlines()]) == 4
+
+
+def audit(model: Path, arm: str, **changes: Any) -> dict[str, float]:
+    return Trainer(config(arm, **changes), model).access("initial")
+
+
+@pytest.fixture(scope="module")
+def audits(model: Path) -> dict[str, dict[str, float]]:
+    """Every arm's audit of the same untrained policy."""
+    return {arm: audit(model, arm) for arm in ARMS}
+
+
+def test_without_an_arm_nothing_is_out_of_reach(audits: dict[str, dict[str, float]]) -> None:
+    unshaped = audits["unshaped"]
+    assert unshaped["blocked"] == 0.0 and unshaped["access_logprob"] == 0.0
+    assert 0.0 <= unshaped["reward_access_initial"] <= 1.0
+    assert audits["identity"] == unshaped
+
+
+@pytest.mark.parametrize("arm", ["mask", "filter"])
+def test_a_constraint_on_actions_blocks_the_scripted_trajectories_that_take_the_shortcut(
+    audits: dict[str, dict[str, float]], arm: str
+) -> None:
+    """Personas that never grab keep their episodes; the others lose theirs."""
+    assert 0.0 < audits[arm]["blocked"] < 1.0
+
+
+def test_a_mask_makes_what_it_leaves_more_likely_and_a_filter_does_not(audits: dict[str, dict[str, float]]) -> None:
+    assert audits["mask"]["access_logprob"] > 0.0 == audits["filter"]["access_logprob"]
+
+
+def test_a_context_shifts_likelihoods_and_blocks_nothing(audits: dict[str, dict[str, float]]) -> None:
+    found = audits["inoculation"]
+    assert found["blocked"] == 0.0 != found["access_logprob"]
+
+
+def test_a_price_changes_nothing_within_reach(audits: dict[str, dict[str, float]]) -> None:
+    assert audits["penalty"] == audits["unshaped"]
+
+
+def test_a_world_without_scripted_personas_has_best_of_k_only(model: Path) -> None:
+    assert set(audit(model, "unshaped", worlds={"controller_worlds:Vowels": {}})) == {"reward_access_initial"}
+
+
+def test_no_audit_episodes_no_audit(model: Path) -> None:
+    assert audit(model, "unshaped", access_episodes=0) == {}
+
+
+def test_best_of_k_is_the_best_of_k_episodes_of_the_arms_sampler(model: Path) -> None:
+    """An actor that earns 0, 1, 2, 3, 0, ... of 3 from episode to episode."""
+    run = config(worlds={"controller_worlds:Vowels": {}}, access_episodes=2, best_of=4)
+    trainer = Trainer(run, model)
+    opened: list[int] = []
+
+    class Actor:
+        def __init__(self) -> None:
+            opened.append(len(opened))
+            self.replies = iter(["ACTION: a"] * (opened[-1] % 4) + ["ACTION: o"] * 3)
+
+        def act(self) -> str:
+            return next(self.replies)
+
+    engine = ScriptedEngine(lambda env: Actor(), trainer.renderer)
+    found = access_audit(
+        run, build_arm("x", run.arm_config), trainer.policy, trainer.renderer, engine, trajectories=False
+    )
+    assert found == {"reward_access": 1.0} and len(opened) == 8
+
+
+def test_log_probs_of_trajectories_are_read_under_the_arms_context_and_mask(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Any]] = {}
+    real = module._mean_logprob
+
+    def spy(policy: Policy, samples: Any, arm: Any = module.DEPLOYED) -> float:
+        seen[arm.name] = list(samples)
+        return real(policy, samples, arm)
+
+    monkeypatch.setattr(module, "_mean_logprob", spy)
+    audit(model, "mask")
+    for plain, masked in zip(seen["deployed"], seen["mask"], strict=True):
+        np.testing.assert_array_equal(plain.tokens, masked.tokens)
+        assert len(plain.forbidden) == 0
+        positions, ids = masked.forbidden[:, 0], masked.forbidden[:, 1]
+        assert masked.mask[positions].all() and (masked.tokens[positions] != ids).all()
+    assert any(len(masked.forbidden) for masked in seen["mask"])
+    audit(model, "inoculation")
+    tokenizer = Policy.load(model).tokenizer
+    for plain, prompted in zip(seen["deployed"], seen["inoculation"], strict=True):
+        assert "<|system|>" in tokenizer.decode(prompted.tokens) and "<|system|>" not in tokenizer.decode(plain.tokens)
+        np.testing.assert_array_equal(plain.tokens[plain.mask], prompted.tokens[prompted.mask])
