@@ -125,6 +125,8 @@ def test_every_metric_is_documented_and_the_main_ones_are_there(
 def test_the_policy_has_learned(unshaped: tuple[RunDirectory, dict[str, Any]], model: Path) -> None:
     assert weights(unshaped[0]) != (model / "model.safetensors").read_bytes()
     assert all(row["mismatch_kl"] < 1e-6 for row in rows(unshaped[0]))
+    second = read_episodes(unshaped[0].path / "episodes" / "train-000001.parquet")
+    assert {e.version for e in second} == {1}, "the second update's episodes are sampled by the first one's policy"
 
 
 def test_a_seed_gives_one_result_bit_for_bit(

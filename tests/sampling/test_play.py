@@ -115,6 +115,18 @@ def test_sampled_ids_are_kept_as_they_were_sampled(policy: Policy, renderer: Ren
     assert respelled
 
 
+def test_every_reply_is_closed_once_whether_it_ended_or_was_cut_off(policy: Policy, renderer: Renderer) -> None:
+    cut_off = 0
+    for episode in sampled(policy, renderer, [ticket(seed=n) for n in range(24)]):
+        for number, turn in enumerate(episode.turns[:-1]):
+            last = int(np.flatnonzero(episode.loss_mask & (episode.turn_index == number))[-1])
+            ended = int(turn.tokens[-1]) == renderer.eos
+            closed = episode.tokens[last : last + 3].tolist().count(renderer.eos)
+            assert closed == 1 and (episode.tokens[last] == renderer.eos) == ended
+            cut_off += not ended
+    assert cut_off
+
+
 def test_the_world_receives_what_was_sampled(policy: Policy, renderer: Renderer) -> None:
     worlds: list[Counting] = []
 
