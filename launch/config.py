@@ -57,6 +57,7 @@ class TrainConfig(Strict):
     group_size: int = Field(ge=2, description="episodes per group: same seed, same context, one baseline")
     max_tokens: int = Field(32, ge=1, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
     step_timeout: float = Field(10.0, gt=0, description="seconds one env step may take")
     save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
 

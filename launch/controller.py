@@ -115,7 +115,12 @@ class Trainer:
                 "intervention that declares them"
             )
         self.reward: Reward = build_reward(run.arm, run.arm_config)
-        self.policy = Policy.load(model, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
+        self.policy = Policy.load(
+            model,
+            dtype=getattr(torch, run.learner.dtype),
+            temperature=run.train.temperature,
+            device=run.train.device,
+        )
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(
             self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)

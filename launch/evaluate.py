@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from envs import WORLDS
 from envs.episode import Contexts, Episode
 from envs.scripted import persona
 from launch.config import RunConfig
@@ -103,16 +104,15 @@ def access_audit(
 
 def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, world: str) -> dict[str, float]:
     options = run.train.worlds[world]
+    if build_world(world, options, "train.worlds").name not in WORLDS:
+        return {}  # no scripted persona knows this world
     pairs: list[tuple[Sample, Sample]] = []
     blocked: list[bool] = []
     mask = CommandMask(renderer, len(policy.model.get_output_embeddings().weight))
     for name in SCRIPTED:
         engine = ScriptedEngine(lambda env, name=name: persona(name)(env, run.seed), renderer)  # type: ignore[misc]
         tickets = [_ticket(run, world, options, "scripted", i) for i in range(run.eval.access_episodes)]
-        try:
-            episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=_limits(run)))
-        except TypeError:  # no scripted persona knows this world
-            return {}
+        episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=_limits(run)))
         for seed, episode in enumerate(episodes):
             if episode.status.is_error or episode.proxy_return < HIGH_RETURN * float(episode.options["max_return"]):
                 continue

@@ -114,6 +114,10 @@ class Gates:
     kept: float = 1.0
     quarantine: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.kept <= 1 and 0 <= self.quarantine <= 1):  # False for nan, too
+            raise InterventionError(f"gates must lie in [0, 1], got kept={self.kept}, quarantine={self.quarantine}")
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -141,11 +145,10 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class LossTerm:
-    """An auxiliary loss: a scalar sum over `tokens` tokens; the learner divides by the global token count."""
+    """An auxiliary loss: a scalar sum over tokens; the learner divides by the loss tokens of the optimiser step."""
 
     name: str
     total: torch.Tensor
-    tokens: int
     coefficient: float = 1.0
 
 

@@ -30,14 +30,27 @@ class Policy:
         self.temperature = temperature
 
     @classmethod
-    def load(cls, directory: Path | str, *, dtype: torch.dtype = torch.float32, temperature: float = 1.0) -> Policy:
-        """From a Hugging Face directory with safetensors weights. Raises `PolicyError` naming what is missing."""
+    def load(
+        cls,
+        directory: Path | str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+        device: str = "cpu",
+    ) -> Policy:
+        """From a Hugging Face directory with safetensors weights. Raises `PolicyError` naming what is missing.
+
+        `device` is a torch device, or `auto`: the first GPU that this process may use, else the CPU.
+        """
         path = Path(directory)
         if not (path / "config.json").is_file():
             raise PolicyError(f"{path} is not a model directory: it has no config.json")
         if not any(path.glob("*.safetensors")):
             raise PolicyError(f"{path} has no *.safetensors weights; other formats are not loaded")
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.to(device)
         return cls(model, AutoTokenizer.from_pretrained(path, local_files_only=True), temperature=temperature)
 
     @property

@@ -7,6 +7,7 @@ episode makes room for the next at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class _Rollout:
 
     async def run(self) -> Episode:
         transcript: Transcript | None = None
+        env: TextEnv | None = None
         try:
             env = self._limited(self._ticket.make, "its constructor")
             self._world = getattr(env, "name", type(env).__name__)
@@ -116,6 +118,10 @@ class _Rollout:
             status, error = RolloutStatus.ERROR_TIMEOUT, f"world {self._world!r}: {failure}"
         except WorldError as failure:
             status, error = RolloutStatus.ERROR, str(failure)
+        finally:
+            with contextlib.suppress(TimeLimitExceeded, WorldError):  # what was played counts, however it closes
+                if env is not None:
+                    self._limited(env.close, "close")
         if transcript is None:
             transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, "")
         return transcript.episode(

@@ -93,6 +93,8 @@ class Renderer:
     def open(self, system: str, observation: str) -> list[int]:
         """Ids from the start of the conversation to where the first reply begins."""
         if (system, observation) not in self._opened:
+            if len(self._opened) > 10_000:
+                self._opened.clear()
             self._opened[system, observation] = self._open(system, observation)
         return list(self._opened[system, observation])
 

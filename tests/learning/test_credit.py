@@ -188,7 +188,7 @@ class Reads(Shaper):
         return None
 
     def gates(self, episode: Episode) -> Gates:
-        return Gates(float(len(episode.truth.open()))) if self.hook == "gates" else Gates()
+        return Gates(min(1.0, float(len(episode.truth.open())))) if self.hook == "gates" else Gates()
 
 
 class Prices(Constraint):

@@ -135,7 +135,7 @@ class Poison(Shaper):
 
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm:
         value = sum(p.sum() for p in policy.model.parameters()) * 0.0
-        return LossTerm("poison", value * (float("nan") if self.active else 1.0), tokens=1)
+        return LossTerm("poison", value * (float("nan") if self.active else 1.0))
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_after_some_in_a_row_an_error(policy: Policy) -> None:
@@ -250,7 +250,7 @@ def test_the_reference_policy_is_where_training_started_and_holds_the_policy_bac
 class Norm(Shaper):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm:
         weight = policy.model.base_model.norm.weight
-        return LossTerm("norm", (weight**2).sum(), tokens=sum(int(s.mask.sum()) for s in batch), coefficient=100.0)
+        return LossTerm("norm", (weight**2).sum(), coefficient=100.0)
 
 
 def test_an_auxiliary_loss_is_added_with_its_coefficient_and_logged(policy: Policy) -> None:
