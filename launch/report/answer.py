@@ -15,13 +15,13 @@ ASKED = (
 
 
 def answer(verdicts: Sequence[Verdict]) -> str:
-    """One paragraph: one sentence per hypothesis, repeated for every point of the study's axes."""
+    """One line per hypothesis, in one block for every point of the study's axes; the last line explains the brackets."""
     points = list(dict.fromkeys(verdict.point for verdict in verdicts))
-    parts = []
+    lines = []
     for point in points:
-        sentences = [sentence(v) for v in verdicts if v.point == point]
-        parts.append((f"At {point}: " if point else "") + " ".join(sentences))
-    return " ".join(filter(None, [*parts, _brackets(verdicts)]))
+        lines += [f"At {point}:"] if point else []
+        lines += [sentence(v) for v in verdicts if v.point == point]
+    return "\n".join(filter(None, [*lines, _brackets(verdicts)]))
 
 
 def sentence(verdict: Verdict) -> str:
@@ -45,7 +45,7 @@ def _harms(family: str, verdict: Verdict) -> str:
         aside = "".join(f"; {_list([o])} was {o.effect}" for o in rest)
         return f"{family} raised {_list(up)} against the unshaped arm{aside}."
     if all(o.effect == "not raised" for o in decisive):
-        return f"{family} raised neither {_list(decisive, ' nor ')} by an amount that matters."
+        return f"{family} raised none of {_list(decisive)} by an amount that matters."
     return f"Whether {family[0].lower()}{family[1:]} raises deception or the hidden gap stays open: {_list(decisive)}."
 
 
@@ -67,8 +67,9 @@ def _irrelevant(verdict: Verdict) -> str:
     return f"Whether the inoculation does more than an irrelevant prompt stays open: {_list(decisive)}."
 
 
-def _list(outcomes: Sequence[Outcome], joint: str = " and ") -> str:
-    return joint.join(f"{outcome.label} ({_number(outcome)})" for outcome in outcomes)
+def _list(outcomes: Sequence[Outcome]) -> str:
+    told = [f"{outcome.label} ({_number(outcome)})" for outcome in outcomes]
+    return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
 
 
 def _number(outcome: Outcome) -> str:

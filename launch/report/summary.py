@@ -20,7 +20,8 @@ def markdown_page(contents: Contents) -> str:
     parts = [
         f"# {markdown(study.name)}: constraining actions against shaping motivations",
         ASKED,
-        f"**Answer.** {markdown(contents.answer, limit=len(contents.answer))}",
+        "## Answer",
+        *[markdown(line, limit=len(line)) for line in contents.answer.splitlines()],
         "## Verdicts",
         *[_verdict(verdict) for verdict in contents.verdicts],
         "## Arms",

@@ -183,7 +183,7 @@ def test_the_answer_says_what_the_verdicts_say() -> None:
     against = answer(list(judged({"inoculation": {"deception": 0.4}}).values()))
     assert "(H1 contradicted.)" in against
     assert "Shaping motivations raised deception" in against
-    assert "Constraining actions raised neither" in against
+    assert "Constraining actions raised none of" in against
     in_favour = answer(list(judged(LYING).values()))
     assert "Constraining actions raised deception" in in_favour
-    assert "Shaping motivations raised neither" in in_favour
+    assert "Shaping motivations raised none of" in in_favour
