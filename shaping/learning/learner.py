@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shaping.intervention import ActivationEdit, Intervention
 from shaping.learning.config import LearnerConfig
-from shaping.learning.losses import clipped_fraction, kl_k3, policy_gradient
+from shaping.learning.losses import clipped_fraction, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -29,6 +29,14 @@ class _Totals:
     sums: dict[str, float]
     tokens: int = 0
     on_policy: int = 0
+    corrected: int = 0
+
+    def means(self) -> dict[str, float]:
+        """Every sum per token it was taken over."""
+        over = {"mismatch_kl": self.on_policy, "mismatch_weight": self.corrected}
+        found = {name: value / max(over.get(name, self.tokens), 1) for name, value in self.sums.items()}
+        found["mismatch_kl"] = found.pop("mismatch_kl", 0.0)
+        return found
 
 
 class Learner:
@@ -67,32 +75,57 @@ class Learner:
             return {}
         _check_finite(samples)
         self.policy.model.train()
-        if self.config.minibatches > 1:
-            samples = self._with_recomputed(samples)
         totals = _Totals(defaultdict(float))
+        if self.config.minibatches > 1:
+            samples = self._with_recomputed(samples, totals)
         norms = []
         for number, part in enumerate(np.array_split(np.arange(len(samples)), self.config.minibatches)):
             batches = pack([samples[i] for i in part], self.config.token_budget, self.policy.device)
             norms.append(self._step(batches, totals, check_mismatch=number == 0))
         self.version += 1
-        means = {name: value / max(totals.tokens, 1) for name, value in totals.sums.items() if name != "mismatch_kl"}
-        means["mismatch_kl"] = totals.sums["mismatch_kl"] / max(totals.on_policy, 1)
-        return {**means, "grad_norm": float(np.mean(norms)), "loss_tokens": float(totals.tokens)}
+        return {**totals.means(), "grad_norm": float(np.mean(norms)), "loss_tokens": float(totals.tokens)}
 
-    def _with_recomputed(self, samples: Sequence[Sample]) -> list[Sample]:
-        """With several steps per update, `recompute` needs the log-probs before the first of them."""
+    def _with_recomputed(self, samples: Sequence[Sample], totals: _Totals) -> list[Sample]:
+        """With several steps per update, what compares with the policy at its start must be computed before the first.
+
+        These are the old log-probs of `recompute`, and the mismatch weights, which become part of `weight`.
+        """
         out: list[Sample] = []
         for sample in samples:
-            if sample.ratio != "recompute":
+            if sample.ratio != "recompute" and not self._corrects(sample):
                 out.append(sample)
                 continue
             batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
             with torch.no_grad():
                 logprobs, _ = self.policy.logprobs(batch, self._edits)
-            old = sample.old_logprobs.copy()
-            old[(batch.rows + 1).cpu().numpy()] = logprobs.cpu().numpy()
-            out.append(replace(sample, old_logprobs=old))
+            places = (batch.rows + 1).cpu().numpy()
+            if self._corrects(sample):
+                weight = sample.weight.copy()
+                weight[places] *= self._mismatch(logprobs, batch, totals).cpu().numpy()
+                sample = replace(sample, weight=weight)
+            if sample.ratio == "recompute":
+                old = sample.old_logprobs.copy()
+                old[places] = logprobs.cpu().numpy()
+                sample = replace(sample, old_logprobs=old)
+            out.append(sample)
         return out
+
+    def _corrects(self, sample: Sample) -> bool:
+        """Is the sampler's mismatch corrected by a weight?
+
+        Not with `cross`, whose ratio is taken against the sampler and holds the mismatch already; and only where
+        sampler and learner should agree, since elsewhere the contexts differ, on purpose.
+        """
+        return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "cross"
+
+    def _mismatch(self, logprobs: Tensor, batch: Batch, totals: _Totals) -> Tensor:
+        """Importance weights [m], and their metrics; one for tokens that are not corrected."""
+        config = self.config
+        weight = mismatch_weight(logprobs, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap)
+        weight = torch.where(batch.on_policy, weight, 1.0)
+        totals.sums["mismatch_weight"] += float(weight[batch.on_policy].sum())
+        totals.corrected += int(batch.on_policy.sum())
+        return weight
 
     def _step(self, batches: Sequence[Batch], totals: _Totals, *, check_mismatch: bool) -> float:
         tokens = sum(b.loss_tokens for b in batches)
@@ -117,22 +150,24 @@ class Learner:
         return norm
 
     def _has_gradient(self, batch: Batch) -> bool:
-        return batch.has_credit or self._reference is not None or bool(self._interventions)
+        return (
+            batch.has_credit or self._reference is not None or self.config.entropy_coef > 0 or bool(self._interventions)
+        )
 
     def _loss(self, batch: Batch, tokens: int, totals: _Totals, check_mismatch: bool) -> Tensor:
-        config = self.config
-        logprobs, entropy = self.policy.logprobs(batch, self._edits)
-        old = batch.old
-        if batch.ratio == "recompute" and config.minibatches == 1:
-            old = logprobs.detach()
+        config, sums = self.config, totals.sums
+        bonus = config.entropy_coef > 0
+        logprobs, entropy = self.policy.logprobs(batch, self._edits, entropy_gradient=bonus)
+        old, weight = self._old_and_weight(batch, logprobs, totals)
         clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
-        policy = policy_gradient(logprobs, old, batch.advantage, batch.weight, ratio=batch.ratio, **clip)
+        policy = policy_gradient(logprobs, old, batch.advantage, weight, ratio=batch.ratio, **clip)
         loss = policy / tokens
-        sums = totals.sums
         sums["loss"] += float(policy.detach())
-        sums["entropy"] += float(entropy.sum())
+        sums["entropy"] += float(entropy.detach().sum())
         if batch.ratio != "none":
             sums["clipped"] += float(clipped_fraction(logprobs, old, batch.advantage, **clip))
+        if bonus:
+            loss = loss - config.entropy_coef * entropy.sum() / tokens
         if check_mismatch and bool(batch.on_policy.any()):
             sampled = batch.on_policy
             sums["mismatch_kl"] += float(kl_k3(batch.old[sampled], logprobs.detach()[sampled]))
@@ -140,14 +175,26 @@ class Learner:
         if self._reference is not None:
             with torch.no_grad():
                 reference, _ = self._reference.logprobs(batch)
-            kl = kl_k3(logprobs, reference)
-            sums["kl"] += float(kl.detach())
-            loss = loss + config.kl * kl / tokens
+            distance = kl(logprobs, reference, config.kl_estimator)
+            sums["kl"] += float(distance.detach())
+            loss = loss + config.kl * distance / tokens
         for intervention in self._interventions:
             if term := intervention.auxiliary_loss(self.policy, batch.samples):
                 sums[f"auxiliary/{term.name}"] += float(term.total.detach())
                 loss = loss + term.coefficient * term.total / tokens
         return loss
+
+    def _old_and_weight(self, batch: Batch, logprobs: Tensor, totals: _Totals) -> tuple[Tensor, Tensor]:
+        """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
+        old, weight = batch.old, batch.weight
+        if self.config.minibatches == 1:  # else both were computed before the first step
+            if any(self._corrects(sample) for sample in batch.samples):
+                weight = weight * self._mismatch(logprobs, batch, totals)
+            if batch.ratio == "recompute":
+                old = logprobs.detach()
+        if self.config.ratio_level == "sequence":
+            old = sequence_old(logprobs, old, batch.sequence)
+        return old, weight
 
     def _refuse_mismatch(self, kl: float) -> None:
         if not kl <= self.config.max_mismatch_kl:

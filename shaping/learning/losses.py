@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from shaping.intervention import RatioMode
+from shaping.learning.config import KLEstimator, MismatchCorrection
 
 
 def policy_gradient(
@@ -22,6 +23,8 @@ def policy_gradient(
 
     `ratio`: `cross` and `recompute` clip exp(logprobs - old), where `old` holds the sampler's log-probs or the ones
     recomputed under the learning context; `none` is REINFORCE: the ratio is 1 with the gradient of the log-prob.
+
+    `clip_high` above `clip_low` is DAPO's clip-higher (Yu et al., arXiv:2503.14476): unlikely tokens may rise further.
     """
     if ratio == "none":
         return -(torch.exp(logprobs - logprobs.detach()) * advantage * weight).sum()
@@ -34,6 +37,55 @@ def clipped_fraction(logprobs: Tensor, old: Tensor, advantage: Tensor, *, clip_l
     """Number of tokens whose gradient the clip removes."""
     r = torch.exp(logprobs.detach() - old)
     return (((r > 1 + clip_high) & (advantage > 0)) | ((r < 1 - clip_low) & (advantage < 0))).sum()
+
+
+def sequence_old(logprobs: Tensor, old: Tensor, sequence: Tensor) -> Tensor:
+    """Old log-probs [m] that give each token its sequence's ratio (GSPO-token, Zheng et al., arXiv:2507.18071).
+
+    The ratio of a sequence is the geometric mean of its tokens' ratios, exp(mean of logprobs - old) over its loss
+    tokens; `sequence` [m] numbers the sequence of each. Used in place of `old`, the ratio has that *value* at every
+    token, and is clipped by it, while the *gradient* stays the token's own: with one advantage per sequence this is
+    GSPO's gradient, and advantages and weights that differ within a sequence keep their place. Detached.
+    """
+    now = logprobs.detach()
+    count = int(sequence.max()) + 1 if len(sequence) else 0
+    sums = now.new_zeros(count).index_add_(0, sequence, now - old)
+    tokens = torch.bincount(sequence, minlength=count).clamp_min(1)
+    return now - (sums / tokens)[sequence]
+
+
+def mismatch_weight(learner: Tensor, sampler: Tensor, *, mode: MismatchCorrection, cap: float) -> Tensor:
+    """Importance weight of each token, [m], detached, for a sampler whose numerics differ from the learner's.
+
+    `learner` and `sampler` are log-probs of the same policy version under the same context, mask and edits. `truncate`:
+    min(exp(learner - sampler), cap), biased but of bounded variance (Espeholt et al., arXiv:1802.01561); `mask`: zero
+    instead of the cap, so that tokens on which the two disagree teach nothing; `none`: one.
+    """
+    if mode == "none":
+        return torch.ones_like(sampler)
+    weight = torch.exp(learner.detach() - sampler)
+    return weight.clamp(max=cap) if mode == "truncate" else weight.masked_fill(weight > cap, 0.0)
+
+
+def imitation(logprobs: Tensor, weight: Tensor) -> Tensor:
+    """Sum over sampled tokens of weight times cross-entropy, shapes [m]: behaviour cloning of the sampler's choices."""
+    return -(logprobs * weight).sum()
+
+
+def kl(logprobs: Tensor, reference: Tensor, estimator: KLEstimator) -> Tensor:
+    """Sum over tokens of an estimate of KL(policy || reference), for tokens sampled from the policy.
+
+    With d = reference - logprobs (Schulman, "Approximating KL divergence", 2020): k1 = -d, unbiased, of high variance;
+    k2 = d^2 / 2, biased, of low variance; k3 = exp(d) - d - 1, unbiased and never negative.
+
+    As losses they differ from what they estimate (Tang and Munos, arXiv:2506.09477), since the tokens are given: on
+    policy the expected gradient of k1 is zero, of k2 that of KL(policy || reference), and of k3 that of
+    KL(reference || policy).
+    """
+    if estimator == "k3":
+        return kl_k3(logprobs, reference)
+    d = reference - logprobs
+    return -d.sum() if estimator == "k1" else (d**2 / 2).sum()
 
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:

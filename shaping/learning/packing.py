@@ -21,6 +21,7 @@ class Batch:
 
     `ids`, `positions`: [1, n]. `rows` [m]: where the hidden state that predicts each loss token is. `targets` [m] and
     the streams `old`, `advantage`, `weight` [m]. `forbidden` [k, 2]: (index into the m loss tokens, token id).
+    `sequence` [m]: which of `samples` each loss token is of.
     """
 
     samples: tuple[Sample, ...]
@@ -33,6 +34,7 @@ class Batch:
     advantage: Tensor
     weight: Tensor
     forbidden: Tensor
+    sequence: Tensor
     on_policy: Tensor
     ratio: RatioMode
     kept_gate: float
@@ -116,6 +118,7 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         advantage=stream("advantage"),
         weight=stream("weight"),
         forbidden=torch.from_numpy(np.concatenate(forbidden) if forbidden else np.zeros((0, 2), np.int64)).to(device),
+        sequence=torch.from_numpy(np.repeat(np.arange(len(samples)), np.diff(starts))[targets]).to(device),
         on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,
         kept_gate=samples[0].kept_gate,

@@ -57,12 +57,19 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def logprobs(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
-        """(log-probs [m], entropies [m]) of a batch's loss tokens under the current weights."""
+    def logprobs(
+        self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """(log-probs [m], entropies [m], detached unless `entropy_gradient`) of a batch's loss tokens."""
         with applied(self.model, edits):
             hidden = hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
         return token_logprobs(
-            self.model, hidden[batch.rows], batch.targets, batch.forbidden, temperature=self.temperature
+            self.model,
+            hidden[batch.rows],
+            batch.targets,
+            batch.forbidden,
+            temperature=self.temperature,
+            entropy_gradient=entropy_gradient,
         )
 
     def frozen_copy(self) -> Policy:
