@@ -206,8 +206,9 @@ class Trainer:
                 members, self.reward.score_group([episodes[i].redacted() for i in members]), strict=True
             ):
                 rewards[i] = scored
+        learner = self.run.learner
         return assign_credit(
-            episodes, rewards, self.arm, self.renderer, divide_by_std=self.run.learner.algorithm == "grpo"
+            episodes, rewards, self.arm, self.renderer, algorithm=learner.algorithm, level=learner.credit
         )
 
     def _readings(self, episodes: Sequence[Episode]) -> dict[str, float]:

@@ -20,7 +20,8 @@ from shaping.intervention import (
     InterventionError,
     Knob,
 )
-from shaping.learning.advantages import group_normalised, with_cost
+from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
+from shaping.learning.config import Algorithm, CreditLevel
 from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
 
@@ -35,7 +36,7 @@ class Credited:
     returns: Array
     costs: Array
     advantages: Array
-    """Group-normalised returns, before constraints and credit."""
+    """Of each episode, before constraints and interventions; with turn credit the mean over its loss tokens."""
     credit: Array
     """Mean over loss tokens of advantage times weight, after everything."""
     groups: NDArray[np.int64]
@@ -47,26 +48,29 @@ def assign_credit(
     arm: Arm,
     renderer: Renderer,
     *,
-    divide_by_std: bool = True,
+    algorithm: Algorithm = "grpo",
+    level: CreditLevel = "episode",
 ) -> Credited:
     """Per-token streams of finished episodes.
 
     Args:
         episodes: of whole groups; interventions see redacted copies unless they declare `oracle`.
         rewards: per episode an array [turns].
+        algorithm: baseline and scale, of rewards and of each constraint's costs apart.
+        level: one advantage for all tokens of an episode, or one per turn from its return-to-go.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
     returns = np.array([r.sum() for r in rewards], np.float64)
-    advantages = group_normalised(returns, groups, divide_by_std=divide_by_std)
+    total = _token_advantages(episodes, rewards, groups, algorithm, level)
+    advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
     costs = np.zeros(len(episodes))
-    total = advantages
     for constraint in arm.constraints:
         if (cost := _costs(constraint, episodes)) is not None:
-            costs += cost
-            priced = group_normalised(cost, groups, divide_by_std=divide_by_std)
-            total = with_cost(total, priced, constraint.weight)
-    advantage = [np.where(e.loss_mask, a, 0.0).astype(np.float32) for e, a in zip(episodes, total, strict=True)]
+            costs += np.array([c.sum() for c in cost])
+            priced = _token_advantages(episodes, cost, groups, algorithm, level)
+            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, priced, strict=True)]
+    advantage = [t.astype(np.float32) for t in total]
     weight = [e.loss_mask.astype(np.float32) for e in episodes]
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, advantage, weight)
@@ -77,6 +81,31 @@ def assign_credit(
     ]
     mean = [float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, advantage, weight, strict=True)]
     return Credited(samples, returns, costs, advantages, np.array(mean), groups)
+
+
+def _token_advantages(
+    episodes: Sequence[Episode],
+    amounts: Sequence[Array],
+    groups: NDArray[np.int64],
+    algorithm: Algorithm,
+    level: CreditLevel,
+) -> list[Array]:
+    """Of rewards or costs per turn, spread over the sampled tokens; zero on all others. One array [tokens] each."""
+    if level == "episode":
+        totals = np.array([a.sum() for a in amounts], np.float64)
+        whole = ESTIMATORS[algorithm](totals, groups)
+        return [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, whole, strict=True)]
+    by_turn = turn_level([np.asarray(a, np.float64) for a in amounts], groups, algorithm)
+    spread = [np.zeros(len(e.tokens)) for e in episodes]
+    for episode, tokens, turns in zip(episodes, spread, by_turn, strict=True):
+        tokens[episode.loss_mask] = turns[episode.turn_index[episode.loss_mask]]
+    return spread
+
+
+def _loss_mean(episode: Episode, values: Array) -> float:
+    """Mean over the loss tokens, exact where all are equal: a sum of equal numbers would be rounded."""
+    inside = values[episode.loss_mask]
+    return float(inside[0] + (inside - inside[0]).mean()) if len(inside) else 0.0
 
 
 def _seen_by(intervention: Intervention, episode: Episode) -> Episode:
@@ -91,19 +120,20 @@ def _check_contexts(episodes: Sequence[Episode]) -> None:
             raise InterventionError(f"group {episode.group} mixes contexts; one draw per group is required")
 
 
-def _costs(constraint: Constraint, episodes: Sequence[Episode]) -> Array | None:
+def _costs(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array] | None:
+    """Per episode an array [turns], or None where the constraint has no price."""
     found = [constraint.cost(_seen_by(constraint, e)) for e in episodes]
     if all(c is None for c in found):
         return None
-    total = np.zeros(len(episodes))
-    for i, (cost, episode) in enumerate(zip(found, episodes, strict=True)):
+    costs: list[Array] = []
+    for cost, episode in zip(found, episodes, strict=True):
         if cost is None or np.shape(cost) != (len(episode.turns),) or not np.isfinite(cost).all():
             raise InterventionError(
                 f"{type(constraint).__name__}.cost must give {len(episode.turns)} finite numbers, one per turn, for "
                 f"{episode.world} (seed {episode.seed}); it gave {cost!r}"
             )
-        total[i] = cost.sum()
-    return total
+        costs.append(cost)
+    return costs
 
 
 def _add_credit(

@@ -80,7 +80,7 @@ def test_every_sampled_token_gets_its_episodes_group_advantage(credit: Callable[
     for sample, advantage in zip(found.samples, found.advantages, strict=True):
         assert_array_equal(sample.advantage, np.where(sample.mask, advantage, 0.0).astype(np.float32))
         assert_array_equal(sample.weight, sample.mask.astype(np.float32))
-    assert_allclose(credit(divide_by_std=False).advantages, [-1, 1, 1, -1])
+    assert_allclose(credit(algorithm="dr_grpo").advantages, [-1, 1, 1, -1])
 
 
 def test_a_group_must_share_one_draw_of_contexts(credit: Callable[..., Credited], episodes: list[Episode]) -> None:
