@@ -147,7 +147,8 @@ def mismatched(policy: Policy, make_sample: MakeSample, ratio: str, **changes: A
         old = np.zeros(20, np.float32)
         with torch.no_grad():
             old[sample.mask] = policy.logprobs(pack([sample], 20)[0])[0].numpy()
-        samples.append(replace(sample, old_logprobs=old - np.log(factor)))
+        halved = np.where(np.arange(20) < 10, sample.weight, 0.5 * sample.weight).astype(np.float32)
+        samples.append(replace(sample, old_logprobs=old - np.log(factor), weight=halved))
         factors.append(factor)
     return samples, np.stack(factors)
 

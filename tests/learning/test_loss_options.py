@@ -84,8 +84,11 @@ def test_with_one_advantage_per_sequence_it_is_gspo(sign: float) -> None:
 def test_advantages_within_a_sequence_keep_their_place() -> None:
     old, advantage = column(-1, -1, -2), column(1.0, -1.0, 0.5)
     logprobs, sequence = old + column(0.3, -0.1, 0.15), torch.tensor([0, 0, 1])
-    level = sequence_old(logprobs, old, sequence)
-    loss: Loss = lambda x: policy_gradient(x, level, advantage, column(1, 3, 1), ratio="cross", **CLIP)  # noqa: E731
+
+    def loss(x: Tensor) -> Tensor:
+        level = sequence_old(x, old, sequence)
+        return policy_gradient(x, level, advantage, column(1, 3, 1), ratio="cross", **CLIP)
+
     torch.testing.assert_close(gradient(loss, logprobs), column(-math.exp(0.1), 3 * math.exp(0.1), -math.exp(0.15) / 2))
 
 
