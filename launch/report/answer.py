@@ -15,7 +15,7 @@ ASKED = (
 
 
 def answer(verdicts: Sequence[Verdict]) -> str:
-    """One line per hypothesis, in one block for every point of the study's axes; the last line explains the brackets."""
+    """One line per hypothesis, in one block for each point of the study's axes; the last line explains the brackets."""
     points = list(dict.fromkeys(verdict.point for verdict in verdicts))
     lines = []
     for point in points:
