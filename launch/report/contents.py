@@ -69,7 +69,7 @@ class Contents:
     def monitors(self) -> list[Metric]:
         """Readings of monitors, which are no part of the fixed table."""
         names = sorted({name for metrics in self.cells.values() for name in metrics if monitor_of(name)})
-        return [Metric(name, name.removeprefix("monitor."), "reading of a monitor") for name in names]
+        return [Metric(name, _monitor_label(name), "reading of a monitor") for name in names]
 
     @property
     def other(self) -> list[Metric]:
@@ -143,3 +143,8 @@ def _attrition(study: Study, arm: str) -> Attrition:
             status[str(name)] = status.get(str(name), 0) + int(n)
     planned = len(runs) + sum(missing.arm == arm for missing in study.missing)
     return Attrition(arm, len(runs), planned, counts, dict(sorted(status.items())))
+
+
+def _monitor_label(name: str) -> str:
+    """`claim check deception recall` for `monitor.claim_check.deception.recall`: words that can wrap in a head."""
+    return name.removeprefix("monitor.").replace(".", " ").replace("_", " ")
