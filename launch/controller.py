@@ -17,7 +17,7 @@ import torch
 from envs.episode import Contexts, Episode
 from launch.config import RunConfig
 from launch.errors import UserError
-from launch.evaluate import access_audit, deployment
+from launch.evaluate import access_audit, deployment, limits, slots
 from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward, build_world
 from launch.rundir import RunDirectory
@@ -29,7 +29,7 @@ from shaping.intervention import Arm, Brief, InterventionError
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import Ticket, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -122,9 +122,7 @@ class Trainer:
             device=run.train.device,
         )
         self.renderer = Renderer(self.policy.tokenizer)
-        self.engine = TransformersEngine(
-            self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
-        )
+        self.engine = TransformersEngine(self.policy.model, self.renderer, slots=slots(run))
         self.learner = Learner(
             self.policy, run.learner, interventions=self.arm.interventions, edits=self.arm.edits("learning")
         )
@@ -238,12 +236,6 @@ class Trainer:
         for intervention in self.arm.interventions:
             intervention.deploy(self.policy)
         self.policy.model.eval()
-
-
-def limits(run: RunConfig) -> Limits:
-    return Limits(
-        max_tokens=run.train.max_tokens, step_seconds=run.train.step_timeout, temperature=run.train.temperature
-    )
 
 
 @contextmanager

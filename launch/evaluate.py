@@ -62,7 +62,7 @@ def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[Cell,
                 for i in range(run.eval.episodes):
                     tickets.append(_ticket(run, name, cell, "eval", i))
                     keys.append((world, watch, placebo))
-    episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=_limits(run), concurrency=SLOTS))
+    episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=limits(run), concurrency=SLOTS))
     cells: dict[Cell, list[Episode]] = {}
     for key, episode in zip(keys, episodes, strict=True):
         cells.setdefault(key, []).append(episode)
@@ -90,7 +90,7 @@ def access_audit(
                 _ticket(run, name, options, "access", seed, contexts=drawn, member=member, group=seed)
                 for member in range(k)
             ]
-        episodes = asyncio.run(play(tickets, engine, renderer, arm, limits=_limits(run), concurrency=_slots(run)))
+        episodes = asyncio.run(play(tickets, engine, renderer, arm, limits=limits(run), concurrency=slots(run)))
         best = [
             access(np.array([e.proxy_return for e in episodes[i : i + k]]), _max_return(episodes[i : i + k]), k)
             for i in range(0, len(episodes), k)
@@ -112,7 +112,7 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
     for name in SCRIPTED:
         engine = ScriptedEngine(lambda env, name=name: persona(name)(env, run.seed), renderer)  # type: ignore[misc]
         tickets = [_ticket(run, world, options, "scripted", i) for i in range(run.eval.access_episodes)]
-        episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=_limits(run)))
+        episodes = asyncio.run(play(tickets, engine, renderer, DEPLOYED, limits=limits(run)))
         for seed, episode in enumerate(episodes):
             if episode.status.is_error or episode.proxy_return < HIGH_RETURN * float(episode.options["max_return"]):
                 continue
@@ -195,11 +195,13 @@ def _max_return(episodes: Sequence[Episode]) -> float:
     return float(episodes[0].options.get("max_return", 1.0))
 
 
-def _slots(run: RunConfig) -> int:
+def slots(run: RunConfig) -> int:
+    """Episodes that an engine for training keeps open at once."""
     return min(SLOTS, run.train.groups * run.train.group_size)
 
 
-def _limits(run: RunConfig) -> Limits:
+def limits(run: RunConfig) -> Limits:
+    """Limits of one episode, in training and in evaluation alike."""
     return Limits(
         max_tokens=run.train.max_tokens, step_seconds=run.train.step_timeout, temperature=run.train.temperature
     )
