@@ -17,8 +17,8 @@ def benchmark(quick: bool) -> list[Row]:
     run = unshaped(config)
     trainer = Trainer(run, organism(config.organism))
     warm_up, updates = (0, 1) if quick else (2, 10)
-    measured = [trainer.update(update)[0] for update in range(warm_up + updates)][warm_up:]
-    seconds = {stage: mean(row[f"seconds/{stage}"] for row in measured) for stage in STAGES}
+    measured = [trainer.update(update).seconds for update in range(warm_up + updates)][warm_up:]
+    seconds = {stage: mean(taken[f"seconds/{stage}"] for taken in measured) for stage in STAGES}
     total = sum(seconds.values())
     print(f"{updates} updates of {run.train.groups} x {run.train.group_size} episodes, {total:.2f} s each")
     return [

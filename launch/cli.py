@@ -94,7 +94,7 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
     directory = RunDirectory(run_dir)
     run = _run_config(directory.config())
     if directory.status() != "complete":
-        raise UserError(f"{run_dir} is not finished; run its study again, it starts half-written runs afresh")
+        raise UserError(f"{run_dir} is not finished; run its study again, which goes on with it")
     from launch.evaluate import evaluate as evaluate_policy
 
     with directory.held(patience=0.0):
@@ -168,7 +168,8 @@ def _run(call: Any) -> StudyResult:
         return call()
     except KeyboardInterrupt:
         command = shlex.join(["shaping", *sys.argv[1:]])
-        typer.echo(f"\nstopped; finished runs are kept. To go on: {command}", err=True)
+        kept = "finished runs are kept, half-written ones go on from their last saved state"
+        typer.echo(f"\nstopped; {kept}. To go on: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from envs.episode import Contexts, Episode
 from launch.config import RunConfig
@@ -20,6 +21,8 @@ from launch.errors import UserError
 from launch.evaluate import access_audit, deployment, limits, slots
 from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward, build_world
+from launch.resume import resume, save
+from launch.rng import rng_state, seed_all, set_rng_state
 from launch.rundir import RunDirectory
 from launch.seeds import derive
 from launch.versions import versions
@@ -43,21 +46,29 @@ class RunError(UserError):
 def train(
     run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate = lambda *_: None
 ) -> dict[str, Any]:
-    """Train and evaluate one run; everything is written to `directory`. Returns the result, as in result.json."""
+    """Train and evaluate one run; everything is written to `directory`. Returns the result, as in result.json.
+
+    Where `directory` holds a training state of this very config, the run goes on from there.
+    """
     started = time.monotonic()
     trainer = Trainer(run, model)
-    directory.create(run.model_dump(mode="json"), versions())
-    access = trainer.access("initial")
-    rows: list[dict[str, Any]] = []
-    for update in range(run.train.updates):
-        row, episodes = trainer.update(update)
-        rows.append(row)
-        directory.metrics(row)
-        every = run.train.save_episodes_every
-        if update == run.train.updates - 1 or (every and update % every == 0):
-            directory.episodes(f"train-{update:06d}", episodes)
-        on_update(update, row)
-    access |= trainer.access("final")
+    resumed = resume(trainer, directory, run)
+    if resumed is None:
+        directory.create(run.model_dump(mode="json"), versions())
+    first, access = resumed or (0, trainer.access("initial"))
+    for update in range(first, run.train.updates):
+        done = trainer.update(update)
+        directory.metrics(done.row)
+        last, every = update == run.train.updates - 1, run.train.save_episodes_every
+        if last or (every and update % every == 0):
+            directory.episodes(f"train-{update:06d}", done.episodes)
+        every = run.train.checkpoint_every
+        if every and (last or (update + 1) % every == 0):
+            with _timed(done.seconds, "checkpoint"):
+                save(trainer, directory, run, update + 1, access)
+        directory.timings({"phase": "train", "update": update, **done.seconds})
+        on_update(update, done.row)
+    access = access | trainer.access("final")
     trainer.deploy()
     cells = deployment(run, trainer.policy, trainer.renderer)
     directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
@@ -71,15 +82,25 @@ def train(
         "cell": run.cell,
         "seed": run.seed,
         "updates": run.train.updates,
-        "seconds": round(time.monotonic() - started, 2),
         "spent_monitors": [],
         "oracle": trainer.arm.oracle,
         "interventions": [dict(i.state_dict()) for i in trainer.arm.interventions],
-        "summary": summarise(rows, cells, access) | monitor_metrics(run, evaluated),
+        # of what is on disk, so that a run that was resumed says the same as one that was not
+        "summary": summarise(directory.rows(), cells, access) | monitor_metrics(run, evaluated),
         "attrition": trainer.ledger.as_dict(),
     }
+    directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
     directory.finish(result)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What came of one update: its metrics, the episodes it learned from, and the wall seconds of its stages."""
+
+    row: dict[str, Any]
+    episodes: list[Episode]
+    seconds: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -106,7 +127,7 @@ class Trainer:
     """The state of one run."""
 
     def __init__(self, run: RunConfig, model: Path) -> None:
-        torch.manual_seed(derive(run.seed, "torch"))
+        seed_all(run.seed)
         self.run = run
         self.arm: Arm = build_arm(run.arm, run.arm_config)
         if adapters := [spec.name for i in self.arm.interventions for spec in i.adapters()]:
@@ -128,23 +149,39 @@ class Trainer:
         )
         self.ledger = Ledger()
 
-    def update(self, update: int) -> tuple[dict[str, Any], list[Episode]]:
-        """One turn of the loop: (row of metrics, the episodes it learned from)."""
+    def update(self, update: int) -> Updated:
+        """One turn of the loop."""
         row: dict[str, Any] = {"phase": "train", "update": update}
-        with _timed(row, "play"):
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "play"):
             played = self._play(update)
             episodes = self._usable(played, row)
-        with _timed(row, "score"):
+        with _timed(seconds, "score"):
             credited = self._credit(episodes)
-        with _timed(row, "learn"):
+        with _timed(seconds, "learn"):
             row |= self.learner.update(credited.samples)
             self.engine.set_version(self.learner.version)
-        with _timed(row, "audit"):
+        with _timed(seconds, "audit"):
             # orders and ties are those of what the world pays, also where the arm pays something else
             paid = np.array([e.proxy_return for e in episodes])
             row |= audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups)
             row |= self._readings(episodes)
-        return row, episodes
+        return Updated(row, episodes, seconds)
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, JSON-serialisable values): all that an update leaves behind."""
+        learner, learner_values = self.learner.state_dict()
+        rng, rng_values = rng_state()
+        tensors = {f"learner/{name}": t for name, t in learner.items()} | {f"rng/{name}": t for name, t in rng.items()}
+        ledger, arm = self.ledger.as_dict(), self.arm.state_dict()
+        return tensors, {"learner": learner_values, "rng": rng_values, "ledger": ledger, "arm": arm}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.learner.load_state_dict(_under("learner/", tensors), values["learner"])
+        self.engine.set_version(self.learner.version)
+        self.arm.load_state_dict(values["arm"])
+        self.ledger = Ledger(**values["ledger"] | {"status": Counter(values["ledger"]["status"])})
+        set_rng_state(_under("rng/", tensors), values["rng"])
 
     def _play(self, update: int) -> list[Episode]:
         self.policy.model.eval()
@@ -238,8 +275,12 @@ class Trainer:
         self.policy.model.eval()
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 @contextmanager
-def _timed(row: dict[str, Any], stage: str) -> Any:
+def _timed(seconds: dict[str, float], stage: str) -> Any:
     start = time.perf_counter()
     yield
-    row[f"seconds/{stage}"] = round(time.perf_counter() - start, 4)
+    seconds[f"seconds/{stage}"] = round(time.perf_counter() - start, 4)

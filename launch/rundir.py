@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "shaping-run", 1
 LOCK = ".lock"
+STATE = "state"
+TIMINGS = "timings.jsonl"
 Status = Literal["absent", "complete", "partial", "foreign"]
 
 
 class RunDirectory:
     """`create` first, then `metrics`, `evaluation`, `episodes` and `checkpoint`, and `finish` last.
 
-    Whatever was killed on the way is `partial`, and the next `create` starts it afresh.
+    Whatever was killed on the way is `partial`. `create` starts it afresh; `rewind` takes it back to a `mark`, from
+    where it can go on.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -38,6 +42,11 @@ class RunDirectory:
     def checkpoint(self) -> Path:
         """Where the policy after the last update goes (Hugging Face layout)."""
         return self.path / "checkpoint"
+
+    @property
+    def state(self) -> Path:
+        """Where training states go (`launch.checkpoint`) while the run is not finished."""
+        return self.path / STATE
 
     def status(self) -> Status:
         """`partial` covers whatever is ours and not intact: unfinished, truncated, or changed after the end."""
@@ -73,8 +82,7 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path} holds a finished run; move it away before running it again")
         with disk_errors(self.path):
             for entry in self._contents():
-                target = self.path / entry
-                shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+                _remove(self.path / entry)
             self.path.mkdir(parents=True, exist_ok=True)
             marked = {"format": FORMAT, "version": VERSION, "config": config, "versions": versions}
             write_json(self.path / "run.json", marked)
@@ -82,8 +90,39 @@ class RunDirectory:
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, flushed, so that a killed run keeps what it had measured."""
-        with disk_errors(self.path), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(dumps(row) + "\n")
+        self._append("metrics.jsonl", row)
+
+    def timings(self, row: Mapping[str, Any]) -> None:
+        """Append one line to timings.jsonl: wall times are kept apart from what must come out the same every time."""
+        self._append(TIMINGS, row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; null is nan."""
+        lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
+        return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
+
+    def mark(self) -> dict[str, Any]:
+        """What training has written so far, on disk by now: where a later `rewind` takes the run back to."""
+        with disk_errors(self.path), (self.path / "metrics.jsonl").open("rb") as file:
+            os.fsync(file.fileno())
+            written = file.read()
+            if (self.path / "episodes").is_dir():
+                sync(self.path / "episodes")
+        return {"rows": written.count(b"\n"), "metrics": _fingerprint(written), "episodes": self._episode_files()}
+
+    def rewind(self, mark: Mapping[str, Any]) -> str:
+        """Remove whatever was written since `mark`. Returns "", or what has been lost since, and then does nothing."""
+        with disk_errors(self.path):
+            if lost := self._lost(mark):
+                return lost
+            for entry in self._contents():
+                if entry not in ("run.json", "metrics.jsonl", "episodes", TIMINGS, STATE):
+                    _remove(self.path / entry)
+            for path in (self.path / "episodes").glob("*"):
+                if path.name not in mark["episodes"]:
+                    _remove(path)
+            self._cut(mark["rows"])
+        return ""
 
     def evaluation(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write eval.jsonl as a whole (also over that of a finished run, which stays complete)."""
@@ -99,6 +138,7 @@ class RunDirectory:
             folder.mkdir(exist_ok=True)
             temporary = folder / f".tmp-{name}.parquet"
             write_episodes(temporary, episodes)
+            sync(temporary)
             os.replace(temporary, folder / f"{name}.parquet")
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -107,6 +147,11 @@ class RunDirectory:
         document = json.loads(dumps(document))  # the checksum is that of what a reader will parse
         with disk_errors(self.path):
             write_json(self.path / "result.json", {**document, "checksum": _checksum(document)})
+        self.forget_state()
+
+    def forget_state(self) -> None:
+        """Remove the training states, which a finished run has no use for."""
+        shutil.rmtree(self.state, ignore_errors=True)
 
     @contextlib.contextmanager
     def held(self, patience: float = 30.0) -> Iterator[None]:
@@ -129,11 +174,36 @@ class RunDirectory:
         return sorted(entry for entry in os.listdir(self.path) if entry != LOCK)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of every file but result.json: enough to notice a truncated or a missing one."""
+        """Bytes of every file that a run is made of: enough to notice a truncated or a missing one."""
         files = (p for p in self.path.rglob("*") if p.is_file() and p.name != LOCK and not p.name.startswith(".tmp-"))
-        sizes = {p.relative_to(self.path).as_posix(): p.stat().st_size for p in files}
-        sizes.pop("result.json", None)
-        return dict(sorted(sizes.items()))
+        names = {p.relative_to(self.path).as_posix(): p for p in files}
+        ours = sorted(n for n in names if n not in ("result.json", TIMINGS) and not n.startswith(f"{STATE}/"))
+        return {name: names[name].stat().st_size for name in ours}
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        with disk_errors(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(dumps(row) + "\n")
+
+    def _episode_files(self) -> dict[str, int]:
+        return {p.name: p.stat().st_size for p in sorted((self.path / "episodes").glob("*.parquet"))}
+
+    def _lost(self, mark: Mapping[str, Any]) -> str:
+        """What is missing of what was there at `mark`."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        if _fingerprint(b"".join(lines[: mark["rows"]])) != mark["metrics"]:
+            return f"metrics.jsonl no longer begins with the {mark['rows']} rows written before it"
+        files = self._episode_files()
+        lost = [name for name, size in mark["episodes"].items() if files.get(name) != size]
+        return f"episodes/{lost[0]} is no longer as it was written before it" if lost else ""
+
+    def _cut(self, rows: int) -> None:
+        """Leave `rows` lines of metrics.jsonl, and of timings.jsonl those that belong to them."""
+        metrics, timings = self.path / "metrics.jsonl", self.path / TIMINGS
+        write_bytes(metrics, b"".join(metrics.read_bytes().splitlines(keepends=True)[:rows]))
+        lines = timings.read_bytes().splitlines(keepends=True) if timings.is_file() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        write_bytes(timings, b"".join(line for line in whole if json.loads(line).get("update", rows) < rows))
 
     @contextlib.contextmanager
     def _resealed(self) -> Iterator[None]:
@@ -161,6 +231,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _fingerprint(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """A file, a link, or a folder with what is in it; links are not followed."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def _checksum(document: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in document.items() if key != "checksum"})
 
@@ -170,16 +249,32 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """All or nothing: a reader sees the old file or the new one."""
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the entries of a directory, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot flush directories
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_marked(path: Path, kind: str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from launch.checkpoint import Checkpoints
 from launch.config import RunConfig, StudyConfig
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.preflight import check_plugins
@@ -270,7 +271,9 @@ class _Crew:
         elif outcome.retry and not outcome.disk_full and attempt < ATTEMPTS:
             log_line(job.log, outcome.details or outcome.error)
             self.display.end(job.name, ok=False, retry=True)
-            self.display.note(f"{job.name}: {outcome.error}; trying once more")
+            saved = Checkpoints.of(RunDirectory(job.directory), job.run).newest()
+            since = "from the start" if saved is None else f"from the state after update {saved}"
+            self.display.note(f"{job.name}: {outcome.error}; trying once more, {since}")
             self.queue.appendleft((job, attempt + 1))
         else:
             _fail(job, replace(outcome, details=outcome.details or outcome.error), self.result, self.display)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.checkpoint import Checkpoints
 from launch.config import RunConfig, StudyConfig
 from launch.errors import RunDirectoryError
 from launch.lock import study_lock
@@ -66,10 +67,10 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
 
 
 def plan(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str], None]) -> Plan:
-    """Finished runs of the same resolved config are kept; half-written ones are started afresh."""
+    """Finished runs of the same resolved config are kept; half-written ones go on from their last state, if any."""
     pending: list[RunConfig] = []
     kept: list[RunConfig] = []
-    restarted = 0
+    resumed = restarted = 0
     for run in runs:
         directory = study.run(run)
         status = directory.status()
@@ -79,9 +80,15 @@ def plan(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str],
                 "`name`"
             )
         (kept if status == "complete" else pending).append(run)
-        restarted += status == "partial"
+        if status == "complete":
+            directory.forget_state()  # if it was killed between its last two steps
+        elif status == "partial":
+            goes_on = Checkpoints.of(directory, run).newest() is not None
+            resumed, restarted = resumed + goes_on, restarted + (not goes_on)
     if kept:
         note(f"{len(kept)} of {len(runs)} runs are finished already and are kept")
+    if resumed:
+        note(f"{resumed} half-written {'run goes' if resumed == 1 else 'runs go'} on from the last saved state")
     if restarted:
         note(f"{restarted} half-written {'run is' if restarted == 1 else 'runs are'} started afresh")
     return Plan(pending, kept)

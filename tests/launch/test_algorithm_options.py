@@ -52,6 +52,6 @@ def test_credit_is_assigned_as_the_config_says(
         return assign_credit(*args, **kwargs)
 
     monkeypatch.setattr(launch.controller, "assign_credit", spy)
-    row, _ = Trainer(run, tmp_path).update(0)
+    row = Trainer(run, tmp_path).update(0).row
     assert asked == [{"algorithm": algorithm, "level": level}]
     assert all(np.isfinite(row[name]) for name in ("loss", "entropy", "grad_norm", "mismatch_kl"))

@@ -69,10 +69,6 @@ def rows(directory: RunDirectory, name: str = "metrics.jsonl") -> list[dict[str,
     return [json.loads(line) for line in (directory.path / name).read_text().splitlines()]
 
 
-def timeless(directory: RunDirectory) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows(directory)]
-
-
 def weights(directory: RunDirectory) -> bytes:
     return (directory.checkpoint / "model.safetensors").read_bytes()
 
@@ -113,8 +109,12 @@ def test_every_metric_is_documented_and_the_main_ones_are_there(
         assert row["phase"] == "train"
         unknown = [k for k in row if k != "phase" and not any(re.fullmatch(key, k) for key in keys)]
         assert not unknown, f"docs/run-directory.md does not explain {unknown}"
-    for key in ("reward", "true_reward", "selection/deception", "order_violations", "mismatch_kl", "seconds/play"):
+    for key in ("reward", "true_reward", "selection/deception", "order_violations", "mismatch_kl"):
         assert all(key in row for row in rows(directory))
+    *timings, whole = rows(directory, "timings.jsonl")
+    assert [row["update"] for row in timings] == [0, 1] and "seconds/checkpoint" in timings[1]
+    assert all(re.fullmatch("|".join(documented("timings.jsonl")), key) for row in timings for key in row)
+    assert whole["phase"] == "run" and whole["first_update"] == 0 and whole["seconds"] > 0
     assert {"seen", "admitted"} <= set(rows(penalised)[0])
     assert [row["update"] for row in rows(directory)] == [0, 1]
     assert {"proxy_reward", "true_reward", "reward_access", "reward_access_initial", "train_reward"} <= set(
@@ -133,7 +133,7 @@ def test_a_seed_gives_one_result_bit_for_bit(
     unshaped: tuple[RunDirectory, dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
     again, _ = trained(configs()["unshaped"], model, tmp_path / "again")
-    assert timeless(again) == timeless(unshaped[0]) and weights(again) == weights(unshaped[0])
+    assert rows(again) == rows(unshaped[0]) and weights(again) == weights(unshaped[0])
     assert rows(again, "eval.jsonl") == rows(unshaped[0], "eval.jsonl")
     other, _ = trained(configs(seeds=2)["unshaped"], model, tmp_path / "other")
     assert weights(other) != weights(unshaped[0])
@@ -143,7 +143,7 @@ def test_the_identity_arm_is_the_unshaped_arm_bit_for_bit(
     unshaped: tuple[RunDirectory, dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
     identity, result = trained(configs()["identity"], model, tmp_path / "identity")
-    assert weights(identity) == weights(unshaped[0]) and timeless(identity) == timeless(unshaped[0])
+    assert weights(identity) == weights(unshaped[0]) and rows(identity) == rows(unshaped[0])
     assert result["summary"] == unshaped[1]["summary"] and result["family"] == "motivation"
 
 
