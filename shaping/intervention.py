@@ -85,26 +85,36 @@ PASS = Allowed()
 
 @dataclass(frozen=True, slots=True)
 class ActivationEdit:
-    """Add a direction to, or project it out of, the output of one transformer layer.
+    """Add a direction to, project it out of, or cap it in the output of one transformer layer.
 
-    `direction` has shape [hidden]. `add`: h + scale * direction. `project`: h - (h . u) u with u the unit direction.
+    `direction` has shape [hidden], u is the unit direction. `add`: h + scale * direction. `project`: h - (h . u) u.
+    `cap`: h - max(h . u - scale, 0) u, which leaves at most `scale` of it (Lu et al., arXiv:2601.10387, who put a floor
+    under the assistant's axis: a cap of the opposite direction).
     """
 
     layer: int
-    kind: Literal["add", "project"]
+    kind: Literal["add", "project", "cap"]
     direction: NDArray[np.float32]
     scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """A LoRA adapter to create; kept adapters are shipped, quarantine ones dropped, frozen ones never trained."""
+    """A LoRA adapter to create; kept adapters are shipped, quarantine and frozen ones dropped at deployment.
+
+    Without a kept adapter the whole base model is trained and is what the kept gate is about; with one it is frozen.
+    `targets` are names of linear modules (`q_proj`); none: every linear layer but the output. `path`: a directory in
+    PEFT's layout to start from. `phases`: where it is active; one that is missing in one of the two makes learning
+    off-policy, so the arm must then set the ratio mode.
+    """
 
     name: str
     role: Literal["kept", "quarantine", "frozen"]
     rank: int = 8
     alpha: float = 16.0
+    targets: tuple[str, ...] = ()
     path: str | None = None
+    phases: frozenset[Phase] = frozenset({"acting", "learning"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +145,14 @@ class Group:
 class Credit:
     """Per-token changes of one group's credit: one array per episode, aligned with `Episode.tokens`.
 
-    `advantage` is added, `weight` is multiplied. Logged under `name`.
+    `advantage` is added, `weight` is multiplied, `imitation` adds cross-entropy of the sampled token with that weight.
+    Logged under `name`.
     """
 
     name: str
     advantage: tuple[NDArray[np.float32], ...] = ()
     weight: tuple[NDArray[np.float32], ...] = ()
+    imitation: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +298,9 @@ class Arm:
     def allow(self, turn: TurnContext, action: str | None) -> Allowed:
         owner = self.owner.get(Knob.ACTIONS)
         return owner.allow(turn, action) if isinstance(owner, Constraint) else PASS
+
+    def adapters(self) -> list[AdapterSpec]:
+        return [spec for i in self.interventions for spec in i.adapters()]
 
     def gates(self, episode: Episode) -> Gates:
         owner = self.owner.get(Knob.GATES)

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"]
-CreditLevel = Literal["episode", "turn"]
+Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp", "ppo"]
+CreditLevel = Literal["episode", "turn", "token"]
 RatioLevel = Literal["token", "sequence"]
+Average = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
-MismatchCorrection = Literal["none", "truncate", "mask"]
+KLContext = Literal["learning", "acting"]
+MismatchCorrection = Literal["none", "truncate", "mask", "sequence_truncate", "sequence_mask"]
 
 
-class LearnerConfig(BaseModel):
-    """How a batch of episodes becomes an update of the policy."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    algorithm: Algorithm = Field("grpo", description="baseline and scale of the advantages; see docs/concepts.md")
-    credit: CreditLevel = Field("episode", description="one advantage per episode, or per turn from its return-to-go")
+
+class LoRAConfig(_Strict):
+    """A LoRA adapter called `kept` that is trained in place of the base weights."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    targets: tuple[str, ...] = Field((), description="linear modules, e.g. q_proj; none: all but the output layer")
+
+
+class CriticConfig(_Strict):
+    """The value head of PPO. It has one output for the reward, and one for the cost of each constraint."""
+
+    coef: float = Field(0.5, ge=0, description="coefficient of the value loss")
+    clip: float = Field(0.2, gt=0, description="how far a value may move from its old estimate within one update")
+    gamma: float = Field(1.0, gt=0, le=1, description="discount per step (turn or token, as learner.credit says)")
+    lam: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
+    warmup: int = Field(0, ge=0, description="first updates in which only the value head learns")
+    lr: float | None = Field(None, gt=0, description="learning rate of the value head; none: learner.lr")
+    detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
+
+
+class LearnerConfig(_Strict):
+    """How a batch of episodes becomes an update of the policy."""
+
+    algorithm: Algorithm = Field("grpo", description="how returns become advantages; see docs/concepts.md")
+    credit: CreditLevel = Field(
+        "episode", description="one advantage per episode, per turn from its return-to-go, or (ppo) per token"
+    )
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -28,17 +54,36 @@ class LearnerConfig(BaseModel):
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
+    average: Average = Field(
+        "token", description="policy loss over all tokens, as a mean of sequence means, or over a constant length"
+    )
+    average_length: int = Field(256, ge=1, description="tokens that one sequence counts as, with average=constant")
     entropy_coef: float = Field(0.0, ge=0, description="coefficient of the entropy bonus; 0: entropy is only measured")
-    minibatches: int = Field(1, ge=1, description="optimiser steps per update, each on an equal share of its samples")
+    epochs: int = Field(1, ge=1, description="passes over the samples of an update")
+    minibatches: int = Field(1, ge=1, description="optimiser steps per pass, each on an equal share of the samples")
     token_budget: int = Field(8192, ge=16, description="tokens of one packed micro-batch")
     kl: float = Field(0.0, ge=0, description="coefficient of the KL to the reference policy; 0: no reference")
     kl_estimator: KLEstimator = Field(
         "k3", description="estimator of that KL; k2 has the KL's own gradient, k1's is zero on average"
     )
+    kl_context: KLContext = Field("learning", description="context that both policies of that KL are conditioned on")
     mismatch_correction: MismatchCorrection = Field(
         "none", description="importance weights for sampler-learner mismatch, with ratio modes recompute and none"
     )
     mismatch_cap: float = Field(2.0, ge=1, description="largest importance weight; truncate: cap it, mask: drop it")
     max_mismatch_kl: float = Field(0.05, gt=0, description="refuse to train above this sampler-learner KL per token")
     max_bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row with a non-finite gradient")
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the weights; bfloat16 ones are stepped as float32 copies"
+    )
+    activation_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
+    lora: LoRAConfig | None = Field(None, description="train a LoRA adapter; none: all weights")
+    critic: CriticConfig = Field(CriticConfig(), description="of algorithm ppo")
+
+    @model_validator(mode="after")
+    def _levels(self) -> LearnerConfig:
+        if self.algorithm == "ppo" and self.credit == "episode":
+            raise ValueError("algorithm ppo estimates advantages over steps: set credit to turn or token")
+        if self.algorithm != "ppo" and self.credit == "token":
+            raise ValueError(f"credit=token needs a critic: algorithm ppo, not {self.algorithm}")
+        return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import Episode
+from envs.episode import Contexts, Episode
 from shaping.intervention import (
     ActivationEdit,
     Arm,
@@ -21,7 +22,8 @@ from shaping.intervention import (
     Knob,
 )
 from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
-from shaping.learning.config import Algorithm, CreditLevel
+from shaping.learning.config import Algorithm, CreditLevel, KLContext
+from shaping.learning.critic import Critic, Estimates, estimate, normalised, with_targets
 from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
 
@@ -50,6 +52,8 @@ def assign_credit(
     *,
     algorithm: Algorithm = "grpo",
     level: CreditLevel = "episode",
+    critic: Critic | None = None,
+    kl_context: KLContext = "learning",
 ) -> Credited:
     """Per-token streams of finished episodes.
 
@@ -57,30 +61,102 @@ def assign_credit(
         episodes: of whole groups; interventions see redacted copies unless they declare `oracle`.
         rewards: per episode an array [turns].
         algorithm: baseline and scale, of rewards and of each constraint's costs apart.
-        level: one advantage for all tokens of an episode, or one per turn from its return-to-go.
+        level: one advantage for all tokens of an episode, one per turn, or (ppo) one per token.
+        critic: of ppo, which needs one.
+        kl_context: with `acting`, episodes whose learning context is another one get a second sample, under the
+            acting context, that the KL to the reference policy is taken on.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
     returns = np.array([r.sum() for r in rewards], np.float64)
-    total = _token_advantages(episodes, rewards, groups, algorithm, level)
-    advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
     costs = np.zeros(len(episodes))
+    priced: list[Sequence[Array] | None] = []
     for constraint in arm.constraints:
-        if (cost := _costs(constraint, episodes)) is not None:
+        priced.append(cost := _costs(constraint, episodes))
+        if cost is not None:
             costs += np.array([c.sum() for c in cost])
-            priced = _token_advantages(episodes, cost, groups, algorithm, level)
-            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, priced, strict=True)]
-    advantage = [t.astype(np.float32) for t in total]
-    weight = [e.loss_mask.astype(np.float32) for e in episodes]
+    estimates: list[Estimates] = []
+    if algorithm == "ppo":
+        if critic is None or level == "episode":
+            raise ValueError("algorithm ppo needs a critic, and credit per turn or token")
+        estimates = _estimates(episodes, [rewards, *priced], arm, renderer, critic, level)
+        heads = [_spread(episodes, estimates, head) for head in range(1 + len(priced))]
+    else:
+        heads = [
+            _token_advantages(episodes, amounts, groups, algorithm, level) if amounts is not None else []
+            for amounts in [rewards, *priced]
+        ]
+    total = heads[0]
+    advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
+    for constraint, amounts, head in zip(arm.constraints, priced, heads[1:], strict=True):
+        if amounts is not None:
+            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    streams = Streams.of(episodes, total)
     for intervention in arm.interventions:
-        _add_credit(intervention, episodes, groups, returns, advantages, advantage, weight)
-    samples = [
-        sample
-        for episode, a, w in zip(episodes, advantage, weight, strict=True)
-        for sample in to_samples(episode, a, w, arm, renderer)
+        _add_credit(intervention, episodes, groups, returns, advantages, streams)
+    samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
+    if estimates:
+        samples = [with_targets(own, found) for own, found in zip(samples, estimates, strict=True)]
+    if kl_context == "acting":
+        samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
+    mean = [
+        float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
     ]
-    mean = [float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, advantage, weight, strict=True)]
-    return Credited(samples, returns, costs, advantages, np.array(mean), groups)
+    flat = [sample for own in samples for sample in own]
+    return Credited(flat, returns, costs, advantages, np.array(mean), groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What is learned from each token: per episode one array [tokens] of each kind."""
+
+    advantage: list[NDArray[np.float32]]
+    weight: list[NDArray[np.float32]]
+    imitation: list[NDArray[np.float32] | None]
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode], advantages: Sequence[Array]) -> Streams:
+        advantage = [a.astype(np.float32) for a in advantages]
+        return cls(advantage, [e.loss_mask.astype(np.float32) for e in episodes], [None] * len(advantage))
+
+    def of_episode(self, i: int) -> Streams:
+        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]])
+
+
+def _estimates(
+    episodes: Sequence[Episode],
+    amounts: Sequence[Sequence[Array] | None],
+    arm: Arm,
+    renderer: Renderer,
+    critic: Critic,
+    level: Literal["turn", "token"],
+) -> list[Estimates]:
+    """What the critic makes of each episode under its learning context."""
+    blank = Streams.of(episodes, [np.zeros(len(e.tokens)) for e in episodes])
+    bare = [to_samples(e, blank.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
+    by_episode = [[None if a is None else a[i] for a in amounts] for i in range(len(episodes))]
+    return estimate(episodes, by_episode, bare, critic, level)
+
+
+def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: int) -> list[Array]:
+    """Normalised advantages of one head, [tokens] per episode, zero on all but the sampled tokens."""
+    spread = [np.zeros(len(e.tokens)) for e in episodes]
+    scaled = normalised([found.advantages[:, head] for found in estimates])
+    for episode, tokens, own in zip(episodes, spread, scaled, strict=True):
+        tokens[episode.loss_mask] = own
+    return spread
+
+
+def _kl_apart(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:
+    """The samples without KL, and the same tokens under the acting context with the KL alone.
+
+    Where the contexts are the same, the samples as they are.
+    """
+    if episode.contexts.acting.system == episode.contexts.learning.system:
+        return samples
+    acting = replace(episode, contexts=Contexts(episode.contexts.acting, episode.contexts.acting))
+    own = to_samples(acting, Streams.of([episode], [np.zeros(len(episode.tokens))]), arm, renderer)
+    return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in own]
 
 
 def _token_advantages(
@@ -142,8 +218,7 @@ def _add_credit(
     groups: NDArray[np.int64],
     returns: Array,
     advantages: Array,
-    advantage: list[NDArray[np.float32]],
-    weight: list[NDArray[np.float32]],
+    streams: Streams,
 ) -> None:
     """Ask one intervention for its credit, group by group, and add it in place."""
     if type(intervention).credit is Intervention.credit:
@@ -154,16 +229,19 @@ def _add_credit(
         credit = intervention.credit(Group(shown, returns[members], advantages[members]))
         if credit is None:
             continue
-        for kind in ("advantage", "weight"):
+        for kind in ("advantage", "weight", "imitation"):
             if (given := len(getattr(credit, kind))) not in (0, len(members)):
                 raise InterventionError(
                     f"credit {credit.name!r}: {kind} holds {given} arrays for a group of {len(members)} episodes"
                 )
         for position, i in enumerate(members):
             if credit.advantage:
-                advantage[i] = advantage[i] + _stream(credit, "advantage", position, episodes[i])
+                streams.advantage[i] = streams.advantage[i] + _stream(credit, "advantage", position, episodes[i])
             if credit.weight:
-                weight[i] = weight[i] * _stream(credit, "weight", position, episodes[i])
+                streams.weight[i] = streams.weight[i] * _stream(credit, "weight", position, episodes[i])
+            if credit.imitation:
+                before, more = streams.imitation[i], _stream(credit, "imitation", position, episodes[i])
+                streams.imitation[i] = more if before is None else before + more
 
 
 def _stream(credit: Credit, kind: str, position: int, episode: Episode) -> NDArray[np.float32]:
@@ -182,10 +260,11 @@ def _same(acting: Sequence[ActivationEdit], learning: Sequence[ActivationEdit]) 
     )
 
 
-def to_samples(
-    episode: Episode, advantage: NDArray[np.float32], weight: NDArray[np.float32], arm: Arm, renderer: Renderer
-) -> list[Sample]:
-    """One sample per unbroken token sequence, under the learning context. Sampled ids are never re-tokenised."""
+def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer) -> list[Sample]:
+    """One sample per unbroken token sequence, under the learning context. Sampled ids are never re-tokenised.
+
+    `streams` are of this episode alone.
+    """
     acting, learning = episode.contexts.acting, episode.contexts.learning
     swapped = acting.system != learning.system
     if swapped and len(episode.segments) > 1:
@@ -196,11 +275,12 @@ def to_samples(
     owner = arm.owner.get(Knob.GATES)
     gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
     forbidden = np.array([(p, i) for p, ids in episode.forbidden() for i in ids], np.int64).reshape(-1, 2)
-    on_policy = not swapped and _same(arm.edits("acting"), arm.edits("learning"))
-    if not (on_policy or swapped or Knob.RATIO in arm.owner):
+    same = _same(arm.edits("acting"), arm.edits("learning")) and all(len(spec.phases) == 2 for spec in arm.adapters())
+    on_policy = not swapped and same
+    if not (same or Knob.RATIO in arm.owner):
         raise InterventionError(
-            f"arm {arm.name!r}: activation edits differ between sampling and learning, and no intervention says what "
-            "the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            f"arm {arm.name!r}: activation edits or adapters differ between sampling and learning, and no intervention "
+            "says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
         )
     samples = []
     bounds = [*episode.segments, len(episode.tokens)]
@@ -220,8 +300,9 @@ def to_samples(
                 tokens=np.concatenate([np.array(new, np.int64), episode.tokens[start + head : stop].astype(np.int64)]),
                 mask=np.concatenate([pad.astype(bool), episode.loss_mask[start + head : stop]]),
                 old_logprobs=stream(episode.logprobs),
-                advantage=stream(advantage),
-                weight=stream(weight),
+                advantage=stream(streams.advantage[0]),
+                weight=stream(streams.weight[0]),
+                imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
                 forbidden=forbidden[inside] + np.array([shift, 0]),
                 ratio=arm.ratio_mode(),
                 on_policy=on_policy,

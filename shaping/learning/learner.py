@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shaping.intervention import ActivationEdit, Intervention
 from shaping.learning.config import LearnerConfig
-from shaping.learning.losses import clipped_fraction, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old
+from shaping.learning.objective import Counts, Objective, Totals
+from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.models.edits import applied
+
+log = logging.getLogger(__name__)
 
 
 class LearnerError(RuntimeError):
     """Training cannot go on: the numbers are not sound."""
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Sums over the micro-batches of one update."""
-
-    sums: dict[str, float]
-    tokens: int = 0
-    on_policy: int = 0
-    corrected: int = 0
-
-    def means(self) -> dict[str, float]:
-        """Every sum per token it was taken over."""
-        over = {"mismatch_kl": self.on_policy, "mismatch_weight": self.corrected}
-        found = {name: value / max(over.get(name, self.tokens), 1) for name, value in self.sums.items()}
-        found["mismatch_kl"] = found.pop("mismatch_kl", 0.0)
-        return found
 
 
 class Learner:
@@ -57,51 +46,100 @@ class Learner:
     ) -> None:
         self.policy = policy
         self.config = config
-        self._interventions = tuple(i for i in interventions if _has_auxiliary_loss(i))
-        self._edits = tuple(edits)
-        self._reference = policy.frozen_copy() if config.kl > 0 else None
-        self._parameters = [p for p in policy.model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self._reference = policy.reference() if config.kl > 0 else None
+        auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
+        self._objective = Objective(policy, config, self._reference, auxiliary, edits)
+        lrs = {"value": config.critic.lr} if config.critic.lr else {}
+        self._optimizer = GatedOptimizer(policy.groups(), lr=config.lr, weight_decay=config.weight_decay, lrs=lrs)
+        if config.activation_checkpointing:
+            policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._bad_steps = 0
         self.version = 0
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """One pass over `samples` in `config.minibatches` optimiser steps. Returns metrics (means per loss token).
+        """`config.epochs` passes over `samples`, each in `config.minibatches` steps. Returns metrics (means per token).
 
-        Raises `LearnerError` if an advantage is not finite, if the sampler's log-probs differ from the learner's by
-        more than `max_mismatch_kl` per token, or after `max_bad_steps` non-finite gradients in a row.
+        An update whose advantages, weights or log-probs are not finite is skipped, and so is a step with a non-finite
+        gradient. Raises `LearnerError` after `max_bad_steps` of them in a row, and, before anything is trained, if the
+        sampler's log-probs differ from the learner's by more than `max_mismatch_kl` per token.
         """
         if not samples:
             return {}
-        _check_finite(samples)
+        if broken := _not_finite(samples):
+            self._skip(broken)
+            self.version += 1
+            return {"skipped_steps": 1.0}
         self.policy.model.train()
-        totals = _Totals(defaultdict(float))
-        if self.config.minibatches > 1:
+        totals, norms = Totals(), []
+        with self.policy.phase("learning"):
             samples = self._with_recomputed(samples, totals)
-        norms = []
-        for number, part in enumerate(np.array_split(np.arange(len(samples)), self.config.minibatches)):
-            batches = pack([samples[i] for i in part], self.config.token_budget, self.policy.device)
-            norms.append(self._step(batches, totals, check_mismatch=number == 0))
+            for epoch in range(self.config.epochs):
+                for number, part in enumerate(np.array_split(np.arange(len(samples)), self.config.minibatches)):
+                    batches = pack([samples[i] for i in part], self.config.token_budget, self.policy.device)
+                    norms.append(self._step(batches, totals, first=epoch == number == 0))
         self.version += 1
-        return {**totals.means(), "grad_norm": float(np.mean(norms)), "loss_tokens": float(totals.tokens)}
+        taken = [norm for norm in norms if norm is not None]
+        return {
+            **totals.means(),
+            **_critic_metrics(samples),
+            "grad_norm": float(np.mean(taken)) if taken else 0.0,
+            "loss_tokens": totals.tokens / self.config.epochs,
+            "skipped_steps": float(len(norms) - len(taken)),
+        }
 
-    def _with_recomputed(self, samples: Sequence[Sample], totals: _Totals) -> list[Sample]:
+    @torch.no_grad()
+    def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The critic's values, per sample: before each loss token [loss tokens, heads], and after the last [heads]."""
+        found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self.policy.model.train()
+        with self.policy.phase("learning"):
+            for batch in pack(samples, self.config.token_budget, self.policy.device):
+                before, after = self.policy.values(batch, self._objective.edits)
+                for number, sample in enumerate(batch.samples):
+                    own = before[batch.sequence == number].double().cpu().numpy()
+                    found[id(sample)] = own, after[number].double().cpu().numpy()
+        return [found[id(sample)] for sample in samples]
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next update depends on: (CPU tensors by flat name, JSON-serialisable values)."""
+        moments, values = self._optimizer.state_dict()
+        tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in moments.items()}
+        if self._reference is not None:
+            tensors |= {f"reference.{name}": tensor for name, tensor in self._reference.state_dict().items()}
+        return tensors, {"version": self.version, "bad_steps": self._bad_steps, "optimizer": values}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"policy": {}, "optimizer": {}, "reference": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.policy.load_state_dict(parts["policy"])
+        self._optimizer.load_state_dict(parts["optimizer"], values["optimizer"])
+        if self._reference is not None:
+            self._reference.load_state_dict(parts["reference"])
+        self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
+
+    def _with_recomputed(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
         """With several steps per update, what compares with the policy at its start must be computed before the first.
 
         These are the old log-probs of `recompute`, and the mismatch weights, which become part of `weight`.
         """
+        if self.config.epochs * self.config.minibatches == 1:
+            return samples
         out: list[Sample] = []
         for sample in samples:
-            if sample.ratio != "recompute" and not self._corrects(sample):
+            corrects = self._objective.corrects(sample)
+            if sample.ratio != "recompute" and not corrects:
                 out.append(sample)
                 continue
             batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
             with torch.no_grad():
-                logprobs, _ = self.policy.logprobs(batch, self._edits)
+                logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
             places = (batch.rows + 1).cpu().numpy()
-            if self._corrects(sample):
+            if corrects:
                 weight = sample.weight.copy()
-                weight[places] *= self._mismatch(logprobs, batch, totals).cpu().numpy()
+                weight[places] *= self._objective.mismatch(logprobs, batch, totals).cpu().numpy()
                 sample = replace(sample, weight=weight)
             if sample.ratio == "recompute":
                 old = sample.old_logprobs.copy()
@@ -110,91 +148,29 @@ class Learner:
             out.append(sample)
         return out
 
-    def _corrects(self, sample: Sample) -> bool:
-        """Is the sampler's mismatch corrected by a weight?
-
-        Not with `cross`, whose ratio is taken against the sampler and holds the mismatch already; and only where
-        sampler and learner should agree, since elsewhere the contexts differ, on purpose.
-        """
-        return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "cross"
-
-    def _mismatch(self, logprobs: Tensor, batch: Batch, totals: _Totals) -> Tensor:
-        """Importance weights [m], and their metrics; one for tokens that are not corrected."""
-        config = self.config
-        weight = mismatch_weight(logprobs, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap)
-        weight = torch.where(batch.on_policy, weight, 1.0)
-        totals.sums["mismatch_weight"] += float(weight[batch.on_policy].sum())
-        totals.corrected += int(batch.on_policy.sum())
-        return weight
-
-    def _step(self, batches: Sequence[Batch], totals: _Totals, *, check_mismatch: bool) -> float:
-        tokens = sum(b.loss_tokens for b in batches)
-        self._optimizer.zero_grad(set_to_none=True)
-        before = totals.sums["mismatch_kl"], totals.on_policy
+    def _step(self, batches: Sequence[Batch], totals: Totals, *, first: bool) -> float | None:
+        """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
+        counts = Counts.of(batches)
+        warm_up = self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
+        self._optimizer.clear()
         for batch in batches:
-            # a batch without credit has no gradient: it is only read, for the metrics
-            with torch.set_grad_enabled(self._has_gradient(batch)):
-                loss = self._loss(batch, tokens, totals, check_mismatch)
-            if loss.requires_grad:
-                # a gate on every trained parameter is the same as a factor on this micro-batch's loss
-                (loss * batch.kept_gate).backward()
-        totals.tokens += tokens
-        if check_mismatch and totals.on_policy > before[1]:
-            self._refuse_mismatch((totals.sums["mismatch_kl"] - before[0]) / (totals.on_policy - before[1]))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
+            with self._optimizer.gated({"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}):
+                with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
+                    loss = self._objective.loss(batch, counts, totals, first=first, warm_up=warm_up)
+                if loss.requires_grad:
+                    # edits, too, must be in place where activation checkpointing runs layers again
+                    with applied(self.policy.model, self._objective.edits):
+                        loss.backward()
+            totals.tokens += batch.loss_tokens
+        if first:
+            self._refuse_mismatch(totals.mean("mismatch_kl"))
+        norm = self._optimizer.norm(self.config.max_grad_norm)
         if not np.isfinite(norm):
-            self._skip(norm)
-            return 0.0
+            self._skip("the gradient norm is not finite")
+            return None
         self._bad_steps = 0
         self._optimizer.step()
         return norm
-
-    def _has_gradient(self, batch: Batch) -> bool:
-        return (
-            batch.has_credit or self._reference is not None or self.config.entropy_coef > 0 or bool(self._interventions)
-        )
-
-    def _loss(self, batch: Batch, tokens: int, totals: _Totals, check_mismatch: bool) -> Tensor:
-        config, sums = self.config, totals.sums
-        bonus = config.entropy_coef > 0
-        logprobs, entropy = self.policy.logprobs(batch, self._edits, entropy_gradient=bonus)
-        old, weight = self._old_and_weight(batch, logprobs, totals)
-        clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
-        policy = policy_gradient(logprobs, old, batch.advantage, weight, ratio=batch.ratio, **clip)
-        loss = policy / tokens
-        sums["loss"] += float(policy.detach())
-        sums["entropy"] += float(entropy.detach().sum())
-        if batch.ratio != "none":
-            sums["clipped"] += float(clipped_fraction(logprobs, old, batch.advantage, **clip))
-        if bonus:
-            loss = loss - config.entropy_coef * entropy.sum() / tokens
-        if check_mismatch and bool(batch.on_policy.any()):
-            sampled = batch.on_policy
-            sums["mismatch_kl"] += float(kl_k3(batch.old[sampled], logprobs.detach()[sampled]))
-            totals.on_policy += int(sampled.sum())
-        if self._reference is not None:
-            with torch.no_grad():
-                reference, _ = self._reference.logprobs(batch)
-            distance = kl(logprobs, reference, config.kl_estimator)
-            sums["kl"] += float(distance.detach())
-            loss = loss + config.kl * distance / tokens
-        for intervention in self._interventions:
-            if term := intervention.auxiliary_loss(self.policy, batch.samples):
-                sums[f"auxiliary/{term.name}"] += float(term.total.detach())
-                loss = loss + term.coefficient * term.total / tokens
-        return loss
-
-    def _old_and_weight(self, batch: Batch, logprobs: Tensor, totals: _Totals) -> tuple[Tensor, Tensor]:
-        """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
-        old, weight = batch.old, batch.weight
-        if self.config.minibatches == 1:  # else both were computed before the first step
-            if any(self._corrects(sample) for sample in batch.samples):
-                weight = weight * self._mismatch(logprobs, batch, totals)
-            if batch.ratio == "recompute":
-                old = logprobs.detach()
-        if self.config.ratio_level == "sequence":
-            old = sequence_old(logprobs, old, batch.sequence)
-        return old, weight
 
     def _refuse_mismatch(self, kl: float) -> None:
         if not kl <= self.config.max_mismatch_kl:
@@ -203,20 +179,36 @@ class Learner:
                 f"{self.config.max_mismatch_kl}): sampler and learner do not hold the same policy, mask or edits"
             )
 
-    def _skip(self, norm: float) -> None:
+    def _skip(self, reason: str) -> None:
+        self._optimizer.clear()
         self._bad_steps += 1
+        log.warning("version %d: %s; this step is skipped", self.version, reason)
         if self._bad_steps >= self.config.max_bad_steps:
             raise LearnerError(
-                f"the gradient norm was {norm} in {self._bad_steps} steps in a row (learner.max_bad_steps): lower "
-                "learner.lr or look at the rewards"
+                f"{reason}, {self._bad_steps} times in a row (learner.max_bad_steps): lower learner.lr, or look at the "
+                "rewards and credits of the arm"
             )
 
 
-def _check_finite(samples: Sequence[Sample]) -> None:
+def _not_finite(samples: Sequence[Sample]) -> str:
+    """Which array of which sample is not finite; empty if all are."""
     for number, sample in enumerate(samples):
-        for name in ("advantage", "weight", "old_logprobs"):
-            if not np.isfinite(getattr(sample, name)).all():
-                raise LearnerError(f"sample {number} has a non-finite {name}: nothing was trained on this update")
+        for name in ("advantage", "weight", "old_logprobs", "imitation"):
+            array = getattr(sample, name)
+            if array is not None and not np.isfinite(array).all():
+                return f"sample {number} of {len(samples)} has a non-finite {name}"
+    return ""
+
+
+def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Share of the variance of the reward's value targets that the critic had foreseen."""
+    critics = [s.critic for s in samples if s.critic is not None]
+    if not critics:
+        return {}
+    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
+    old = np.concatenate([c.old[c.mask, 0] for c in critics])
+    variance = float(targets.var())
+    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}
 
 
 def _has_auxiliary_loss(intervention: Intervention) -> bool:

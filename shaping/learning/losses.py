@@ -54,22 +54,44 @@ def sequence_old(logprobs: Tensor, old: Tensor, sequence: Tensor) -> Tensor:
     return now - (sums / tokens)[sequence]
 
 
-def mismatch_weight(learner: Tensor, sampler: Tensor, *, mode: MismatchCorrection, cap: float) -> Tensor:
+def mismatch_weight(
+    learner: Tensor, sampler: Tensor, *, mode: MismatchCorrection, cap: float, sequence: Tensor | None = None
+) -> Tensor:
     """Importance weight of each token, [m], detached, for a sampler whose numerics differ from the learner's.
 
     `learner` and `sampler` are log-probs of the same policy version under the same context, mask and edits. `truncate`:
     min(exp(learner - sampler), cap), biased but of bounded variance (Espeholt et al., arXiv:1802.01561); `mask`: zero
-    instead of the cap, so that tokens on which the two disagree teach nothing; `none`: one.
+    instead of the cap, so that tokens on which the two disagree teach nothing; `none`: one. The `sequence_` modes do
+    the same with one weight for all tokens of a sequence, the product of its tokens' ratios: what an unbiased estimate
+    needs, at a variance that grows with the length. `sequence` [m] numbers the sequence of each token.
     """
     if mode == "none":
         return torch.ones_like(sampler)
-    weight = torch.exp(learner.detach() - sampler)
-    return weight.clamp(max=cap) if mode == "truncate" else weight.masked_fill(weight > cap, 0.0)
+    difference = learner.detach() - sampler
+    if mode.startswith("sequence"):
+        if sequence is None:
+            raise ValueError(f"mismatch correction {mode!r} needs to know the sequence of each token")
+        count = int(sequence.max()) + 1 if len(sequence) else 0
+        difference = difference.new_zeros(count).index_add_(0, sequence, difference)[sequence]
+    weight = torch.exp(difference)
+    return weight.clamp(max=cap) if mode.endswith("truncate") else weight.masked_fill(weight > cap, 0.0)
 
 
 def imitation(logprobs: Tensor, weight: Tensor) -> Tensor:
     """Sum over sampled tokens of weight times cross-entropy, shapes [m]: behaviour cloning of the sampler's choices."""
     return -(logprobs * weight).sum()
+
+
+def value_loss(values: Tensor, old: Tensor, targets: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Half the squared error of the critic, summed over the steps in `mask` [m]; the others are [m, heads].
+
+    The larger of the error and that of the value clipped to `old` +- `clip`: an update does not gain from moving a
+    value further than the clip, as for the policy (Schulman et al., arXiv:1707.06347; Huang et al., "The 37
+    Implementation Details of Proximal Policy Optimization", 2022).
+    """
+    clipped = old + (values - old).clamp(-clip, clip)
+    error = torch.maximum((values - targets) ** 2, (clipped - targets) ** 2).sum(-1)
+    return error[mask].sum() / 2
 
 
 def kl(logprobs: Tensor, reference: Tensor, estimator: KLEstimator) -> Tensor:

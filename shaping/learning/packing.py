@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shaping.intervention import RatioMode
@@ -21,7 +23,8 @@ class Batch:
 
     `ids`, `positions`: [1, n]. `rows` [m]: where the hidden state that predicts each loss token is. `targets` [m] and
     the streams `old`, `advantage`, `weight` [m]. `forbidden` [k, 2]: (index into the m loss tokens, token id).
-    `sequence` [m]: which of `samples` each loss token is of.
+    `sequence` [m]: which of `samples` each loss token is of. `imitation` [m], or None where no sample imitates.
+    `critic`: (old values [m, heads], targets [m, heads], mask [m]), or None.
     """
 
     samples: tuple[Sample, ...]
@@ -38,8 +41,13 @@ class Batch:
     on_policy: Tensor
     ratio: RatioMode
     kept_gate: float
+    quarantine_gate: float
+    policy: bool
+    kl: bool
     has_credit: bool
-    """Is any advantage of the batch other than zero?"""
+    """Is any advantage of the batch other than zero, or is there something else to learn from it?"""
+    imitation: Tensor | None
+    critic: tuple[Tensor, Tensor, Tensor] | None
 
     @property
     def loss_tokens(self) -> int:
@@ -80,9 +88,9 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
     the batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations
     instead, which also changes the gradients of earlier layers).
     """
-    kinds: dict[tuple[RatioMode, float, float, bool], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        kinds[sample.ratio, sample.kept_gate, sample.quarantine_gate, _has_credit(sample)].append(sample)
+    kinds: dict[tuple[RatioMode, float, float, bool, bool, bool], list[Sample]] = defaultdict(list)
+    for s in samples:
+        kinds[s.ratio, s.kept_gate, s.quarantine_gate, _has_credit(s), s.policy, s.kl].append(s)
     return [
         _lay_out([group[i] for i in members], device)
         for _, group in sorted(kinds.items())
@@ -102,9 +110,19 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         if len(s.forbidden)
     ]
 
+    def loss_tokens(arrays: list[NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays)[targets]).to(device)
+
     def stream(name: str) -> Tensor:
-        values = np.concatenate([getattr(s, name) for s in samples])[targets]
-        return torch.from_numpy(values).to(device)
+        return loss_tokens([getattr(s, name) for s in samples])
+
+    imitation = critic = None
+    if any(s.imitation is not None for s in samples):
+        none = [np.zeros(len(s), np.float32) if s.imitation is None else s.imitation for s in samples]
+        imitation = loss_tokens(none)
+    if samples[0].critic is not None:
+        found = [s.critic for s in samples if s.critic is not None]
+        critic = tuple(loss_tokens([getattr(c, name) for c in found]) for name in ("old", "targets", "mask"))
 
     ids = torch.from_numpy(np.concatenate([s.tokens for s in samples]))
     return Batch(
@@ -122,9 +140,15 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,
         kept_gate=samples[0].kept_gate,
+        quarantine_gate=samples[0].quarantine_gate,
+        policy=samples[0].policy,
+        kl=samples[0].kl,
         has_credit=_has_credit(samples[0]),
+        imitation=imitation,
+        critic=critic,  # type: ignore[arg-type]
     )
 
 
 def _has_credit(sample: Sample) -> bool:
-    return bool(np.any(sample.advantage * sample.weight))
+    more = sample.critic is not None or sample.imitation is not None
+    return more or bool(np.any(sample.advantage * sample.weight))

@@ -1,18 +1,21 @@
-"""The policy that is trained: a causal language model with its tokenizer, as log-probs over packed batches."""
+"""The policy that is trained: a causal language model with its tokenizer, adapters and critic, over packed batches."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from shaping.intervention import ActivationEdit
+from shaping.intervention import ActivationEdit, AdapterSpec, Phase
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
+from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
 
@@ -21,13 +24,50 @@ class PolicyError(ValueError):
     """A model directory cannot be used as a policy."""
 
 
-class Policy:
-    """`model` in training, with the temperature it is sampled at."""
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the policy says about a batch's m loss tokens."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
+    logprobs: Tensor
+    """[m]"""
+    entropy: Tensor
+    """[m]"""
+    values: Tensor | None = None
+    """[m, heads], the critic's, from the hidden state that predicts each token; None without a critic."""
+
+
+class Policy:
+    """`model` in training, with the temperature it is sampled at.
+
+    Args:
+        adapters: LoRA adapters to inject. Without a `kept` one the base weights are trained.
+        critics: outputs of a value head on the final hidden state; 0: no head.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float = 1.0,
+        adapters: Sequence[AdapterSpec] = (),
+        critics: int = 0,
+    ) -> None:
         self.model = adopt(model)
         self.tokenizer = tokenizer
         self.temperature = temperature
+        base = list(model.parameters())
+        self.adapters = Adapters(model, adapters)
+        self._base = base
+        if self.adapters.names("kept"):
+            for parameter in base:
+                parameter.requires_grad_(False)
+        self.value_head: nn.Linear | None = None
+        if critics:
+            # float32 and zero: the first estimates are zero, and advantages the rewards
+            self.value_head = nn.Linear(model.config.get_text_config().hidden_size, critics, device=self.device)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
 
     @classmethod
     def load(
@@ -37,6 +77,8 @@ class Policy:
         dtype: torch.dtype = torch.float32,
         temperature: float = 1.0,
         device: str = "cpu",
+        adapters: Sequence[AdapterSpec] = (),
+        critics: int = 0,
     ) -> Policy:
         """From a Hugging Face directory with safetensors weights. Raises `PolicyError` naming what is missing.
 
@@ -51,33 +93,133 @@ class Policy:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)
-        return cls(model, AutoTokenizer.from_pretrained(path, local_files_only=True), temperature=temperature)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        return cls(model, tokenizer, temperature=temperature, adapters=adapters, critics=critics)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def logprobs(
-        self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """(log-probs [m], entropies [m], detached unless `entropy_gradient`) of a batch's loss tokens."""
-        with applied(self.model, edits):
-            hidden = hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
-        return token_logprobs(
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trained parameters: `kept` (base or kept adapters), `quarantine` adapters, and the critic's `value` head."""
+        kept = self.adapters.parameters("kept") or [p for p in self._base if p.requires_grad]
+        groups = {"kept": kept, "quarantine": self.adapters.parameters("quarantine")}
+        if self.value_head is not None:
+            groups["value"] = list(self.value_head.parameters())
+        return groups
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """The adapters of one phase are the active ones inside the block."""
+        with self.adapters.using(self.adapters.names(phase=phase)):
+            yield
+
+    def scores(
+        self,
+        batch: Batch,
+        edits: Sequence[ActivationEdit] = (),
+        *,
+        entropy_gradient: bool = False,
+        detach_critic: bool = False,
+    ) -> Scores:
+        """Log-probs, entropies (detached unless `entropy_gradient`) and values of a batch's loss tokens.
+
+        `detach_critic`: the value loss trains the value head alone, not the layers below.
+        """
+        hidden = self._hidden(batch, edits)[batch.rows]
+        logprobs, entropy = token_logprobs(
             self.model,
-            hidden[batch.rows],
+            hidden,
             batch.targets,
             batch.forbidden,
             temperature=self.temperature,
             entropy_gradient=entropy_gradient,
         )
+        if self.value_head is None:
+            return Scores(logprobs, entropy)
+        seen = hidden.detach() if detach_critic else hidden
+        return Scores(logprobs, entropy, self.value_head(seen.float()))
 
-    def frozen_copy(self) -> Policy:
-        """A reference policy that shares nothing with this one."""
-        model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return Policy(model, self.tokenizer, temperature=self.temperature)
+    def logprobs(
+        self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """(log-probs [m], entropies [m], detached unless `entropy_gradient`) of a batch's loss tokens."""
+        scores = self.scores(batch, edits, entropy_gradient=entropy_gradient)
+        return scores.logprobs, scores.entropy
+
+    def values(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
+        """The critic's values before each loss token [m, heads], and after the last token of each sample [n, heads]."""
+        if self.value_head is None:
+            raise PolicyError("this policy has no critic: build it with critics >= 1")
+        hidden = self._hidden(batch, edits)
+        ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
+        return self.value_head(hidden[batch.rows].float()), self.value_head(hidden[ends].float())
+
+    def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
+        with applied(self.model, edits):
+            return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
+
+    def reference(self) -> Reference:
+        """The policy as it is now, frozen: the base below the adapters where that is never trained, else a copy."""
+        return Reference(self)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every weight: base, adapters, value head. CPU copies under the names of the modules they are in."""
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.value_head is not None:
+            state |= {f"value_head.{name}": tensor for name, tensor in self.value_head.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises `PolicyError` where the names do not match."""
+        modules = {"model": self.model} | ({"value_head": self.value_head} if self.value_head is not None else {})
+        for prefix, module in modules.items():
+            own = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
+            try:
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise PolicyError(f"the state does not fit this policy: {error}") from None
+
+    def deploy(self) -> None:
+        """Drop what is not shipped: quarantine and frozen adapters, and the critic."""
+        self.adapters.activate(self.adapters.names("kept"))
+        self.adapters.drop(self.adapters.names("quarantine", "frozen"))
+        self.value_head = None
 
     def save(self, directory: Path) -> None:
-        """Hugging Face layout, safetensors."""
-        self.model.save_pretrained(directory)
+        """A plain model in Hugging Face layout (safetensors) that computes what the *active* adapters do.
+
+        Kept adapters are written a second time, on their own, under `adapters/<name>`.
+        """
+        self.model.save_pretrained(directory, state_dict=self.adapters.merged() if self.adapters else None)
         self.tokenizer.save_pretrained(directory)
+        for name in self.adapters.names("kept"):
+            self.adapters.save(name, directory / "adapters" / name)
+
+
+class Reference:
+    """A frozen reference policy: a copy, or, where all training is in adapters, the same weights without them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._copy: Policy | None = None
+        if not policy.adapters.names("kept"):
+            with policy.adapters.using(()):
+                model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+            self._copy = Policy(model, policy.tokenizer, temperature=policy.temperature)
+
+    @torch.no_grad()
+    def logprobs(self, batch: Batch) -> Tensor:
+        """Log-probs [m] of a batch's loss tokens."""
+        if self._copy is not None:
+            return self._copy.logprobs(batch)[0]
+        with self._policy.adapters.using(()):
+            return self._policy.logprobs(batch)[0]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The copy's weights; empty where the reference is the policy's own base."""
+        return self._copy.state_dict() if self._copy is not None else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        if self._copy is not None:
+            self._copy.load_state_dict(state)

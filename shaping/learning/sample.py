@@ -15,6 +15,15 @@ from shaping.intervention import RatioMode
 
 
 @dataclass(frozen=True, slots=True)
+class CriticTargets:
+    """What the critic is to learn. `old` and `targets` have shape [tokens, heads]; `mask` is 1 where a step starts."""
+
+    old: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One token sequence to learn from. Arrays have shape [tokens] unless said otherwise.
 
@@ -34,6 +43,13 @@ class Sample:
     """Is it learned under the context and edits it was sampled under? (Only then is a log-prob mismatch an error.)"""
     kept_gate: float = 1.0
     quarantine_gate: float = 1.0
+    policy: bool = True
+    """Is it part of the policy loss (with entropy and critic)?"""
+    kl: bool = True
+    """Is it part of the KL to the reference policy?"""
+    imitation: NDArray[np.float32] | None = None
+    """Weights of the cross-entropy of the sampled tokens; None: there is none."""
+    critic: CriticTargets | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

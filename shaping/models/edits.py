@@ -31,7 +31,10 @@ def edit(hidden: Tensor, how: ActivationEdit) -> Tensor:
     if how.kind == "add":
         return hidden + how.scale * direction
     unit = direction / direction.norm()
-    return hidden - (hidden @ unit).unsqueeze(-1) * unit
+    along = hidden @ unit
+    if how.kind == "cap":
+        along = (along - how.scale).clamp_min(0.0)
+    return hidden - along.unsqueeze(-1) * unit
 
 
 @contextmanager

@@ -294,7 +294,7 @@ def test_the_same_edits_in_both_phases_are_on_policy(credit: Callable[..., Credi
 
 
 def test_different_edits_need_a_ratio_mode(credit: Callable[..., Credited]) -> None:
-    with pytest.raises(InterventionError, match=r"edits differ.*ratio_mode\(\)"):
+    with pytest.raises(InterventionError, match=r"edits or adapters differ.*ratio_mode\(\)"):
         credit(Steers(learning_scale=2.0))
     samples = credit(SteersOffPolicy(learning_scale=2.0)).samples
     assert all(not s.on_policy and s.ratio == "none" for s in samples)

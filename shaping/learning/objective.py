@@ -1,0 +1,200 @@
+"""The loss of one micro-batch: a sum of components, each divided by its own number of tokens in the optimiser step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from shaping.intervention import ActivationEdit, Intervention
+from shaping.learning.config import LearnerConfig
+from shaping.learning.losses import (
+    clipped_fraction,
+    imitation,
+    kl,
+    kl_k3,
+    mismatch_weight,
+    policy_gradient,
+    sequence_old,
+    value_loss,
+)
+from shaping.learning.packing import Batch
+from shaping.learning.policy import Policy, Reference, Scores
+from shaping.learning.sample import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the components of one optimiser step are divided by, at least one each."""
+
+    policy: int
+    sequences: int
+    kl: int
+    imitation: int
+    values: int
+
+    @classmethod
+    def of(cls, batches: Iterable[Batch]) -> Counts:
+        policy = sequences = kl = imitated = values = 0
+        for batch in batches:
+            if batch.policy:
+                policy += batch.loss_tokens
+                sequences += len(batch.samples)
+            kl += batch.loss_tokens * batch.kl
+            if batch.imitation is not None:
+                imitated += int(batch.imitation.count_nonzero())
+            if batch.critic is not None:
+                values += int(batch.critic[2].sum())
+        return cls(max(policy, 1), max(sequences, 1), max(kl, 1), max(imitated, 1), max(values, 1))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the micro-batches of one update, and the numbers of tokens they are means over."""
+
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    over: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    tokens: int = 0
+
+    def add(self, name: str, value: Tensor | float, tokens: int) -> None:
+        self.sums[name] += float(value.detach()) if isinstance(value, Tensor) else value
+        self.over[name] += tokens
+
+    def means(self) -> dict[str, float]:
+        found = {name: value / max(self.over[name], 1) for name, value in self.sums.items()}
+        return {"loss": 0.0, "mismatch_kl": 0.0, **found}
+
+    def mean(self, name: str) -> float:
+        return self.sums[name] / max(self.over[name], 1)
+
+
+class Objective:
+    """Turns a micro-batch into its share of the loss of one optimiser step.
+
+    Args:
+        reference: of the KL penalty; None without one.
+        interventions: the ones with an auxiliary loss.
+        edits: activation edits of the learner's forward pass.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: LearnerConfig,
+        reference: Reference | None,
+        interventions: Sequence[Intervention],
+        edits: Sequence[ActivationEdit],
+    ) -> None:
+        self.policy = policy
+        self.config = config
+        self.edits = tuple(edits)
+        self._reference = reference
+        self._interventions = tuple(interventions)
+        self._precomputed = config.epochs * config.minibatches > 1
+
+    def needs_gradient(self, batch: Batch) -> bool:
+        """A batch without credit has no gradient of its own: it is only read, for the metrics."""
+        regularised = (self._reference is not None and batch.kl) or self.config.entropy_coef > 0
+        return batch.has_credit or regularised or bool(self._interventions)
+
+    def loss(self, batch: Batch, counts: Counts, totals: Totals, *, first: bool, warm_up: bool = False) -> Tensor:
+        """The micro-batch's share. `first`: no step has been taken since sampling, so the sampler can be compared with.
+
+        `warm_up`: only the critic's value head learns.
+        """
+        config = self.config
+        scores = self.policy.scores(
+            batch,
+            self.edits,
+            entropy_gradient=config.entropy_coef > 0,
+            detach_critic=warm_up or config.critic.detach,
+        )
+        if first and batch.policy and bool(batch.on_policy.any()):
+            own = batch.on_policy
+            totals.add("mismatch_kl", kl_k3(batch.old[own], scores.logprobs.detach()[own]), int(own.sum()))
+        loss = self._value(batch, scores, counts, totals)
+        policy = self._policy(batch, scores, counts, totals) if batch.policy else loss
+        if warm_up:
+            return loss
+        if batch.policy:
+            loss = loss + policy
+        return loss + self._regularisers(batch, scores, counts, totals)
+
+    def _policy(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+        config, logprobs = self.config, scores.logprobs
+        old, weight = self._old_and_weight(batch, logprobs, totals)
+        clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+        scaled = weight if config.average == "token" else weight * self._share(batch, counts)
+        total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, **clip)
+        totals.add("loss", total, batch.loss_tokens)
+        totals.add("entropy", scores.entropy.detach().sum(), batch.loss_tokens)
+        if batch.ratio != "none":
+            totals.add("clipped", clipped_fraction(logprobs, old, batch.advantage, **clip), batch.loss_tokens)
+        loss = total / counts.policy
+        if config.entropy_coef > 0:
+            loss = loss - config.entropy_coef * scores.entropy.sum() / counts.policy
+        return loss
+
+    def _share(self, batch: Batch, counts: Counts) -> Tensor:
+        """Factors [m] that turn the mean over tokens into one over sequences, or over sequences of constant length."""
+        lengths = torch.bincount(batch.sequence, minlength=len(batch.samples)).clamp_min(1)
+        if self.config.average == "constant":
+            lengths = torch.full_like(lengths, self.config.average_length)
+        return (counts.policy / (counts.sequences * lengths))[batch.sequence]
+
+    def _value(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+        if batch.critic is None or scores.values is None:
+            return scores.logprobs.new_zeros(())
+        old, targets, mask = batch.critic
+        error = value_loss(scores.values, old, targets, mask, self.config.critic.clip)
+        totals.add("value_loss", error, int(mask.sum()))
+        return self.config.critic.coef * error / counts.values
+
+    def _regularisers(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+        loss = scores.logprobs.new_zeros(())
+        if batch.imitation is not None:
+            cloned = imitation(scores.logprobs, batch.imitation)
+            totals.add("imitation", cloned, int(batch.imitation.count_nonzero()))
+            loss = loss + cloned / counts.imitation
+        if self._reference is not None and batch.kl:
+            distance = kl(scores.logprobs, self._reference.logprobs(batch), self.config.kl_estimator)
+            totals.add("kl", distance, batch.loss_tokens)
+            loss = loss + self.config.kl * distance / counts.kl
+        for intervention in self._interventions:
+            if term := intervention.auxiliary_loss(self.policy, batch.samples):
+                totals.add(f"auxiliary/{term.name}", term.total, batch.loss_tokens)
+                loss = loss + term.coefficient * term.total / counts.policy
+        return loss
+
+    def _old_and_weight(self, batch: Batch, logprobs: Tensor, totals: Totals) -> tuple[Tensor, Tensor]:
+        """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
+        old, weight = batch.old, batch.weight
+        if not self._precomputed:  # else both were computed before the first step
+            if any(self.corrects(sample) for sample in batch.samples):
+                weight = weight * self.mismatch(logprobs, batch, totals)
+            if batch.ratio == "recompute":
+                old = logprobs.detach()
+        if self.config.ratio_level == "sequence":
+            old = sequence_old(logprobs, old, batch.sequence)
+        return old, weight
+
+    def corrects(self, sample: Sample) -> bool:
+        """Is the sampler's mismatch corrected by a weight?
+
+        Not with `cross`, whose ratio is taken against the sampler and holds the mismatch already; and only where
+        sampler and learner should agree, since elsewhere the contexts differ, on purpose.
+        """
+        return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "cross"
+
+    def mismatch(self, logprobs: Tensor, batch: Batch, totals: Totals) -> Tensor:
+        """Importance weights [m], and their metrics; one for tokens that are not corrected."""
+        config = self.config
+        weight = mismatch_weight(
+            logprobs, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence
+        )
+        weight = torch.where(batch.on_policy, weight, 1.0)
+        totals.add("mismatch_weight", weight[batch.on_policy].sum(), int(batch.on_policy.sum()))
+        return weight

@@ -1,0 +1,143 @@
+"""AdamW over parameter groups, with gates on parameter gradients and float32 master weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Groups = Mapping[str, Sequence[nn.Parameter]]
+
+
+class GatedOptimizer:
+    """Accumulates gradients of gated micro-batches, and steps.
+
+    A gate multiplies the gradient that one micro-batch leaves on a group's *parameters*. That is exact: a weight
+    gradient is a leaf, so nothing below it changes. Scaling activation gradients instead, as Cloud et al.
+    (arXiv:2410.04332) do, also changes the gradients of all earlier layers.
+
+    Parameters in bfloat16 are stepped as float32 copies and their gradients summed in float32: an update is often
+    smaller than the distance between two neighbouring bfloat16 numbers.
+
+    Args:
+        groups: name -> trained parameters.
+        lr: of every group that `lrs` does not name.
+    """
+
+    def __init__(
+        self, groups: Groups, *, lr: float, weight_decay: float = 0.0, lrs: Mapping[str, float] | None = None
+    ) -> None:
+        self.groups = {name: list(parameters) for name, parameters in groups.items() if len(parameters)}
+        self.parameters = [p for parameters in self.groups.values() for p in parameters]
+        self._sums: dict[nn.Parameter, Tensor] = {}
+        self._masters = {p: p.detach().float().clone() for p in self.parameters if p.dtype != torch.float32}
+        self._adam = torch.optim.AdamW(
+            [
+                {"params": [self._masters.get(p, p) for p in parameters], "lr": (lrs or {}).get(name, lr)}
+                for name, parameters in self.groups.items()
+            ],
+            lr=lr,
+            weight_decay=weight_decay,
+        )
+
+    @contextmanager
+    def gated(self, gates: Mapping[str, float], *, freeze: bool = True) -> Iterator[None]:
+        """Forward and backward of one micro-batch. Groups that `gates` does not name have gate one.
+
+        `freeze`: groups with gate zero need no gradient, so none is computed. (Sharded parameters cannot be frozen
+        between steps; their gradient is computed and dropped.)
+        """
+        closed = [p for name, gate in gates.items() if gate == 0 for p in self.groups.get(name, ())] if freeze else []
+        # hooks live as long as the block: another optimiser of the same parameters must not find them
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._collect, gates.get(name, 1.0)))
+            for name, parameters in self.groups.items()
+            for parameter in parameters
+        ]
+        for parameter in closed:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in closed:
+                parameter.requires_grad_(True)
+            for hook in hooks:
+                hook.remove()
+
+    def gradients(self) -> dict[nn.Parameter, Tensor]:
+        """Sums over the micro-batches since the last step; parameters that none of them reached are missing."""
+        return dict(self._sums)
+
+    def clear(self) -> None:
+        """Forget the gradients of the micro-batches so far."""
+        self._sums.clear()
+        for parameter in self.parameters:
+            self._stepped(parameter).grad = None
+
+    def norm(self, max_norm: float) -> float:
+        """Scale the gradients to a total norm of at most `max_norm`. Returns the norm before; nan if it is not finite.
+
+        Nothing is scaled then.
+        """
+        for parameter in self.parameters:
+            self._stepped(parameter).grad = self._sums.get(parameter)
+        norm = torch.nn.utils.get_total_norm(list(self._sums.values()))
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not torch.isfinite(norm):
+            return float("nan")
+        stepped = [self._stepped(p) for p in self.parameters]
+        torch.nn.utils.clip_grads_with_norm_(stepped, max_norm, norm)
+        return float(norm)
+
+    def step(self) -> None:
+        """One AdamW step with the gradients that `norm` has put in place, where they stay to be looked at."""
+        self._adam.step()
+        with torch.no_grad():
+            for parameter, master in self._masters.items():
+                parameter.copy_(master)
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(moments and master weights, step counts), by position of the parameter."""
+        tensors: dict[str, Tensor] = {}
+        steps: dict[str, float] = {}
+        for number, parameter in enumerate(self.parameters):
+            if parameter in self._masters:
+                tensors[f"{number}.master"] = self._masters[parameter].detach().cpu().clone()
+            for key, value in self._adam.state.get(self._stepped(parameter), {}).items():
+                if key == "step":
+                    steps[str(number)] = float(value)
+                else:
+                    tensors[f"{number}.{key}"] = value.detach().cpu().clone()
+        return tensors, {"steps": steps}
+
+    @torch.no_grad()
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.clear()
+        for number, parameter in enumerate(self.parameters):
+            stepped = self._stepped(parameter)
+            if parameter in self._masters:
+                stepped.copy_(tensors[f"{number}.master"])
+            if (steps := values["steps"].get(str(number))) is None:
+                self._adam.state.pop(stepped, None)
+                continue
+            moments = {key: tensors[f"{number}.{key}"].to(stepped.device) for key in ("exp_avg", "exp_avg_sq")}
+            self._adam.state[stepped] = {"step": torch.tensor(float(steps)), **moments}
+
+    def _collect(self, gate: float, parameter: nn.Parameter) -> None:
+        """Move the gradient that a backward pass has just left to the sum, times its gate."""
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is None or gate == 0:
+            return
+        if parameter in self._sums:
+            self._sums[parameter].add_(gradient, alpha=gate)
+            return
+        first = gradient.float() if parameter in self._masters else gradient
+        self._sums[parameter] = first if gate == 1 else first * gate
+
+    def _stepped(self, parameter: nn.Parameter) -> Tensor:
+        """What the optimiser holds in a parameter's place."""
+        return self._masters.get(parameter, parameter)

@@ -1,0 +1,222 @@
+"""Named LoRA adapters on one model: several active together, each in a parameter group of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from shaping.intervention import AdapterSpec, Phase
+
+PREFIX = "base_model.model."
+"""What PEFT puts before a module's name in its files; transformers and vLLM expect it there."""
+
+
+class AdapterError(ValueError):
+    """Adapters clash, name modules that the model does not have, or cannot be read."""
+
+
+class Adapters:
+    """Adapters injected into `model` in place (Hu et al., arXiv:2106.09685); the base weights are never written.
+
+    Raises `AdapterError` for names that clash or are no identifiers, for target modules that do not exist, and for
+    files that are missing or do not fit.
+    """
+
+    def __init__(self, model: PreTrainedModel, specs: Sequence[AdapterSpec]) -> None:
+        _check_names(specs)
+        self.model = model
+        self.specs = {spec.name: spec for spec in specs}
+        self.active: tuple[str, ...] = ()
+        for spec in specs:
+            self._inject(spec)
+        self.activate(tuple(self.specs))
+
+    def __bool__(self) -> bool:
+        return bool(self.specs)
+
+    def names(self, *roles: str, phase: Phase | None = None) -> tuple[str, ...]:
+        """Adapters of some roles (none given: all), active in `phase` (None: whatever the phase)."""
+        return tuple(
+            name
+            for name, spec in self.specs.items()
+            if (not roles or spec.role in roles) and (phase is None or phase in spec.phases)
+        )
+
+    def activate(self, names: Sequence[str]) -> None:
+        """Exactly these adapters take part in the forward pass from now on; what is trained does not change."""
+        if self.active == tuple(names):
+            return
+        for layer in self._layers():
+            layer.set_adapter([name for name in names if name in layer.lora_A])
+        self.active = tuple(names)
+        self._require()  # peft makes the active adapters trainable and freezes the others
+
+    @contextmanager
+    def using(self, names: Sequence[str]) -> Iterator[None]:
+        """Exactly these adapters are active inside the block."""
+        before = self.active
+        self.activate(names)
+        try:
+            yield
+        finally:
+            self.activate(before)
+
+    def parameters(self, role: str) -> list[nn.Parameter]:
+        """The weights of all adapters of a role, in a fixed order."""
+        return [
+            matrix[name].weight
+            for name in self.names(role)
+            for layer in self._layers()
+            for matrix in (layer.lora_A, layer.lora_B)
+            if name in matrix
+        ]
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Remove adapters for good. With the last one the model's own modules are back, bit for bit."""
+        self.activate([name for name in self.active if name not in names])
+        for name in names:
+            del self.specs[name]
+        for path, module in self._named_layers():
+            for name in names:
+                if name in module.lora_A:
+                    module.delete_adapter(name)
+            if not module.lora_A:
+                parent, _, leaf = path.rpartition(".")
+                setattr(self.model.get_submodule(parent), leaf, module.base_layer)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """An adapter's weights under PEFT's names."""
+        found: dict[str, Tensor] = {}
+        for path, module in self._named_layers():
+            if name in module.lora_A:
+                found[f"{PREFIX}{path}.lora_A.weight"] = module.lora_A[name].weight.detach()
+                found[f"{PREFIX}{path}.lora_B.weight"] = module.lora_B[name].weight.detach()
+        return found
+
+    def save(self, name: str, directory: Path) -> None:
+        """In PEFT's layout: transformers, peft and vLLM load it on top of the base model."""
+        directory.mkdir(parents=True, exist_ok=True)
+        config = _config(self.specs[name], sorted({key.split(".")[-3] for key in self.tensors(name)}))
+        config.inference_mode = True
+        config.save_pretrained(str(directory))
+        tensors = {key: tensor.cpu().contiguous() for key, tensor in self.tensors(name).items()}
+        save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    @torch.no_grad()
+    def merged(self) -> dict[str, Tensor]:
+        """The state of a plain model that computes what the base with its *active* adapters does. Nothing is changed.
+
+        Sums are taken in float32 and stored in the base's type, so outputs agree up to rounding.
+        """
+        deltas: dict[str, Tensor] = {}
+        for path, module in self._named_layers():
+            for name in self.active:
+                if name in module.lora_A:
+                    delta = module.get_delta_weight(name).float()
+                    key = f"{path}.weight"
+                    deltas[key] = deltas[key] + delta if key in deltas else delta
+        state: dict[str, Tensor] = {}
+        for key, tensor in self.model.state_dict().items():
+            if ".lora_" in key:
+                continue
+            key = key.replace(".base_layer.", ".")
+            state[key] = (tensor.float() + deltas[key]).to(tensor.dtype) if key in deltas else tensor
+        return state
+
+    def _inject(self, spec: AdapterSpec) -> None:
+        from peft import inject_adapter_in_model
+
+        targets = _targets(self.model, spec)
+        flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        inject_adapter_in_model(_config(spec, targets), self.model, adapter_name=spec.name)
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)  # peft freezes the base; whether it is trained is for the policy to say
+        for layer in self._layers():
+            if spec.name in layer.lora_A:  # small, and trained at small rates: float32 whatever the base is
+                layer.lora_A[spec.name].float()
+                layer.lora_B[spec.name].float()
+        if spec.path is not None:
+            self._load(spec, Path(spec.path))
+        self._require()
+
+    def _load(self, spec: AdapterSpec, directory: Path) -> None:
+        file = directory / "adapter_model.safetensors"
+        if not file.is_file():
+            raise AdapterError(f"adapter {spec.name!r}: {directory} holds no adapter_model.safetensors")
+        self.load(spec.name, load_file(file), str(file))
+
+    @torch.no_grad()
+    def load(self, name: str, tensors: dict[str, Tensor], source: str = "the given state") -> None:
+        """Overwrite an adapter's weights with tensors under PEFT's names."""
+        own = self.tensors(name)
+        if set(tensors) != set(own):
+            odd = sorted(set(tensors) ^ set(own))
+            raise AdapterError(f"adapter {name!r}: {source} does not fit this model and these targets, at {odd[0]!r}")
+        for key, tensor in own.items():
+            if tensor.shape != tensors[key].shape:
+                raise AdapterError(
+                    f"adapter {name!r}: {key} has shape {tuple(tensors[key].shape)} in {source}, and "
+                    f"{tuple(tensor.shape)} here; set `rank` to the file's"
+                )
+            tensor.copy_(tensors[key])
+
+    def _layers(self) -> list[Any]:
+        return [module for _, module in self._named_layers()]
+
+    def _named_layers(self) -> list[tuple[str, Any]]:
+        """peft's LoRA layers in the order of the model, with their paths."""
+        return [(path, module) for path, module in self.model.named_modules() if hasattr(module, "lora_A")]
+
+    def _require(self) -> None:
+        for name, spec in self.specs.items():
+            for layer in self._layers():
+                for matrix in (layer.lora_A, layer.lora_B):
+                    if name in matrix:
+                        matrix[name].weight.requires_grad_(spec.role != "frozen")
+
+
+def _check_names(specs: Sequence[AdapterSpec]) -> None:
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.name in seen:
+            raise AdapterError(f"two adapters are called {spec.name!r}; give one of them another name")
+        if not spec.name.isidentifier():
+            raise AdapterError(f"{spec.name!r} is no name for an adapter: letters, digits and underscores only")
+        seen.add(spec.name)
+
+
+def _config(spec: AdapterSpec, targets: Sequence[str]) -> Any:
+    from peft import LoraConfig
+
+    alpha: Any = spec.alpha  # annotated int there; any number works
+    return LoraConfig(r=spec.rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+
+
+def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
+    """Last parts of the names of the linear modules to adapt."""
+    head = model.get_output_embeddings()
+    linear = {
+        path.removesuffix(".base_layer").rpartition(".")[2]
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in path
+    }
+    if missing := sorted(set(spec.targets) - linear):
+        raise AdapterError(
+            f"adapter {spec.name!r}: {type(model).__name__} has no linear module called {missing[0]!r}; it has "
+            f"{', '.join(sorted(linear))}"
+        )
+    if spec.path is not None and not spec.targets:
+        try:
+            stored = json.loads((Path(spec.path) / "adapter_config.json").read_text(encoding="utf-8"))
+            return sorted(stored["target_modules"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AdapterError(f"adapter {spec.name!r}: {spec.path}/adapter_config.json: {error}") from error
+    return sorted(spec.targets or linear)
