@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
 
 MakeSample = Callable[..., Sample]
+MakeTrainer = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -44,5 +46,46 @@ def make_sample() -> MakeSample:
             "forbidden": np.array(banned, np.int64).reshape(-1, 2),
         }
         return Sample(**{**streams, "on_policy": False, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_trl_trainer(
+    make_policy: Callable[..., Policy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MakeTrainer:
+    """TRL's GRPO trainer of a tiny model; attributes that need more than this to be set up are set afterwards."""
+    from datasets import Dataset  # not at the top: half of the tests of learning need no trl, which takes seconds
+    from trl import GRPOConfig, GRPOTrainer
+
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+
+    def make(
+        *, policy: Policy | None = None, rollout: Any = None, reward: Any = None, rows: int = 4, **settings: Any
+    ) -> Any:
+        policy = policy or make_policy()
+        args = GRPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            gradient_checkpointing=False,
+            num_generations=settings.pop("num_generations", 2),
+            per_device_train_batch_size=rows,
+            generation_batch_size=rows,
+            max_completion_length=settings.pop("width", 9),
+            **settings,
+        )
+        trainer = GRPOTrainer(
+            model=policy.model,
+            reward_funcs=reward or (lambda completions, **_: [0.0] * len(completions)),
+            args=args,
+            train_dataset=Dataset.from_list([{"prompt": "x"}] * rows),
+            processing_class=policy.tokenizer,
+            rollout_func=rollout or (lambda prompts, trainer: {}),
+        )
+        trainer.current_gradient_accumulation_steps = 1  # set by the training loop, which does not run here
+        trainer.model.train()
+        return trainer
 
     return make
