@@ -23,13 +23,15 @@ from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward, build_world
 from launch.resume import resume, save
 from launch.rng import rng_state, seed_all, set_rng_state
-from launch.rundir import RunDirectory
+from launch.rundir import RunDirectory, disk_errors
 from launch.seeds import derive
 from launch.versions import versions
 from rewards import Reward
 from shaping.audits import audit_update, cell_row, summarise
-from shaping.intervention import Arm, Brief, InterventionError
+from shaping.intervention import AdapterSpec, Arm, Brief
+from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.critic import Critic
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.sampling.play import Ticket, play
@@ -69,6 +71,7 @@ def train(
         directory.timings({"phase": "train", "update": update, **done.seconds})
         on_update(update, done.row)
     access = access | trainer.access("final")
+    attached = trainer.attached(directory)
     trainer.deploy()
     cells = deployment(run, trainer.policy, trainer.renderer)
     directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
@@ -86,7 +89,7 @@ def train(
         "oracle": trainer.arm.oracle,
         "interventions": [dict(i.state_dict()) for i in trainer.arm.interventions],
         # of what is on disk, so that a run that was resumed says the same as one that was not
-        "summary": summarise(directory.rows(), cells, access) | monitor_metrics(run, evaluated),
+        "summary": summarise(directory.rows(), cells, access) | attached | monitor_metrics(run, evaluated),
         "attrition": trainer.ledger.as_dict(),
     }
     directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
@@ -130,17 +133,14 @@ class Trainer:
         seed_all(run.seed)
         self.run = run
         self.arm: Arm = build_arm(run.arm, run.arm_config)
-        if adapters := [spec.name for i in self.arm.interventions for spec in i.adapters()]:
-            raise InterventionError(
-                f"arm {run.arm!r} asks for the adapters {adapters}, which this learner cannot train yet: remove the "
-                "intervention that declares them"
-            )
         self.reward: Reward = build_reward(run.arm, run.arm_config)
         self.policy = Policy.load(
             model,
             dtype=getattr(torch, run.learner.dtype),
             temperature=run.train.temperature,
             device=run.train.device,
+            adapters=[*kept_adapter(run.learner), *self.arm.adapters()],
+            critics=1 + len(self.arm.constraints) if run.learner.algorithm == "ppo" else 0,
         )
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(self.policy.model, self.renderer, slots=slots(run))
@@ -186,7 +186,9 @@ class Trainer:
     def _play(self, update: int) -> list[Episode]:
         self.policy.model.eval()
         self.engine.set_edits(self.arm.edits("acting"))
-        return asyncio.run(play(self._tickets(update), self.engine, self.renderer, self.arm, limits=limits(self.run)))
+        tickets = self._tickets(update)
+        with self.policy.phase("acting"):
+            return asyncio.run(play(tickets, self.engine, self.renderer, self.arm, limits=limits(self.run)))
 
     def _tickets(self, update: int) -> list[Ticket]:
         run, tickets = self.run, []
@@ -243,7 +245,14 @@ class Trainer:
                 rewards[i] = scored
         learner = self.run.learner
         return assign_credit(
-            episodes, rewards, self.arm, self.renderer, algorithm=learner.algorithm, level=learner.credit
+            episodes,
+            rewards,
+            self.arm,
+            self.renderer,
+            algorithm=learner.algorithm,
+            level=learner.credit,
+            critic=Critic(self.learner.values, learner.critic.gamma, learner.critic.lam),
+            kl_context=learner.kl_context if learner.kl > 0 else "learning",
         )
 
     def _readings(self, episodes: Sequence[Episode]) -> dict[str, float]:
@@ -260,23 +269,44 @@ class Trainer:
         """The reward-access audit under the arm's own sampler, before (`initial`) or after training (`final`)."""
         self.policy.model.eval()
         self.engine.set_edits(self.arm.edits("acting"))
-        found = access_audit(
-            self.run, self.arm, self.policy, self.renderer, self.engine, trajectories=when == "initial"
-        )
+        with self.policy.phase("acting"):
+            found = access_audit(
+                self.run, self.arm, self.policy, self.renderer, self.engine, trajectories=when == "initial"
+            )
         if when == "initial" and "reward_access" in found:
             found["reward_access_initial"] = found.pop("reward_access")
         return found
 
     def deploy(self) -> None:
-        """Contexts, masks and edits are dropped: what is evaluated is the bare policy."""
+        """Contexts, masks, edits and quarantine adapters are dropped: what is evaluated is the bare policy."""
         self.engine.set_edits(())
         for intervention in self.arm.interventions:
             intervention.deploy(self.policy)
+        self.policy.deploy()
         self.policy.model.eval()
+
+    def attached(self, directory: RunDirectory) -> dict[str, float]:
+        """How the policy behaves with its quarantine adapters still on; they are saved. Empty where there are none."""
+        quarantine = self.policy.adapters.names("quarantine")
+        if not quarantine:
+            return {}
+        self.policy.model.eval()
+        with self.policy.phase("acting"):
+            cells = deployment(self.run, self.policy, self.renderer)
+        for name in quarantine:
+            with disk_errors(directory.path):
+                self.policy.adapters.save(name, directory.path / "quarantine" / name)
+        return {f"attached/{metric}": value for metric, value in summarise([], cells, {}).items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
+    """The adapter that is trained in place of the base weights, if the config asks for one."""
+    lora = learner.lora
+    return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []
 
 
 @contextmanager
