@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.intervention import ActivationEdit
+
+
+class EngineError(RuntimeError):
+    """An engine cannot start, cannot take what it was given, or has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,20 @@ class Engine(Protocol):
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion: ...
 
     async def load_weights(self, state: dict[str, Any], version: int) -> str:
-        """Take new weights; later completions carry `version`. Returns a checksum of what is now served."""
+        """Take new weights; tokens sampled later carry `version`, in completions under way too.
+
+        Returns the checksum of what is now served (`shaping.sampling.weights`), empty where it was not computed.
+        """
+
+    async def load_adapter(self, directory: Path | None, version: int) -> str:
+        """Sample with a LoRA adapter on the base weights (None: without) from now on, stamped with `version`.
+
+        Completions under way may keep what they started with, and its stamp. `directory` is in PEFT's layout and may
+        change or vanish afterwards. Returns the adapter's checksum.
+        """
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
         """Activation edits for everything sampled from now on."""
+
+    def shutdown(self) -> None:
+        """Free what the engine holds. It cannot be used afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +43,13 @@ class ScriptedEngine:
     async def load_weights(self, state: dict[str, Any], version: int) -> str:
         self.version = version
         return ""
+
+    async def load_adapter(self, directory: Path | None, version: int) -> str:
+        self.version = version
+        return ""
+
+    def shutdown(self) -> None:
+        pass
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
         text = self._actors[session.id].act()

@@ -7,21 +7,24 @@ batched: new observations are read together, then all active rows decode togethe
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shaping.intervention import ActivationEdit
+from shaping.intervention import ActivationEdit, AdapterSpec
+from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, head_logits, hidden_states
 from shaping.models.edits import applied
+from shaping.sampling import weights
 from shaping.sampling.cache import SlotCache, Slots
-from shaping.sampling.engine import Completion, SamplingParams, Session
+from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
 
@@ -69,6 +72,8 @@ class TransformersEngine:
         self._loop: asyncio.Task[None] | None = None
         self._mask: CommandMask | None = None
         self._edits: tuple[ActivationEdit, ...] = ()
+        self._served: Adapters | None = None
+        self._numbers = count()
         self.device = next(model.parameters()).device
 
     # -- protocol ------------------------------------------------------------------------------------------------
@@ -90,6 +95,8 @@ class TransformersEngine:
 
     async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
         """Take new weights (skipped for tensors that already are the model's own). Returns their checksum."""
+        if self._served:
+            raise EngineError("an adapter is served: load_adapter(None, version) comes before new full weights")
         own = self.model.state_dict()
         if unknown := sorted(set(state) - set(own)):
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
@@ -102,6 +109,38 @@ class TransformersEngine:
         self.version = version
         self._drop_cache()
         return checksum(self.model)
+
+    async def load_adapter(self, directory: Path | None, version: int) -> str:
+        """For an engine with a model of its own; completions under way go on with the new adapter.
+
+        An engine that shares its model with a learner samples with the learner's adapters as they are.
+        """
+        found = ""
+        if directory is not None:
+            settings = weights.adapter_settings(directory)
+            found = weights.checksum(load_file(directory / "adapter_model.safetensors"))
+        if not self._served and any(hasattr(module, "lora_A") for module in self.model.modules()):
+            raise EngineError("this model carries the adapters of a learner that shares it: set_version() is enough")
+        if self._served:
+            self._served.drop(tuple(self._served.specs))
+            self._served = None
+        if directory is not None:
+            spec = AdapterSpec(
+                f"served_{next(self._numbers)}",
+                "frozen",
+                rank=settings["r"],
+                alpha=settings["lora_alpha"],
+                path=str(directory),
+            )
+            self._served = Adapters(self.model, [spec])
+        self.set_version(version)
+        return found
+
+    def shutdown(self) -> None:
+        """Fail what is under way and give the model back as it was."""
+        self._fail(EngineError("the engine has been shut down"))
+        if self._served:
+            self._served.drop(tuple(self._served.specs))
 
     def set_version(self, version: int) -> None:
         """The shared module has been updated in place: cached keys and values are stale from now on."""
@@ -246,10 +285,6 @@ class TransformersEngine:
         self._active = going
 
 
-def checksum(model: Any) -> str:
-    """SHA-256 over names and bytes of all parameters and buffers, in name order."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def checksum(model: PreTrainedModel) -> str:
+    """Of all parameters and persistent buffers."""
+    return weights.checksum(model.state_dict())

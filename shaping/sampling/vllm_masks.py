@@ -1,0 +1,124 @@
+"""Action masks inside vLLM: one function on logits, and an adapter for each of its two model runners.
+
+Requests say what is forbidden in `SamplingParams.extra_args`. What was masked is not shipped back: the same
+`CommandMask` applied to the sampled tokens says it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+from vllm.v1.sample.logits_processor import BatchUpdate
+from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as V2LogitsProcessor
+
+from shaping.sampling.forbid import CommandMask
+from shaping.sampling.render import Renderer
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.sampling_params import SamplingParams
+
+FORBID = "shaping_forbid"
+"""Key of the forbidden commands in a request's extra arguments."""
+
+
+class Row(NamedTuple):
+    """One row of logits: what has been sampled before it, and the commands that must stay impossible."""
+
+    number: int
+    sampled: Sequence[int]
+    commands: tuple[str, ...]
+
+
+def suppress(logits: Tensor, rows: Sequence[Row], mask: CommandMask) -> Tensor:
+    """Logits [rows, vocabulary] with those of banned tokens at minus infinity, in place."""
+    pairs = [(row.number, token) for row in rows for token in mask.banned(row.sampled, row.commands)]
+    if pairs:
+        index = torch.tensor(pairs, device=logits.device)
+        logits[index[:, 0], index[:, 1]] = -torch.inf
+    return logits
+
+
+def forbidden_commands(params: SamplingParams) -> tuple[str, ...]:
+    """What a request forbids. Raises ValueError for anything but a list of commands."""
+    wanted = (params.extra_args or {}).get(FORBID, ())
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(command, str) for command in wanted):
+        raise ValueError(f"extra_args[{FORBID!r}] must be a list of commands, not {wanted!r}")
+    return tuple(wanted)
+
+
+def _mask_of(vllm_config: VllmConfig) -> CommandMask:
+    model = vllm_config.model_config
+    tokenizer = AutoTokenizer.from_pretrained(model.tokenizer or model.model, local_files_only=True)
+    return CommandMask(Renderer(tokenizer), model.get_vocab_size())
+
+
+class V1CommandMask(V1LogitsProcessor):
+    """For the V1 model runner, which tells about changes of the batch and shares its lists of sampled tokens."""
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        self._config = vllm_config
+        self._mask: CommandMask | None = None
+        self._rows: dict[int, tuple[Sequence[int], tuple[str, ...]]] = {}
+
+    @classmethod
+    def validate_params(cls, sampling_params: SamplingParams) -> None:
+        forbidden_commands(sampling_params)
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        def entry(params: SamplingParams, _prompt: Any, sampled: list[int]) -> tuple[list[int], tuple[str, ...]] | None:
+            commands = forbidden_commands(params)
+            return (sampled, commands) if commands else None
+
+        process_dict_updates(self._rows, batch_update, entry)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        if not self._rows:
+            return logits
+        self._mask = self._mask or _mask_of(self._config)
+        return suppress(logits, [Row(i, *entry) for i, entry in self._rows.items()], self._mask)
+
+
+class V2CommandMask(V2LogitsProcessor):
+    """For the V2 model runner, where requests live in slots and sampled tokens stay on the device."""
+
+    def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
+        self._config = vllm_config
+        self._states = req_states
+        self._mask: CommandMask | None = None
+        self._commands: dict[int, tuple[str, ...]] = {}
+
+    @classmethod
+    def validate_params(cls, sampling_params: SamplingParams) -> None:
+        forbidden_commands(sampling_params)
+
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
+        self._commands[req_idx] = forbidden_commands(sampling_params)
+        return bool(self._commands[req_idx])
+
+    def apply(self, logits: Tensor, ctx: LogitsContext) -> Tensor:
+        slots = ctx.idx_mapping_np.tolist()
+        if not any(self._commands.get(slot) for slot in slots):
+            return logits
+        self._mask = self._mask or _mask_of(self._config)
+        rows = [
+            Row(row, self._sampled(slot, length), self._commands[slot])
+            for row, (slot, length) in enumerate(zip(ctx.expanded_idx_mapping.tolist(), ctx.pos.tolist(), strict=True))
+            if self._commands.get(slot)
+        ]
+        return suppress(logits, rows, self._mask)
+
+    def _sampled(self, slot: int, position: int) -> list[int]:
+        """Tokens of a slot after its prompt, up to and including the one fed at `position`."""
+        start = int(self._states.prompt_len.np[slot])
+        return list(self._states.all_token_ids.gpu[slot, start : position + 1].tolist())
