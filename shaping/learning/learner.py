@@ -17,8 +17,10 @@ from shaping.learning.config import LearnerConfig
 from shaping.learning.objective import Counts, Objective, Totals
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
+from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.learning.sharding import release
 from shaping.models.edits import applied
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class Learner:
     Args:
         interventions: asked for auxiliary losses, one call per micro-batch.
         edits: activation edits of the learner's forward pass.
+        ranks: the processes that train `policy` together. Each must be given the same samples in every update, and
+            an auxiliary loss must run equally many passes for every micro-batch. All get the same metrics.
     """
 
     def __init__(
@@ -43,14 +47,21 @@ class Learner:
         *,
         interventions: Sequence[Intervention] = (),
         edits: Sequence[ActivationEdit] = (),
+        ranks: Ranks = SINGLE,
     ) -> None:
         self.policy = policy
         self.config = config
+        self._ranks = ranks
         self._reference = policy.reference() if config.kl > 0 else None
+        if self._reference is not None:
+            self._reference.distribute(ranks)
+        policy.distribute(ranks)
         auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
         self._objective = Objective(policy, config, self._reference, auxiliary, edits)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
-        self._optimizer = GatedOptimizer(policy.groups(), lr=config.lr, weight_decay=config.weight_decay, lrs=lrs)
+        self._optimizer = GatedOptimizer(
+            policy.groups(), lr=config.lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
+        )
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._bad_steps = 0
@@ -75,9 +86,12 @@ class Learner:
             samples = self._with_recomputed(samples, totals)
             for epoch in range(self.config.epochs):
                 for number, part in enumerate(np.array_split(np.arange(len(samples)), self.config.minibatches)):
-                    batches = pack([samples[i] for i in part], self.config.token_budget, self.policy.device)
+                    batches = pack(
+                        [samples[i] for i in part], self.config.token_budget, self.policy.device, ranks=self._ranks.size
+                    )
                     norms.append(self._step(batches, totals, first=epoch == number == 0))
         self.version += 1
+        totals = totals.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
         return {
             **totals.means(),
@@ -91,14 +105,18 @@ class Learner:
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """The critic's values, per sample: before each loss token [loss tokens, heads], and after the last [heads]."""
         found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        place = {id(sample): number for number, sample in enumerate(samples)}
         self.policy.model.train()
         with self.policy.phase("learning"):
-            for batch in pack(samples, self.config.token_budget, self.policy.device):
+            batches = pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
+            for batch, _ in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
                 for number, sample in enumerate(batch.samples):
                     own = before[batch.sequence == number].double().cpu().numpy()
-                    found[id(sample)] = own, after[number].double().cpu().numpy()
-        return [found[id(sample)] for sample in samples]
+                    found[place[id(sample)]] = own, after[number].double().cpu().numpy()
+        for others in self._ranks.gather(found):
+            found |= others
+        return [found[number] for number in range(len(samples))]
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next update depends on: (CPU tensors by flat name, JSON-serialisable values)."""
@@ -118,6 +136,7 @@ class Learner:
         self._optimizer.load_state_dict(parts["optimizer"], values["optimizer"])
         if self._reference is not None:
             self._reference.load_state_dict(parts["reference"])
+        release(self.policy.model)
         self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
 
     def _with_recomputed(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
@@ -127,50 +146,64 @@ class Learner:
         """
         if self.config.epochs * self.config.minibatches == 1:
             return samples
-        out: list[Sample] = []
-        for sample in samples:
-            corrects = self._objective.corrects(sample)
-            if sample.ratio != "recompute" and not corrects:
-                out.append(sample)
-                continue
+        corrects = self._objective.corrects
+        compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recompute" or corrects(s)]
+        found: dict[int, Sample] = {}
+        for (number, sample), counts in self._ranks.share(compared, lambda _: "read", lambda pair: len(pair[1])):
             batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
             with torch.no_grad():
                 logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
             places = (batch.rows + 1).cpu().numpy()
-            if corrects:
+            if corrects(sample):
                 weight = sample.weight.copy()
-                weight[places] *= self._objective.mismatch(logprobs, batch, totals).cpu().numpy()
+                weight[places] *= (
+                    self._objective.mismatch(logprobs, batch, totals if counts else Totals()).cpu().numpy()
+                )
                 sample = replace(sample, weight=weight)
             if sample.ratio == "recompute":
                 old = sample.old_logprobs.copy()
                 old[places] = logprobs.cpu().numpy()
                 sample = replace(sample, old_logprobs=old)
-            out.append(sample)
-        return out
+            found[number] = sample
+        for others in self._ranks.gather(found):
+            found |= others
+        return [found.get(number, sample) for number, sample in enumerate(samples)]
 
     def _step(self, batches: Sequence[Batch], totals: Totals, *, first: bool) -> float | None:
         """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
         counts = Counts.of(batches)
         warm_up = self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
         self._optimizer.clear()
-        for batch in batches:
-            with self._optimizer.gated({"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}):
+        for batch, real in self._ranks.share(batches, self._passes, self._cost):
+            gates = {"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}
+            with self._optimizer.gated(gates, freeze=self._ranks.strategy != "fsdp"):
                 with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
-                    loss = self._objective.loss(batch, counts, totals, first=first, warm_up=warm_up)
+                    into = totals if real else Totals()
+                    loss = self._objective.loss(batch, counts, into, first=first, warm_up=warm_up)
                 if loss.requires_grad:
                     # edits, too, must be in place where activation checkpointing runs layers again
                     with applied(self.policy.model, self._objective.edits):
-                        loss.backward()
-            totals.tokens += batch.loss_tokens
+                        (loss if real else 0.0 * loss).backward()
+            into.tokens += batch.loss_tokens
         if first:
-            self._refuse_mismatch(totals.mean("mismatch_kl"))
+            self._refuse_mismatch(totals.summed(self._ranks).mean("mismatch_kl"))
         norm = self._optimizer.norm(self.config.max_grad_norm)
         if not np.isfinite(norm):
             self._skip("the gradient norm is not finite")
             return None
         self._bad_steps = 0
         self._optimizer.step()
+        release(self.policy.model)
         return norm
+
+    def _passes(self, batch: Batch) -> tuple[object, ...]:
+        """Batches alike in this run the same forward and backward passes."""
+        parts = batch.policy, batch.kl, batch.critic is None, batch.imitation is None
+        return (self._objective.needs_gradient(batch), batch.kept_gate, batch.quarantine_gate, *parts)
+
+    def _cost(self, batch: Batch) -> int:
+        """A backward pass takes about twice the time of a forward pass."""
+        return batch.ids.numel() * (3 if self._objective.needs_gradient(batch) else 1)
 
     def _refuse_mismatch(self, kl: float) -> None:
         if not kl <= self.config.max_mismatch_kl:

@@ -22,6 +22,7 @@ from shaping.learning.losses import (
     value_loss,
 )
 from shaping.learning.packing import Batch
+from shaping.learning.parallel import Ranks
 from shaping.learning.policy import Policy, Reference, Scores
 from shaping.learning.sample import Sample
 
@@ -63,12 +64,20 @@ class Totals:
         self.sums[name] += float(value.detach()) if isinstance(value, Tensor) else value
         self.over[name] += tokens
 
+    def summed(self, ranks: Ranks) -> Totals:
+        """Over all ranks, alike on each."""
+        if ranks.size == 1:
+            return self
+        sums, over = ranks.total(self.sums), ranks.total(self.over)
+        tokens = int(ranks.total({"tokens": self.tokens})["tokens"])
+        return Totals(sums, {name: int(n) for name, n in over.items()}, tokens)
+
     def means(self) -> dict[str, float]:
         found = {name: value / max(self.over[name], 1) for name, value in self.sums.items()}
         return {"loss": 0.0, "mismatch_kl": 0.0, **found}
 
     def mean(self, name: str) -> float:
-        return self.sums[name] / max(self.over[name], 1)
+        return self.sums.get(name, 0.0) / max(self.over.get(name, 0), 1)
 
 
 class Objective:

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shaping.learning.parallel import SINGLE, Ranks, global_norm
+from shaping.learning.sharding import part
+
 Groups = Mapping[str, Sequence[nn.Parameter]]
 
 
@@ -26,11 +29,19 @@ class GatedOptimizer:
     Args:
         groups: name -> trained parameters.
         lr: of every group that `lrs` does not name.
+        ranks: gradients are summed over them before a step.
     """
 
     def __init__(
-        self, groups: Groups, *, lr: float, weight_decay: float = 0.0, lrs: Mapping[str, float] | None = None
+        self,
+        groups: Groups,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        lrs: Mapping[str, float] | None = None,
+        ranks: Ranks = SINGLE,
     ) -> None:
+        self._ranks = ranks
         self.groups = {name: list(parameters) for name, parameters in groups.items() if len(parameters)}
         self.parameters = [p for parameters in self.groups.values() for p in parameters]
         self._sums: dict[nn.Parameter, Tensor] = {}
@@ -79,18 +90,18 @@ class GatedOptimizer:
             self._stepped(parameter).grad = None
 
     def norm(self, max_norm: float) -> float:
-        """Scale the gradients to a total norm of at most `max_norm`. Returns the norm before; nan if it is not finite.
+        """Sum the gradients over ranks and scale them to a total norm of at most `max_norm`. Returns the norm before.
 
-        Nothing is scaled then.
+        It is nan if it is not finite, on all ranks alike; nothing is scaled then.
         """
+        self._ranks.reduce(self._sums, self.parameters)
         for parameter in self.parameters:
             self._stepped(parameter).grad = self._sums.get(parameter)
-        norm = torch.nn.utils.get_total_norm(list(self._sums.values()))
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = global_norm(list(self._sums.values()))
         if not torch.isfinite(norm):
             return float("nan")
-        stepped = [self._stepped(p) for p in self.parameters]
-        torch.nn.utils.clip_grads_with_norm_(stepped, max_norm, norm)
+        for parameters in self.groups.values():  # of one group either all or none are sharded
+            torch.nn.utils.clip_grads_with_norm_([self._stepped(p) for p in parameters], max_norm, norm)
         return float(norm)
 
     def step(self) -> None:
@@ -101,18 +112,18 @@ class GatedOptimizer:
                 parameter.copy_(master)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(moments and master weights, step counts), by position of the parameter."""
+        """(moments and master weights, step counts), by position of the parameter; tensors on rank 0 only."""
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for number, parameter in enumerate(self.parameters):
             if parameter in self._masters:
-                tensors[f"{number}.master"] = self._masters[parameter].detach().cpu().clone()
+                tensors[f"{number}.master"] = self._masters[parameter]
             for key, value in self._adam.state.get(self._stepped(parameter), {}).items():
                 if key == "step":
                     steps[str(number)] = float(value)
                 else:
-                    tensors[f"{number}.{key}"] = value.detach().cpu().clone()
-        return tensors, {"steps": steps}
+                    tensors[f"{number}.{key}"] = value
+        return self._ranks.stored(tensors), {"steps": steps}
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -120,11 +131,14 @@ class GatedOptimizer:
         for number, parameter in enumerate(self.parameters):
             stepped = self._stepped(parameter)
             if parameter in self._masters:
-                stepped.copy_(tensors[f"{number}.master"])
+                stepped.copy_(part(tensors[f"{number}.master"], stepped))
             if (steps := values["steps"].get(str(number))) is None:
                 self._adam.state.pop(stepped, None)
                 continue
-            moments = {key: tensors[f"{number}.{key}"].to(stepped.device) for key in ("exp_avg", "exp_avg_sq")}
+            moments = {
+                key: part(tensors[f"{number}.{key}"].to(stepped.device), stepped).clone()  # Adam writes into them
+                for key in ("exp_avg", "exp_avg_sq")
+            }
             self._adam.state[stepped] = {"step": torch.tensor(float(steps)), **moments}
 
     def _collect(self, gate: float, parameter: nn.Parameter) -> None:

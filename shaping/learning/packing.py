@@ -79,8 +79,30 @@ def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return bins
 
 
-def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu") -> list[Batch]:
+def spread(lengths: Sequence[int], budget: int, ranks: int) -> list[list[int]]:
+    """As `assign`, but as many micro-batches for every rank, of about equal length, where there are enough samples.
+
+    Longest first, each into the shortest one: full micro-batches and a small last one would leave ranks waiting.
+    """
+    bins = assign(lengths, budget)
+    if ranks == 1:
+        return bins
+    count = -(-len(bins) // ranks) * ranks
+    while True:
+        loads, members = [0] * count, [list[int]() for _ in range(count)]
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            shortest = loads.index(min(loads))
+            members[shortest].append(i)
+            loads[shortest] += lengths[i]
+        if max(loads, default=0) <= budget:
+            return [found for found in members if found]
+        count += ranks
+
+
+def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu", *, ranks: int = 1) -> list[Batch]:
     """Micro-batches of at most `budget` tokens, each of one ratio mode and one gate value, with or without credit.
+
+    With several `ranks` there are, of each kind, about equally large ones for each of them.
 
     Groups without reward variance have no credit, hence no policy gradient; kept apart, they need no backward pass.
 
@@ -94,7 +116,7 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
     return [
         _lay_out([group[i] for i in members], device)
         for _, group in sorted(kinds.items())
-        for members in assign([len(s) for s in group], budget)
+        for members in spread([len(s) for s in group], budget, ranks)
     ]
 
 

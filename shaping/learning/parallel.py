@@ -43,10 +43,6 @@ class Ranks:
     device: str = "cpu"
 
     @classmethod
-    def single(cls) -> Ranks:
-        return cls()
-
-    @classmethod
     def connect(
         cls,
         strategy: Strategy,
@@ -128,6 +124,15 @@ class Ranks:
         dist.all_gather_object(found, value)
         return found
 
+    def stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole copies on the CPU, as one rank would have them: on rank 0; nothing elsewhere. All ranks must ask."""
+        found: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            complete = whole(tensor.detach())
+            if self.rank == 0:
+                found[name] = complete.cpu().clone()
+        return found
+
     def reduce(self, gradients: dict[nn.Parameter, Tensor], parameters: Sequence[nn.Parameter]) -> None:
         """Sum gradients over ranks in place; those of sharded parameters are summed already.
 
@@ -146,6 +151,9 @@ class Ranks:
             dist.all_reduce(flat)
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
+
+
+SINGLE = Ranks()
 
 
 def deal(costs: Sequence[int], kinds: Sequence[Hashable], ranks: int) -> list[list[tuple[int, bool]]]:

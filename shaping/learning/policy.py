@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from shaping.intervention import ActivationEdit, AdapterSpec, Phase
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
+from shaping.learning.parallel import SINGLE, Ranks
+from shaping.learning.sharding import Run, parts, run_here
 from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
@@ -59,6 +61,8 @@ class Policy:
         base = list(model.parameters())
         self.adapters = Adapters(model, adapters)
         self._base = base
+        self.ranks = SINGLE
+        self._run: Run = run_here
         if self.adapters.names("kept"):
             for parameter in base:
                 parameter.requires_grad_(False)
@@ -100,6 +104,18 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def distribute(self, ranks: Ranks) -> None:
+        """Become one of several ranks that train this policy. An optimiser must be given the parameters afterwards.
+
+        Adapters and the value head are whole on every rank: they are small, and float32 beside any base.
+        """
+        parameters = dict(self.model.named_parameters())
+        adapters = [p for name, p in parameters.items() if ".lora_" in name]
+        critic = self.value_head
+        head = () if critic is None else (*critic.parameters(), *critic.buffers())
+        self.ranks, self._run = ranks, ranks.distribute(self.model, head, adapters)
+        self._base = [p for name, p in self.model.named_parameters() if ".lora_" not in name]
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters: `kept` (base or kept adapters), `quarantine` adapters, and the critic's `value` head."""
         kept = self.adapters.parameters("kept") or [p for p in self._base if p.requires_grad]
@@ -126,19 +142,23 @@ class Policy:
 
         `detach_critic`: the value loss trains the value head alone, not the layers below.
         """
-        hidden = self._hidden(batch, edits)[batch.rows]
-        logprobs, entropy = token_logprobs(
-            self.model,
-            hidden,
-            batch.targets,
-            batch.forbidden,
-            temperature=self.temperature,
-            entropy_gradient=entropy_gradient,
-        )
-        if self.value_head is None:
-            return Scores(logprobs, entropy)
-        seen = hidden.detach() if detach_critic else hidden
-        return Scores(logprobs, entropy, self.value_head(seen.float()))
+
+        def compute() -> tuple[Tensor, Tensor, Tensor | None]:
+            hidden = self._hidden(batch, edits)[batch.rows]
+            logprobs, entropy = token_logprobs(
+                self.model,
+                hidden,
+                batch.targets,
+                batch.forbidden,
+                temperature=self.temperature,
+                entropy_gradient=entropy_gradient,
+            )
+            if self.value_head is None:
+                return logprobs, entropy, None
+            seen = hidden.detach() if detach_critic else hidden
+            return logprobs, entropy, self.value_head(seen.float())
+
+        return Scores(*self._run(compute))
 
     def logprobs(
         self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
@@ -151,7 +171,7 @@ class Policy:
         """The critic's values before each loss token [m, heads], and after the last token of each sample [n, heads]."""
         if self.value_head is None:
             raise PolicyError("this policy has no critic: build it with critics >= 1")
-        hidden = self._hidden(batch, edits)
+        hidden = self._run(lambda: self._hidden(batch, edits))
         ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
         return self.value_head(hidden[batch.rows].float()), self.value_head(hidden[ends].float())
 
@@ -164,11 +184,14 @@ class Policy:
         return Reference(self)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every weight: base, adapters, value head. CPU copies under the names of the modules they are in."""
+        """Every weight: base, adapters, value head. CPU copies under the names of the modules they are in.
+
+        All ranks must ask together; rank 0 is given the state, the others nothing.
+        """
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.value_head is not None:
             state |= {f"value_head.{name}": tensor for name, tensor in self.value_head.state_dict().items()}
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        return self.ranks.stored(state)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Raises `PolicyError` where the names do not match."""
@@ -176,7 +199,7 @@ class Policy:
         for prefix, module in modules.items():
             own = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
             try:
-                module.load_state_dict(own)
+                module.load_state_dict(parts(own, module))
             except RuntimeError as error:
                 raise PolicyError(f"the state does not fit this policy: {error}") from None
 
@@ -189,9 +212,13 @@ class Policy:
     def save(self, directory: Path) -> None:
         """A plain model in Hugging Face layout (safetensors) that computes what the *active* adapters do.
 
-        Kept adapters are written a second time, on their own, under `adapters/<name>`.
+        Kept adapters are written a second time, on their own, under `adapters/<name>`. Of several ranks all must ask
+        together, and rank 0 writes.
         """
-        self.model.save_pretrained(directory, state_dict=self.adapters.merged() if self.adapters else None)
+        whole = self.ranks.stored(self.model.state_dict()) if self.ranks.strategy == "fsdp" else None
+        if self.ranks.rank > 0:
+            return
+        self.model.save_pretrained(directory, state_dict=self.adapters.merged(whole) if self.adapters else whole)
         self.tokenizer.save_pretrained(directory)
         for name in self.adapters.names("kept"):
             self.adapters.save(name, directory / "adapters" / name)
@@ -207,6 +234,11 @@ class Reference:
             with policy.adapters.using(()):
                 model = copy.deepcopy(policy.model).requires_grad_(False).eval()
             self._copy = Policy(model, policy.tokenizer, temperature=policy.temperature)
+
+    def distribute(self, ranks: Ranks) -> None:
+        """Before the policy itself is distributed, of which this may be a copy."""
+        if self._copy is not None:
+            self._copy.distribute(ranks)
 
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> Tensor:

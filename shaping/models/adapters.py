@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,12 @@ class Adapters:
         """Exactly these adapters take part in the forward pass from now on; what is trained does not change."""
         if self.active == tuple(names):
             return
+        trained = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
         for layer in self._layers():
             layer.set_adapter([name for name in names if name in layer.lora_A])
+        for parameter, flag in trained.items():  # peft makes the active adapters trainable and freezes the others
+            parameter.requires_grad_(flag)
         self.active = tuple(names)
-        self._require()  # peft makes the active adapters trainable and freezes the others
 
     @contextmanager
     def using(self, names: Sequence[str]) -> Iterator[None]:
@@ -111,8 +113,10 @@ class Adapters:
         save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
 
     @torch.no_grad()
-    def merged(self) -> dict[str, Tensor]:
+    def merged(self, whole: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The state of a plain model that computes what the base with its *active* adapters does. Nothing is changed.
+
+        `whole`: the model's state dict, where that of the model itself is not whole.
 
         Sums are taken in float32 and stored in the base's type, so outputs agree up to rounding.
         """
@@ -124,11 +128,11 @@ class Adapters:
                     key = f"{path}.weight"
                     deltas[key] = deltas[key] + delta if key in deltas else delta
         state: dict[str, Tensor] = {}
-        for key, tensor in self.model.state_dict().items():
+        for key, tensor in (self.model.state_dict() if whole is None else whole).items():
             if ".lora_" in key:
                 continue
             key = key.replace(".base_layer.", ".")
-            state[key] = (tensor.float() + deltas[key]).to(tensor.dtype) if key in deltas else tensor
+            state[key] = (tensor.float() + deltas[key].to(tensor.device)).to(tensor.dtype) if key in deltas else tensor
         return state
 
     def _inject(self, spec: AdapterSpec) -> None:

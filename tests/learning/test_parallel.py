@@ -1,0 +1,349 @@
+"""Several ranks learn what one rank learns: data parallel and sharded, in two real processes over gloo.
+
+Run as a program, this file is one of the two: `test_parallel.py RANK DATA_PORT FSDP_PORT DIRECTORY`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shaping.intervention import ActivationEdit, AdapterSpec, LossTerm, Shaper
+from shaping.learning.config import LearnerConfig
+from shaping.learning.learner import Learner
+from shaping.learning.packing import spread
+from shaping.learning.parallel import SINGLE, Ranks, RanksError, Strategy, deal
+from shaping.learning.policy import Policy
+from shaping.learning.sample import CriticTargets, Sample
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import build
+
+STRATEGIES: tuple[Strategy, ...] = ("data", "fsdp")
+EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
+POISON = 13
+"""An episode of so many tokens makes the auxiliary loss of its micro-batch infinite."""
+
+
+class Poisoned(Shaper):
+    def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
+        bad = any(len(sample) == POISON for sample in batch)
+        head = policy.model.get_input_embeddings().weight if bad else torch.zeros(1)
+        return LossTerm("poison", head.sum() * (float("inf") if bad else 0.0))
+
+
+@dataclass
+class Case:
+    """What is learned: settings of the learner, and how many updates on which samples."""
+
+    config: dict[str, Any]
+    samples: Callable[[int], list[Sample]]
+    policy: dict[str, Any]
+    updates: int = 3
+    shapers: tuple[Shaper, ...] = ()
+    edits: tuple[ActivationEdit, ...] = ()
+
+    def learner(self, ranks: Ranks) -> Learner:
+        torch.manual_seed(ranks.rank)  # adapters start at random: the ranks must agree on rank 0's
+        config = LearnerConfig(token_budget=40, lr=1e-3, **self.config)
+        return Learner(make_policy(**self.policy), config, interventions=self.shapers, edits=self.edits, ranks=ranks)
+
+    def run(self, ranks: Ranks) -> tuple[Learner, list[dict[str, float]]]:
+        learner = self.learner(ranks)
+        return learner, [learner.update(self.samples(update)) for update in range(self.updates)]
+
+
+def make_policy(**settings: Any) -> Policy:
+    small = OrganismConfig(hidden=32, layers=2, heads=4, kv_heads=2, vocabulary=320, context=512)
+    policy = build(small, ["turn 1 / 4 . you hold 1 unit .", "wait here a little . ACTION: wait"] * 3)
+    return Policy(policy.model, policy.tokenizer, **settings)
+
+
+def sample(length: int, seed: int, credit: bool = True, **changes: Any) -> Sample:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(length) < 0.67
+    mask[:2] = False, True
+    return Sample(
+        tokens=rng.integers(0, 250, length),
+        mask=mask,
+        old_logprobs=np.where(mask, -5.8, 0.0).astype(np.float32),
+        advantage=(rng.normal(size=length) * credit).astype(np.float32),
+        weight=np.ones(length, np.float32),
+        forbidden=np.array([(int(p), 251) for p in np.flatnonzero(mask)], np.int64).reshape(-1, 2),
+        **{"on_policy": False, **changes},
+    )
+
+
+def uneven(update: int) -> list[Sample]:
+    """Micro-batches of three kinds: an odd number of each, of lengths from 5 to 40."""
+    lengths = (40, 33, 12, 31, 5, 9)
+    many = [sample(n, 10 * update + i, ratio="recompute", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
+    return [*many, sample(25, 90 + update, ratio="cross"), sample(30, 70 + update, credit=False)]
+
+
+def gated(update: int) -> list[Sample]:
+    gates = ((1.0, 0.0), (0.0, 1.0), (0.5, 1.0))
+    return [
+        sample(20 + i, 10 * update + i, kept_gate=kept, quarantine_gate=quarantine)
+        for i, (kept, quarantine) in enumerate(gates * 3)
+    ]
+
+
+def valued(update: int) -> list[Sample]:
+    found = []
+    for i in range(5):
+        plain, rng = sample(20 + 4 * i, 10 * update + i), np.random.default_rng(i)
+        old, targets = rng.normal(size=(2, len(plain), 1)).astype(np.float32)
+        found.append(replace(plain, critic=CriticTargets(old, targets, plain.mask)))
+    return found
+
+
+def poisoned(update: int) -> list[Sample]:
+    """In the second update one micro-batch, of one rank, has an infinite loss."""
+    return [sample(POISON if update == 1 and i == 3 else 30, 10 * update + i) for i in range(4)]
+
+
+ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
+CASES = {
+    "weights": Case(
+        {"kl": 0.1, "entropy_coef": 0.01, "minibatches": 2, "mismatch_correction": "truncate", "max_mismatch_kl": 9.0},
+        uneven,
+        {},
+        edits=(EDIT,),
+    ),
+    "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
+    "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
+    "critic": Case({"algorithm": "ppo", "credit": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
+    "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
+}
+
+
+# one of the two processes
+
+
+def main(rank: str, *ports_and_directory: str) -> None:
+    *ports, out = ports_and_directory
+    for strategy, port in zip(STRATEGIES, ports, strict=True):
+        where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = Ranks.connect(strategy, "cpu", timeout=60, environment=where)
+        for name, case in CASES.items():
+            learner, metrics = case.run(ranks)
+            whole = sum(p.numel() for p in learner.policy.model.parameters())
+            local = sum(_local(p).numel() for p in learner.policy.model.parameters())
+            values = [[b.tolist(), a.tolist()] for b, a in learner.values(valued(9))] if name == "critic" else []
+            tensors, state = learner.state_dict()
+            found = {"metrics": metrics, "state": state, "values": values, "here": local / whole}
+            (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found))
+            if rank == "0":
+                save_file(tensors, Path(out) / f"{strategy}-{name}.safetensors")
+            elif tensors:
+                raise AssertionError("only rank 0 is given the state")
+            if name in ("weights", "adapters"):
+                learner.policy.save(Path(out) / f"{strategy}-{name}")
+            if name == "weights":
+                _resume(case, ranks, Path(out))
+        ranks.close()
+
+
+def _resume(case: Case, ranks: Ranks, out: Path) -> None:
+    """A new learner of two ranks goes on from the state of one: `single.*` is there before we are started."""
+    learner = case.learner(ranks)
+    learner.load_state_dict(load_file(out / "single.safetensors"), json.loads((out / "single.json").read_text()))
+    learner.update(uneven(3))
+    tensors, _ = learner.state_dict()
+    if tensors:
+        save_file(tensors, out / f"{ranks.strategy}-resumed.safetensors")
+
+
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
+
+
+# what they must agree with
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, tuple[Learner, list[dict[str, float]]]]:
+    """Every case in this process."""
+    return {name: case.run(SINGLE) for name, case in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def states(alone: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """The state after each case, before anything else is done with its learner."""
+    return {name: learner.state_dict()[0] for name, (learner, _) in alone.items()}
+
+
+@pytest.fixture(scope="module")
+def together(
+    tmp_path_factory: pytest.TempPathFactory, alone: dict[str, Any], states: dict[str, dict[str, Tensor]]
+) -> Path:
+    """Where two processes have left what came of every case under every strategy."""
+    out = tmp_path_factory.mktemp("ranks")
+    save_file(states["weights"], out / "single.safetensors")
+    (out / "single.json").write_text(json.dumps(alone["weights"][0].state_dict()[1]))
+    ports = [_free_port() for _ in STRATEGIES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    both = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), *map(str, ports), str(out)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(errors)
+    return out
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def found(out: Path, strategy: str, name: str, rank: int = 0) -> dict[str, Any]:
+    return dict(json.loads((out / f"{strategy}-{name}-{rank}.json").read_text()))
+
+
+def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        difference = (ours[name] - tensor).abs().max()
+        assert difference <= 1e-5, f"{name} differs by {difference:.2g}"
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_end_where_one_rank_ends(
+    strategy: str, name: str, together: Path, states: dict[str, dict[str, Tensor]]
+) -> None:
+    """Weights, adapters, value head, reference, and the optimiser's moments."""
+    assert_close(load_file(together / f"{strategy}-{name}.safetensors"), states[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_both_ranks_report_the_metrics_of_one_rank(
+    strategy: str, name: str, together: Path, alone: dict[str, Any]
+) -> None:
+    """The gradient norm among them."""
+    for rank in range(2):
+        for ours, theirs in zip(found(together, strategy, name, rank)["metrics"], alone[name][1], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_all_ranks_skip_a_step_in_which_one_is_not_finite(strategy: str, together: Path) -> None:
+    for rank in range(2):
+        metrics = found(together, strategy, "poison", rank)["metrics"]
+        assert [row["skipped_steps"] for row in metrics] == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_values_are_shared_out_and_complete(strategy: str, together: Path, alone: dict[str, Any]) -> None:
+    single = alone["critic"][0].values(valued(9))
+    for rank in range(2):
+        for (before, after), theirs in zip(found(together, strategy, "critic", rank)["values"], single, strict=True):
+            np.testing.assert_allclose(before, theirs[0], atol=1e-5)
+            np.testing.assert_allclose(after, theirs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["weights", "adapters"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_saved_policy_is_whole(
+    strategy: str, name: str, together: Path, alone: dict[str, Any], tmp_path: Path
+) -> None:
+    """One plain model with its adapters merged, written once."""
+    alone[name][0].policy.save(tmp_path)
+    ours, theirs = (Policy.load(path).model.state_dict() for path in (together / f"{strategy}-{name}", tmp_path))
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_state_moves_between_one_rank_and_two(
+    strategy: str, together: Path, states: dict[str, dict[str, Tensor]]
+) -> None:
+    """Two updates, one from each: the state of one rank goes on with two, that of two ranks with one."""
+    case = CASES["weights"]
+    expected = case.learner(SINGLE)
+    expected.load_state_dict(states["weights"], found(together, strategy, "weights")["state"])
+    expected.update(uneven(3))
+    assert_close(load_file(together / f"{strategy}-resumed.safetensors"), expected.state_dict()[0])
+
+    single = case.learner(SINGLE)
+    tensors = load_file(together / f"{strategy}-weights.safetensors")
+    single.load_state_dict(tensors, found(together, strategy, "weights")["state"])
+    single.update(uneven(3))
+    assert_close(single.state_dict()[0], expected.state_dict()[0])
+
+
+def test_sharded_ranks_hold_a_part_of_the_weights(together: Path) -> None:
+    assert found(together, "data", "weights")["here"] == 1.0
+    assert found(together, "fsdp", "weights")["here"] == pytest.approx(0.5, abs=0.01)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9000), st.sampled_from("abc")), max_size=40),
+    st.integers(1, 9),
+)
+def test_work_is_dealt_out_evenly(batches: list[tuple[int, str]], ranks: int) -> None:
+    costs, kinds = [c for c, _ in batches], [k for _, k in batches]
+    hands = deal(costs, kinds, ranks)
+    assert sorted(i for hand in hands for i, counts in hand if counts) == list(range(len(batches)))
+    for turn in zip(*hands, strict=True):  # equally many, and alike in every round
+        assert len({kinds[i] for i, _ in turn}) == 1
+        assert any(counts for _, counts in turn)
+    loads = [sum(costs[i] for i, counts in hand if counts) for hand in hands]
+    assert max(loads) - min(loads) <= max(costs, default=0)
+
+
+@given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 5))
+def test_micro_batches_fit_and_divide_among_ranks(lengths: list[int], ranks: int) -> None:
+    bins = spread(lengths, 100, ranks)
+    assert sorted(i for found in bins for i in found) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in found) <= 100 for found in bins)
+    assert ranks == 1 or len(bins) % ranks == 0 or len(bins) == len(lengths)
+
+
+def test_ranks_are_given_micro_batches_of_equal_length() -> None:
+    assert sorted(sum(30 for _ in found) for found in spread([30] * 4, 90, 2)) == [60, 60]  # not 90 and 30
+
+
+def test_one_rank_is_given_the_batches_as_they_are() -> None:
+    assert SINGLE.share([3, 1, 2], lambda _: 0, lambda b: b) == [(3, True), (1, True), (2, True)]
+
+
+def test_without_its_environment_a_rank_says_how_to_start_it() -> None:
+    with pytest.raises(RanksError, match=r"RANK.*torchrun"):
+        Ranks.connect("data", "cpu", environment={})
+    with pytest.raises(RanksError, match="WORLD_SIZE='two'"):
+        Ranks.connect("data", "cpu", environment={"RANK": "0", "WORLD_SIZE": "two"})
+
+
+def test_a_rank_whose_others_do_not_come_gives_up() -> None:
+    where = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    with pytest.raises(RanksError, match=r"rank 0 of 2 did not meet the others"):
+        Ranks.connect("data", "cpu", timeout=1, environment={**where, "MASTER_PORT": str(_free_port())})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
