@@ -60,7 +60,7 @@ class TrainConfig(Strict):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
     step_timeout: float = Field(10.0, gt=0, description="seconds one env step may take")
     checkpoint_every: int = Field(
-        10, ge=0, description="updates between saved states that a killed run resumes from, and after the last; 0: none"
+        5, ge=0, description="updates between saved states that a killed run resumes from, and after the last; 0: none"
     )
     save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
 

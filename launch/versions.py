@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -37,7 +38,8 @@ def source_hash() -> str:
     return found.hexdigest()
 
 
-def versions() -> dict[str, Any]:
+@cache
+def versions() -> Mapping[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
