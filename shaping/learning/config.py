@@ -30,8 +30,8 @@ class LoRAConfig(_Strict):
 class CriticConfig(_Strict):
     """The value head of PPO. It has one output for the reward, and one for the cost of each constraint."""
 
-    coef: float = Field(0.5, ge=0, description="coefficient of the value loss")
-    clip: float = Field(0.2, gt=0, description="how far a value may move from its old estimate within one update")
+    coef: float = Field(0.5, ge=0, description="coefficient of the value loss, in units of the targets' variance")
+    clip: float = Field(0.2, gt=0, description="how far a value may move within one update, in standard deviations")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per step (turn or token, as learner.credit says)")
     lam: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
     warmup: int = Field(0, ge=0, description="first updates in which only the value head learns")

@@ -81,6 +81,8 @@ class Learner:
             self.version += 1
             return {"skipped_steps": 1.0}
         self.policy.model.train()
+        if self.policy.value_head is not None:
+            self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         totals, norms = Totals(), []
         with self.policy.phase("learning"):
             samples = self._with_recomputed(samples, totals)
@@ -231,6 +233,12 @@ def _not_finite(samples: Sequence[Sample]) -> str:
             if array is not None and not np.isfinite(array).all():
                 return f"sample {number} of {len(samples)} has a non-finite {name}"
     return ""
+
+
+def _value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
+    """What the critic is to learn, [steps, heads]."""
+    found = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
+    return torch.from_numpy(np.concatenate(found)).to(device) if found else torch.zeros(0, 1, device=device)
 
 
 def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:

@@ -158,7 +158,8 @@ class Objective:
         if batch.critic is None or scores.values is None:
             return scores.logprobs.new_zeros(())
         old, targets, mask = batch.critic
-        error = value_loss(scores.values, old, targets, mask, self.config.critic.clip)
+        unit = self.policy.value_head.deviation if self.policy.value_head is not None else 1.0
+        error = value_loss(scores.values / unit, old / unit, targets / unit, mask, self.config.critic.clip)
         totals.add("value_loss", error, int(mask.sum()))
         return self.config.critic.coef * error / counts.values
 

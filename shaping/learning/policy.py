@@ -20,6 +20,7 @@ from shaping.learning.sharding import Run, parts, run_here
 from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
+from shaping.models.value_head import ValueHead
 
 
 class PolicyError(ValueError):
@@ -66,12 +67,8 @@ class Policy:
         if self.adapters.names("kept"):
             for parameter in base:
                 parameter.requires_grad_(False)
-        self.value_head: nn.Linear | None = None
-        if critics:
-            # float32 and zero: the first estimates are zero, and advantages the rewards
-            self.value_head = nn.Linear(model.config.get_text_config().hidden_size, critics, device=self.device)
-            nn.init.zeros_(self.value_head.weight)
-            nn.init.zeros_(self.value_head.bias)
+        hidden = model.config.get_text_config().hidden_size
+        self.value_head = ValueHead(hidden, critics, self.device) if critics else None
 
     @classmethod
     def load(
@@ -156,7 +153,7 @@ class Policy:
             if self.value_head is None:
                 return logprobs, entropy, None
             seen = hidden.detach() if detach_critic else hidden
-            return logprobs, entropy, self.value_head(seen.float())
+            return logprobs, entropy, self.value_head(seen)
 
         return Scores(*self._run(compute))
 
@@ -173,7 +170,7 @@ class Policy:
             raise PolicyError("this policy has no critic: build it with critics >= 1")
         hidden = self._run(lambda: self._hidden(batch, edits))
         ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
-        return self.value_head(hidden[batch.rows].float()), self.value_head(hidden[ends].float())
+        return self.value_head(hidden[batch.rows]), self.value_head(hidden[ends])
 
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
         with applied(self.model, edits):

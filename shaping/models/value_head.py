@@ -1,0 +1,54 @@
+"""The critic's value head: a linear read-out of the final hidden state, in units of the returns it has seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RATE = 0.1
+"""Weight of the newest update in the running moments, once there have been ten."""
+
+
+class ValueHead(nn.Module):
+    """Values [..., heads] of hidden states [..., hidden], in float32.
+
+    The linear layer predicts returns of mean zero and deviation one; what comes out is scaled back with running
+    moments of the targets. When the moments change, the layer is changed the other way, so that no prediction moves
+    (PopArt, van Hasselt et al., arXiv:1602.07714). The size of the rewards then decides neither the size of the value
+    loss against the policy's nor how long the critic takes to find the level.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    seen: Tensor
+
+    def __init__(self, hidden: int, heads: int, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, heads, device=device)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("mean", torch.zeros(heads, device=device))
+        self.register_buffer("deviation", torch.ones(heads, device=device))
+        self.register_buffer("seen", torch.zeros((), device=device))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.linear(hidden.float()) * self.deviation + self.mean
+
+    @torch.no_grad()
+    def observe(self, targets: Tensor) -> None:
+        """Take the targets [n, heads] of an update into the running moments; no prediction changes."""
+        if not len(targets):
+            return
+        rate = torch.maximum(1 / (self.seen + 1), self.seen.new_tensor(RATE))
+        mean, square = targets.mean(0), (targets**2).mean(0)
+        new_mean = self.mean + rate * (mean - self.mean)
+        old_square = self.deviation**2 + self.mean**2
+        variance = old_square + rate * (square - old_square) - new_mean**2
+        # a head whose targets never vary (a constraint without a price) keeps its unit
+        new_deviation = torch.where(variance > 1e-8, variance.clamp_min(1e-8).sqrt(), self.deviation)
+        scale = self.deviation / new_deviation
+        self.linear.weight.mul_(scale[:, None])
+        self.linear.bias.copy_((self.linear.bias * self.deviation + self.mean - new_mean) / new_deviation)
+        self.mean.copy_(new_mean)
+        self.deviation.copy_(new_deviation)
+        self.seen.add_(1)
