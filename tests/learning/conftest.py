@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
@@ -89,3 +92,26 @@ def make_trl_trainer(
         return trainer
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gradient_of() -> Callable[[Learner, list[Sample]], dict[str, Tensor]]:
+    """The gradient that an update computes, by parameter."""
+
+    def measure(learner: Learner, samples: list[Sample]) -> dict[str, Tensor]:
+        """Of one update, collected while it is computed: summed over micro-batches, not clipped."""
+        found = {name: torch.zeros_like(p) for name, p in learner.policy.model.named_parameters()}
+
+        def collect(total: Tensor) -> Callable[[Tensor], None]:
+            def add(gradient: Tensor) -> None:
+                total.add_(gradient)
+
+            return add
+
+        hooks = [p.register_hook(collect(found[name])) for name, p in learner.policy.model.named_parameters()]
+        learner.update(samples)
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    return measure

@@ -22,6 +22,7 @@ WIDTH = 9
 
 MakePolicy = Callable[..., Policy]
 MakeTrainer = Callable[..., GRPOTrainer]
+GradientOf = Callable[[Learner, list[Sample]], dict[str, Tensor]]
 
 
 def sampled(policy: Policy, seed: int, *, one_advantage: bool) -> list[Sample]:
@@ -71,23 +72,6 @@ def as_trl_batch(samples: list[Sample], pad: int) -> dict[str, Tensor]:
     }
 
 
-def gradient_of(learner: Learner, samples: list[Sample]) -> dict[str, Tensor]:
-    """Of one update, collected while it is computed: summed over micro-batches, not clipped."""
-    found = {name: torch.zeros_like(p) for name, p in learner.policy.model.named_parameters()}
-
-    def collect(total: Tensor) -> Callable[[Tensor], None]:
-        def add(gradient: Tensor) -> None:
-            total.add_(gradient)
-
-        return add
-
-    hooks = [p.register_hook(collect(found[name])) for name, p in learner.policy.model.named_parameters()]
-    learner.update(samples)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
 def assert_same_gradient(found: dict[str, Tensor], trained: torch.nn.Module) -> None:
     """Relative to the largest entry: single entries are rounded in the sums over tokens that give them."""
     scale = max(float(gradient.abs().max()) for gradient in found.values())
@@ -116,7 +100,7 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_gradient_of_a_step_is_the_one_of_trl(
-    make_trl_trainer: MakeTrainer, make_policy: MakePolicy, name: str
+    make_trl_trainer: MakeTrainer, make_policy: MakePolicy, gradient_of: GradientOf, name: str
 ) -> None:
     their_settings, our_settings = STEPS[name]
     ours, other = make_policy(), make_policy()
@@ -138,7 +122,7 @@ def moved(policy: Policy) -> Policy:
 
 
 def test_the_gradient_of_a_step_with_a_reference_is_the_one_of_trl(
-    make_trl_trainer: MakeTrainer, make_policy: MakePolicy
+    make_trl_trainer: MakeTrainer, make_policy: MakePolicy, gradient_of: GradientOf
 ) -> None:
     ours, other, reference = make_policy(), moved(make_policy()), make_policy()
     learner = Learner(ours, LearnerConfig(kl=0.4))
