@@ -81,7 +81,7 @@ class RunDirectory:
         if status == "complete":
             raise RunDirectoryError(f"{self.path} holds a finished run; move it away before running it again")
         with disk_errors(self.path):
-            for entry in self._contents():
+            for entry in sorted(self._contents(), key="run.json".__eq__):  # run.json last: it says that this is ours
                 _remove(self.path / entry)
             self.path.mkdir(parents=True, exist_ok=True)
             marked = {"format": FORMAT, "version": VERSION, "config": config, "versions": versions}

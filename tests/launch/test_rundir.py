@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from envs.episode import Episode
 from launch.errors import DiskFullError, RunDirectoryError
 from launch.rundir import RunDirectory, check_space
 
@@ -77,6 +79,74 @@ def test_a_half_written_run_is_wiped_when_it_starts_again(run: RunDirectory) -> 
     run.create(CONFIG, {})
     assert not run.checkpoint.exists()
     assert (run.path / "metrics.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_a_run_that_is_killed_while_it_is_wiped_is_still_ours(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, removed: int
+) -> None:
+    run.timings({"update": 0})
+    run.state.mkdir()
+    left = [None] * removed
+
+    def remove(path: Path) -> None:
+        left.pop()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("launch.rundir._remove", remove)
+        with pytest.raises(IndexError):
+            run.create(CONFIG, {})
+    assert run.status() == "partial"
+    run.create(CONFIG, {})
+    assert sorted(p.name for p in run.path.iterdir()) == ["metrics.jsonl", "run.json"]
+
+
+def test_a_run_goes_back_to_a_mark(run: RunDirectory, make_episode: Callable[..., Episode]) -> None:
+    for update in range(4):
+        run.metrics({"update": update, "name": "\u2028"})
+        run.timings({"update": update})
+        run.episodes(f"train-{update}", [make_episode()])
+        if update == 1:
+            mark = json.loads(json.dumps(run.mark()))
+    run.state.mkdir()
+    (run.path / "episodes" / ".tmp-1-train-4.parquet").touch()
+    run.evaluation([{"world": "clerk"}])
+    run.checkpoint.mkdir()
+    assert run.rewind(mark) == ""
+    assert sorted(p.name for p in run.path.iterdir()) == [
+        *("episodes", "metrics.jsonl", "run.json", "state", "timings.jsonl")
+    ]
+    assert [row["update"] for row in run.rows()] == [0, 1]
+    assert [json.loads(line)["update"] for line in (run.path / "timings.jsonl").read_text().splitlines()] == [0, 1]
+    assert sorted(p.name for p in (run.path / "episodes").iterdir()) == ["train-0.parquet", "train-1.parquet"]
+    assert run.mark() == mark
+
+
+def test_a_mark_whose_rows_are_lost_changes_nothing(run: RunDirectory) -> None:
+    for update in range(3):
+        run.metrics({"update": update})
+    mark = run.mark()
+    path = run.path / "metrics.jsonl"
+    path.write_text(path.read_text().replace("1", "7"))
+    run.evaluation([])
+    assert "no longer begins with the 3 rows" in run.rewind(mark)
+    assert (run.path / "eval.jsonl").exists()
+
+
+def test_rows_read_back_have_nan_for_null(run: RunDirectory) -> None:
+    run.metrics({"update": 0, "loss": float("inf")})
+    (row,) = run.rows()
+    assert row["update"] == 0 and np.isnan(row["loss"])
+
+
+def test_wall_times_and_states_are_no_part_of_a_finished_run(run: RunDirectory) -> None:
+    run.state.mkdir()
+    run.timings({"update": 0})
+    finished(run)
+    assert not run.state.exists()
+    run.timings({"phase": "run"})
+    assert run.status() == "complete"
 
 
 def test_a_finished_run_is_not_overwritten(run: RunDirectory) -> None:
