@@ -60,18 +60,20 @@ class Case:
     edits: tuple[ActivationEdit, ...] = ()
 
     def learner(self, ranks: Ranks) -> Learner:
-        torch.manual_seed(ranks.rank)  # adapters start at random: the ranks must agree on rank 0's
         config = LearnerConfig(token_budget=40, lr=1e-3, **self.config)
-        return Learner(make_policy(**self.policy), config, interventions=self.shapers, edits=self.edits, ranks=ranks)
+        policy = make_policy(ranks.rank, **self.policy)
+        return Learner(policy, config, interventions=self.shapers, edits=self.edits, ranks=ranks)
 
     def run(self, ranks: Ranks) -> tuple[Learner, list[dict[str, float]]]:
         learner = self.learner(ranks)
         return learner, [learner.update(self.samples(update)) for update in range(self.updates)]
 
 
-def make_policy(**settings: Any) -> Policy:
+def make_policy(seed: int, **settings: Any) -> Policy:
+    """`seed`: of the adapters, which start at random: ranks must agree on rank 0's."""
     small = OrganismConfig(hidden=32, layers=2, heads=4, kv_heads=2, vocabulary=320, context=512)
     policy = build(small, ["turn 1 / 4 . you hold 1 unit .", "wait here a little . ACTION: wait"] * 3)
+    torch.manual_seed(seed)
     return Policy(policy.model, policy.tokenizer, **settings)
 
 
@@ -95,6 +97,12 @@ def uneven(update: int) -> list[Sample]:
     lengths = (40, 33, 12, 31, 5, 9)
     many = [sample(n, 10 * update + i, ratio="recompute", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
     return [*many, sample(25, 90 + update, ratio="cross"), sample(30, 70 + update, credit=False)]
+
+
+def partly_read(update: int) -> list[Sample]:
+    """A micro-batch without credit comes last: it has a forward pass only, after which weights change."""
+    learned = [sample(25 + i, 10 * update + i, ratio="cross") for i in range(3)]
+    return [*learned, sample(30, 70 + update, credit=False, ratio="recompute")]
 
 
 def gated(update: int) -> list[Sample]:
@@ -130,6 +138,7 @@ CASES = {
     "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
     "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
     "critic": Case({"algorithm": "ppo", "credit": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
+    "reading": Case({}, partly_read, {}),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }
 
