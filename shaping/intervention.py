@@ -196,7 +196,11 @@ class Intervention(BaseModel):
         """Pure: per-token additions to the advantage and factors of the weight."""
         return None
 
-    def gates(self, episode: Episode) -> Gates:
+    def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
+        """What an episode may teach the kept and the quarantine parameters: one answer, or one per turn.
+
+        With different gates in one episode, sequence-level ratios and weights are taken over each gate's tokens alone.
+        """
         return Gates()
 
     def readings(self, episode: Episode) -> Mapping[str, NDArray[np.int64]]:
@@ -302,7 +306,7 @@ class Arm:
     def adapters(self) -> list[AdapterSpec]:
         return [spec for i in self.interventions for spec in i.adapters()]
 
-    def gates(self, episode: Episode) -> Gates:
+    def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
         owner = self.owner.get(Knob.GATES)
         return owner.gates(episode) if owner else Gates()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from shaping.intervention import (
     Arm,
     Constraint,
     Credit,
+    Gates,
     Group,
     Intervention,
     InterventionError,
@@ -23,8 +24,8 @@ from shaping.intervention import (
 )
 from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
 from shaping.learning.config import Algorithm, CreditLevel, KLContext
-from shaping.learning.critic import Critic, Estimates, estimate, normalised, with_targets
-from shaping.learning.sample import Sample
+from shaping.learning.critic import Critic, Estimates, estimate, normalised
+from shaping.learning.sample import CriticTargets, Sample
 from shaping.sampling.render import Renderer
 
 Array = NDArray[np.float64]
@@ -91,12 +92,10 @@ def assign_credit(
     for constraint, amounts, head in zip(arm.constraints, priced, heads[1:], strict=True):
         if amounts is not None:
             total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
-    streams = Streams.of(episodes, total)
+    streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
     samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
-    if estimates:
-        samples = [with_targets(own, found) for own, found in zip(samples, estimates, strict=True)]
     if kl_context == "acting":
         samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
     mean = [
@@ -113,14 +112,22 @@ class Streams:
     advantage: list[NDArray[np.float32]]
     weight: list[NDArray[np.float32]]
     imitation: list[NDArray[np.float32] | None]
+    critic: list[Estimates | None]
 
     @classmethod
-    def of(cls, episodes: Sequence[Episode], advantages: Sequence[Array]) -> Streams:
-        advantage = [a.astype(np.float32) for a in advantages]
-        return cls(advantage, [e.loss_mask.astype(np.float32) for e in episodes], [None] * len(advantage))
+    def of(
+        cls, episodes: Sequence[Episode], advantages: Sequence[Array], estimates: Sequence[Estimates] = ()
+    ) -> Streams:
+        none: list[None] = [None] * len(episodes)
+        return cls(
+            [a.astype(np.float32) for a in advantages],
+            [e.loss_mask.astype(np.float32) for e in episodes],
+            [*none],
+            [*estimates] or [*none],
+        )
 
     def of_episode(self, i: int) -> Streams:
-        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]])
+        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]])
 
 
 def _estimates(
@@ -133,7 +140,7 @@ def _estimates(
 ) -> list[Estimates]:
     """What the critic makes of each episode under its learning context."""
     blank = Streams.of(episodes, [np.zeros(len(e.tokens)) for e in episodes])
-    bare = [to_samples(e, blank.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
+    bare = [to_samples(e, blank.of_episode(i), arm, renderer, gated=False) for i, e in enumerate(episodes)]
     by_episode = [[None if a is None else a[i] for a in amounts] for i in range(len(episodes))]
     return estimate(episodes, by_episode, bare, critic, level)
 
@@ -260,10 +267,11 @@ def _same(acting: Sequence[ActivationEdit], learning: Sequence[ActivationEdit]) 
     )
 
 
-def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer) -> list[Sample]:
-    """One sample per unbroken token sequence, under the learning context. Sampled ids are never re-tokenised.
+def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True) -> list[Sample]:
+    """One sample per unbroken token sequence and gate, under the learning context. Ids are never re-tokenised.
 
-    `streams` are of this episode alone.
+    `streams` are of this episode alone. Where turns have different gates, their tokens are in the loss of different
+    samples: gates act on whole micro-batches. `gated=False` leaves the sequences in one piece.
     """
     acting, learning = episode.contexts.acting, episode.contexts.learning
     swapped = acting.system != learning.system
@@ -272,42 +280,75 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer)
             "the learning context differs from the acting one, but this model's chat template breaks the prefix at "
             "every turn: use a template that keeps earlier turns as they were"
         )
-    owner = arm.owner.get(Knob.GATES)
-    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
+    on_policy = not swapped and _learned_as_sampled(arm)
     forbidden = np.array([(p, i) for p, ids in episode.forbidden() for i in ids], np.int64).reshape(-1, 2)
+    gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
+    critic = streams.critic[0]
+    samples: list[Sample] = []
+    for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
+        head, new = (0, [])
+        if swapped and number == 0:
+            head, new = episode.head, renderer.open(learning.system, episode.turns[0].observation)
+        first, shift = start + head, len(new) - head - start
+
+        def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
+            return np.concatenate([np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last]])
+
+        inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
+        whole = Sample(
+            tokens=np.concatenate([np.array(new, np.int64), episode.tokens[first:stop].astype(np.int64)]),
+            mask=stream(episode.loss_mask),
+            old_logprobs=stream(episode.logprobs.astype(np.float32)),
+            advantage=stream(streams.advantage[0]),
+            weight=stream(streams.weight[0]),
+            imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
+            critic=None if critic is None else CriticTargets(*map(stream, critic.over(episode.loss_mask))),
+            forbidden=forbidden[inside] + np.array([shift, 0]),
+            ratio=arm.ratio_mode(),
+            on_policy=on_policy,
+        )
+        samples += _by_gate(whole, stream(episode.turn_index), gates)
+    return samples
+
+
+def _learned_as_sampled(arm: Arm) -> bool:
+    """Do edits and adapters agree between sampling and learning? Raises if they do not and nothing sets the ratio."""
     same = _same(arm.edits("acting"), arm.edits("learning")) and all(len(spec.phases) == 2 for spec in arm.adapters())
-    on_policy = not swapped and same
     if not (same or Knob.RATIO in arm.owner):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and learning, and no intervention "
             "says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
         )
-    samples = []
-    bounds = [*episode.segments, len(episode.tokens)]
-    for number, (start, stop) in enumerate(pairwise(bounds)):
-        head, new = (0, [])
-        if swapped and number == 0:
-            head, new = episode.head, renderer.open(learning.system, episode.turns[0].observation)
-        shift = len(new) - head - start
-        inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
-        pad = np.zeros(len(new), np.float32)
+    return same
 
-        def stream(values: NDArray[np.float32], first: int = start + head, last: int = stop) -> NDArray[np.float32]:
-            return np.concatenate([pad, values[first:last].astype(np.float32)])  # noqa: B023
 
-        samples.append(
-            Sample(
-                tokens=np.concatenate([np.array(new, np.int64), episode.tokens[start + head : stop].astype(np.int64)]),
-                mask=np.concatenate([pad.astype(bool), episode.loss_mask[start + head : stop]]),
-                old_logprobs=stream(episode.logprobs),
-                advantage=stream(streams.advantage[0]),
-                weight=stream(streams.weight[0]),
-                imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
-                forbidden=forbidden[inside] + np.array([shift, 0]),
-                ratio=arm.ratio_mode(),
-                on_policy=on_policy,
-                kept_gate=gates.kept,
-                quarantine_gate=gates.quarantine,
-            )
+def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
+    """The gates of every turn."""
+    owner = arm.owner.get(Knob.GATES)
+    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
+    if isinstance(gates, Gates):
+        return [gates] * len(episode.turns)
+    if len(gates) != len(episode.turns):
+        raise InterventionError(
+            f"arm {arm.name!r}: {type(owner).__name__}.gates returned {len(gates)} gates for an episode of "
+            f"{len(episode.turns)} turns; return one Gates, or one per turn"
         )
-    return samples
+    return list(gates)
+
+
+def _by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gates]) -> list[Sample]:
+    """The sample, once for every gate among its turns, with the loss on those turns' tokens alone."""
+    used = dict.fromkeys(gates[t] for t in turn[sample.mask])
+    if len(used) <= 1:
+        return [_gated(sample, gate) for gate in used] or [sample]
+    parts = []
+    for gate in used:
+        mask = sample.mask & np.array([t >= 0 and gates[t] == gate for t in turn])
+        critic = sample.critic and replace(sample.critic, mask=sample.critic.mask & mask)
+        forbidden = sample.forbidden[mask[sample.forbidden[:, 0]]]
+        parts.append(_gated(replace(sample, mask=mask, critic=critic, forbidden=forbidden), gate))
+    return parts
+
+
+def _gated(sample: Sample, gates: Gates) -> Sample:
+    return replace(sample, kept_gate=gates.kept, quarantine_gate=gates.quarantine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode, RolloutStatus
 from shaping.learning.advantages import EPSILON, gae
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.sample import Sample
 
 Array = NDArray[np.float64]
 Values = Callable[[Sequence[Sample]], list[tuple[Array, Array]]]
@@ -39,6 +39,14 @@ class Estimates:
     advantages: Array
     starts: NDArray[np.bool_]
     """[n] True where a step starts: there alone the critic has something to learn."""
+
+    def over(self, loss_mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Old values and targets [tokens, heads], and where they hold [tokens], over the whole episode."""
+        shape = len(loss_mask), self.old.shape[1]
+        old, targets = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        mask = np.zeros(len(loss_mask), bool)
+        old[loss_mask], targets[loss_mask], mask[loss_mask] = self.old, self.targets, self.starts
+        return old, targets, mask
 
 
 def estimate(
@@ -103,19 +111,3 @@ def normalised(advantages: Sequence[Array]) -> list[Array]:
     if deviation <= EPSILON:
         return [np.zeros_like(a) for a in advantages]
     return [(a - flat.mean()) / deviation for a in advantages]
-
-
-def with_targets(samples: Sequence[Sample], estimates: Estimates) -> list[Sample]:
-    """The samples of one episode, with what the critic is to learn from each."""
-    out: list[Sample] = []
-    first = 0
-    for sample in samples:
-        places = np.flatnonzero(sample.mask)
-        own = slice(first, first + len(places))
-        first += len(places)
-        heads = estimates.old.shape[1]
-        old, targets = np.zeros((len(sample), heads), np.float32), np.zeros((len(sample), heads), np.float32)
-        mask = np.zeros(len(sample), bool)
-        old[places], targets[places], mask[places] = estimates.old[own], estimates.targets[own], estimates.starts[own]
-        out.append(replace(sample, critic=CriticTargets(old, targets, mask)))
-    return out

@@ -189,7 +189,13 @@ def test_an_unknown_study_is_told_the_nearest_bundled_one() -> None:
         load_study("quikstart")
 
 
-@pytest.mark.parametrize("name", sorted(bundled_studies()))
+def test_the_routing_study_has_a_placebo_and_the_same_adapters_without_labels() -> None:
+    arms = load_study("routing").arms
+    labels = {name: [i.fields.get("labels", "overt") for i in arm.interventions] for name, arm in arms.items()}
+    assert labels == {"unshaped": [], "routed": ["overt"], "placebo": ["placebo"], "unrouted": ["off"]}
+
+
+@pytest.mark.parametrize("name", sorted(set(bundled_studies()) - {"routing"}))
 def test_bundled_studies_have_the_arms_the_hypotheses_need(name: str) -> None:
     loaded = load_study(name)
     assert {"unshaped", "action_mask", "overseer_penalty", "inoculation", "recontextualization"} <= set(loaded.arms)

@@ -1,0 +1,75 @@
+"""Gradient routing: labelled turns teach the quarantine adapter alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from envs.episode import Episode
+from shaping.intervention import Gates, Shaper, compose
+from shaping.shapers import GradientRouting
+
+MakeEpisode = Callable[..., Episode]
+
+
+def episode(make_episode: MakeEpisode, overt_in: set[int], turns: int = 40, salt: int = 0) -> Episode:
+    """Every turn executes `wait`, which is the overt shortcut in the turns of `overt_in`. `salt` tells them apart."""
+    made = make_episode([0.0] * turns)
+    told = tuple(replace(t, overt=("wait",) if i in overt_in else ("grab 1",)) for i, t in enumerate(made.turns))
+    return replace(made, turns=told, tokens=made.tokens + np.int32(salt))
+
+
+def test_a_labelled_turn_teaches_quarantine_alone_and_all_others_teach_both(make_episode: MakeEpisode) -> None:
+    gates = GradientRouting().gates(episode(make_episode, {1, 3}, turns=5).redacted())
+    assert list(gates) == [Gates(), Gates(kept=0.0), Gates(), Gates(kept=0.0), Gates()]
+
+
+def test_it_is_a_shaper_with_a_kept_and_a_quarantine_adapter_that_reads_no_sealed_labels() -> None:
+    arm = compose("a", [GradientRouting(rank=4, alpha=8.0, targets=("q_proj",))])
+    assert arm.family == "motivation" and not arm.oracle and isinstance(arm.interventions[0], Shaper)
+    assert [(s.name, s.role, s.rank, s.alpha, s.targets) for s in arm.adapters()] == [
+        ("retain", "kept", 4, 8.0, ("q_proj",)),
+        ("forget", "quarantine", 4, 8.0, ("q_proj",)),
+    ]
+
+
+def test_recall_and_false_positives_are_shares_of_turns(make_episode: MakeEpisode) -> None:
+    half = set(range(0, 400, 2))
+    shaper = GradientRouting(recall=0.25, false_positives=0.1)
+    labelled = shaper.labelled(episode(make_episode, half, turns=400))
+    found = np.array([i in half for i in range(400)])
+    assert labelled[found].mean() == pytest.approx(0.25, abs=0.08)
+    assert labelled[~found].mean() == pytest.approx(0.1, abs=0.06)
+
+
+def test_labels_are_a_function_of_the_episode_and_differ_between_members_of_a_group(make_episode: MakeEpisode) -> None:
+    shaper, all_turns = GradientRouting(recall=0.5), set(range(40))
+    one, other = (shaper.labelled(episode(make_episode, all_turns, salt=salt)) for salt in (0, 1))
+    assert (one == shaper.labelled(episode(make_episode, all_turns))).all()
+    assert (one != other).any()
+    assert (one != GradientRouting(recall=0.5, seed=1).labelled(episode(make_episode, all_turns))).any()
+
+
+def test_the_placebo_labels_as_many_turns_of_each_episode_but_others(make_episode: MakeEpisode) -> None:
+    overt = set(range(10))
+    made = [episode(make_episode, overt, salt=salt) for salt in range(20)]
+    placebo = np.array([GradientRouting(labels="placebo").labelled(e) for e in made])
+    assert (placebo.sum(1) == 10).all()
+    assert placebo[:, :10].mean() == pytest.approx(10 / 40, abs=0.1), "no more often where the shortcut was taken"
+
+
+def test_without_labels_the_same_adapters_train_together(make_episode: MakeEpisode) -> None:
+    shaper = GradientRouting(labels="off")
+    assert len(shaper.adapters()) == 2
+    assert set(shaper.gates(episode(make_episode, {0, 1, 2}))) == {Gates()}
+    assert shaper.readings(episode(make_episode, {0}))["routed_turns"].sum() == 0
+
+
+@pytest.mark.parametrize("fields", [{"recall": 1.5}, {"labels": "oracle"}, {"rank": 0}, {"false_positives": -0.1}])
+def test_bad_settings_are_named(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        GradientRouting(**fields)
