@@ -35,8 +35,12 @@ class Adapters:
         self.model = model
         self.specs = {spec.name: spec for spec in specs}
         self.active: tuple[str, ...] = ()
-        for spec in specs:
-            self._inject(spec)
+        try:
+            for spec in specs:
+                self._inject(spec)
+        except Exception:
+            self.drop(tuple(self.specs))  # the model as it was, also without the ones that fitted
+            raise
         self.activate(tuple(self.specs))
 
     def __bool__(self) -> bool:
@@ -52,6 +56,7 @@ class Adapters:
 
     def activate(self, names: Sequence[str]) -> None:
         """Exactly these adapters take part in the forward pass from now on; what is trained does not change."""
+        self._known(names)
         if self.active == tuple(names):
             return
         trained = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
@@ -83,6 +88,7 @@ class Adapters:
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove adapters for good. With the last one the model's own modules are back, bit for bit."""
+        self._known(names)
         self.activate([name for name in self.active if name not in names])
         for name in names:
             del self.specs[name]
@@ -141,6 +147,7 @@ class Adapters:
         targets = _targets(self.model, spec)
         flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
         inject_adapter_in_model(_config(spec, targets), self.model, adapter_name=spec.name)
+        del self.model.peft_config  # peft would warn of it at the next adapter, and it would outlive the last one
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)  # peft freezes the base; whether it is trained is for the policy to say
         for layer in self._layers():
@@ -153,8 +160,6 @@ class Adapters:
 
     def _load(self, spec: AdapterSpec, directory: Path) -> None:
         file = directory / "adapter_model.safetensors"
-        if not file.is_file():
-            raise AdapterError(f"adapter {spec.name!r}: {directory} holds no adapter_model.safetensors")
         self.load(spec.name, load_file(file), str(file))
 
     @torch.no_grad()
@@ -171,6 +176,11 @@ class Adapters:
                     f"{tuple(tensor.shape)} here; set `rank` to the file's"
                 )
             tensor.copy_(tensors[key])
+
+    def _known(self, names: Sequence[str]) -> None:
+        if unknown := [name for name in names if name not in self.specs]:
+            there = ", ".join(map(repr, self.specs)) or "none"
+            raise AdapterError(f"no adapter is called {unknown[0]!r}; there is {there}")
 
     def _layers(self) -> list[Any]:
         return [module for _, module in self._named_layers()]
@@ -212,15 +222,34 @@ def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head and ".lora_" not in path
     }
-    if missing := sorted(set(spec.targets) - linear):
+    stored = _stored_targets(spec, Path(spec.path)) if spec.path is not None else []
+    wanted = spec.targets or stored or linear
+    if missing := sorted(set(wanted) - linear):
         raise AdapterError(
             f"adapter {spec.name!r}: {type(model).__name__} has no linear module called {missing[0]!r}; it has "
-            f"{', '.join(sorted(linear))}"
+            f"{', '.join(sorted(linear)) or 'none'}"
         )
-    if spec.path is not None and not spec.targets:
-        try:
-            stored = json.loads((Path(spec.path) / "adapter_config.json").read_text(encoding="utf-8"))
-            return sorted(stored["target_modules"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AdapterError(f"adapter {spec.name!r}: {spec.path}/adapter_config.json: {error}") from error
-    return sorted(spec.targets or linear)
+    if not linear:
+        raise AdapterError(f"adapter {spec.name!r}: {type(model).__name__} has no linear modules to adapt")
+    return sorted(wanted)
+
+
+def _stored_targets(spec: AdapterSpec, directory: Path) -> list[str]:
+    """The targets of an adapter on disk, whose settings must be those of `spec`: files hold neither type nor scale."""
+    name = f"adapter {spec.name!r}: {directory}"
+    if not (directory / "adapter_model.safetensors").is_file():
+        raise AdapterError(f"{name} holds no adapter_model.safetensors")
+    try:
+        stored = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+        rank, alpha, targets = stored["r"], stored["lora_alpha"], stored["target_modules"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{name}/adapter_config.json: {error}") from error
+    for key, plain in (("peft_type", "LORA"), ("use_rslora", False), ("use_dora", False), ("bias", "none")):
+        if stored.get(key, plain) != plain:
+            raise AdapterError(f"{name} has {key}={stored[key]!r}: only plain LoRA adapters ({key}={plain!r}) are read")
+    if not isinstance(targets, list):
+        raise AdapterError(f"{name} has target_modules={targets!r}: write it as a list of names of linear modules")
+    for key, own, found in (("rank", spec.rank, rank), ("alpha", spec.alpha, alpha)):
+        if own != found:
+            raise AdapterError(f"{name} has {key} {found}, not {own}: set `{key}` to {found}")
+    return targets
