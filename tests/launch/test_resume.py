@@ -157,6 +157,25 @@ def test_what_an_intervention_keeps_is_restored(
     assert finished(run, model, forgetful) != uninterrupted, "the test would not notice"
 
 
+@pytest.mark.parametrize(
+    ("learner", "interventions"),
+    [
+        pytest.param({"algorithm": "ppo", "credit": "turn", "epochs": 2, "critic": {"warmup": 3}}, [], id="critic"),
+        pytest.param({"kl": 0.1, "minibatches": 2, "weight_decay": 0.1}, [], id="reference"),
+        pytest.param({"lora": {"rank": 2}}, ["GradientRouting"], id="adapters"),
+    ],
+)
+def test_whatever_is_trained_goes_on_where_it_was(
+    model: Path, fuse: Path, tmp_path: Path, learner: dict[str, Any], interventions: list[Any]
+) -> None:
+    config = document(fuse, updates=4) | {"learner": learner, "arms": {"one": {"interventions": interventions}}}
+    run = parse_study(config, "test").runs()[0]
+    whole = finished(run, model, tmp_path / "whole")
+    fuse.write_text(str(AUDIT + 2 * UPDATE + 2))
+    assert killed(training, run, model, tmp_path / "run")
+    assert finished(run, model, tmp_path / "run") == whole
+
+
 def damage(state: Path) -> None:
     data = bytearray((state / "tensors.safetensors").read_bytes())
     data[-1] ^= 1
