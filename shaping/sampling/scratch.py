@@ -33,6 +33,10 @@ class Scratch:
             "there (in a container, give it more shared memory) or point TMPDIR to a larger disk"
         )
 
+    def directories(self) -> list[Path]:
+        """Those made so far."""
+        return [path for path, _ in self._made.values()]
+
     def _directory(self, place: Path) -> Path:
         if place not in self._made:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))

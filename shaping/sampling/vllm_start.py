@@ -54,9 +54,15 @@ async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -
     vllm_config.model_config.logits_processors = [f"shaping.sampling.vllm_masks:{runner}CommandMask"]
     model = vllm_config.model_config
     try:
-        llm = AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True)
-        serving.append(Serving(llm, model.dtype, int(model.get_vocab_size()), eager))
-        await llm.update_weight_version("0")
+        serving.append(
+            Serving(
+                llm=AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True),
+                dtype=model.dtype,
+                vocabulary=int(model.get_vocab_size()),
+                eager=eager,
+            )
+        )
+        await serving[0].llm.update_weight_version("0")
     except Exception as error:
         raise EngineError(
             f"vLLM does not start with {files.path}: {error}. Its EngineCore process has printed the cause above; if "
