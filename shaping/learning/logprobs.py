@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from shaping.models.attention import head_logits
 
-CHUNK = 2048
+CHUNK = 2**23
+"""Logits of one chunk: 32 MiB in float32, enough for an efficient matrix product."""
 IMPOSSIBLE = -1e4
 """Far below the log-prob whose exp is still above zero in float32; finite, so that zero times it is zero."""
 
@@ -21,37 +25,52 @@ def token_logprobs(
     forbidden: Tensor,
     *,
     temperature: float = 1.0,
-    chunk: int = CHUNK,
+    chunk: int = 0,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(log-prob of each target [m], entropy of each distribution [m]) from hidden states [m, hidden].
 
     `forbidden` [k, 2] holds (row, token id) pairs whose probability is zero, as it was in sampling. Logits of one
-    chunk are recomputed in the backward pass. Entropy is detached unless `entropy_gradient`, which makes the backward
-    pass compute it a second time.
+    chunk of tokens (`chunk`; 0: as the vocabulary allows) are computed a second time in the backward pass, where there
+    is more than one. Entropy is detached unless `entropy_gradient`.
     """
-    logprobs: list[Tensor] = []
-    entropies: list[Tensor] = []
-    for start in range(0, len(targets), chunk):
-        stop = min(start + chunk, len(targets))
-        inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
-        banned = forbidden[inside] - torch.tensor([start, 0], device=forbidden.device)
-        args = (model, hidden[start:stop], targets[start:stop], banned, temperature, entropy_gradient)
-        if torch.is_grad_enabled() and hidden.requires_grad:
-            logp, entropy = checkpoint(_chunk, *args, use_reentrant=False)
-        else:
-            logp, entropy = _chunk(*args)
-        logprobs.append(logp)
-        entropies.append(entropy)
-    if not logprobs:
+    if not len(targets):
         return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
-    return torch.cat(logprobs), torch.cat(entropies)
+    head = model.get_output_embeddings()
+    chunk = chunk or max(CHUNK // head.weight.shape[0], 16)
+    temperature = temperature or 1.0
+    capped = getattr(model.config, "final_logit_softcapping", None)
+    plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not capped
+    if plain and not entropy_gradient and len(targets) > chunk:
+        logprobs, entropies = _LinearLogprobs.apply(
+            hidden, head.weight, head.bias, targets, forbidden, temperature, chunk
+        )
+        return logprobs, entropies
+    pieces = []
+    for start, stop, banned in _chunks(len(targets), chunk, forbidden):
+        args = (model, hidden[start:stop], targets[start:stop], banned, temperature, entropy_gradient)
+        if torch.is_grad_enabled() and hidden.requires_grad and len(targets) > chunk:
+            pieces.append(checkpoint(_chunk, *args, use_reentrant=False))
+        else:
+            pieces.append(_chunk(*args))
+    return torch.cat([logp for logp, _ in pieces]), torch.cat([entropy for _, entropy in pieces])
+
+
+def _chunks(count: int, chunk: int, forbidden: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """(start, stop, the forbidden pairs of these rows, counted from start)."""
+    for start in range(0, count, chunk):
+        stop = min(start + chunk, count)
+        if len(forbidden):
+            inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
+            yield start, stop, forbidden[inside] - torch.tensor([start, 0], device=forbidden.device)
+        else:
+            yield start, stop, forbidden
 
 
 def _chunk(
     model: PreTrainedModel, hidden: Tensor, targets: Tensor, banned: Tensor, temperature: float, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    logits = head_logits(model, hidden) / (temperature or 1.0)
+    logits = head_logits(model, hidden) / temperature
     if len(banned):
         logits = logits.index_put((banned[:, 0], banned[:, 1]), logits.new_tensor(-torch.inf))
     logp = torch.log_softmax(logits, dim=-1)
@@ -59,3 +78,69 @@ def _chunk(
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):  # last: not recomputed without gradient
         entropy = -(logp.exp() * logp.clamp_min(IMPOSSIBLE)).sum(-1)
     return picked, entropy
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    """The same for a plain linear head, with the gradient written out, in place: a third of the passes over logits.
+
+    With p the distribution of a row and g the gradient of its log-prob, the gradient of the logits is
+    g (onehot(target) - p).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        forbidden: Tensor,
+        temperature: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
+        entropies = torch.empty_like(logprobs)
+        for start, stop, banned in _chunks(len(targets), chunk, forbidden):
+            logp = _log_distribution(hidden[start:stop], weight, bias, banned, temperature)
+            logprobs[start:stop] = logp.gather(1, targets[start:stop, None])[:, 0]
+            if len(banned):
+                logp.clamp_min_(IMPOSSIBLE)
+            entropies[start:stop] = -torch.linalg.vecdot(logp.exp(), logp)
+        ctx.save_for_backward(hidden, weight, bias, targets, forbidden)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.mark_non_differentiable(entropies)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Any:
+        hidden, weight, bias, targets, forbidden = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        to_hidden = torch.empty_like(hidden) if needs_hidden else None
+        to_weight = torch.zeros_like(weight) if needs_weight else None
+        to_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
+        for start, stop, banned in _chunks(len(targets), ctx.chunk, forbidden):
+            rows = slice(start, stop)
+            logits = _log_distribution(hidden[rows], weight, bias, banned, ctx.temperature).exp_()
+            own = gradient[rows, None] / ctx.temperature
+            logits.mul_(-own)
+            logits.scatter_add_(1, targets[rows, None], own)
+            logits = logits.to(weight.dtype)
+            if to_hidden is not None:
+                torch.mm(logits, weight, out=to_hidden[rows])
+            if to_weight is not None:
+                to_weight.addmm_(logits.T, hidden[rows])
+            if to_bias is not None:
+                to_bias += logits.sum(0)
+        return to_hidden, to_weight, to_bias, None, None, None, None
+
+
+def _log_distribution(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, banned: Tensor, temperature: float
+) -> Tensor:
+    """Log-probs [rows, vocabulary] in float32."""
+    logits = nn.functional.linear(hidden, weight, bias).float()
+    if temperature != 1.0:
+        logits.div_(temperature)
+    if len(banned):
+        logits.index_put_((banned[:, 0], banned[:, 1]), logits.new_tensor(-torch.inf))
+    return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from shaping.learning.losses import policy_gradient
 from shaping.learning.packing import assign, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.attention import head_logits, hidden_states
+from shaping.models.attention import hidden_states
 
 MakeSample = Callable[..., Sample]
 LENGTHS = (12, 5, 30, 2, 17, 9)
@@ -134,27 +135,51 @@ def test_the_gradient_is_the_same_for_every_budget_and_chunk(
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("written_out", [True, False], ids=["plain head", "any head"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logits_of_all_tokens_never_exist_at_once(
-    policy: Policy, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch, written_out: bool, temperature: float
 ) -> None:
     rows: list[int] = []
 
-    def spy(model: object, hidden: torch.Tensor) -> torch.Tensor:
-        rows.append(hidden.shape[0])
-        return head_logits(model, hidden)  # type: ignore[arg-type]
+    def spied(name: str, rows_of: int) -> None:
+        original = getattr(logprobs_module, name)
 
-    monkeypatch.setattr(logprobs_module, "head_logits", spy)
-    (batch,) = pack([make_sample(60, 1), make_sample(60, 2)], 120)
-    hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
-    logprobs, _ = token_logprobs(policy.model, hidden, batch.targets, batch.forbidden, chunk=16)
-    assert max(rows) == 16 and sum(rows) == batch.loss_tokens
-    forward = len(rows)
-    logprobs.sum().backward()
-    assert len(rows) == 2 * forward, "the backward pass computes each chunk's logits again instead of keeping them"
+        def spy(*args: Any) -> Any:
+            rows.append(args[rows_of].shape[0])
+            return original(*args)
+
+        monkeypatch.setattr(logprobs_module, name, spy)
+
+    spied("_log_distribution", 0) if written_out else spied("head_logits", 1)
+    (batch,) = pack([make_sample(60, 1, forbidden=True), make_sample(60, 2)], 120)
+    weights = torch.linspace(-1, 1, batch.loss_tokens)
+
+    def run(chunk: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        policy.model.zero_grad()
+        hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
+        found, entropy = token_logprobs(
+            policy.model,
+            hidden,
+            batch.targets,
+            batch.forbidden,
+            chunk=chunk,
+            temperature=temperature,
+            entropy_gradient=not written_out,
+        )
+        before = len(rows)
+        (found * weights).sum().backward()
+        assert len(rows) == (2 * before if chunk < len(found) else before), "computed again in backward"
+        return (
+            found.detach(),
+            entropy.detach(),
+            [p.grad.clone() for p in policy.model.parameters() if p.grad is not None],
+        )
+
+    chunked = run(16)
+    assert max(rows) == 16 and sum(rows) == 2 * batch.loss_tokens
+    torch.testing.assert_close(chunked, run(10_000), rtol=1e-3, atol=1e-5)
     policy.model.zero_grad()
-    with torch.no_grad():
-        once, _ = token_logprobs(policy.model, hidden, batch.targets, batch.forbidden)
-    torch.testing.assert_close(once, logprobs.detach())
 
 
 def test_a_batch_without_loss_tokens_has_no_logprobs(policy: Policy, make_sample: MakeSample) -> None:
