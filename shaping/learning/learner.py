@@ -70,7 +70,7 @@ class Learner:
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """`config.epochs` passes over `samples`, each in `config.minibatches` steps. Returns metrics (means per token).
 
-        An update whose advantages, weights or log-probs are not finite is skipped, and so is a step with a non-finite
+        An update whose streams are not finite is skipped, and so is a step with a non-finite
         gradient. Raises `LearnerError` after `max_bad_steps` of them in a row, and, before anything is trained, if the
         sampler's log-probs differ from the learner's by more than `max_mismatch_kl` per token.
         """
@@ -232,6 +232,8 @@ def _not_finite(samples: Sequence[Sample]) -> str:
             array = getattr(sample, name)
             if array is not None and not np.isfinite(array).all():
                 return f"sample {number} of {len(samples)} has a non-finite {name}"
+        if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
+            return f"sample {number} of {len(samples)} has a non-finite value or value target"
     return ""
 
 

@@ -36,19 +36,25 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def observe(self, targets: Tensor) -> None:
-        """Take the targets [n, heads] of an update into the running moments; no prediction changes."""
+        """Take the targets [n, heads] of an update into the running moments; no prediction changes.
+
+        Except by the first: a head that has learned nothing yet starts at the mean, or it would spend updates on
+        finding the level.
+        """
         if not len(targets):
             return
+        fresh = self.seen == 0
         rate = torch.maximum(1 / (self.seen + 1), self.seen.new_tensor(RATE))
-        mean, square = targets.mean(0), (targets**2).mean(0)
+        mean, variance = targets.mean(0), targets.var(0, correction=0)
         new_mean = self.mean + rate * (mean - self.mean)
-        old_square = self.deviation**2 + self.mean**2
-        variance = old_square + rate * (square - old_square) - new_mean**2
+        before = self.deviation**2 + (self.mean - new_mean) ** 2  # about the new mean: large squares would cancel
+        new_variance = before + rate * (variance + (mean - new_mean) ** 2 - before)
         # a head whose targets never vary (a constraint without a price) keeps its unit
-        new_deviation = torch.where(variance > 1e-8, variance.clamp_min(1e-8).sqrt(), self.deviation)
+        new_deviation = torch.where(new_variance > 1e-8, new_variance.clamp_min(1e-8).sqrt(), self.deviation)
         scale = self.deviation / new_deviation
-        self.linear.weight.mul_(scale[:, None])
-        self.linear.bias.copy_((self.linear.bias * self.deviation + self.mean - new_mean) / new_deviation)
+        bias = (self.linear.bias * self.deviation + self.mean - new_mean) / new_deviation
+        self.linear.weight.mul_(torch.where(fresh, 1.0, scale)[:, None])
+        self.linear.bias.copy_(torch.where(fresh, self.linear.bias, bias))
         self.mean.copy_(new_mean)
         self.deviation.copy_(new_deviation)
         self.seen.add_(1)
