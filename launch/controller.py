@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from launch.config import RunConfig
 from launch.errors import UserError
-from launch.evaluate import access_audit, deployment, limits, slots
+from launch.evaluate import access_audit, deployment, slots
 from launch.monitoring import monitor_metrics
-from launch.plugins import build_arm, build_reward, build_world
+from launch.plugins import build_arm, build_reward
 from launch.resume import resume, save
 from launch.rng import rng_state, seed_all, set_rng_state
+from launch.rollouts import Feed, LocalRollouts, Played, Rollouts
 from launch.rundir import RunDirectory, disk_errors
-from launch.seeds import derive
 from launch.versions import versions
 from rewards import Reward
 from shaping.audits import audit_update, cell_row, summarise
-from shaping.intervention import AdapterSpec, Arm, Brief
+from shaping.intervention import AdapterSpec, Arm
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.sampling.play import Ticket, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -147,6 +145,8 @@ class Trainer:
         self.learner = Learner(
             self.policy, run.learner, interventions=self.arm.interventions, edits=self.arm.edits("learning")
         )
+        self.rollouts: Rollouts = LocalRollouts(run, self.arm, self.policy, self.renderer, self.engine)
+        self.feed = Feed(self.rollouts, run.train.groups)
         self.ledger = Ledger()
 
     def update(self, update: int) -> Updated:
@@ -154,13 +154,12 @@ class Trainer:
         row: dict[str, Any] = {"phase": "train", "update": update}
         seconds: dict[str, float] = {}
         with _timed(seconds, "play"):
-            played = self._play(update)
-            episodes = self._usable(played, row)
+            episodes = self._usable(self._played(), row)
         with _timed(seconds, "score"):
             credited = self._credit(episodes)
         with _timed(seconds, "learn"):
             row |= self.learner.update(credited.samples)
-            self.engine.set_version(self.learner.version)
+            self.rollouts.sync(self.learner.version)
         with _timed(seconds, "audit"):
             # orders and ties are those of what the world pays, also where the arm pays something else
             paid = np.array([e.proxy_return for e in episodes])
@@ -173,44 +172,24 @@ class Trainer:
         learner, learner_values = self.learner.state_dict()
         rng, rng_values = rng_state()
         tensors = {f"learner/{name}": t for name, t in learner.items()} | {f"rng/{name}": t for name, t in rng.items()}
-        ledger, arm = self.ledger.as_dict(), self.arm.state_dict()
-        return tensors, {"learner": learner_values, "rng": rng_values, "ledger": ledger, "arm": arm}
+        ledger, arm, feed = self.ledger.as_dict(), self.arm.state_dict(), self.feed.state_dict()
+        return tensors, {"learner": learner_values, "rng": rng_values, "ledger": ledger, "arm": arm, "feed": feed}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(_under("learner/", tensors), values["learner"])
-        self.engine.set_version(self.learner.version)
+        self.rollouts.sync(self.learner.version)
+        self.feed.load_state_dict(values["feed"])
         self.arm.load_state_dict(values["arm"])
         self.ledger = Ledger(**values["ledger"] | {"status": Counter(values["ledger"]["status"])})
         set_rng_state(_under("rng/", tensors), values["rng"])
 
-    def _play(self, update: int) -> list[Episode]:
-        self.policy.model.eval()
-        self.engine.set_edits(self.arm.edits("acting"))
-        tickets = self._tickets(update)
-        with self.policy.phase("acting"):
-            return asyncio.run(play(tickets, self.engine, self.renderer, self.arm, limits=limits(self.run)))
-
-    def _tickets(self, update: int) -> list[Ticket]:
-        run, tickets = self.run, []
-        worlds = list(run.train.worlds.items())
-        for group in range(run.train.groups):
-            name, options = worlds[(update * run.train.groups + group) % len(worlds)]
-            seed = derive(run.seed, "train", update, group)
-            brief = Brief(world=name, seed=seed, group=group, update=update)
-            # the one draw of c_s and c_t that all members of the group share
-            drawn = Contexts(*self.arm.contexts(brief, np.random.default_rng([run.seed, update, group])))
-            tickets += [
-                Ticket(
-                    make=lambda name=name, options=options: build_world(name, options, "train.worlds"),  # type: ignore[misc]
-                    seed=seed,
-                    group=group,
-                    contexts=drawn,
-                    sampling_seed=derive(run.seed, "sample", update, group, member),
-                    options=options,
-                )
-                for member in range(run.train.group_size)
-            ]
-        return tickets
+    def _played(self) -> list[Episode]:
+        """The episodes of as many groups as one update learns from, numbered in the order in which they came."""
+        groups: list[Played] = []
+        while len(groups) < self.run.train.groups:
+            self.feed.fill(len(groups))
+            groups.append(self.feed.next())
+        return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes]
 
     def _usable(self, played: Sequence[Episode], row: dict[str, Any]) -> list[Episode]:
         """Failed episodes are left out, and groups that have lost their comparison with them."""

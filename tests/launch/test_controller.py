@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from controller_worlds import Raises
+from transformers import AutoModelForCausalLM
 
 import launch.evaluate
 from envs.episode import Episode
@@ -18,8 +19,10 @@ from envs.store import read_episodes
 from launch.config import RunConfig
 from launch.controller import Ledger, RunError, Trainer, train
 from launch.loading import parse_study
+from launch.plugins import build_arm
+from launch.rollouts import Work, tickets
 from launch.rundir import RunDirectory
-from shaping.intervention import AdapterSpec, InterventionError, Shaper
+from shaping.intervention import AdapterSpec, Shaper
 from shaping.models.config import OrganismConfig
 from shaping.models.organism import ensure
 from shaping.sampling.play import Ticket
@@ -155,12 +158,17 @@ def test_every_arm_trains_on_policy_or_says_that_it_does_not(model: Path, tmp_pa
     assert result["attrition"]["trained"] == 16
 
 
-def test_arms_of_one_seed_meet_the_same_episodes_with_the_same_noise(model: Path) -> None:
+def asked(run: RunConfig, update: int) -> list[Ticket]:
+    """The episodes of one update."""
+    arm = build_arm(run.arm, run.arm_config)
+    return [t for group in range(run.train.groups) for t in tickets(run, arm, Work(update, group))]
+
+
+def test_arms_of_one_seed_meet_the_same_episodes_with_the_same_noise() -> None:
     runs = configs({"clerk": {"size": 2}, "controller_worlds:Vowels": {}})
 
     def met(arm: str, update: int) -> list[tuple[object, ...]]:
-        tickets = Trainer(runs[arm], model)._tickets(update)
-        return [(t.seed, t.sampling_seed, t.group, tuple(t.options)) for t in tickets]
+        return [(t.seed, t.sampling_seed, t.group, tuple(t.options)) for t in asked(runs[arm], update)]
 
     for update in (0, 3):
         assert len({tuple(met(arm, update)) for arm in ARMS}) == 1
@@ -168,14 +176,14 @@ def test_arms_of_one_seed_meet_the_same_episodes_with_the_same_noise(model: Path
     assert len({t[1] for t in met("unshaped", 0)}) == 8, "every episode has its own sampling noise"
 
 
-def test_worlds_take_turns_and_a_group_shares_seed_and_contexts(model: Path) -> None:
+def test_worlds_take_turns_and_a_group_shares_seed_and_contexts() -> None:
     two = {"clerk": {"size": 2}, "controller_worlds:Vowels": {}}
-    tickets = Trainer(configs(two)["inoculation"], model)._tickets(0)
+    played = asked(configs(two)["inoculation"], 0)
     for number in (0, 1):
-        group = [t for t in tickets if t.group == number]
+        group = [t for t in played if t.group == number]
         assert len(group) == 4 and len({(t.seed, t.contexts) for t in group}) == 1
         assert group[0].contexts.acting.system and group[0].contexts.acting == group[0].contexts.learning
-    assert [t.make().name for t in tickets] == ["clerk"] * 4 + ["vowels"] * 4
+    assert [t.make().name for t in played] == ["clerk"] * 4 + ["vowels"] * 4
 
 
 def test_the_ledger_sums_and_lost_comparisons_are_filtered(model: Path, tmp_path: Path) -> None:
@@ -251,10 +259,14 @@ class Oracle(Shaper):
         return {"hacks": np.array([labels.reward_hack for labels in episode.truth.open()])}
 
 
-def test_what_the_learner_cannot_do_yet_is_refused_by_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arm = use(monkeypatch, WantsAdapter)
-    with pytest.raises(InterventionError, match=r"adapters \['q'\], which this learner cannot train yet"):
-        Trainer(arm, model)
+def test_a_quarantine_adapter_is_evaluated_attached_then_saved_and_dropped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, result = trained(use(monkeypatch, WantsAdapter), model, tmp_path / "run")
+    assert "attached/proxy_reward" in result["summary"] and "proxy_reward" in result["summary"]
+    assert (directory.path / "quarantine" / "q" / "adapter_model.safetensors").is_file()
+    deployed = AutoModelForCausalLM.from_pretrained(directory.checkpoint)
+    assert not [name for name, _ in deployed.named_parameters() if "lora" in name]
 
 
 def test_an_arm_that_reads_ground_truth_may_and_its_result_says_so(
