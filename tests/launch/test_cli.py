@@ -177,5 +177,6 @@ def test_the_doctor_fails_where_something_is_missing(shaping: Any, monkeypatch: 
 
 def test_the_doctor_finds_nothing_wrong_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launch.doctor._ray", lambda: Finding("ok", "ray", ""))  # the study tests start it
+    monkeypatch.setattr("launch.doctor._vllm", lambda: Finding("ok", "vllm", ""))  # the tests of its engine start it
     assert [finding for finding in examine() if finding.level == "error"] == []
     assert json.dumps([finding.what for finding in examine()])

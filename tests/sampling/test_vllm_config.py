@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError
 from shaping.sampling.render import Renderer
-from shaping.sampling.vllm_config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig, explain_import
+from shaping.sampling.vllm_config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig
+from shaping.sampling.vllm_import import explain_import
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 

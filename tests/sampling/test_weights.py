@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vllm_serving import complete, relearned, tokens_of
+from vllm_serving import complete, relearned, save_adapter, tokens_of
 
 from shaping.intervention import AdapterSpec
 from shaping.learning.policy import Policy
@@ -84,13 +84,7 @@ def test_the_embedded_engine_serves_adapters_by_version_and_gives_the_model_back
     params = [SamplingParams(9, seed=n) for n in range(2)]
     plain = complete(engine, prompts, params)
     for version in (1, 2):
-        learner = make_policy()
-        adapted = Policy(learner.model, learner.tokenizer, adapters=[AdapterSpec("kept", "kept", rank=4)])
-        torch.manual_seed(version)
-        with torch.no_grad():
-            for tensor in adapted.adapters.parameters("kept"):
-                tensor.normal_(std=0.3)
-        adapted.adapters.save("kept", tmp_path / "adapter")
+        adapted = save_adapter(make_policy, version, tmp_path / "adapter")
         asyncio.run(engine.load_adapter(tmp_path / "adapter", version))
         for prompt, completion in zip(prompts, complete(engine, prompts, params), strict=True):
             assert set(completion.policy_versions) == {version}

@@ -1,19 +1,44 @@
-"""What the tests of the vLLM engine share: completions in bulk, and what the learner says about them."""
+"""What the tests of engines share: completions in bulk, what the learner says about them, adapters."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from play_worlds import Counting
 
-from shaping.intervention import ActivationEdit
+from shaping.intervention import ActivationEdit, AdapterSpec
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
+
+TOLERANCE = 2e-3
+"""Of vLLM's log-probs in float32: it multiplies and sums in another order."""
+PROMPTS = ["turn 1 / 4 .", "you hold 1 unit . job 1 needs 4 . job 2 needs 7 .", "é😀", "did you use grab ?", "wait"]
+ADAPTER = AdapterSpec("kept", "kept", rank=4, alpha=32.0)
+
+
+def params(count: int, tokens: int = 12, seed: int = 100, **others: Any) -> list[SamplingParams]:
+    """One per request, each with a seed of its own."""
+    return [SamplingParams(tokens, seed=seed + n, **others) for n in range(count)]
+
+
+def save_adapter(make: Callable[..., Policy], seed: int, directory: Path) -> Policy:
+    """A policy with a LoRA adapter that changes much, and the adapter in PEFT's layout."""
+    plain = make()
+    adapted = Policy(plain.model, plain.tokenizer, adapters=[ADAPTER])
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for tensor in adapted.adapters.parameters("kept"):
+            tensor.normal_(std=0.3)
+    adapted.adapters.save("kept", directory)
+    adapted.model.eval()
+    return adapted
 
 
 async def completions(
