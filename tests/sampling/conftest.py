@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,8 @@ def vllm(
     serving: dict[str, Any], served: Policy, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
 ) -> VLLMEngine:
     """The engine of the session as it was when it had just started. Starting it takes most of the tests' time."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here: docs/engines.md says how")
     from shaping.sampling.vllm_config import VLLMConfig
     from shaping.sampling.vllm_engine import VLLMEngine
 
