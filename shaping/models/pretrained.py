@@ -18,7 +18,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from shaping.sampling.render import Renderer, TemplateError
 
@@ -84,7 +91,7 @@ def prepare(
                 shutil.copy2(file, made / file.name)
         tokenizer.save_pretrained(made)
 
-    return _written(Path(out), write)
+    return publish(Path(out), write)
 
 
 def from_gguf(
@@ -110,13 +117,14 @@ def from_gguf(
         model = _dense(path, dtype)
     except Exception as error:  # unknown architectures, truncated files, unknown quantisation types
         raise PretrainedError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
+    tokenizer = _of_size(tokenizer, model.config.vocab_size)
     _complete(tokenizer, chat_template, pad_token)
 
     def write(made: Path) -> None:
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
 
-    return _written(Path(out), write)
+    return publish(Path(out), write)
 
 
 def _dense(path: Path, dtype: torch.dtype) -> Any:
@@ -139,6 +147,19 @@ def _dense(path: Path, dtype: torch.dtype) -> Any:
             if hasattr(owner, name):
                 delattr(owner, name)
     return model
+
+
+def _of_size(tokenizer: PreTrainedTokenizerBase, size: int) -> PreTrainedTokenizerBase:
+    """Without the tokens that transformers adds where a GGUF file does not name them, and nothing embeds."""
+    if len(tokenizer) <= size:
+        return tokenizer
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts["added_tokens"] = [token for token in parts["added_tokens"] if token["id"] < size]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
+        chat_template=tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
+    )
 
 
 def _complete(tokenizer: PreTrainedTokenizerBase, chat_template: str | None, pad_token: str | None) -> None:
@@ -182,7 +203,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> Renderer
     return renderer
 
 
-def _written(out: Path, write: Callable[[Path], None]) -> Card:
+def publish(out: Path, write: Callable[[Path], None]) -> Card:
     """Write beside `out`, check, then rename: an interrupted or unusable conversion leaves nothing under its name."""
     if out.exists():
         raise FileExistsError(f"{out} exists already: remove it or choose another directory")
