@@ -186,7 +186,7 @@ class Learner:
                     # edits, too, must be in place where activation checkpointing runs layers again
                     with applied(self.policy.model, self._objective.edits):
                         (loss if real else 0.0 * loss).backward()
-            into.tokens += batch.loss_tokens
+            into.tokens += batch.loss_tokens * batch.policy
         if first:
             self._refuse_mismatch(totals.summed(self._ranks).mean("mismatch_kl"))
         norm = self._optimizer.norm(self.config.max_grad_norm)

@@ -107,7 +107,7 @@ class Objective:
     def needs_gradient(self, batch: Batch) -> bool:
         """A batch without credit has no gradient of its own: it is only read, for the metrics."""
         regularised = (self._reference is not None and batch.kl) or self.config.entropy_coef > 0
-        return batch.has_credit or regularised or bool(self._interventions)
+        return batch.has_credit or regularised or (batch.policy and bool(self._interventions))
 
     def loss(self, batch: Batch, counts: Counts, totals: Totals, *, first: bool, warm_up: bool = False) -> Tensor:
         """The micro-batch's share. `first`: no step has been taken since sampling, so the sampler can be compared with.
@@ -170,10 +170,12 @@ class Objective:
             totals.add("imitation", cloned, int(batch.imitation.count_nonzero()))
             loss = loss + cloned / counts.imitation
         if self._reference is not None and batch.kl:
-            distance = kl(scores.logprobs, self._reference.logprobs(batch), self.config.kl_estimator)
+            # edited alike: what steering does is not the policy's distance, and training must not undo it
+            reference = self._reference.logprobs(batch, self.edits)
+            distance = kl(scores.logprobs, reference, self.config.kl_estimator)
             totals.add("kl", distance, batch.loss_tokens)
             loss = loss + self.config.kl * distance / counts.kl
-        for intervention in self._interventions:
+        for intervention in self._interventions if batch.policy else ():
             if term := intervention.auxiliary_loss(self.policy, batch.samples):
                 totals.add(f"auxiliary/{term.name}", term.total, batch.loss_tokens)
                 loss = loss + term.coefficient * term.total / counts.policy

@@ -238,12 +238,12 @@ class Reference:
             self._copy.distribute(ranks)
 
     @torch.no_grad()
-    def logprobs(self, batch: Batch) -> Tensor:
+    def logprobs(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> Tensor:
         """Log-probs [m] of a batch's loss tokens."""
         if self._copy is not None:
-            return self._copy.logprobs(batch)[0]
+            return self._copy.logprobs(batch, edits)[0]
         with self._policy.adapters.using(()):
-            return self._policy.logprobs(batch)[0]
+            return self._policy.logprobs(batch, edits)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The copy's weights; empty where the reference is the policy's own base."""
