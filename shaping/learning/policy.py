@@ -191,14 +191,20 @@ class Policy:
         return self.ranks.stored(state)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises `PolicyError` where the names do not match."""
+        """Raises `PolicyError`, and loads nothing, where names or shapes do not match."""
         modules = {"model": self.model} | ({"value_head": self.value_head} if self.value_head is not None else {})
+        own = {f"{prefix}.{n}": t.shape for prefix, module in modules.items() for n, t in module.state_dict().items()}
+        given = {name: tensor.shape for name, tensor in state.items()}
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                here, there = (str(tuple(s[name])) if name in s else "missing" for s in (own, given))
+                raise PolicyError(
+                    f"the state does not fit this policy: {name} is {here} here and {there} in the state, which was "
+                    "saved with another model, other adapters or another critic"
+                )
         for prefix, module in modules.items():
-            own = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
-            try:
-                module.load_state_dict(parts(own, module))
-            except RuntimeError as error:
-                raise PolicyError(f"the state does not fit this policy: {error}") from None
+            theirs = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
+            module.load_state_dict(parts(theirs, module))
 
     def deploy(self) -> None:
         """Drop what is not shipped: quarantine and frozen adapters, and the critic."""
