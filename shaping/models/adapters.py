@@ -158,24 +158,20 @@ class Adapters:
             self._load(spec, Path(spec.path))
         self._require()
 
-    def _load(self, spec: AdapterSpec, directory: Path) -> None:
-        file = directory / "adapter_model.safetensors"
-        self.load(spec.name, load_file(file), str(file))
-
     @torch.no_grad()
-    def load(self, name: str, tensors: dict[str, Tensor], source: str = "the given state") -> None:
-        """Overwrite an adapter's weights with tensors under PEFT's names."""
-        own = self.tensors(name)
-        if set(tensors) != set(own):
-            odd = sorted(set(tensors) ^ set(own))
-            raise AdapterError(f"adapter {name!r}: {source} does not fit this model and these targets, at {odd[0]!r}")
+    def _load(self, spec: AdapterSpec, directory: Path) -> None:
+        """Overwrite an adapter's weights with those on disk."""
+        own, stored = self.tensors(spec.name), load_file(directory / "adapter_model.safetensors")
+        where = f"adapter {spec.name!r}: {directory}/adapter_model.safetensors"
+        if odd := sorted(set(stored) ^ set(own)):
+            raise AdapterError(f"{where} does not fit this model and these targets, at {odd[0]!r}")
         for key, tensor in own.items():
-            if tensor.shape != tensors[key].shape:
+            if tensor.shape != stored[key].shape:
                 raise AdapterError(
-                    f"adapter {name!r}: {key} has shape {tuple(tensors[key].shape)} in {source}, and "
-                    f"{tuple(tensor.shape)} here; set `rank` to the file's"
+                    f"{where}: {key} has shape {tuple(stored[key].shape)}, here {tuple(tensor.shape)}: it was trained on "
+                    "a model of another size"
                 )
-            tensor.copy_(tensors[key])
+            tensor.copy_(stored[key])
 
     def _known(self, names: Sequence[str]) -> None:
         if unknown := [name for name in names if name not in self.specs]:

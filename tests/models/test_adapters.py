@@ -236,6 +236,11 @@ def test_a_file_that_does_not_fit_is_refused_with_the_remedy(
     assert dict(policy.model.named_modules()) == before
 
 
+def test_an_adapter_of_a_larger_model_is_refused(make_policy: MakePolicy, saved: Path) -> None:
+    with pytest.raises(AdapterError, match="has shape .* it was trained on a model of another size"):
+        Adapters(make_policy(hidden=48).model, (replace(KEPT, path=str(saved)),))
+
+
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_directory_without_one_of_the_files_is_refused(policy: Policy, saved: Path, missing: str) -> None:
     (saved / missing).unlink()
