@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -47,8 +49,26 @@ class Limits:
     temperature: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where an episode is, and since when (of the monotonic clock)."""
+
+    group: int
+    world: str
+    seed: int
+    what: str
+    since: float
+
+
+Watch = dict[int, Stage]
+"""The episodes that are being played, by session."""
+
+
 class WorldError(RuntimeError):
     """A world broke its contract (raised, hung, or returned what is not text or not finite)."""
+
+
+_sessions = itertools.count()
 
 
 async def play(
@@ -58,19 +78,38 @@ async def play(
     arm: Arm,
     *,
     limits: Limits = Limits(),
-    concurrency: int = 64,
+    concurrency: int | asyncio.Semaphore = 64,
     splitter: Splitter | None = None,
+    env_threads: int = 0,
+    limited: Limited | None = None,
+    watch: Watch | None = None,
 ) -> list[Episode]:
-    """Play every ticket; episodes come back in the tickets' order. A failed episode carries its status and error."""
-    gate = asyncio.Semaphore(concurrency)
+    """Play every ticket; episodes come back in the tickets' order. A failed episode carries its status and error.
+
+    Args:
+        concurrency: episodes open at once; a semaphore is shared with other calls.
+        env_threads: worlds step in so many threads, beside the engine; 0: inline, which is faster for fast worlds.
+        limited: how worlds are called, where several calls share that; in place of `env_threads`.
+        watch: where to note what each episode is waiting for.
+    """
+    gate = concurrency if isinstance(concurrency, asyncio.Semaphore) else asyncio.Semaphore(concurrency)
     split = splitter or MarkerSplitter()
+    stages: Watch = {} if watch is None else watch
+    with contextlib.ExitStack() as stack:
+        call = limited or stack.enter_context(time_limits(env_threads))
 
-    async def one(index: int, ticket: Ticket) -> Episode:
-        async with gate:
-            return await _Rollout(index, ticket, engine, renderer, arm, limits, split, limited).run()
+        async def one(ticket: Ticket) -> Episode:
+            async with gate:
+                return await _Rollout(ticket, engine, renderer, arm, limits, split, call, stages).run()
 
-    with time_limits() as limited:
-        return list(await asyncio.gather(*(one(i, t) for i, t in enumerate(tickets))))
+        tasks = [asyncio.create_task(one(ticket)) for ticket in tickets]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:  # the others must not go on in an event loop that does
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
 
 
 class _Rollout:
@@ -78,7 +117,6 @@ class _Rollout:
 
     def __init__(
         self,
-        index: int,
         ticket: Ticket,
         engine: Engine,
         renderer: Renderer,
@@ -86,29 +124,39 @@ class _Rollout:
         limits: Limits,
         splitter: Splitter,
         limited: Limited,
+        watch: Watch,
     ) -> None:
         self._call = limited
+        self._watch = watch
         self._ticket = ticket
         self._engine = engine
         self._renderer = renderer
         self._arm = arm
         self._limits = limits
         self._splitter = splitter
-        self._index = index
+        self._session = next(_sessions)  # engines serve several calls of play() at once
         self._truth: list[Labels] = []
         self._options: dict[str, Any] = dict(ticket.options)
         self._world = "?"
 
     async def run(self) -> Episode:
+        try:
+            return await self._run()
+        finally:
+            self._watch.pop(self._session, None)
+
+    async def _run(self) -> Episode:
         transcript: Transcript | None = None
         env: TextEnv | None = None
         try:
-            env = self._limited(self._ticket.make, "its constructor")
+            env = await self._limited(self._ticket.make, "its constructor")
             self._world = getattr(env, "name", type(env).__name__)
-            observation, info = self._opened(self._limited(lambda: env.reset(seed=self._ticket.seed), "reset"))
-            self._options["max_return"] = self._limited(lambda: float(getattr(env, "max_return", 1.0)), "max_return")
+            observation, info = self._opened(await self._limited(lambda: env.reset(seed=self._ticket.seed), "reset"))
+            self._options["max_return"] = await self._limited(
+                lambda: float(getattr(env, "max_return", 1.0)), "max_return"
+            )
             transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, _text(observation))
-            session = Session(self._index, env)
+            session = Session(self._session, env)
             self._engine.open(session)
             try:
                 status, error = await self._turns(session, transcript, _text(observation), info), ""
@@ -121,7 +169,7 @@ class _Rollout:
         finally:
             with contextlib.suppress(TimeLimitExceeded, WorldError):  # what was played counts, however it closes
                 if env is not None:
-                    self._limited(env.close, "close")
+                    await self._limited(env.close, "close")
         if transcript is None:
             transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, "")
         return transcript.episode(
@@ -145,7 +193,7 @@ class _Rollout:
             completion, command, rejected = await self._sample(session, transcript, public)
             played = transcript.act(observation, completion, overt=public.overt, rejected=rejected)
             text = played.completion if command is None else f"ACTION: {command}"
-            answer = self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
+            answer = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
             observation, reward, terminated, truncated, info = self._checked(answer, turn)
             self._truth.append(info["labels"])
             transcript.settle(
@@ -166,6 +214,7 @@ class _Rollout:
         forbid = before.commands if before.kind == "mask" else ()
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._ticket.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
+            self._note(f"completion in turn {turn.turn}")
             params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
             completion = await self._engine.complete(session, transcript.tokens, params)
             allowed: Allowed = self._arm.allow(turn, parse_action(transcript.text(completion)))
@@ -180,10 +229,14 @@ class _Rollout:
                 )
         return completion, allowed.replacement, attempt + 1  # every draw was refused
 
-    def _limited(self, call: Callable[[], Any], what: str) -> Any:
+    def _note(self, what: str) -> None:
+        self._watch[self._session] = Stage(self._ticket.group, self._world, self._ticket.seed, what, time.monotonic())
+
+    async def _limited(self, call: Callable[[], Any], what: str) -> Any:
         """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""
+        self._note(what)
         try:
-            return self._call(call, self._limits.step_seconds)
+            return await self._call(call, self._limits.step_seconds)
         except TimeLimitExceeded:
             raise
         except (Exception, SystemExit) as error:
