@@ -104,7 +104,7 @@ class AdapterSpec:
 
     Without a kept adapter the whole base model is trained and is what the kept gate is about; with one it is frozen.
     `targets` are names of linear modules (`q_proj`); none: every linear layer but the output. `path`: a directory in
-    PEFT's layout to start from. `phases`: where it is active; one that is missing in one of the two makes learning
+    PEFT's layout to start from, whose rank and alpha must be these. `phases`: where it is active; one that is missing in one of the two makes learning
     off-policy, so the arm must then set the ratio mode.
     """
 
@@ -193,7 +193,7 @@ class Intervention(BaseModel):
         return "cross"
 
     def credit(self, group: Group) -> Credit | None:
-        """Pure: per-token additions to the advantage and factors of the weight."""
+        """Pure: per-token additions to the advantage, factors of the weight, and weights of imitation."""
         return None
 
     def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
@@ -208,7 +208,7 @@ class Intervention(BaseModel):
         return {}
 
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
-        """An extra loss on a micro-batch of `shaping.learning.sample.Sample`."""
+        """An extra loss on a micro-batch of `shaping.learning.sample.Sample`s that are in the policy loss."""
         return None
 
     def state_dict(self) -> Mapping[str, Any]:

@@ -168,8 +168,8 @@ class Adapters:
         for key, tensor in own.items():
             if tensor.shape != stored[key].shape:
                 raise AdapterError(
-                    f"{where}: {key} has shape {tuple(stored[key].shape)}, here {tuple(tensor.shape)}: it was trained on "
-                    "a model of another size"
+                    f"{where}: {key} has shape {tuple(stored[key].shape)}, here {tuple(tensor.shape)}: it was trained "
+                    "on a model of another size"
                 )
             tensor.copy_(stored[key])
 

@@ -14,7 +14,7 @@ from envs.episode import Episode, Span, SpanKind
 from launch.config import PluginSpec
 from launch.loading import load_study
 from launch.plugins import INTERVENTION, REWARD, build_arm, find_class, load
-from shaping.intervention import Group, Shaper
+from shaping.intervention import Gates, Group, Shaper, compose
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "docs" / "examples" / "my_study.yaml"
@@ -89,3 +89,13 @@ def test_the_reward_in_the_docs_works(make_episode: Callable[..., Episode], tmp_
         patch.chdir(tmp_path)
         reward = load(PluginSpec.model_validate({"use": "docs_reward:Brevity", "price": 0.5}), REWARD, "arms.a")
     assert reward.score_group([make_episode([0.0, 1.0])])[0].tolist() == [-0.5, 0.5]
+
+
+def test_the_quarantine_in_the_docs_works(make_episode: Callable[..., Episode], tmp_path: Path) -> None:
+    (source,) = (block for block in blocks("docs/plugins.md", "python") if "class Quarantine" in block)
+    (tmp_path / "docs_quarantine.py").write_text(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        arm = compose("arm", [load(PluginSpec(use="docs_quarantine:Quarantine"), INTERVENTION, "arms.a")])
+    assert [(spec.name, spec.role) for spec in arm.adapters()] == [("keep", "kept"), ("drop", "quarantine")]
+    assert [arm.gates(make_episode([r])) for r in (2.0, 0.5)] == [Gates(kept=0.0), Gates(quarantine=0.0)]

@@ -237,7 +237,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_remedy(
 
 
 def test_an_adapter_of_a_larger_model_is_refused(make_policy: MakePolicy, saved: Path) -> None:
-    with pytest.raises(AdapterError, match="has shape .* it was trained on a model of another size"):
+    with pytest.raises(AdapterError, match=r"has shape .* it was trained on a model of another size"):
         Adapters(make_policy(hidden=48).model, (replace(KEPT, path=str(saved)),))
 
 
