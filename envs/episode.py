@@ -120,7 +120,7 @@ class SpanKind(IntEnum):
 
 
 class RolloutStatus(StrEnum):
-    """How an episode ended. Everything but `COMPLETED` and `TRUNCATED_MAX_TURNS` says that something was cut or failed."""
+    """How it ended. All but `COMPLETED` and `TRUNCATED_MAX_TURNS` say that something was cut or failed."""
 
     COMPLETED = "completed"
     TRUNCATED_LENGTH = "truncated_length"
