@@ -90,6 +90,8 @@ class RunConfig(Strict):
     train: TrainConfig
     learner: LearnerConfig
     eval: EvalConfig
+    # whoever looks on is no part of what a run is: not in its record, nor in its digest
+    tracking: list[PluginSpec] = Field([], exclude=True)
 
     @property
     def cell_name(self) -> str:
@@ -117,6 +119,9 @@ class StudyConfig(Strict):
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a cell"
+    )
+    tracking: list[PluginSpec] = Field(
+        [], description="where runs are shown while they train: wandb, trackio, tensorboard, package.module:Class"
     )
     output: str = Field("runs", description="directory that the study's own directory is created in")
 
@@ -192,6 +197,7 @@ class StudyConfig(Strict):
             train=own.train,
             learner=own.learner,
             eval=own.eval,
+            tracking=own.tracking,
         )
 
 

@@ -18,9 +18,9 @@ from launch.rundir import FORMAT as RUN_FORMAT
 from launch.rundir import RunDirectory, disk_errors, read_marked, write_json
 
 FORMAT, VERSION = "shaping-study", 1
-#: Where a study lies does not change what it is.
-PLACE = ("name", "output")
-OURS = {"study.json", "study.lock", "runs", "report", "logs", "organism", "set-aside"}
+#: Where a study lies, and who looks on, does not change what it is.
+PLACE = ("name", "output", "tracking")
+OURS = {"study.json", "study.lock", "runs", "report", "logs", "organism", "set-aside", "tracking"}
 
 
 @dataclass(frozen=True)
