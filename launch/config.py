@@ -50,6 +50,29 @@ class ArmConfig(Strict):
     reward: PluginSpec = Field(PluginSpec(use="Outcome"), description="what pays")
 
 
+class LearnersConfig(Strict):
+    """The processes that train the policy together: Ray actors, one rank each (docs/scaling.md)."""
+
+    strategy: Literal["none", "data", "fsdp"] = Field(
+        "none", description="none: the run's own process learns; data: every rank has all weights; fsdp: a part of them"
+    )
+    ranks: int = Field(1, ge=1, description="processes; each reads all samples and learns from its share")
+    cpus: float = Field(1.0, gt=0, description="CPUs reserved for a rank; it computes in as many threads")
+    gpus: float = Field(0.0, ge=0, description="GPUs reserved for a rank: 0, 1, or the share that rollouts leave it")
+    nodes: Literal["pack", "spread"] = Field("pack", description="ranks on as few nodes as possible, or on as many")
+    timeout: float = Field(1800.0, gt=0, description="seconds after which a rank that has not answered counts as lost")
+    room: float = Field(300.0, gt=0, description="seconds to wait for room on the cluster")
+    restarts: int = Field(3, ge=0, description="restarts after lost ranks, in a row without a new update between them")
+
+    @model_validator(mode="after")
+    def _ranks(self) -> LearnersConfig:
+        if self.strategy == "none" and (self.ranks > 1 or self.gpus):
+            raise ValueError("strategy none learns in the run's own process: set it to data or fsdp to have ranks")
+        if self.gpus > 1 or (self.ranks > 1 and 0 < self.gpus <= 0.5):
+            raise ValueError("a rank computes on one GPU of its own: set gpus to 0, to 1, or to more than 0.5")
+        return self
+
+
 class TrainConfig(Strict):
     worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
     updates: int = Field(ge=0, description="policy updates")
@@ -63,6 +86,7 @@ class TrainConfig(Strict):
         5, ge=0, description="updates between saved states that a killed run resumes from, and after the last; 0: none"
     )
     save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
+    learners: LearnersConfig = Field(LearnersConfig(), description="processes that train the policy together")
 
 
 class EvalConfig(Strict):

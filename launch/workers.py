@@ -92,7 +92,7 @@ def execute(job: Job, board: Any, shipped: list[Any]) -> Outcome:
         home = job.directory if local else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
         stack.enter_context(_logging(job.log if local else None))
         try:
-            model = job.model if job.model.exists() else _unpack_model(ray.get(shipped[0]))
+            model = job.model if job.model.exists() else unpack_model(ray.get(shipped[0]))
             train(job, model, RunDirectory(home), report)
             return Outcome(archive=b"" if local else pack(home))
         except Exception as error:  # the driver decides what to do about it
@@ -166,7 +166,7 @@ def receive(data: bytes, directory: Path) -> None:
     os.replace(temporary, directory)
 
 
-def _unpack_model(data: bytes) -> Path:
+def unpack_model(data: bytes) -> Path:
     """The shipped model on this node, unpacked once."""
     key = hashlib.blake2b(data, digest_size=8).hexdigest()
     target = Path(tempfile.gettempdir()) / f"shaping-model-{os.getuid()}-{key}"

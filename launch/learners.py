@@ -1,0 +1,117 @@
+"""The learner group: several ranks, in Ray actors, that train one policy as one learner would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch import Tensor
+
+from launch.config import RunConfig
+from launch.gang import Gang
+from launch.placement import release, reserve
+from launch.ranks import Place, RankActor, packed, take, unpacked
+from launch.resume import say
+from launch.workers import pack
+from shaping.intervention import Arm
+from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
+
+START = 600.0
+"""Seconds within which an actor must be up, its imports done."""
+
+
+class LearnerGroup:
+    """A `Learner` to whoever uses it. `policy`, of this process, takes over the trained weights after every update.
+
+    Raises `RankLost` where a rank dies, hangs or cannot be reached, and what a rank raises (`LearnerError`,
+    `PolicyError`) with its name. Either way the group is of no more use, and is closed.
+    """
+
+    def __init__(
+        self, run: RunConfig, model: Path, policy: Policy, arm: Arm, tell: Callable[[str], None] = say
+    ) -> None:
+        self.policy = policy
+        self.version = 0
+        self._arm, self._config = arm, run.train.learners
+        self._held = contextlib.ExitStack()
+        try:
+            self._gang = self._gather(run, model, tell)
+        except BaseException:
+            self.close()
+            raise
+
+    def update(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """As `Learner.update`. The samples go into the object store once, and every rank reads them there."""
+        if not samples:
+            return {}
+        metrics, weights = self._ask("update", ray.put(list(samples)), self._arm.state_dict())[0]
+        take(self.policy, unpacked(weights))
+        self.version += 1
+        return dict(metrics)
+
+    def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """As `Learner.values`."""
+        return list(self._ask("values", ray.put(list(samples)))[0])
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As `Learner.state_dict`, with the random generators of every rank."""
+        found = self._ask("state")
+        learner, values, _, _ = found[0]
+        tensors = {f"learner.{name}": tensor for name, tensor in unpacked(learner).items()}
+        for rank, (_, _, rng, _) in enumerate(found):
+            tensors |= {f"rng-{rank}.{name}": tensor for name, tensor in unpacked(rng).items()}
+        return tensors, {**values, "rng": [rng for *_, rng in found]}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        learner = _under("learner.", tensors)
+        rngs = [(packed(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
+        self._ask("load", ray.put(packed(learner)), dict(values), each=rngs)
+        self.policy.load_state_dict(_under("policy.", learner))
+        self.version = int(values["version"])
+
+    def close(self) -> None:
+        """End the ranks, and give back what was reserved for them."""
+        self._held.close()
+
+    def _ask(self, stage: str, *alike: Any, each: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._gang.ask(stage, *alike, each=each, timeout=self._config.timeout)
+        except BaseException:  # also an interrupt: the ranks are in the middle of something
+            self.close()
+            raise
+
+    def _gather(self, run: RunConfig, model: Path, tell: Callable[[str], None]) -> Gang:
+        """Reserve room, start the actors, let them meet and load the policy."""
+        config = self._config
+        if not ray.is_initialized():
+            from launch.study import Cluster, running_ray
+
+            self._held.enter_context(running_ray(Cluster()))
+        room = reserve(config, f"learners of {run.directory_name}", tell)
+        self._held.callback(release, room)
+        seats = [PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=r) for r in range(config.ranks)]
+        needs = {"num_cpus": config.cpus, "num_gpus": config.gpus}
+        gang = Gang([RankActor.options(**needs, scheduling_strategy=seat).remote() for seat in seats], tell)
+        self._held.callback(gang.kill)
+        places: list[Place] = gang.ask("place", model, timeout=START)
+        gang.places = places
+        shipped = [] if all(place.has_model for place in places) else [ray.put(pack(model))]
+        meeting = {"MASTER_ADDR": places[0].node, "MASTER_PORT": str(places[0].port), "WORLD_SIZE": str(config.ranks)}
+        search_path = (os.getcwd(), *(place for place in sys.path if place))
+        # Ray shows a process its own GPU alone: whatever the rank, it is the first there
+        own = [{**meeting, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
+        gang.ask("start", run, model, shipped, search_path, each=own, timeout=config.timeout)
+        return gang
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
