@@ -236,6 +236,20 @@ def test_the_gradient_depends_on_no_budget(
             assert_close(small[group], large[group])
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_what_a_shut_gate_reaches_is_not_stepped_at_all(freeze: bool) -> None:
+    """A gradient of zeros would still be a step, of weight decay and of Adam's momentum."""
+    shut, open_ = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = GatedOptimizer({"kept": [shut], "quarantine": [open_]}, lr=0.1, weight_decay=0.5)
+    with optimizer.gated({"kept": 0.0}, freeze=freeze):
+        assert shut.requires_grad != freeze
+        (shut * open_).sum().backward()
+    assert list(optimizer.gradients()) == [open_]
+    optimizer.norm(1e9)
+    optimizer.step()
+    assert torch.equal(shut, torch.ones(3)) and bool((open_ < 1).all())
+
+
 def test_an_optimiser_leaves_no_hook_and_no_frozen_parameter_behind_an_error() -> None:
     weight = nn.Parameter(torch.ones(3))
     optimizer = GatedOptimizer({"kept": [weight]}, lr=0.1)

@@ -84,6 +84,11 @@ def test_edits_are_what_their_formulas_say() -> None:
     unit = torch.from_numpy(direction / np.linalg.norm(direction))
     torch.testing.assert_close(projected @ unit, torch.zeros(2, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(hidden - projected, (hidden @ unit)[..., None] * unit, atol=1e-5, rtol=1e-5)
+    capped = edit(hidden, ActivationEdit(0, "cap", direction, 0.5))
+    torch.testing.assert_close(capped @ unit, (hidden @ unit).clamp(max=0.5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(edit(capped, ActivationEdit(0, "project", direction)), projected, atol=1e-5, rtol=0)
+    below = hidden @ unit < 0.5
+    assert 0 < int(below.sum()) < 6 and torch.equal(capped[below], hidden[below])
     with pytest.raises(ValueError, match=r"shape \(3,\) on hidden states of 8"):
         edit(hidden, ActivationEdit(0, "add", np.ones(3, np.float32)))
 
