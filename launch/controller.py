@@ -24,6 +24,8 @@ from launch.resume import resume, save
 from launch.rng import rng_state, seed_all, set_rng_state
 from launch.rollouts import Feed, LocalRollouts, Played, Rollouts
 from launch.rundir import RunDirectory, disk_errors
+from launch.stage_metrics import record
+from launch.tracking import tracked
 from launch.versions import versions
 from rewards import Reward
 from shaping.audits import audit_update, cell_row, summarise
@@ -43,6 +45,7 @@ class RunError(UserError):
     """A run cannot go on; the message says why and what to do."""
 
 
+@tracked
 def train(
     run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate = lambda *_: None
 ) -> dict[str, Any]:
@@ -67,6 +70,7 @@ def train(
             with _timed(done.seconds, "checkpoint"):
                 save(trainer, directory, run, update + 1, access)
         directory.timings({"phase": "train", "update": update, **done.seconds})
+        record(run, done.row, done.seconds)
         on_update(update, done.row)
     access = access | trainer.access("final")
     attached = trainer.attached(directory)

@@ -75,7 +75,7 @@ def installed(kind: Kind) -> dict[str, EntryPoint]:
 def find_class(use: str, kind: Kind) -> type:
     """The class that a config names. Modules in the current directory are found, too."""
     if ":" in use:
-        found = _import(use, kind)
+        found = import_class(use, kind.noun)
     elif use in (known := builtins(kind)):
         return known[use]
     elif use in (points := installed(kind)):
@@ -94,7 +94,8 @@ def find_class(use: str, kind: Kind) -> type:
     return found
 
 
-def _import(use: str, kind: Kind) -> Any:
+def import_class(use: str, noun: str) -> Any:
+    """What `package.module:Class` names. `noun` says in messages what it was meant to be."""
     module_name, _, class_name = use.partition(":")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # last: a file here must not shadow an installed module
@@ -102,13 +103,13 @@ def _import(use: str, kind: Kind) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise PluginError(f"{kind.noun} {use!r}: module {module_name!r} does not import: {_brief(error)}") from error
+        raise PluginError(f"{noun} {use!r}: module {module_name!r} does not import: {_brief(error)}") from error
     try:
         return getattr(module, class_name)
     except AttributeError:
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise PluginError(
-            f"{kind.noun} {use!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}"
+            f"{noun} {use!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}"
         ) from None
 
 

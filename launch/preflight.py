@@ -10,6 +10,7 @@ from envs import WORLDS
 from launch.config import RunConfig
 from launch.errors import UserError
 from launch.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
+from launch.tracking import check_tracking
 
 PATIENCE = 60.0
 """Seconds that the checks of one world of your own may take."""
@@ -25,6 +26,7 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             build_arm(run.arm, run.arm_config)
             build_reward(run.arm, run.arm_config)
             build_monitors(run.eval)
+            check_tracking(run)
         for where, named in (("train.worlds", run.train.worlds), ("eval.worlds", run.eval.worlds)):
             for name, options in named.items():
                 if (key := f"{where} {name} {options!r}") not in worlds:
