@@ -70,11 +70,9 @@ class WandB:
             raise RuntimeError("nobody is logged in: set WANDB_API_KEY, run `wandb login`, or set mode: offline")
         folder = Path(self.dir) if self.dir else run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        named = {"project": self.project or run.study, "id": run.id, "name": run.name, "resume": "allow"}
-        given = {"group": run.config["arm"], **self.fields}
-        self._run = wandb.init(
-            **named, **given, mode=mode, dir=str(folder), config=dict(run.config), reinit="create_new"
-        )
+        given: dict[str, Any] = {"group": run.config["arm"], "mode": mode, **self.fields}
+        given |= {"project": self.project or run.study, "id": run.id, "name": run.name, "resume": "allow"}
+        self._run = wandb.init(**given, dir=str(folder), config=dict(run.config), reinit="create_new")
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
         self._run.log(numbers(row), step=step)
