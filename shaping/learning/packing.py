@@ -110,9 +110,9 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
     the batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations
     instead, which also changes the gradients of earlier layers).
     """
-    kinds: dict[tuple[RatioMode, float, float, bool, bool, bool], list[Sample]] = defaultdict(list)
+    kinds: dict[tuple[RatioMode, float, float, bool, bool, bool, bool], list[Sample]] = defaultdict(list)
     for s in samples:
-        kinds[s.ratio, s.kept_gate, s.quarantine_gate, _has_credit(s), s.policy, s.kl].append(s)
+        kinds[s.ratio, s.kept_gate, s.quarantine_gate, _has_credit(s), s.policy, s.kl, s.critic is None].append(s)
     return [
         _lay_out([group[i] for i in members], device)
         for _, group in sorted(kinds.items())

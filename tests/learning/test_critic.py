@@ -260,6 +260,14 @@ def test_values_are_those_before_each_sampled_token_and_after_the_last(
         assert_allclose(after, every[-1], atol=1e-3)
 
 
+def test_samples_with_and_without_value_targets_go_together(policy: Policy, make_sample: MakeSample) -> None:
+    ours = valued(make_sample, credit=0.0)
+    cloned = make_sample(20, 7, ratio="none", advantage=np.zeros(20, np.float32))
+    cloned = replace(cloned, imitation=cloned.mask.astype(np.float32))
+    together, apart = (Learner(copy.deepcopy(policy), LearnerConfig(**PPO)).update(s) for s in ([cloned, *ours], ours))
+    assert together["value_loss"] == pytest.approx(apart["value_loss"], rel=1e-5) and together["imitation"] > 0
+
+
 def test_a_policy_without_a_critic_says_so(make_policy: Callable[..., Policy], make_sample: MakeSample) -> None:
     with pytest.raises(ValueError, match="no critic: build it with critics >= 1"):
         Learner(make_policy(), LearnerConfig(**PPO)).values([make_sample()])
