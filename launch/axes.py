@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SWEEPABLE = ("train", "learner", "eval", "organism", "arms")
+SWEEPABLE = ("train", "learner", "rollout", "eval", "organism", "arms")
 
 
 def keys_of(axis: str) -> list[str]:

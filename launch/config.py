@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from launch.axes import SWEEPABLE, cells, keys_of, short_names, slug
 from launch.errors import ConfigError, describe, nearest
 from launch.keys import set_key
+from launch.rollout_config import RolloutConfig
 from shaping.learning.config import LearnerConfig
 from shaping.models.config import OrganismConfig
 
@@ -113,6 +114,7 @@ class RunConfig(Strict):
     organism: OrganismConfig
     train: TrainConfig
     learner: LearnerConfig
+    rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
     # whoever looks on is no part of what a run is: not in its record, nor in its digest
     tracking: list[PluginSpec] = Field([], exclude=True)
@@ -139,6 +141,7 @@ class StudyConfig(Strict):
     organism: OrganismConfig = Field(OrganismConfig(), description="the model every run starts from")
     train: TrainConfig
     learner: LearnerConfig = Field(LearnerConfig())
+    rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
     eval: EvalConfig
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
@@ -220,6 +223,7 @@ class StudyConfig(Strict):
             organism=own.organism,
             train=own.train,
             learner=own.learner,
+            rollout=own.rollout,
             eval=own.eval,
             tracking=own.tracking,
         )

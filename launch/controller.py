@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from envs.episode import Episode
@@ -20,23 +19,28 @@ from launch.errors import UserError
 from launch.evaluate import access_audit, deployment, slots
 from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward
+from launch.policies import load_policy
+from launch.recovery import surviving
 from launch.resume import resume, save
 from launch.rng import rng_state, seed_all, set_rng_state
+from launch.rollout_config import check_rollout
 from launch.rollouts import Feed, LocalRollouts, Played, Rollouts
 from launch.rundir import RunDirectory, disk_errors
 from launch.stage_metrics import record
 from launch.tracking import tracked
 from launch.versions import versions
+from launch.weights import weights_of
 from rewards import Reward
 from shaping.audits import audit_update, cell_row, summarise
-from shaping.intervention import AdapterSpec, Arm
-from shaping.learning.config import LearnerConfig
+from shaping.intervention import Arm
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
 from shaping.learning.learner import Learner
-from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
+
+if TYPE_CHECKING:
+    from launch.learners import LearnerGroup
 
 OnUpdate = Callable[[int, dict[str, Any]], None]
 
@@ -51,27 +55,17 @@ def train(
 ) -> dict[str, Any]:
     """Train and evaluate one run; everything is written to `directory`. Returns the result, as in result.json.
 
-    Where `directory` holds a training state of this very config, the run goes on from there.
+    Where `directory` holds a training state of this very config, the run goes on from there; so it does when ranks of
+    its learner group are lost.
     """
+    return surviving(lambda: _train(run, model, directory, on_update), directory, run)
+
+
+def _train(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
     started = time.monotonic()
-    trainer = Trainer(run, model)
-    resumed = resume(trainer, directory, run)
-    if resumed is None:
-        directory.create(run.model_dump(mode="json"), versions())
-    first, access = resumed or (0, trainer.access("initial"))
-    for update in range(first, run.train.updates):
-        done = trainer.update(update)
-        directory.metrics(done.row)
-        last, every = update == run.train.updates - 1, run.train.save_episodes_every
-        if last or (every and update % every == 0):
-            directory.episodes(f"train-{update:06d}", done.episodes)
-        every = run.train.checkpoint_every
-        if every and (last or (update + 1) % every == 0):
-            with _timed(done.seconds, "checkpoint"):
-                save(trainer, directory, run, update + 1, access)
-        directory.timings({"phase": "train", "update": update, **done.seconds})
-        record(run, done.row, done.seconds)
-        on_update(update, done.row)
+    with contextlib.closing(Trainer(run, model)) as trainer:
+        first, access = _updates(trainer, run, directory, on_update)
+        trainer.settle()
     access = access | trainer.access("final")
     attached = trainer.attached(directory)
     trainer.deploy()
@@ -99,6 +93,30 @@ def train(
     return result
 
 
+def _updates(
+    trainer: Trainer, run: RunConfig, directory: RunDirectory, on_update: OnUpdate
+) -> tuple[int, dict[str, float]]:
+    """All updates that are left. Returns the first of them, and the initial audit."""
+    resumed = resume(trainer, directory, run)
+    if resumed is None:
+        directory.create(run.model_dump(mode="json"), versions())
+    first, access = resumed or (0, trainer.access("initial"))
+    for update in range(first, run.train.updates):
+        done = trainer.update(update)
+        directory.metrics(done.row)
+        last, every = update == run.train.updates - 1, run.train.save_episodes_every
+        if last or (every and update % every == 0):
+            directory.episodes(f"train-{update:06d}", done.episodes)
+        every = run.train.checkpoint_every
+        if every and (last or (update + 1) % every == 0):
+            with _timed(done.seconds, "checkpoint"):
+                save(trainer, directory, run, update + 1, access)
+        directory.timings({"phase": "train", "update": update, **done.seconds})
+        record(run, done.row, done.seconds)
+        on_update(update, done.row)
+    return first, access
+
+
 @dataclass(frozen=True, slots=True)
 class Updated:
     """What came of one update: its metrics, the episodes it learned from, and the wall seconds of its stages."""
@@ -110,10 +128,11 @@ class Updated:
 
 @dataclass(slots=True)
 class Ledger:
-    """Every started episode ends as trained, filtered or failed; the sums match."""
+    """Every started episode ends as trained, stale, filtered or failed; the sums match."""
 
     episodes: int = 0
     trained: int = 0
+    stale: int = 0
     filtered: int = 0
     failed: int = 0
     status: Counter[str] = field(default_factory=Counter)
@@ -122,10 +141,26 @@ class Ledger:
         return {
             "episodes": self.episodes,
             "trained": self.trained,
+            "stale": self.stale,
             "filtered": self.filtered,
             "failed": self.failed,
             "status": dict(self.status),
         }
+
+    def add(self, counts: Mapping[str, int], played: Iterable[Episode]) -> None:
+        """The counts of one update, and its episodes."""
+        for name, number in counts.items():
+            setattr(self, name, getattr(self, name) + number)
+        self.status.update(e.status.value for e in played)
+
+    def check(self, under_way: int) -> None:
+        """Raises `RunError` where episodes were lost, or counted twice."""
+        ended = self.trained + self.stale + self.filtered + self.failed
+        if ended != self.episodes or self.status.total() != self.episodes or under_way:
+            raise RunError(
+                f"the ledger does not sum: {self.as_dict()}, with {under_way} groups still under way. Its numbers "
+                "cannot be trusted; please report this with the run's log"
+            )
 
 
 class Trainer:
@@ -135,41 +170,67 @@ class Trainer:
         seed_all(run.seed)
         self.run = run
         self.arm: Arm = build_arm(run.arm, run.arm_config)
+        check_rollout(run, self.arm)
         self.reward: Reward = build_reward(run.arm, run.arm_config)
-        self.policy = Policy.load(
-            model,
-            dtype=getattr(torch, run.learner.dtype),
-            temperature=run.train.temperature,
-            device=run.train.device,
-            adapters=[*kept_adapter(run.learner), *self.arm.adapters()],
-            critics=1 + len(self.arm.constraints) if run.learner.algorithm == "ppo" else 0,
-        )
+        self.policy = load_policy(run, model, self.arm, run.train.device)
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(self.policy.model, self.renderer, slots=slots(run))
-        self.learner = Learner(
-            self.policy, run.learner, interventions=self.arm.interventions, edits=self.arm.edits("learning")
-        )
-        self.rollouts: Rollouts = LocalRollouts(run, self.arm, self.policy, self.renderer, self.engine)
-        self.feed = Feed(self.rollouts, run.train.groups)
+        self.learner = self._learner(model)
+        self.rollouts = self._rollouts(model)
+        self.feed = Feed(self.rollouts, run.train.groups, run.rollout.max_staleness)
         self.ledger = Ledger()
+        self._synced = False
+
+    def _rollouts(self, model: Path) -> Rollouts:
+        if self.run.rollout.workers == 0:
+            return LocalRollouts(self.run, self.arm, self.policy, self.renderer, self.engine)
+        from launch.ray_rollouts import RayRollouts  # Ray is for those who use it
+
+        return RayRollouts(self.run, self.arm, model, lambda form: weights_of(self.policy, form))
+
+    def _learner(self, model: Path) -> Learner | LearnerGroup:
+        """In this process, or as a group whose trained weights `policy` takes over after every update."""
+        if self.run.train.learners.strategy != "none":
+            from launch.learners import LearnerGroup
+
+            return LearnerGroup(self.run, model, self.policy, self.arm)
+        edits = self.arm.edits("learning")
+        return Learner(self.policy, self.run.learner, interventions=self.arm.interventions, edits=edits)
+
+    def close(self) -> None:
+        """End the processes that work for this run."""
+        self.rollouts.close()
+        if not isinstance(self.learner, Learner):
+            self.learner.close()
 
     def update(self, update: int) -> Updated:
-        """One turn of the loop."""
+        """One turn of the loop. With `max_staleness`, the next episodes are played meanwhile."""
         row: dict[str, Any] = {"phase": "train", "update": update}
         seconds: dict[str, float] = {}
+        if not self._synced:
+            self._sync()
         with _timed(seconds, "play"):
-            episodes = self._usable(self._played(), row)
+            episodes = self._usable(*self._played(self.run.train.updates - update), row)
         with _timed(seconds, "score"):
             credited = self._credit(episodes)
         with _timed(seconds, "learn"):
             row |= self.learner.update(credited.samples)
-            self.rollouts.sync(self.learner.version)
+        with _timed(seconds, "sync"):
+            self._sync()
         with _timed(seconds, "audit"):
             # orders and ties are those of what the world pays, also where the arm pays something else
             paid = np.array([e.proxy_return for e in episodes])
             row |= audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups)
             row |= self._readings(episodes)
         return Updated(row, episodes, seconds)
+
+    def settle(self) -> None:
+        """All updates are done: every episode that was started must be accounted for."""
+        self.ledger.check(self.feed.under_way)
+
+    def _sync(self) -> None:
+        self.rollouts.sync(self.learner.version)
+        self._synced = True
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, JSON-serialisable values): all that an update leaves behind."""
@@ -181,35 +242,46 @@ class Trainer:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(_under("learner/", tensors), values["learner"])
-        self.rollouts.sync(self.learner.version)
-        self.feed.load_state_dict(values["feed"])
         self.arm.load_state_dict(values["arm"])
         self.ledger = Ledger(**values["ledger"] | {"status": Counter(values["ledger"]["status"])})
         set_rng_state(_under("rng/", tensors), values["rng"])
+        self._sync()
+        self.feed.load_state_dict(values["feed"])  # last: what was under way is played at once, by all of the above
 
-    def _played(self) -> list[Episode]:
-        """The episodes of as many groups as one update learns from, numbered in the order in which they came."""
+    def _played(self, updates: int) -> tuple[list[Episode], list[Episode]]:
+        """The episodes of as many groups as one update learns from, and those that came too late for that.
+
+        Groups are numbered in the order of their work, whatever the order in which they came. `updates` are left.
+        """
         groups: list[Played] = []
+        late: list[Episode] = []
+        oldest = self.learner.version - self.run.rollout.max_staleness
         while len(groups) < self.run.train.groups:
-            self.feed.fill(len(groups))
-            groups.append(self.feed.next())
-        return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes]
+            self.feed.fill(len(groups), updates)
+            played = self.feed.next()
+            if any(0 <= e.version < oldest for e in played.episodes):
+                late += played.episodes
+            else:
+                groups.append(played)
+        groups.sort(key=lambda played: played.work)
+        return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes], late
 
-    def _usable(self, played: Sequence[Episode], row: dict[str, Any]) -> list[Episode]:
+    def _usable(self, played: Sequence[Episode], late: Sequence[Episode], row: dict[str, Any]) -> list[Episode]:
         """Failed episodes are left out, and groups that have lost their comparison with them."""
         sound = [e for e in played if not e.status.is_error and e.turns]
         sizes = Counter(e.group for e in sound)
         usable = [e for e in sound if sizes[e.group] > 1]
         counts = {
-            "episodes": len(played),
+            "episodes": len(played) + len(late),
             "trained": len(usable),
+            "stale": len(late),
             "filtered": len(sound) - len(usable),
             "failed": len(played) - len(sound),
         }
         row |= counts
-        for name, number in counts.items():
-            setattr(self.ledger, name, getattr(self.ledger, name) + number)
-        self.ledger.status.update(e.status.value for e in played)
+        if self.run.rollout.max_staleness and usable:
+            row["staleness"] = float(np.mean([self.learner.version - e.version for e in usable]))
+        self.ledger.add(counts, [*played, *late])
         if counts["failed"] > len(played) // 2 or not usable:
             first = next((e.error for e in played if e.error), "no episode had a turn")
             raise RunError(
@@ -236,6 +308,7 @@ class Trainer:
             level=learner.credit,
             critic=Critic(self.learner.values, learner.critic.gamma, learner.critic.lam),
             kl_context=learner.kl_context if learner.kl > 0 else "learning",
+            version=self.learner.version,
         )
 
     def _readings(self, episodes: Sequence[Episode]) -> dict[str, float]:
@@ -286,13 +359,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
-    """The adapter that is trained in place of the base weights, if the config asks for one."""
-    lora = learner.lora
-    return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []
-
-
-@contextmanager
+@contextlib.contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Any:
     start = time.perf_counter()
     yield

@@ -55,6 +55,7 @@ def assign_credit(
     level: CreditLevel = "episode",
     critic: Critic | None = None,
     kl_context: KLContext = "learning",
+    version: int | None = None,
 ) -> Credited:
     """Per-token streams of finished episodes.
 
@@ -66,6 +67,7 @@ def assign_credit(
         critic: of ppo, which needs one.
         kl_context: with `acting`, episodes whose learning context is another one get a second sample, under the
             acting context, that the KL to the reference policy is taken on.
+        version: the policy's. Episodes that an older one sampled from are learned off-policy.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
@@ -96,6 +98,8 @@ def assign_credit(
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
     samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
+    if version is not None:
+        samples = [_dated(own, e.version == version) for e, own in zip(episodes, samples, strict=True)]
     if kl_context == "acting":
         samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
     mean = [
@@ -152,6 +156,11 @@ def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: i
     for episode, tokens, own in zip(episodes, spread, scaled, strict=True):
         tokens[episode.loss_mask] = own
     return spread
+
+
+def _dated(samples: list[Sample], current: bool) -> list[Sample]:
+    """What an older version sampled differs from what the policy says of it now, as it should."""
+    return samples if current else [replace(s, on_policy=False) for s in samples]
 
 
 def _kl_apart(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:

@@ -1,0 +1,126 @@
+"""Where and how episodes are played: in this process, or by workers that Ray spreads over cores and machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from launch.errors import ConfigError, describe
+
+if TYPE_CHECKING:
+    from launch.config import RunConfig
+    from shaping.intervention import Arm
+    from shaping.sampling.vllm_config import VLLMConfig
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of LoRA adapters that vLLM makes room for."""
+
+
+class RolloutConfig(BaseModel):
+    """The sampler of a run. What cannot work together is refused here, or in `check_rollout` where it takes an arm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="what samples; see docs/engines.md")
+    workers: int = Field(0, ge=0, description="Ray actors that play; 0: this process, with the learner's own model")
+    cpus: float = Field(1.0, ge=0, description="cores of one worker")
+    gpus: float = Field(0.0, ge=0, description="GPUs of one worker, also fractions")
+    slots: int | None = Field(
+        None, ge=1, description="episodes open at once in one worker; none: all of them, up to 64"
+    )
+    max_staleness: int = Field(
+        0, ge=0, description="policy versions an episode may be behind; above 0, play and learning overlap"
+    )
+    sync: Literal["full", "lora"] = Field("full", description="what workers are sent: all weights, or the kept adapter")
+    batching: Literal["shared", "group"] = Field(
+        "shared", description="group: only members of a group share a batch, so that results do not depend on workers"
+    )
+    env_threads: int = Field(
+        0, ge=0, description="worlds of a worker step in so many threads; 0: inline, for fast ones"
+    )
+    stage_timeout: float = Field(600.0, gt=0, description="seconds without any progress after which a run gives up")
+    retries: int = Field(4, ge=1, description="workers that a group may lose before the run stops with its name")
+    vllm: dict[str, Any] = Field({}, description="settings of the vLLM engine; see docs/engines.md")
+
+    @model_validator(mode="after")
+    def _possible(self) -> RolloutConfig:
+        if self.workers == 0:
+            for name, wrong in (("engine", self.engine == "vllm"), ("sync", self.sync == "lora")):
+                if wrong:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} is for workers of their own: set workers to 1 at least"
+                    )
+            if self.max_staleness:
+                raise ValueError(
+                    "max_staleness above 0 lets play and learning overlap, which one process cannot: set workers to 1 "
+                    "at least, or max_staleness to 0"
+                )
+        if self.vllm and self.engine != "vllm":
+            raise ValueError("settings under `vllm` have no effect with engine=transformers: remove them")
+        if self.batching == "group":
+            if self.engine == "vllm":
+                raise ValueError("batching=group is for engine=transformers: vLLM forms its batches itself")
+            if self.max_staleness or self.env_threads:
+                raise ValueError(
+                    "batching=group makes runs repeatable to the bit, which max_staleness and env_threads, where "
+                    "timing decides, undo: set both to 0, or batching=shared"
+                )
+        if self.engine == "vllm":
+            try:
+                self.vllm_config()
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:
+        """The engine's settings, with what follows from the run: the learner's type, and room for its adapters."""
+        from shaping.sampling.vllm_config import VLLMConfig
+
+        document = {"dtype": dtype, "max_num_seqs": self.slots or 64, **self.vllm}
+        if self.sync == "lora":
+            document["enable_lora"] = True
+            document["max_staleness"] = max(self.max_staleness, document.get("max_staleness", 0))
+            document.setdefault("max_loras", document["max_staleness"] + 2)
+            document.setdefault("max_lora_rank", next((r for r in RANKS if r >= rank), RANKS[-1]))
+        try:
+            return VLLMConfig(**document)
+        except ValidationError as error:
+            raise ConfigError(describe(error, VLLMConfig, prefix="vllm")) from None
+
+
+def check_rollout(run: RunConfig, arm: Arm) -> None:
+    """Raises `ConfigError` where the arm, the learner and the sampler of a run do not go together."""
+    rollout, lora = run.rollout, run.learner.lora
+    if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
+        raise ConfigError(
+            f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
+            "open at once: raise it to train.group_size"
+        )
+    if rollout.sync == "lora":
+        if lora is None:
+            raise ConfigError(
+                "rollout.sync=lora sends the kept adapter, and there is none: set learner.lora, or sync=full"
+            )
+        if rollout.engine == "vllm" and lora.rank > RANKS[-1]:
+            raise ConfigError(f"learner.lora.rank is {lora.rank}, but vLLM takes {RANKS[-1]} at most: use sync=full")
+        acting = [spec.name for spec in arm.adapters() if "acting" in spec.phases]
+        if rollout.engine == "vllm" and acting:
+            raise ConfigError(
+                f"arm {arm.name!r} samples with the adapter {acting[0]!r} beside the kept one, but vLLM applies one "
+                "adapter at a time: set rollout.sync=full, which sends all of them merged into the weights"
+            )
+    if rollout.engine == "vllm" and arm.edits("acting"):
+        eager = rollout.vllm_config().enforce_eager
+        if eager is False or (eager is None and rollout.gpus > 0):
+            raise ConfigError(
+                f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
+                "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
+            )
+
+
+def bundles(run: RunConfig) -> list[dict[str, float]]:
+    """What a run needs of a cluster at once: itself first, then each worker. Workers without cores need a sliver."""
+    rollout = run.rollout
+    worker = {"CPU": rollout.cpus or 0.01} | ({"GPU": rollout.gpus} if rollout.gpus else {})
+    return [{"CPU": 1.0}, *([worker] * rollout.workers)]

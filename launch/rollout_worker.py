@@ -1,0 +1,238 @@
+"""A rollout worker: a process of its own, on whatever machine, that plays whole groups with an engine of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+import torch
+
+from envs.episode import Contexts, Episode
+from launch.config import RunConfig
+from launch.errors import UserError
+from launch.plugins import build_arm
+from launch.policies import load_policy
+from launch.rollouts import Player, Work, slots_of
+from launch.versions import versions
+from launch.weights import Packed, form_of, unpack, write_adapter
+from launch.workers import QUIET, unpack_model
+from shaping.intervention import Arm, InterventionError
+from shaping.sampling.engine import Engine, EngineError
+from shaping.sampling.play import Watch
+from shaping.sampling.render import Renderer
+from shaping.sampling.time_limit import time_limits
+from shaping.sampling.transformers_engine import TransformersEngine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What to sample with. It goes along with every group, so that a worker that has restarted knows it at once."""
+
+    version: int
+    weights: list[Any]
+    """One reference to what `launch.weights.pack` gave: fetched only by workers that are behind."""
+    arm: Mapping[str, Any]
+    """What the interventions know by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a worker could not do, as plain data: exceptions of plug-ins need not unpickle elsewhere.
+
+    `engine`: the engine has failed, and a new worker may do better.
+    """
+
+    told: str
+    details: str
+    engine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A worker has taken new weights. `checksum`: of what is served, as `dtype`; empty where it was not computed."""
+
+    version: int
+    checksum: str
+    dtype: torch.dtype
+    host: str
+    versions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a worker runs, and what its episodes are waiting for: (seconds, what), the longest first."""
+
+    host: str
+    pid: int
+    version: int
+    stages: list[tuple[float, str]] = field(default_factory=list)
+    stacks: str = ""
+
+
+class Worker:
+    """Everything happens in one event loop but `status`, which answers also while that is blocked."""
+
+    def __init__(self, run: RunConfig, model: Path, shipped: Sequence[Any], search_path: Sequence[str]) -> None:
+        """`shipped` refers to the packed model, for nodes that lack it. Nothing is loaded yet."""
+        threads = max(1, int(run.rollout.cpus))
+        os.environ.update(QUIET | {"OMP_NUM_THREADS": str(threads)})
+        torch.set_num_threads(threads)
+        sys.path += [place for place in search_path if place not in sys.path]
+        self._run, self._model, self._shipped = run, model, shipped
+        self._watch: Watch = {}
+        self._version = -1
+        self._turn = asyncio.Lock()
+        self._held = contextlib.ExitStack()
+        self._sampler: Sampler | None = None
+
+    async def play(self, work: Work, drawn: Contexts, snapshot: Snapshot) -> list[Episode] | Trouble:
+        """A whole group, with the weights of `snapshot` or newer ones."""
+
+        async def playing() -> list[Episode]:
+            await self._load(snapshot)
+            assert self._sampler is not None
+            return await self._sampler.player.play(work, drawn)
+
+        return await _told(playing())
+
+    async def load(self, snapshot: Snapshot) -> Loaded | Trouble:
+        """Sample with new weights from now on, in groups under way, too."""
+
+        async def loading() -> Loaded:
+            checksum = await self._load(snapshot)
+            assert self._sampler is not None
+            return Loaded(self._version, checksum, self._sampler.dtype, socket.gethostname(), versions())
+
+        return await _told(loading())
+
+    @ray.method(concurrency_group="watch")
+    async def status(self, stacks: bool = False) -> Status:
+        now = time.monotonic()
+        stages = sorted(
+            (
+                (now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}")
+                for s in list(self._watch.values())
+            ),
+            reverse=True,
+        )
+        shown = _stacks() if stacks else ""
+        return Status(socket.gethostname(), os.getpid(), self._version, stages[:100], shown)
+
+    async def close(self) -> None:
+        self._held.close()
+
+    async def _load(self, snapshot: Snapshot) -> str:
+        """The checksum of what is served; empty where nothing had to be done."""
+        async with self._turn:
+            if self._sampler is None:
+                self._sampler = Sampler(self._run, await self._local_model(), self._watch, self._held)
+            if self._version >= snapshot.version:
+                return ""
+            checksum = await self._sampler.load(await snapshot.weights[0], snapshot)
+            self._version = snapshot.version
+            return checksum
+
+    async def _local_model(self) -> Path:
+        return self._model if self._model.exists() else unpack_model(await self._shipped[0])
+
+
+class Sampler:
+    """Engine and player of a worker. `held` closes them. Must be made in the event loop that it is used in."""
+
+    def __init__(self, run: RunConfig, model: Path, watch: Watch, held: contextlib.ExitStack) -> None:
+        self._run, self._form = run, form_of(run)
+        self._arm: Arm = build_arm(run.arm, run.arm_config)
+        self._knows: Mapping[str, Any] | None = None
+        make = _vllm if run.rollout.engine == "vllm" else _transformers
+        self._engines, renderer, self.dtype = make(run, model, self._arm)
+        for engine in self._engines:
+            held.callback(engine.shutdown)
+        limited = held.enter_context(time_limits(run.rollout.env_threads))
+        self.player = Player(run, self._arm, renderer, self._engines, limited, slots_of(run), watch)
+
+    async def load(self, packed: Mapping[str, Packed], snapshot: Snapshot) -> str:
+        """Take weights, and what the interventions know. Returns the checksum of what is served, if there is one."""
+        if self._knows != snapshot.arm:
+            if snapshot.arm:
+                self._arm.load_state_dict(snapshot.arm)
+            edits = self._arm.edits("acting")
+            for engine in self._engines:
+                engine.set_edits(edits)
+            self._knows = snapshot.arm
+        tensors = unpack(packed)
+        first = self._engines[0]
+        if self._form == "adapter":
+            assert self._run.learner.lora is not None
+            with tempfile.TemporaryDirectory() as place:
+                directory = Path(place) / "adapter"
+                write_adapter(tensors, self._run.learner.lora, directory)
+                return await first.load_adapter(directory, snapshot.version)
+        checksum = await first.load_weights(tensors, snapshot.version)
+        for engine in self._engines[1:]:  # they share the first one's model
+            assert isinstance(engine, TransformersEngine)
+            engine.set_version(snapshot.version)
+        return checksum
+
+
+def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
+    """The learner's model with all its adapters, so that nothing is rounded on the way."""
+    policy = load_policy(run, model, arm, "auto" if run.rollout.gpus else "cpu")
+    policy.value_head = None
+    policy.model.requires_grad_(False).eval()
+    policy.adapters.activate(policy.adapters.names(phase="acting"))
+    renderer = Renderer(policy.tokenizer)
+    slots, count = slots_of(run), 1
+    if run.rollout.batching == "group":
+        slots, count = run.train.group_size, slots // run.train.group_size
+    engines: list[Engine] = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(count)]
+    return engines, renderer, policy.model.dtype
+
+
+def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
+    from transformers import AutoTokenizer
+
+    from shaping.sampling.vllm_engine import VLLMEngine
+
+    rank = run.learner.lora.rank if run.learner.lora else 0
+    renderer = Renderer(AutoTokenizer.from_pretrained(model, local_files_only=True))
+    engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
+    return [engine], renderer, engine.dtype
+
+
+async def _told(work: Coroutine[Any, Any, T]) -> T | Trouble:
+    try:
+        return await work
+    except Exception as error:  # the controller decides what to do about it
+        explained = isinstance(error, (UserError, EngineError, InterventionError))
+        told = str(error) if explained else f"{type(error).__name__}: {error}"
+        return Trouble(told, traceback.format_exc(), isinstance(error, EngineError))
+
+
+def _stacks() -> str:
+    """Of all threads of this process but this one."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    own = threading.get_ident()
+    frames = [(i, frame) for i, frame in sys._current_frames().items() if i != own]
+    return "\n".join(f"{names.get(i, i)}:\n" + "".join(traceback.format_stack(frame)) for i, frame in frames)
+
+
+def actor() -> Any:
+    """The worker as a Ray actor, which comes back when it dies; what it was doing is for the controller to repeat.
+
+    `status` has an event loop of its own.
+    """
+    return ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups={"watch": 8})(Worker)

@@ -1,0 +1,89 @@
+"""Cores and GPUs for the workers of a run, all or none: two runs that each have half of theirs would wait for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from launch.config import RunConfig
+from launch.errors import UserError
+from launch.rollout_config import bundles
+
+PATIENCE, LOOK = 5.0, 0.5
+"""Seconds before the wait for room is mentioned, and between two looks at the cluster."""
+
+
+class NoRoomError(UserError):
+    """The cluster has no room for what a run needs at once."""
+
+
+@contextlib.contextmanager
+def seats(run: RunConfig, tell: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
+    """One place per rollout worker, in the room that a study has reserved for the run, or in room of our own."""
+    wanted = bundles(run)[1:]
+    room = ray.util.get_current_placement_group()
+    if room is not None and len(room.bundle_specs) == 1 + len(wanted):
+        yield [seat(room, number + 1) for number in range(len(wanted))]
+        return
+    if missing := shortage(wanted):
+        raise NoRoomError(f"no room for {run.rollout.workers} rollout workers: {missing}")
+    room = placement_group(wanted, strategy="PACK")
+    try:
+        deadline = time.monotonic() + run.rollout.stage_timeout
+        if not room.wait(PATIENCE):
+            tell(f"{run.rollout.workers} rollout workers wait for room on the cluster, which others use now")
+        while not room.wait(LOOK):
+            if time.monotonic() > deadline:
+                raise NoRoomError(
+                    f"no room for {run.rollout.workers} rollout workers within {run.rollout.stage_timeout:.0f} s "
+                    "(rollout.stage_timeout): others use the cluster"
+                )
+        yield [seat(room, number) for number in range(len(wanted))]
+    finally:
+        remove_placement_group(room)
+
+
+def reserve(run: RunConfig) -> PlacementGroup:
+    """Room for a run and its workers; what is submitted to it waits until it is there."""
+    return placement_group(bundles(run), strategy="PACK")
+
+
+def seat(room: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
+    return PlacementGroupSchedulingStrategy(
+        room, placement_group_bundle_index=number, placement_group_capture_child_tasks=True
+    )
+
+
+def shortage(wanted: Sequence[dict[str, float]]) -> str:
+    """What the nodes of the cluster lack, even when nobody else uses them; empty if it all fits."""
+    nodes = [dict[str, Any](node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    for kind in ("CPU", "GPU"):
+        needed = sum(bundle.get(kind, 0.0) for bundle in wanted)
+        there = sum(node.get(kind, 0.0) for node in nodes)
+        if needed > there:
+            return (
+                f"{needed:g} {kind}s are needed ({_parts(wanted, kind)}), and the cluster has {there:g}. Lower "
+                f"rollout.workers or rollout.{kind.lower()}s, or use a larger one (--cpus for a local Ray)"
+            )
+    free = [dict(node) for node in nodes]
+    for bundle in sorted(wanted, key=lambda b: (b.get("GPU", 0.0), b.get("CPU", 0.0)), reverse=True):
+        fits = [node for node in free if all(node.get(kind, 0.0) >= amount for kind, amount in bundle.items())]
+        if not fits:
+            largest = max(node.get("CPU", 0.0) for node in nodes)
+            return (
+                f"one worker needs {bundle}, which no node has left (the largest has {largest:g} CPUs). Lower "
+                "rollout.cpus or rollout.gpus, or rollout.workers"
+            )
+        for kind, amount in bundle.items():
+            fits[0][kind] -= amount
+    return ""
+
+
+def _parts(wanted: Sequence[dict[str, float]], kind: str) -> str:
+    return " + ".join(f"{bundle.get(kind, 0.0):g}" for bundle in wanted if bundle.get(kind))
