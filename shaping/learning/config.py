@@ -34,7 +34,7 @@ class CriticConfig(_Strict):
     clip: float = Field(0.2, gt=0, description="how far a value may move within one update, in standard deviations")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per step (turn or token, as learner.credit says)")
     lam: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
-    warmup: int = Field(0, ge=0, description="first updates in which only the value head learns")
+    warmup: int = Field(0, ge=0, description="first updates in which only the value head learns, by least squares")
     lr: float | None = Field(None, gt=0, description="learning rate of the value head; none: learner.lr")
     detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
 

@@ -92,6 +92,8 @@ class Learner:
                         [samples[i] for i in part], self.config.token_budget, self.policy.device, ranks=self._ranks.size
                     )
                     norms.append(self._step(batches, totals, first=epoch == number == 0))
+            if self._warming_up:
+                self._fit_critic(samples)
         self.version += 1
         totals = totals.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
@@ -174,7 +176,7 @@ class Learner:
     def _step(self, batches: Sequence[Batch], totals: Totals, *, first: bool) -> float | None:
         """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
         counts = Counts.of(batches)
-        warm_up = self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
+        warm_up = self._warming_up
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
             gates = {"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}
@@ -197,6 +199,27 @@ class Learner:
         self._optimizer.step()
         release(self.policy.model)
         return norm
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
+
+    @torch.no_grad()
+    def _fit_critic(self, samples: Sequence[Sample]) -> None:
+        """The value head at once by least squares: gradient steps would take longer to find the level of each turn.
+
+        Until it has, advantages favour whatever is done early in an episode, where more reward is still to come.
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        batches = pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
+        for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
+            seen, targets = self.policy.critic_steps(batch, self._objective.edits)
+            if real:
+                found.append((seen.T @ seen, seen.T @ targets))
+        own = [pair for part in self._ranks.gather(found) for pair in part]
+        head = self.policy.value_head
+        assert head is not None
+        head.fit(torch.stack([gram for gram, _ in own]).sum(0), torch.stack([moment for _, moment in own]).sum(0))
 
     def _passes(self, batch: Batch) -> tuple[object, ...]:
         """Batches alike in this run the same forward and backward passes."""

@@ -172,6 +172,20 @@ class Policy:
         ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
         return self.value_head(hidden[batch.rows]), self.value_head(hidden[ends])
 
+    def critic_steps(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
+        """What the critic has to learn from a batch: (hidden states and a one [steps, hidden + 1], targets).
+
+        Targets [steps, heads] are in units of the value head; both are float64.
+        """
+        hidden = self._run(lambda: self._hidden(batch, edits))
+        if self.value_head is None or batch.critic is None:
+            heads = 0 if self.value_head is None else len(self.value_head.mean)
+            return hidden.new_zeros(0, hidden.shape[-1] + 1).double(), hidden.new_zeros(0, heads).double()
+        _, targets, mask = batch.critic
+        seen = hidden[batch.rows][mask].double()
+        wanted = (targets[mask] - self.value_head.mean) / self.value_head.deviation
+        return torch.cat([seen, seen.new_ones(len(seen), 1)], dim=1), wanted.double()
+
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
         with applied(self.model, edits):
             return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 RATE = 0.1
 """Weight of the newest update in the running moments, once there have been ten."""
+RIDGE = 1e-4
+"""Of the mean square of a feature: enough to keep directions that hardly vary out of the fit."""
 
 
 class ValueHead(nn.Module):
@@ -58,3 +60,15 @@ class ValueHead(nn.Module):
         self.mean.copy_(new_mean)
         self.deviation.copy_(new_deviation)
         self.seen.add_(1)
+
+    @torch.no_grad()
+    def fit(self, gram: Tensor, moment: Tensor) -> None:
+        """Set the layer to the ridge regression of normalised targets on features, in float64.
+
+        `gram` [hidden + 1, hidden + 1] is the sum of x x^T over steps, `moment` [hidden + 1, heads] that of x y, with
+        x the hidden state and a one, y the target in units of `mean` and `deviation`.
+        """
+        ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        solution = torch.linalg.solve(gram + ridge, moment).to(self.linear.weight.dtype)
+        self.linear.weight.copy_(solution[:-1].T)
+        self.linear.bias.copy_(solution[-1])

@@ -21,6 +21,7 @@ from shaping.learning.credit import assign_credit
 from shaping.learning.critic import Critic
 from shaping.learning.learner import Learner
 from shaping.learning.losses import value_loss
+from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import CriticTargets, Sample
 from shaping.models.value_head import ValueHead
@@ -149,6 +150,26 @@ def test_in_warm_up_nothing_but_the_value_head_moves(
         row = learner.update(samples)
         assert unlike(policy, before) == ({"value"} if update < 2 else {"value", "model"})
         assert row["value_loss"] > 0 and row["grad_norm"] > 0 and row["entropy"] > 0
+
+
+def test_after_one_update_of_warm_up_the_critic_predicts_what_hidden_states_tell(
+    make_policy: Callable[..., Policy], make_sample: MakeSample
+) -> None:
+    own = make_policy()
+    policy = Policy(own.model, own.tokenizer, critics=1)
+    sample = make_sample(300)
+    (batch,) = pack([sample], 300)
+    with torch.no_grad():
+        hidden = policy._hidden(batch, ())[batch.rows]
+    truth = hidden @ torch.linspace(-1, 1, hidden.shape[1]) * 3 + 50
+    targets = np.zeros((300, 1), np.float32)
+    targets[sample.mask, 0] = truth.numpy()
+    critic = CriticTargets(np.zeros((300, 1), np.float32), targets, sample.mask)
+    learner = Learner(policy, LearnerConfig(**PPO, critic={"warmup": 1}))
+    learner.update([replace(sample, critic=critic)])
+    ((values, _),) = learner.values([sample])
+    unexplained = np.var(values[:, 0] - truth.numpy()) / np.var(truth.numpy())
+    assert unexplained < 0.01
 
 
 def gradients(policy: Policy, samples: Sequence[Sample], **options: Any) -> tuple[list[Tensor], list[Tensor]]:
