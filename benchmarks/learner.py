@@ -51,7 +51,8 @@ class Shape:
 
 SHAPES = (
     Shape("135M, bfloat16", 576, 30, 9, 3, 1536, 49152, "bfloat16", "ratio >= 5"),
-    Shape("10M, float32", 256, 8, 8, 4, 768, 4096, "float32", "ratio >= 3"),
+    Shape("10M, vocabulary 49k, float32", 160, 8, 5, 5, 448, 49152, "float32", "ratio >= 3"),
+    Shape("10M, vocabulary 4k, float32", 256, 10, 8, 4, 896, 4096, "float32", "ratio >= 3"),
 )
 TINY = Shape("tiny, float32", 32, 2, 4, 2, 64, 320, "float32", "")
 
