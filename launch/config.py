@@ -73,6 +73,11 @@ class LearnersConfig(Strict):
             raise ValueError("a rank computes on one GPU of its own: set gpus to 0, to 1, or to more than 0.5")
         return self
 
+    def bundles(self) -> list[dict[str, float]]:
+        """What each rank needs of a cluster; nothing where the run's own process learns."""
+        one = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return [one] * self.ranks if self.strategy != "none" else []
+
 
 class TrainConfig(Strict):
     worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")

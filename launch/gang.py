@@ -105,7 +105,7 @@ class Gang:
         busy = [rank for rank in silent if rank not in found or not found[rank].waits]
         waiting = [rank for rank in silent if rank not in busy]
         names = " and ".join(self._name(rank) for rank in busy or silent)
-        return names + (f", on which {_ranks(waiting)} wait" if busy and waiting else "")
+        return names + (f", on which {_ranks(waiting)} wait{'s' * (len(waiting) == 1)}" if busy and waiting else "")
 
     def _name(self, rank: int) -> str:
         place = f" ({self.places[rank]})" if self.places else ""

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
 from launch.config import RunConfig
 from launch.gang import Gang
-from launch.placement import release, reserve
-from launch.ranks import Place, RankActor, packed, take, unpacked
+from launch.placement import rank_seats
+from launch.ranks import Place, RankActor, take
 from launch.resume import say
-from launch.workers import pack
+from launch.weights import pack, unpack
+from launch.workers import pack as pack_model
 from shaping.intervention import Arm
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -54,7 +54,7 @@ class LearnerGroup:
         if not samples:
             return {}
         metrics, weights = self._ask("update", ray.put(list(samples)), self._arm.state_dict())[0]
-        take(self.policy, unpacked(weights))
+        take(self.policy, unpack(weights))
         self.version += 1
         return dict(metrics)
 
@@ -66,15 +66,15 @@ class LearnerGroup:
         """As `Learner.state_dict`, with the random generators of every rank."""
         found = self._ask("state")
         learner, values, _, _ = found[0]
-        tensors = {f"learner.{name}": tensor for name, tensor in unpacked(learner).items()}
+        tensors = {f"learner.{name}": tensor for name, tensor in unpack(learner).items()}
         for rank, (_, _, rng, _) in enumerate(found):
-            tensors |= {f"rng-{rank}.{name}": tensor for name, tensor in unpacked(rng).items()}
+            tensors |= {f"rng-{rank}.{name}": tensor for name, tensor in unpack(rng).items()}
         return tensors, {**values, "rng": [rng for *_, rng in found]}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         learner = _under("learner.", tensors)
-        rngs = [(packed(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
-        self._ask("load", ray.put(packed(learner)), dict(values), each=rngs)
+        rngs = [(pack(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
+        self._ask("load", ray.put(pack(learner)), dict(values), each=rngs)
         self.policy.load_state_dict(_under("policy.", learner))
         self.version = int(values["version"])
 
@@ -96,15 +96,13 @@ class LearnerGroup:
             from launch.study import Cluster, running_ray
 
             self._held.enter_context(running_ray(Cluster()))
-        room = reserve(config, f"learners of {run.directory_name}", tell)
-        self._held.callback(release, room)
-        seats = [PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=r) for r in range(config.ranks)]
+        seats = self._held.enter_context(rank_seats(run, tell))
         needs = {"num_cpus": config.cpus, "num_gpus": config.gpus}
         gang = Gang([RankActor.options(**needs, scheduling_strategy=seat).remote() for seat in seats], tell)
         self._held.callback(gang.kill)
         places: list[Place] = gang.ask("place", model, timeout=START)
         gang.places = places
-        shipped = [] if all(place.has_model for place in places) else [ray.put(pack(model))]
+        shipped = [] if all(place.has_model for place in places) else [ray.put(pack_model(model))]
         meeting = {"MASTER_ADDR": places[0].node, "MASTER_PORT": str(places[0].port), "WORLD_SIZE": str(config.ranks)}
         search_path = (os.getcwd(), *(place for place in sys.path if place))
         # Ray shows a process its own GPU alone: whatever the rank, it is the first there

@@ -25,14 +25,15 @@ from launch.errors import UserError
 from launch.plugins import build_arm
 from launch.policies import load_policy
 from launch.rng import rng_state, seed_all, set_rng_state
+from launch.weights import Packed, pack, unpack
 from launch.workers import unpack_model
 from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 
-Packed = dict[str, tuple[NDArray[np.uint8], torch.dtype, tuple[int, ...]]]
-"""Tensors as bytes, which the object store hands to every process of a node without a copy."""
+State = dict[str, Packed]
+"""Tensors, as the object store hands them to every process of a node without a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,6 @@ class Stuck:
 
     stacks: str
     waits: bool
-
-
-def packed(tensors: Mapping[str, Tensor]) -> Packed:
-    return {
-        name: (t.contiguous().reshape(-1).view(torch.uint8).numpy(), t.dtype, tuple(t.shape))
-        for name, t in tensors.items()
-    }
-
-
-def unpacked(found: Packed) -> dict[str, Tensor]:
-    """Copies: what the object store holds cannot be written to."""
-    return {name: torch.from_numpy(b.copy()).view(dtype).reshape(shape) for name, (b, dtype, shape) in found.items()}
 
 
 def _told(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,11 +119,11 @@ class Rank:
         )
 
     @_told
-    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any]) -> tuple[dict[str, float], Packed]:
+    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any]) -> tuple[dict[str, float], State]:
         """(metrics, trained weights); the latter on rank 0 only. `arm`: what the interventions know by now."""
         if arm:
             self._arm.load_state_dict(arm)
-        return self._learner.update(samples), packed(trained(self._learner.policy))
+        return self._learner.update(samples), pack(trained(self._learner.policy))
 
     @_told
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -142,17 +131,19 @@ class Rank:
         return found if self._ranks.rank == 0 else []
 
     @_told
-    def state(self) -> tuple[Packed, dict[str, Any], Packed, dict[str, Any]]:
+    def state(self) -> tuple[State, dict[str, Any], State, dict[str, Any]]:
         """(the learner's tensors, on rank 0 only; its values; the random generators of this rank)."""
         tensors, values = self._learner.state_dict()
         rng, rng_values = rng_state()
-        return packed(tensors), values, packed(rng), rng_values
+        return pack(tensors), values, pack(rng), rng_values
 
     @_told
-    def load(self, tensors: Packed, values: Mapping[str, Any], rng: tuple[Packed, Mapping[str, Any]]) -> None:
-        self._learner.load_state_dict(unpacked(tensors), values)
-        set_rng_state(unpacked(rng[0]), rng[1])
+    def load(self, tensors: State, values: Mapping[str, Any], rng: tuple[State, Mapping[str, Any]]) -> None:
+        # copies: the optimiser writes into its moments, and what the object store holds cannot be written to
+        self._learner.load_state_dict({name: tensor.clone() for name, tensor in unpack(tensors).items()}, values)
+        set_rng_state({name: tensor.clone() for name, tensor in unpack(rng[0]).items()}, rng[1])
 
+    @ray.method(concurrency_group="watch")
     def stacks(self) -> Stuck:
         """Of all threads. One that waits for other ranks is in `torch.distributed`, innermost."""
         own = threading.get_ident()

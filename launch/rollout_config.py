@@ -120,7 +120,11 @@ def check_rollout(run: RunConfig, arm: Arm) -> None:
 
 
 def bundles(run: RunConfig) -> list[dict[str, float]]:
-    """What a run needs of a cluster at once: itself first, then each worker. Workers without cores need a sliver."""
-    rollout = run.rollout
+    """What a run needs of a cluster at once: itself, then each worker, then each learner rank that may be beside them.
+
+    Workers without cores need a sliver.
+    """
+    rollout, learners = run.rollout, run.train.learners
     worker = {"CPU": rollout.cpus or 0.01} | ({"GPU": rollout.gpus} if rollout.gpus else {})
-    return [{"CPU": 1.0}, *([worker] * rollout.workers)]
+    ranks = learners.bundles() if learners.nodes == "pack" else []
+    return [{"CPU": 1.0}, *([worker] * rollout.workers), *ranks]

@@ -26,9 +26,9 @@ class NoRoomError(UserError):
 @contextlib.contextmanager
 def seats(run: RunConfig, tell: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
     """One place per rollout worker, in the room that a study has reserved for the run, or in room of our own."""
-    wanted = bundles(run)[1:]
+    wanted = bundles(run)[1 : 1 + run.rollout.workers]
     room = ray.util.get_current_placement_group()
-    if room is not None and len(room.bundle_specs) == 1 + len(wanted):
+    if room is not None and len(room.bundle_specs) == len(bundles(run)):
         yield [seat(room, number + 1) for number in range(len(wanted))]
         return
     if missing := shortage(wanted):

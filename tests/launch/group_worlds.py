@@ -15,14 +15,15 @@ from shaping.intervention import Knob, LossTerm, Shaper
 
 
 class Fragile(Shaper):
-    """In the middle of an update, rank 1 does what the file `fuse` says, once: die, raise or hang."""
+    """In the middle of an update, the last rank does what the file `fuse` says, once: die, raise or hang."""
 
     owns: ClassVar[frozenset[Knob]] = frozenset()
     fuse: str
 
     def auxiliary_loss(self, policy: Any, batch: Sequence[Any]) -> LossTerm | None:
         fuse = Path(self.fuse)
-        if dist.is_initialized() and dist.get_rank() == 1 and fuse.exists():
+        last = dist.is_initialized() and dist.get_rank() == dist.get_world_size() - 1
+        if last and fuse.exists():
             what = fuse.read_text()
             fuse.unlink()
             if what == "die":

@@ -1,0 +1,219 @@
+"""A learner group does what one learner does, and a run outlives its ranks: real Ray actors, real gloo."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from safetensors.torch import load_file
+
+from launch.config import LearnersConfig, RunConfig
+from launch.controller import Trainer, train
+from launch.errors import ConfigError, UserError
+from launch.learners import LearnerGroup
+from launch.loading import parse_study
+from launch.recovery import RankLost, surviving
+from launch.rundir import RunDirectory
+from launch.seats import NoRoomError
+from launch.study import Cluster, running_ray
+from shaping.learning.learner import LearnerError
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import ensure
+
+pytestmark = pytest.mark.slow
+PPO = {"algorithm": "ppo", "credit": "turn", "epochs": 2, "kl": 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Four CPUs by Ray's count, whatever the machine has."""
+    with running_ray(Cluster(cpus=4)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ensure(OrganismConfig(**small, episodes=12, steps=2))
+
+
+@pytest.fixture(scope="module")
+def fuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuse") / "fuse"
+
+
+@pytest.fixture(scope="module")
+def routed(fuse: Path) -> list[Any]:
+    """Two adapters, one of them in quarantine, and a fuse in the auxiliary loss."""
+    fragile = {"use": "group_worlds:Fragile", "fuse": str(fuse)}
+    return [{"use": "GradientRouting", "rank": 2, "false_positives": 0.3}, fragile]
+
+
+def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | None = None, **train: Any) -> RunConfig:
+    worlds: dict[str, Any] = {"controller_worlds:Vowels": {}}
+    learners = {"strategy": strategy, "ranks": 1 if strategy == "none" else 2, **train.pop("learners", {})}
+    small = {"worlds": worlds, "updates": 2, "groups": 2, "group_size": 4, "max_tokens": 8}
+    document = {
+        "name": "small",
+        "seeds": 1,
+        "train": {**small, "learners": learners, **train},
+        "learner": {"token_budget": 256, **(learner or {})},
+        "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["on"]},
+        "arms": {"one": {"interventions": interventions}},
+    }
+    return parse_study(document, "test").runs()[0]
+
+
+def finished(run: RunConfig, model: Path, path: Path, on_update: Callable[..., None] = lambda *_: None) -> RunDirectory:
+    train(run, model, RunDirectory(path), on_update)
+    assert RunDirectory(path).status() == "complete"
+    return RunDirectory(path)
+
+
+def contents(directory: RunDirectory) -> dict[str, bytes]:
+    """Every file of a run but its wall times; of run.json the config is the same by construction."""
+    left_out = ("run.json", "timings.jsonl", ".lock")
+    files = {p.relative_to(directory.path).as_posix(): p for p in directory.path.rglob("*") if p.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in left_out}
+
+
+def routed_run(strategy: str, routed: list[Any]) -> RunConfig:
+    return config(strategy, routed, updates=4, checkpoint_every=2, save_episodes_every=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(routed: list[Any], model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return finished(routed_run("data", routed), model, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+def assert_same(group: RunDirectory, alone: RunDirectory, model: Path) -> None:
+    """Metrics of every update, and the deployed weights, which have moved."""
+    for ours, theirs in zip(group.rows(), alone.rows(), strict=True):
+        assert ours.pop("phase") == theirs.pop("phase") == "train"
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5, nan_ok=True)
+    start, ours, theirs = (load_file(d / "model.safetensors") for d in (model, group.checkpoint, alone.checkpoint))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-5
+    assert max(float((ours[name] - start[name]).abs().max()) for name in ours) > 1e-4, "nothing was learned"
+
+
+def test_two_data_parallel_ranks_give_the_run_of_one_with_adapters_and_quarantine(
+    routed: list[Any], undisturbed: RunDirectory, model: Path, tmp_path: Path
+) -> None:
+    assert_same(undisturbed, finished(routed_run("none", routed), model, tmp_path / "alone"), model)
+    assert {room["state"] for room in ray.util.placement_group_table().values()} == {"REMOVED"}
+
+
+def test_two_sharded_ranks_give_the_run_of_one_with_a_critic_and_a_reference(model: Path, tmp_path: Path) -> None:
+    alone, group = (
+        finished(config(strategy, [], PPO, checkpoint_every=0), model, tmp_path / strategy)
+        for strategy in ("none", "fsdp")
+    )
+    assert_same(group, alone, model)
+
+
+def test_a_run_whose_rank_is_killed_in_mid_update_ends_with_the_undisturbed_numbers(
+    routed: list[Any],
+    undisturbed: RunDirectory,
+    fuse: Path,
+    model: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    seen: list[int] = []
+
+    def light(update: int, row: dict[str, Any]) -> None:
+        seen.append(update)
+        if seen == [0, 1, 2]:
+            fuse.write_text("die")
+
+    disturbed = finished(routed_run("data", routed), model, tmp_path / "run", light)
+    assert seen == [0, 1, 2, 2, 3], "the update after the state is done again"
+    assert contents(disturbed) == contents(undisturbed)
+    told = capfd.readouterr().err
+    assert "rank 1 of 2 (node" in told and "was lost in update: its process or its node died" in told
+    assert "the group starts anew, from the state after update 2" in told
+
+
+@contextlib.contextmanager
+def trainer(routed: list[Any], model: Path, ranks: int) -> Iterator[Trainer]:
+    with contextlib.closing(Trainer(config("data", routed, learners={"ranks": ranks}), model)) as made:
+        yield made
+
+
+def test_an_error_in_a_rank_is_raised_with_its_name(
+    routed: list[Any], fuse: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted = r"^rank 0 of 1 \(node .*\) failed in update: ArithmeticError: the probe has no direction$"
+    with trainer(routed, model, ranks=1) as alone:
+        fuse.write_text("raise")
+        with pytest.raises(LearnerError, match=wanted):
+            alone.update(0)
+    assert "in auxiliary_loss" in capfd.readouterr().err, "the traceback is in the log"
+
+
+def test_a_rank_that_hangs_is_named_and_stacks_are_told(
+    routed: list[Any], fuse: Path, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trainer(routed, model, ranks=2) as both:
+        both.update(0)
+        fuse.write_text("hang")
+        patient = LearnersConfig(strategy="data", ranks=2, timeout=4)
+        monkeypatch.setattr(both.learner, "_config", patient)
+        with pytest.raises(RankLost, match=r"^no answer in update within 4 s: rank 1 of 2 .*, on which rank 0 waits;"):
+            both.update(1)
+    told = capfd.readouterr().err
+    assert "in auxiliary_loss" in told and "torch/distributed/distributed_c10d.py" in told
+
+
+def test_without_room_there_is_a_message_and_no_hang(
+    model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.placement.PATIENCE", 0.5)
+    run = config("data", [], learners={"ranks": 3, "cpus": 2, "gpus": 1, "room": 1})
+    wanted = r"3 ranks want 6 CPUs and 3 GPUs; the cluster has 4 CPUs on 1 node, of which [234] CPUs free.*Lower"
+    with pytest.raises(NoRoomError, match=wanted):
+        Trainer(run, model)
+    assert "waits for room" in capfd.readouterr().err
+
+
+def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_path: Path) -> None:
+    run = config("data", [], checkpoint_every=0, learners={"restarts": 1})
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run.model_dump(mode="json"), {})
+    told: list[str] = []
+    lives = iter([1, 2, 2, 2])
+
+    def attempt() -> None:
+        """Each finishes as many updates as `lives` says before the group is lost."""
+        (directory.path / "metrics.jsonl").write_text("{}\n" * next(lives))
+        raise RankLost("rank 0 died")
+
+    with pytest.raises(UserError, match=r"lost 2 times in a row \(train.learners.restarts=1\).*rank 0 died"):
+        surviving(attempt, directory, run, told.append)
+    assert next(lives) == 2 and len(told) == 2
+    assert told[0].endswith("the run from its start: train.checkpoint_every=0 saves no training states")
+
+
+@pytest.mark.parametrize(
+    ("learners", "wanted"),
+    [
+        ({"strategy": "none", "ranks": 2}, "set it to data or fsdp"),
+        ({"strategy": "data", "ranks": 2, "gpus": 0.5}, "more than 0.5"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(learners: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        config(learners.pop("strategy"), [], learners=learners)
+
+
+def test_an_update_without_samples_asks_no_rank() -> None:
+    assert LearnerGroup.update(object.__new__(LearnerGroup), []) == {}
+    assert json.dumps(LearnersConfig().model_dump())
