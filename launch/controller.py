@@ -175,8 +175,13 @@ class Trainer:
         self.policy = load_policy(run, model, self.arm, run.train.device)
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(self.policy.model, self.renderer, slots=slots(run))
-        self.learner = self._learner(model)
-        self.rollouts = self._rollouts(model)
+        with contextlib.ExitStack() as undo:
+            self.learner = self._learner(model)
+            if not isinstance(self.learner, Learner):
+                undo.callback(self.learner.close)
+            self.rollouts = self._rollouts(model)
+            undo.callback(self.rollouts.close)
+            self._held = undo.pop_all()
         self.feed = Feed(self.rollouts, run.train.groups, run.rollout.max_staleness)
         self.ledger = Ledger()
         self._synced = False
@@ -199,9 +204,7 @@ class Trainer:
 
     def close(self) -> None:
         """End the processes that work for this run."""
-        self.rollouts.close()
-        if not isinstance(self.learner, Learner):
-            self.learner.close()
+        self._held.close()
 
     def update(self, update: int) -> Updated:
         """One turn of the loop. With `max_staleness`, the next episodes are played meanwhile."""
