@@ -1,4 +1,4 @@
-"""The command line: `shaping train | study | eval | report | list | doctor`."""
+"""The command line: `shaping train | study | launch | job | nodes | eval | report | list | doctor`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ _debug = False
 
 Config = Annotated[str, typer.Argument(help="a study's YAML file, or the name of a bundled study such as `quickstart`")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ..., e.g. train.updates=10 seeds=2")]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster: host:6379, ray://host:10001 or auto")]
+Dashboard = Annotated[str, typer.Option(help="a running Ray cluster: http://host:8265, ray://host:10001 or host:6379")]
 Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
 
 
@@ -48,7 +50,7 @@ def study(
     ] = False,
     only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores of the local Ray; default: all")] = None,
-    address: Annotated[str | None, typer.Option(help="address of a running Ray cluster")] = None,
+    address: Address = None,
     force: Force = False,
 ) -> None:
     """Run every arm, seed and cell that is not finished yet, then write the report."""
@@ -70,20 +72,79 @@ def train(
     arm: Annotated[str, typer.Option(help="the arm, or the cell where axes multiply it")],
     overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    address: Address = None,
     force: Force = False,
 ) -> None:
-    """Train one run of a study in this process, without Ray. The study keeps it."""
+    """Train one run of a study in this process, or on a cluster. The study keeps it."""
     from launch.loading import load_study
-    from launch.study import run_study, select
+    from launch.study import Cluster, run_study, select
 
     loaded = load_study(config, overrides or [])
     chosen = select(loaded, [arm], seed)
     if len(chosen) > 1:
         names = ", ".join(run.cell_name for run in chosen)
         raise UserError(f"arm {arm!r} has {len(chosen)} cells; give one of them as --arm: {names}")
-    result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=None, force=force))
+    cluster = Cluster(address=address) if address else None
+    result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=cluster, force=force))
     typer.echo(str(result.directory / "runs" / chosen[0].directory_name))
     _tell_failures(result)
+
+
+@app.command()
+def launch(
+    config: Config,
+    address: Dashboard,
+    overrides: Overrides = None,
+    only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
+    working_dir: Annotated[Path | None, typer.Option(help="sent whole: the study, and modules of your own")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the job, or KEY as it is set here")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="print the job's id and leave")] = False,
+    force: Force = False,
+) -> None:
+    """Run a study as a job of a Ray cluster; the same again goes on with it. Docs: docs/clusters.md."""
+    from launch.submit import connect, environment_of, prepared
+
+    arguments = [word for arm in only or [] for word in ("--only", arm)] + (["--force"] if force else [])
+    given = environment_of(env or [])
+    with prepared(config, overrides or [], arguments=arguments, folder=working_dir, environment=given) as submission:
+        cluster = connect(address)
+        cluster.submit(submission)
+    typer.echo(f"job: {submission.id}")
+    if no_wait:
+        typer.echo(f"to follow it: {_job_command(submission.id, address)} (with --stop: to stop it)")
+    else:
+        _follow(cluster, submission.id, address)
+
+
+@app.command()
+def job(
+    name: Annotated[str, typer.Argument(help="the id that `shaping launch` printed")],
+    address: Dashboard,
+    stop: Annotated[bool, typer.Option("--stop", help="stop it: finished runs are kept, the others can go on")] = False,
+) -> None:
+    """Follow a job that was launched before, or stop it."""
+    from launch.submit import connect
+
+    cluster = connect(address)
+    if stop:
+        cluster.stop(name)
+    _follow(cluster, name, address)
+
+
+@app.command()
+def nodes(
+    address: Annotated[str, typer.Option(help="a running Ray cluster: host:6379, ray://host:10001 or auto")] = "auto",
+    wait: Annotated[int, typer.Option(min=1, help="nodes that must have joined")] = 1,
+    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for them")] = 0.0,
+) -> None:
+    """Wait for the nodes of a cluster, and check that they all run this program with the same packages."""
+    from launch.nodes import check_nodes, wait_for_nodes
+    from launch.study import Cluster, running_ray
+
+    with running_ray(Cluster(address=address), check=False):
+        wait_for_nodes(wait, timeout, typer.echo)
+        for name in check_nodes():
+            typer.echo(f"ok    {name}")
 
 
 @app.command("eval")
@@ -171,6 +232,24 @@ def _run(call: Any) -> StudyResult:
         kept = "finished runs are kept, half-written ones go on from their last saved state"
         typer.echo(f"\nstopped; {kept}. To go on: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _follow(cluster: Any, name: str, address: str) -> None:
+    """Ctrl-C leaves the job alone."""
+    from launch.submit import follow
+
+    try:
+        ended = follow(cluster, name)
+    except KeyboardInterrupt:
+        typer.echo(f"\n{name} goes on; to follow it again: {_job_command(name, address)}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if ended.code:
+        raise UserError(f"{name} failed: {ended.why}")
+    typer.echo(f"{name} has finished")
+
+
+def _job_command(name: str, address: str) -> str:
+    return shlex.join(["shaping", "job", name, "--address", address])
 
 
 def _print_plan(config: StudyConfig, only: list[str]) -> None:

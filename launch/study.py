@@ -19,10 +19,12 @@ import ray
 from launch.checkpoint import Checkpoints
 from launch.config import RunConfig, StudyConfig
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.nodes import check_nodes, unreachable
 from launch.preflight import check_plugins
 from launch.progress import Display
 from launch.rundir import RunDirectory, check_space, disk_errors, write_json
 from launch.studydir import StudyDirectory, open_study, plan
+from launch.versions import versions
 from launch.workers import (
     ONE_THREAD,
     QUIET,
@@ -113,10 +115,14 @@ def run_study(
         result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
         if todo.pending:
             check_space(study.path, RUN_BYTES * len(todo.pending))
+            if cluster is not None and cluster.address:  # first: what is wrong with a cluster is told at once
+                stack.enter_context(running_ray(cluster))
             jobs = _jobs(study, todo.pending, trainer, load_function(organism), shown)
             shown.begin(len(jobs))
             if cluster is None:
                 _run_here(jobs, result, shown)
+            elif cluster.address:  # nodes that an autoscaler starts later are compared with this one, too
+                _Crew([replace(job, versions=versions()) for job in jobs], cluster, result, shown).work()
             else:
                 with running_ray(cluster):
                     _Crew(jobs, cluster, result, shown).work()
@@ -194,8 +200,8 @@ def _fail(job: Job, outcome: Outcome, result: StudyResult, display: Display) -> 
 
 
 @contextlib.contextmanager
-def running_ray(cluster: Cluster) -> Iterator[None]:
-    """A local Ray that dies with us, or a connection to a cluster."""
+def running_ray(cluster: Cluster, *, check: bool = True) -> Iterator[None]:
+    """A local Ray that dies with us, or a connection to a cluster, whose nodes are checked."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.update(QUIET)
     try:
@@ -206,15 +212,14 @@ def running_ray(cluster: Cluster) -> Iterator[None]:
             os.environ.update(ONE_THREAD)
             own = {"num_cpus": cluster.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
             ray.init(address="local", **own, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
         if cluster.address:
-            raise UserError(
-                f"no Ray cluster answers at {cluster.address}: {error}; is it up, and the address host:port? "
-                "`ray start` turns token authentication on: then set RAY_AUTH_MODE=token and put the token in place"
-            ) from error
+            raise unreachable(cluster.address, error) from error
         raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
     with interruptible():  # ray.init has put its own handler in place
         try:
+            if cluster.address and check:
+                check_nodes()
             yield
         finally:
             ray.shutdown()

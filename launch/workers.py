@@ -9,12 +9,13 @@ import hashlib
 import importlib
 import io
 import os
+import platform
 import shutil
 import sys
 import tarfile
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ import ray
 
 from launch.config import RunConfig
 from launch.errors import DiskFullError, UserError
+from launch.nodes import NodeError, skew
 from launch.rundir import RunDirectory
+from launch.versions import versions
 
 Trainer = Callable[[RunConfig, Path, RunDirectory, Callable[[int, dict[str, Any]], None]], dict[str, Any]]
 
@@ -46,6 +49,8 @@ class Job:
     """Where the driver finds plug-in modules."""
     marker: tuple[Path, str]
     """A file of the study and its digest: a worker that does not see it shares no disk with the driver."""
+    versions: Mapping[str, Any] | None = None
+    """What the worker's node must have, too; None: it is the driver's own."""
 
     @property
     def name(self) -> str:
@@ -92,6 +97,8 @@ def execute(job: Job, board: Any, shipped: list[Any]) -> Outcome:
         home = job.directory if local else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
         stack.enter_context(_logging(job.log if local else None))
         try:
+            if job.versions and (found := skew(job.versions, versions())):
+                raise NodeError(f"{platform.node()}: {'; '.join(found)}")
             model = job.model if job.model.exists() else unpack_model(ray.get(shipped[0]))
             train(job, model, RunDirectory(home), report)
             return Outcome(archive=b"" if local else pack(home))
