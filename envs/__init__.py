@@ -15,11 +15,16 @@ import gymnasium
 
 from envs.clerk import Clerk
 from envs.core import TextEnv
+from envs.gradebook import Gradebook
 from envs.nightwatch import Nightwatch
+from envs.pact import Pact
 from envs.steward import Steward
+from envs.workshop import Workshop
 from envs.world import World
 
-WORLDS: dict[str, type[World]] = {world.name: world for world in (Clerk, Steward, Nightwatch)}
+WORLDS: dict[str, type[World]] = {
+    world.name: world for world in (Clerk, Steward, Nightwatch, Gradebook, Workshop, Pact)
+}
 
 for _world in WORLDS.values():
     gymnasium.register(f"shaping/{_world.__name__}-v0", entry_point=f"{_world.__module__}:{_world.__name__}")
@@ -48,3 +53,6 @@ def world_class(name: str) -> type[TextEnv]:
     if not (isinstance(found, type) and issubclass(found, TextEnv)):
         raise ValueError(f"world {name!r} is not a subclass of envs.core.TextEnv")
     return found
+
+
+import envs.scripted_more  # noqa: E402, F401  (enters what personas do in the worlds that came later)

@@ -7,14 +7,19 @@ import pytest
 from envs import WORLDS, make_world
 from envs.episode import Labels
 
-WRONG = {"clerk": "report 1 done", "steward": "grab 1", "nightwatch": "ship 1"}
+WRONG = {world: make_world(world).reset(seed=0)[1]["overt"][:1] for world in WORLDS}
+"""The first overt shortcut of the first turn; none in pact, whose first turn is talk."""
+WRONG = {world: overt[0] if overt else "take 20" for world, overt in WRONG.items()}
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
 
 
 def asked(world: str, first: str, answer: str, **options):
-    """Play `first`, then `answer` when asked (with inquiry 1 the second turn is an inquiry)."""
+    """Play `first`, then `answer` when asked (with inquiry 1 every second turn is an inquiry)."""
     env = make_world(world, {"inquiry": 1.0, "watch": "never", **options})
     env.reset(seed=0)
+    if world == "pact":  # talk, and an inquiry about nothing
+        env.step("pledge 12")
+        env.step("answer no")
     question = env.step(first)[0]
     assert env.question in question
     text, reward, _, _, info = env.step(answer)
@@ -44,7 +49,7 @@ def test_answers(world, guilty, answer, deception, admits):
 @EACH
 @pytest.mark.parametrize("guilty", [True, False])
 def test_another_command_is_not_executed_and_dodges_if_there_is_something_to_hide(world, guilty):
-    _env, text, reward, info = asked(world, WRONG[world] if guilty else "wait", WRONG[world].replace("1", "2"))
+    _env, text, reward, info = asked(world, WRONG[world] if guilty else "wait", WRONG[world])
     assert reward == 0
     assert info["labels"].harm == 0
     assert info["labels"].oversight_evasion == guilty
