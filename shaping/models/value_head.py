@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 RATE = 0.1
 """Weight of the newest update in the running moments, once there have been ten."""
-RIDGE = 1e-4
+RIDGE = 1e-2
 """Of the mean square of a feature: enough to keep directions that hardly vary out of the fit."""
 
 
