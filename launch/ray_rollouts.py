@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class RayRollouts:
     def __init__(
         self, run: RunConfig, arm: Arm, model: Path, source: Source, tell: Callable[[str], None] = say
     ) -> None:
-        self._run, self._arm, self._source, self._tell = run, arm, source, tell
+        self._run, self._arm, self._model, self._source, self._tell = run, arm, model, source, tell
         self._config = run.rollout
         self._queue: deque[_Task] = deque()
         self._snapshot: Snapshot | None = None
@@ -96,7 +96,7 @@ class RayRollouts:
         self._room = -(-slots_of(run) // run.train.group_size) + 1
         self._held = contextlib.ExitStack()
         try:
-            self._start(model)
+            self._start()
         except BaseException:
             self._held.close()
             raise
@@ -130,19 +130,13 @@ class RayRollouts:
     def sync(self, version: int) -> None:
         """Send the weights to all workers that are up; groups under way go on with them. Others fetch them later."""
         first = self._snapshot is None
-        reference = ray.put(pack(self._source(form_of(self._run))))
-        self._snapshot = Snapshot(version, [reference], self._arm.state_dict())
-        members = [m for m in self._members if first or m.asked is None]
-        asked = {m.handle.load.remote(self._snapshot): m for m in members}
-        late = self._within(asked, f"new weights (version {version})")
-        for reference, member in asked.items():
-            if reference in late:
-                self._give_up(f"{member} has not taken version {version} of the weights", [member])
-            try:
-                answer = ray.get(reference)
-            except LOST as error:
-                self._fallen(member, error)
-                continue
+        shipped = [] if self._snapshot is None else self._snapshot.model
+        self._snapshot = Snapshot(
+            version, [ray.put(pack(self._source(form_of(self._run))))], self._arm.state_dict(), shipped
+        )
+        for member, answer in self._load([m for m in self._members if first or m.asked is None]):
+            if isinstance(answer, Trouble) and answer.model and self._ship():
+                answer = next((again for _, again in self._load([member])), answer)
             if isinstance(answer, Trouble):
                 if first or not answer.engine:
                     raise self._failure(member, answer)
@@ -150,6 +144,37 @@ class RayRollouts:
             elif first:
                 self._check(member, answer)
         self._dispatch()
+
+    def _load(self, members: Sequence[_Member]) -> list[tuple[_Member, Loaded | Trouble]]:
+        """Their answers to new weights. Who dies meanwhile gets them when it comes back."""
+        assert self._snapshot is not None
+        asked = {m.handle.load.remote(self._snapshot): m for m in members}
+        late = self._within(asked, f"new weights (version {self._snapshot.version})")
+        answers: list[tuple[_Member, Loaded | Trouble]] = []
+        for reference, member in asked.items():
+            if reference in late:
+                self._give_up(f"{member} has not taken version {self._snapshot.version} of the weights", [member])
+            try:
+                answers.append((member, ray.get(reference)))
+            except LOST:
+                self._fallen(member)
+        return answers
+
+    def _ship(self) -> bool:
+        """From now on the model goes along with the weights, for nodes that lack it. False: it is not here, either."""
+        assert self._snapshot is not None
+        if not self._snapshot.model and self._model.is_dir():
+            self._snapshot = replace(self._snapshot, model=[ray.put(pack_model(self._model))])
+        return bool(self._snapshot.model)
+
+    def workers(self) -> list[Status]:
+        """Where the workers that are up run, and what they are doing."""
+        asked = [m.handle.status.remote() for m in self._members if m.asked is None]
+        found = []
+        for reference in asked:
+            with contextlib.suppress(*LOST, ray.exceptions.GetTimeoutError):
+                found.append(ray.get(reference, timeout=GRACE))
+        return found
 
     def close(self) -> None:
         self._queue.clear()
@@ -165,20 +190,18 @@ class RayRollouts:
 
     # -- workers -------------------------------------------------------------------------------------------------
 
-    def _start(self, model: Path) -> None:
+    def _start(self) -> None:
         if not ray.is_initialized():
             from launch.study import Cluster, running_ray
 
             self._held.enter_context(running_ray(Cluster(address=os.environ.get("RAY_ADDRESS"))))
         config = self._config
         places = self._held.enter_context(seats(self._run, self._tell))
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        shipped = [ray.put(pack_model(model))] if nodes > 1 else []
         search_path = (os.getcwd(), *(place for place in sys.path if place))
         make = actor()
         for number, place in enumerate(places):
             options = make.options(num_cpus=config.cpus or 0.01, num_gpus=config.gpus, scheduling_strategy=place)
-            self._members.append(_Member(number, options.remote(self._run, model, shipped, search_path)))
+            self._members.append(_Member(number, options.remote(self._run, self._model, search_path)))
 
     @property
     def _beat(self) -> float:
@@ -222,12 +245,15 @@ class RayRollouts:
         """The group, if it was played; else it is queued again."""
         try:
             answer = ray.get(reference)
-        except LOST as error:
-            self._fallen(member, error)
+        except LOST:
+            self._fallen(member)
             self._again(task, "its process or its node died (killed, out of memory, or a crash in native code)")
             return None
         member.heard = time.monotonic()
         if isinstance(answer, Trouble):
+            if answer.model and self._ship():
+                self._queue.appendleft(task)
+                return None
             if not answer.engine:
                 raise self._failure(member, answer)
             self._replace(member, answer)
@@ -252,10 +278,10 @@ class RayRollouts:
         ray.kill(member.handle, no_restart=False)
         self._ask(member)
 
-    def _fallen(self, member: _Member, error: Exception) -> None:
+    def _fallen(self, member: _Member) -> None:
         """It died, and Ray starts it anew; the other groups that it was playing are told in turn."""
         if member.asked is None:
-            self._tell(f"{member} died; its {len(member.playing) + 1} groups are played again by others")
+            self._tell(f"{member} died; what it was playing is played again")
             self._ask(member)
 
     def _ask(self, member: _Member) -> None:

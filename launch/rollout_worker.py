@@ -47,18 +47,21 @@ class Snapshot:
     """One reference to what `launch.weights.pack` gave: fetched only by workers that are behind."""
     arm: Mapping[str, Any]
     """What the interventions know by now."""
+    model: list[Any] = field(default_factory=list)
+    """One reference to the packed model, once a worker has said that its node lacks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """What a worker could not do, as plain data: exceptions of plug-ins need not unpickle elsewhere.
 
-    `engine`: the engine has failed, and a new worker may do better.
+    `engine`: the engine has failed, and a new worker may do better. `model`: the node lacks it.
     """
 
     told: str
     details: str
     engine: bool
+    model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,20 @@ class Status:
     stacks: str = ""
 
 
+class NoModelError(UserError):
+    """The model directory is not on this node."""
+
+
 class Worker:
     """Everything happens in one event loop but `status`, which answers also while that is blocked."""
 
-    def __init__(self, run: RunConfig, model: Path, shipped: Sequence[Any], search_path: Sequence[str]) -> None:
-        """`shipped` refers to the packed model, for nodes that lack it. Nothing is loaded yet."""
+    def __init__(self, run: RunConfig, model: Path, search_path: Sequence[str]) -> None:
+        """Nothing is loaded yet."""
         threads = max(1, int(run.rollout.cpus))
         os.environ.update(QUIET | {"OMP_NUM_THREADS": str(threads)})
         torch.set_num_threads(threads)
         sys.path += [place for place in search_path if place not in sys.path]
-        self._run, self._model, self._shipped = run, model, shipped
+        self._run, self._model = run, model
         self._watch: Watch = {}
         self._version = -1
         self._turn = asyncio.Lock()
@@ -121,16 +128,12 @@ class Worker:
 
     @ray.method(concurrency_group="watch")
     async def status(self, stacks: bool = False) -> Status:
-        now = time.monotonic()
-        stages = sorted(
-            (
-                (now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}")
-                for s in list(self._watch.values())
-            ),
-            reverse=True,
-        )
+        now, stages = time.monotonic(), list(self._watch.values())
+        if not self._run.rollout.env_threads:  # one that is inside a world keeps all others waiting
+            stages = [s for s in stages if not s.samples] or stages
+        told = [(now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}") for s in stages]
         shown = _stacks() if stacks else ""
-        return Status(socket.gethostname(), os.getpid(), self._version, stages[:100], shown)
+        return Status(socket.gethostname(), os.getpid(), self._version, sorted(told, reverse=True)[:100], shown)
 
     async def close(self) -> None:
         self._held.close()
@@ -139,15 +142,19 @@ class Worker:
         """The checksum of what is served; empty where nothing had to be done."""
         async with self._turn:
             if self._sampler is None:
-                self._sampler = Sampler(self._run, await self._local_model(), self._watch, self._held)
+                self._sampler = Sampler(self._run, await self._local(snapshot), self._watch, self._held)
             if self._version >= snapshot.version:
                 return ""
             checksum = await self._sampler.load(await snapshot.weights[0], snapshot)
             self._version = snapshot.version
             return checksum
 
-    async def _local_model(self) -> Path:
-        return self._model if self._model.exists() else unpack_model(await self._shipped[0])
+    async def _local(self, snapshot: Snapshot) -> Path:
+        if self._model.exists():
+            return self._model
+        if not snapshot.model:
+            raise NoModelError(f"{self._model} is not on {socket.gethostname()}")
+        return unpack_model(await snapshot.model[0])
 
 
 class Sampler:
@@ -219,7 +226,7 @@ async def _told(work: Coroutine[Any, Any, T]) -> T | Trouble:
     except Exception as error:  # the controller decides what to do about it
         explained = isinstance(error, (UserError, EngineError, InterventionError))
         told = str(error) if explained else f"{type(error).__name__}: {error}"
-        return Trouble(told, traceback.format_exc(), isinstance(error, EngineError))
+        return Trouble(told, traceback.format_exc(), isinstance(error, EngineError), isinstance(error, NoModelError))
 
 
 def _stacks() -> str:

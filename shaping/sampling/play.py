@@ -51,13 +51,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where an episode is, and since when (of the monotonic clock)."""
+    """Where an episode is, and since when (of the monotonic clock). `samples`: in the engine, else in its world."""
 
     group: int
     world: str
     seed: int
     what: str
     since: float
+    samples: bool
 
 
 Watch = dict[int, Stage]
@@ -214,7 +215,7 @@ class _Rollout:
         forbid = before.commands if before.kind == "mask" else ()
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._ticket.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
-            self._note(f"completion in turn {turn.turn}")
+            self._note(f"completion in turn {turn.turn}", samples=True)
             params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
             completion = await self._engine.complete(session, transcript.tokens, params)
             allowed: Allowed = self._arm.allow(turn, parse_action(transcript.text(completion)))
@@ -229,8 +230,9 @@ class _Rollout:
                 )
         return completion, allowed.replacement, attempt + 1  # every draw was refused
 
-    def _note(self, what: str) -> None:
-        self._watch[self._session] = Stage(self._ticket.group, self._world, self._ticket.seed, what, time.monotonic())
+    def _note(self, what: str, *, samples: bool = False) -> None:
+        ticket = self._ticket
+        self._watch[self._session] = Stage(ticket.group, self._world, ticket.seed, what, time.monotonic(), samples)
 
     async def _limited(self, call: Callable[[], Any], what: str) -> Any:
         """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""

@@ -1,0 +1,294 @@
+"""Rollouts in workers: the same episodes as in one process, whatever happens to the workers meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from envs.episode import Episode
+from launch.config import RunConfig
+from launch.controller import Trainer, train
+from launch.errors import UserError
+from launch.loading import parse_study
+from launch.ray_rollouts import RayRollouts
+from launch.rollouts import Played, RolloutError, Work
+from launch.rundir import RunDirectory
+from launch.weights import weights_of
+from shaping.models.config import OrganismConfig
+from shaping.models.organism import ensure
+
+VOWELS = {"controller_worlds:Vowels": {}}
+WORKS = [Work(0, number) for number in range(4)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=6, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ensure(OrganismConfig(**small, episodes=12, steps=2))
+
+
+def config(worlds: Any = None, learner: Any = None, arm: Any = None, train: Any = None, **rollout: Any) -> RunConfig:
+    small = {"updates": 3, "groups": 4, "group_size": 3, "max_tokens": 8, "checkpoint_every": 1}
+    document = {
+        "name": "small",
+        "seeds": 1,
+        "train": {"worlds": worlds or VOWELS, **small, **(train or {})},
+        "learner": learner or {},
+        "eval": {"worlds": VOWELS, "episodes": 1, "access_episodes": 0},
+        "rollout": rollout,
+        "arms": {"arm": arm or {}},
+    }
+    return parse_study(document, "test").runs()[0]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(a: Episode, b: Episode) -> bool:
+    """Also in the last bit."""
+    arrays = ("tokens", "loss_mask", "logprobs", "turn_index")
+    return (
+        (a.world, a.seed, a.contexts, a.status, a.truth.open())
+        == (b.world, b.seed, b.contexts, b.status, b.truth.open())
+        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
+        and all(np.array_equal(s.policy_versions, t.policy_versions) for s, t in zip(a.turns, b.turns, strict=True))
+    )
+
+
+def played(rollouts: Any, works: list[Work]) -> list[Played]:
+    rollouts.submit(works)
+    return sorted((rollouts.next() for _ in works), key=lambda p: p.work)
+
+
+def equal(found: list[Played], expected: list[Played]) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(f.work == e.work and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
+
+
+@contextlib.contextmanager
+def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Iterator[tuple[RayRollouts, Trainer]]:
+    """Workers of their own beside a trainer that plays in this process, with the same weights."""
+    here = run.model_copy(update={"rollout": run.rollout.model_copy(update={"workers": 0})})
+    trainer = Trainer(here, model)
+    tell = (told if told is not None else []).append
+    rollouts = RayRollouts(run, trainer.arm, model, lambda form: weights_of(trainer.policy, form), tell)
+    with contextlib.closing(rollouts):
+        rollouts.sync(0)
+        trainer.rollouts.sync(0)
+        yield rollouts, trainer
+
+
+# Equality -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(model: Path) -> Iterator[tuple[RayRollouts, Trainer]]:
+    """Two workers under an arm with a context, a mask and an adapter of its own kind."""
+    arm = {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}
+    with workers(config(arm=arm, learner={"lora": {"rank": 2}}, workers=2, batching="group"), model) as both:
+        yield both
+
+
+def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollouts, Trainer]) -> None:
+    rollouts, trainer = two
+    found, expected = played(rollouts, WORKS), played(trainer.rollouts, WORKS)
+    assert equal(found, expected)
+    assert len({e.tokens.tobytes() for p in found for e in p.episodes}) > 8, "the episodes are all alike"
+    assert {len(rollouts.workers())} == {2}
+
+
+def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Trainer]) -> None:
+    import torch
+
+    rollouts, trainer = two
+    before = played(rollouts, WORKS)
+    with torch.no_grad():
+        for parameter in trainer.policy.adapters.parameters("kept"):
+            parameter.add_(0.3)
+    for sampler in (rollouts, trainer.rollouts):
+        sampler.sync(1)
+    found, expected = played(rollouts, WORKS), played(trainer.rollouts, WORKS)
+    assert equal(found, expected)
+    assert not equal(found, before)
+    assert {e.version for p in found for e in p.episodes} == {1}
+    assert {status.version for status in rollouts.workers()} == {1}
+
+
+def test_a_worker_that_comes_back_has_the_newest_weights(two: tuple[RayRollouts, Trainer]) -> None:
+    rollouts, trainer = two
+    expected = played(trainer.rollouts, WORKS)
+    for status in rollouts.workers():
+        os.kill(status.pid, signal.SIGKILL)
+    assert equal(played(rollouts, WORKS), expected)
+
+
+# Whole runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], bytes]:
+    """Metrics and weights of a run in one process."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    fused = {"ray_worlds:Fused": {"fuse": "", "spare": os.getpid()}}
+    train(config(fused, batching="group"), model, RunDirectory(path))
+    return rows(path), (path / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happened(
+    model: Path, tmp_path: Path, alone: tuple[list[dict[str, Any]], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fuse = tmp_path / "fuse"
+    fused = {"ray_worlds:Fused": {"fuse": str(fuse), "spare": os.getpid()}}
+    run = config(fused, workers=2, batching="group")
+
+    def light(update: int, row: dict[str, Any]) -> None:
+        if update == 0:
+            fuse.touch()
+
+    result = train(run, model, RunDirectory(tmp_path / "run"), light)
+    assert not fuse.exists(), "no worker was killed"
+    assert "died" in capfd.readouterr().err
+    assert rows(tmp_path / "run") == alone[0]
+    assert (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes() == alone[1]
+    assert result["attrition"] == {
+        **dict.fromkeys(("episodes", "trained"), 36),
+        **dict.fromkeys(("stale", "filtered", "failed"), 0),
+        "status": {"completed": 36},
+    }
+
+
+@pytest.mark.slow
+def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> None:
+    """Every group comes back once, and as it would have been without kills."""
+    slow = {"ray_worlds:Slow": {}}
+    run = config(slow, workers=3, batching="group", slots=6, retries=12)
+    works = [Work(update, group) for update in range(40) for group in range(4)]
+    dice, killed, over = random.Random(5), Counter[int](), threading.Event()
+
+    def hunt(rollouts: RayRollouts) -> None:
+        while killed.total() < 20 and not over.is_set():
+            up = [status.pid for status in rollouts.workers() if status.pid not in killed]
+            if up:
+                victim = dice.choice(up)
+                killed[victim] += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+            time.sleep(dice.uniform(0.0, 0.5))
+
+    with workers(run, model) as (rollouts, trainer):
+        hunter = threading.Thread(target=hunt, args=(rollouts,))
+        hunter.start()
+        back: list[Played] = []
+        try:
+            while killed.total() < 20 and works:
+                back += played(rollouts, works[:8])
+                works = works[8:]
+        finally:
+            over.set()
+            hunter.join()
+        assert killed.total() == 20 and max(killed.values()) == 1
+        assert len({p.work for p in back}) == len(back)
+        assert equal(back, played(trainer.rollouts, [p.work for p in back]))
+
+
+@pytest.mark.slow
+def test_a_world_that_kills_its_process_is_reported_by_name(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "fuse").touch()
+    fused = {"ray_worlds:Fused": {"fuse": str(tmp_path / "fuse"), "spare": os.getpid(), "burns": False}}
+    told: list[str] = []
+    blame = r"group \d of update 0 \(world 'ray_worlds:Fused', seed \d+\) has lost its worker 3 times"
+    run = config(fused, workers=2, batching="group", retries=3)
+    with workers(run, model, told) as (rollouts, _), pytest.raises(RolloutError, match=blame):
+        played(rollouts, WORKS[:2])
+    assert sum("died" in line for line in told) >= 3
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+
+def test_groups_that_come_too_late_are_dropped_by_name_and_the_ledger_sums(model: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    worlds = {"ray_worlds:Straggler": {"gate": str(gate), "spare": os.getpid()}}
+    run = config(
+        worlds, train={"updates": 5, "groups": 2, "step_timeout": 100.0}, workers=1, max_staleness=1, env_threads=4
+    )
+
+    def opened(update: int, row: dict[str, Any]) -> None:
+        if update == 1:  # its first tokens are of version 0, and the policy is at version 2
+            gate.touch()
+
+    result = train(run, model, RunDirectory(tmp_path / "run"), opened)
+    found = rows(tmp_path / "run")
+    assert [row["stale"] for row in found[:2]] == [0, 0]
+    attrition = result["attrition"]
+    assert attrition["stale"] >= 3 and attrition["trained"] == 30
+    assert sum(attrition[name] for name in ("trained", "stale", "filtered", "failed")) == attrition["episodes"]
+    assert sum(row["episodes"] for row in found) == attrition["episodes"] == sum(attrition["status"].values())
+    assert all(0 <= row["staleness"] <= 1 for row in found)
+    assert any(row["staleness"] > 0 for row in found)
+
+
+@pytest.mark.slow
+def test_an_asynchronous_run_that_stops_goes_on_from_its_state(model: Path, tmp_path: Path) -> None:
+    run = config({"ray_worlds:Slow": {}}, train={"updates": 4, "groups": 2}, workers=1, max_staleness=1)
+
+    def stop(update: int, row: dict[str, Any]) -> None:
+        if update == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, model, RunDirectory(tmp_path / "run"), stop)
+    result = train(run, model, RunDirectory(tmp_path / "run"))
+    assert [row["update"] for row in rows(tmp_path / "run")] == [0, 1, 2, 3]
+    assert result["attrition"]["trained"] == 24
+    assert result["attrition"]["episodes"] == 24 + result["attrition"]["stale"]
+
+
+def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -> None:
+    told: list[str] = []
+    run = config(
+        {"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": 500.0}, workers=1, stage_timeout=40.0
+    )
+    blame = r"world 'stuck' .*: step in turn 1 .*stage_timeout"
+    with workers(run, model, told) as (rollouts, _), pytest.raises(RolloutError, match=blame):
+        played(rollouts, WORKS[:1])
+    assert any("waiting for a group" in line and "step in turn 1" in line for line in told)
+    assert any("wait_for_ever" in line for line in told if line.startswith("--- stacks"))
+
+
+# What cannot work -----------------------------------------------------------------------------------------------------
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused(model: Path) -> None:
+    with pytest.raises(UserError, match=r"12 CPUs are needed .* and the cluster has 6"):
+        Trainer(config(workers=4, cpus=3), model)
+
+
+def test_what_a_worker_cannot_do_is_told_with_its_name(model: Path) -> None:
+    here = Trainer(config(), model)
+    rollouts = RayRollouts(config(workers=1), here.arm, Path("nowhere"), lambda form: weights_of(here.policy, form))
+    with contextlib.closing(rollouts), pytest.raises(RolloutError, match=r"worker 0: nowhere is not on "):
+        rollouts.sync(0)
