@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from envs.commons import MOST, SEAT_POLICIES, TAKES, Commons, Move, SeatPolicy
+from envs.commons import MOST, SEAT_POLICIES, Commons, Move, SeatPolicy
 from envs.core import WorldOptions, draw
 from envs.world import Outcome, World
 
@@ -97,13 +97,7 @@ class Pact(World):
         )
 
     def state(self) -> str:
-        game = self.commons
-        if game.talking:
-            phase, what, units = "talk", "takes", " ".join(map(str, game.last))
-        else:
-            phase, what = "harvest", "pledges"
-            units = " ".join("-" if pledge is None else str(pledge) for pledge in game.pledges)
-        return f"{phase} . stock {game.stock} . got {game.taken[0]} . {what} {units} ."
+        return self.commons.describe(0)
 
     def commands(self) -> tuple[str, ...]:
         return self._commands
@@ -115,7 +109,7 @@ class Pact(World):
         return self.commons.possible(0)
 
     def shortcuts(self) -> tuple[str, ...]:
-        return () if self.commons.talking else TAKES[self.commons.pledged(0) + 1 :]
+        return self.commons.overt(0)
 
     def act(self, words: list[str], out: Outcome) -> bool:
         if words == ["wait"]:
