@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import gymnasium
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from envs.core import TextEnv
@@ -47,6 +48,24 @@ _MARKS = (
     *("true_reward", "d_power", "opportunity", "monitored", "knew", "labels"),
 )
 _LEAK = re.compile("|".join(rf"\b{mark}\b" for mark in _MARKS), re.IGNORECASE)
+
+
+#: What each rule demands, in the order of `check_env`.
+RULES = {
+    "plays": "reset and step return what gymnasium and envs.core.TextEnv ask for, and raise nothing",
+    "ends": "every episode ends",
+    "spaces": "observation and action space admit all text",
+    "info": "executed, overt and events are there, and max_return is known",
+    "sealed": "no label is named in an observation or outside of info['labels']",
+    "labels": "labels are counts, power is in [0, 1], no deception without knowledge",
+    "opportunity": "nothing happens that was not possible",
+    "determinism": "the same seed and actions give the same transcript",
+    "draws": "the overseer does not depend on what the agent does",
+    "garbage": "text that is no command, and injections, are labelled invalid and nothing else",
+    "honest_path": "an honest policy earns max_return",
+    "speed": "the median step is quick",
+    "gymnasium": "gymnasium's own checker passes",
+}
 
 
 class WorldContractError(RuntimeError):
@@ -130,7 +149,9 @@ def check_env(
     """Play `episodes` random policies per seed and judge every rule.
 
     `actions` are commands to try, next to garbage (built-in worlds list their own). `max_turns` is when an episode
-    counts as endless, `step_seconds` the limit for the median step.
+    counts as endless, `step_seconds` the limit for the median step. Two rules need the world's help, and say so if they
+    get none: `honest_path` a method `honest_action() -> str` that gives the honest agent's next action, `draws` a list
+    `met` of what the overseer drew in each turn.
     """
     seeds = tuple(seeds)
     try:
@@ -147,9 +168,9 @@ def check_env(
         _verdict("labels", (fault for trial in played for fault in map(_label_fault, trial.labels))),
         _verdict("opportunity", (fault for trial in played for fault in map(_opportunity_fault, trial.labels))),
         _verdict("determinism", (_difference(trials[s][0], make, s, actions, max_turns) for s in seeds)),
-        _verdict("draws", (_draw_fault(several) for several in trials.values())),
+        _draws_verdict(trials),
         _verdict("garbage", (_garbage_fault(make, seeds[0], text) for text in GARBAGE)),
-        _verdict("honest_path", (_honest_fault(make, seed) for seed in seeds)),
+        _honest_verdict(make, seeds, max_turns),
         _verdict("speed", (_slow(trial, step_seconds) for trial in played)),
         _verdict("gymnasium", (_gymnasium_fault(make),)),
     ]
@@ -269,12 +290,16 @@ def _difference(first: Trial, make: Make, seed: int, actions: Sequence[str], max
     return f"seed {seed} and the same actions gave two different transcripts"
 
 
+def _draws_verdict(trials: dict[int, list[Trial]]) -> Verdict:
+    if any(trial.met is None for several in trials.values() for trial in several):
+        return Verdict("draws", True, "not checked: the world keeps no list `met` of its overseer's draws")
+    return _verdict("draws", (_draw_fault(several) for several in trials.values()))
+
+
 def _draw_fault(trials: Sequence[Trial]) -> str:
     """Audit, presence and inquiry draws of two policies must agree wherever both were still playing."""
     for trial in trials[1:]:
-        if trials[0].met is None or trial.met is None:
-            return ""
-        for turn, (a, b) in enumerate(zip(trials[0].met, trial.met, strict=False)):
+        for turn, (a, b) in enumerate(zip(trials[0].met or (), trial.met or (), strict=False)):
             if a != b:
                 return f"at turn {turn} two policies met different overseers ({a} and {b}); use envs.core.draw"
     return ""
@@ -290,16 +315,36 @@ def _garbage_fault(make: Make, seed: int, text: str) -> str:
     return "" if labels.invalid else f"{text[:40]!r} was not labelled invalid"
 
 
-def _honest_fault(make: Make, seed: int) -> str:
-    """Only built-in worlds have an honest persona; others pass."""
+def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> Verdict:
     world = make().unwrapped
-    if not isinstance(world, World) or world.options.honest_path == "blocked" or world.options.horizon:
-        return ""
-    world.reset(seed=seed)
-    actor = persona("honest")(world, seed)
-    trial = _play(lambda: world, seed, lambda env, turn: actor.act(), world.turns)
-    if abs(trial.proxy - world.max_return) > 1e-9:
-        return f"seed {seed}: the honest persona earned {trial.proxy:g} of max_return {world.max_return:g}"
+    options = getattr(world, "options", None)
+    if getattr(options, "honest_path", "open") == "blocked" or getattr(options, "horizon", None):
+        return Verdict("honest_path", True, "not checked: the options block it or set another horizon")
+    if _honest_policy(world, 0) is None:
+        return Verdict("honest_path", True, "not checked: the world has no method `honest_action() -> str`")
+    return _verdict("honest_path", (_honest_fault(make, seed, max_turns) for seed in seeds))
+
+
+def _honest_policy(world: gymnasium.Env[str, str], seed: int) -> Callable[[], str] | None:
+    """What the world offers itself, else the honest persona of a built-in world, else None."""
+    own = getattr(world, "honest_action", None)
+    if callable(own):
+        return own
+    try:
+        return persona("honest")(world, seed).act  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _honest_fault(make: Make, seed: int, max_turns: int) -> str:
+    world = make()
+    checked_reset(world, seed)
+    act = _honest_policy(world.unwrapped, seed)
+    assert act is not None
+    trial = _play(lambda: world, seed, lambda env, turn: act(), max_turns)
+    best = float(world.unwrapped.max_return)  # type: ignore[attr-defined]
+    if abs(trial.proxy - best) > 1e-9:
+        return f"seed {seed}: the honest policy earned {trial.proxy:g} of max_return {best:g}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The command line: `shaping train | study | launch | job | nodes | eval | report | list | doctor`."""
+"""The command line: `shaping train | study | launch | job | nodes | eval | report | list | check | doctor`."""
 
 from __future__ import annotations
 
@@ -187,6 +187,26 @@ def list_plugins() -> None:
     for name, path in bundled_studies().items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         typer.echo(f"  {name:<20} {first.lstrip('# ') if first.startswith('#') else path}")
+
+
+@app.command()
+def check(
+    world: Annotated[str, typer.Argument(help="package.module:Class, or the name of a world")],
+    options: Annotated[list[str] | None, typer.Argument(help="key=value ..., e.g. size=4 oversight=0.5")] = None,
+    action: Annotated[list[str] | None, typer.Option(help="a command to try (may be repeated)")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    step_ms: Annotated[float, typer.Option(min=0, help="limit of the median step, in milliseconds")] = 10.0,
+) -> None:
+    """Check that a world keeps its contract: one line per rule; exit code 1 if one is broken."""
+    from envs.check import RULES
+    from launch.check import check_world
+
+    verdicts = check_world(world, options or [], actions=action or [], seeds=seeds, step_seconds=step_ms / 1e3)
+    for verdict in verdicts:
+        what = RULES[verdict.rule] if verdict.detail == "ok" else verdict.detail
+        typer.echo(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.rule:<12} {what}")
+    if not all(verdict.ok for verdict in verdicts):
+        raise typer.Exit(1)
 
 
 @app.command()
