@@ -49,9 +49,15 @@ def seats(run: RunConfig, tell: Callable[[str], None]) -> Iterator[list[Placemen
         remove_placement_group(room)
 
 
-def reserve(run: RunConfig) -> PlacementGroup:
-    """Room for a run and its workers; what is submitted to it waits until it is there."""
-    return placement_group(bundles(run), strategy="PACK")
+def reserve(run: RunConfig) -> PlacementGroup | None:
+    """Room for a run and its processes; what is submitted to it waits until it is there. None: it has no others."""
+    wanted = bundles(run)
+    return placement_group(wanted, strategy="PACK") if len(wanted) > 1 else None
+
+
+def release(room: PlacementGroup | None) -> None:
+    if room is not None:
+        remove_placement_group(room)
 
 
 def seat(room: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
@@ -68,8 +74,8 @@ def shortage(wanted: Sequence[dict[str, float]]) -> str:
         there = sum(node.get(kind, 0.0) for node in nodes)
         if needed > there:
             return (
-                f"{needed:g} {kind}s are needed ({_parts(wanted, kind)}), and the cluster has {there:g}. Lower "
-                f"rollout.workers or rollout.{kind.lower()}s, or use a larger one (--cpus for a local Ray)"
+                f"{needed:g} {kind}s are needed ({_parts(wanted, kind)}), and the cluster has {there:g}. Lower rollout."
+                f"workers, train.learners.ranks or their {kind.lower()}s, or use a larger one (--cpus for a local Ray)"
             )
     free = [dict(node) for node in nodes]
     for bundle in sorted(wanted, key=lambda b: (b.get("GPU", 0.0), b.get("CPU", 0.0)), reverse=True):
@@ -77,8 +83,8 @@ def shortage(wanted: Sequence[dict[str, float]]) -> str:
         if not fits:
             largest = max(node.get("CPU", 0.0) for node in nodes)
             return (
-                f"one worker needs {bundle}, which no node has left (the largest has {largest:g} CPUs). Lower "
-                "rollout.cpus or rollout.gpus, or rollout.workers"
+                f"one process needs {bundle}, which no node has left (the largest has {largest:g} CPUs). Lower what "
+                "rollout or train.learners reserve"
             )
         for kind, amount in bundle.items():
             fits[0][kind] -= amount

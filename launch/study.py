@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from launch.checkpoint import Checkpoints
 from launch.config import RunConfig, StudyConfig
@@ -22,7 +23,9 @@ from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.nodes import check_nodes, unreachable
 from launch.preflight import check_plugins
 from launch.progress import Display
+from launch.rollout_config import bundles
 from launch.rundir import RunDirectory, check_space, disk_errors, write_json
+from launch.seats import NoRoomError, release, reserve, seat, shortage
 from launch.studydir import StudyDirectory, open_study, plan
 from launch.versions import versions
 from launch.workers import (
@@ -230,10 +233,10 @@ class _Crew:
 
     def __init__(self, jobs: Sequence[Job], cluster: Cluster, result: StudyResult, display: Display) -> None:
         self.queue = deque((job, 1) for job in jobs)
-        self.active: dict[Any, tuple[Job, int]] = {}
+        self.active: dict[Any, tuple[Job, int, PlacementGroup | None]] = {}
         self.result, self.display = result, display
         # On a cluster everything is submitted at once, so that an autoscaler sees the demand.
-        self.slots = len(jobs) if cluster.address else max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.slots = len(jobs) if cluster.address else _fitting([job.run for job in jobs])
         self.board = Board.remote()  # type: ignore[attr-defined]
         elsewhere = len(ray.nodes()) > 1 or bool(cluster.address)
         self.shipped = {model: [ray.put(pack(model))] if elsewhere else [] for model in {job.model for job in jobs}}
@@ -244,18 +247,25 @@ class _Crew:
                 self._submit()
                 ready, _ = ray.wait(list(self.active), num_returns=1, timeout=POLL)
                 for reference in ready:
-                    self._settle(*self.active.pop(reference), self._outcome(reference))
+                    job, attempt, room = self.active.pop(reference)
+                    outcome = self._outcome(reference)
+                    release(room)
+                    self._settle(job, attempt, outcome)
                 self._look()
         finally:
-            for reference in self.active:
+            for reference, (_, _, room) in self.active.items():
                 with contextlib.suppress(Exception):
                     ray.cancel(reference, force=True)
+                    release(room)
 
     def _submit(self) -> None:
         while self.queue and len(self.active) < self.slots:
             job, attempt = self.queue.popleft()
             self.display.start(job.name, job.run.train.updates)
-            self.active[execute.remote(job, self.board, self.shipped[job.model])] = (job, attempt)
+            room = reserve(job.run)
+            at = {} if room is None else {"scheduling_strategy": seat(room, 0)}
+            reference = execute.options(**at).remote(job, self.board, self.shipped[job.model])
+            self.active[reference] = (job, attempt, room)
 
     @staticmethod
     def _outcome(reference: Any) -> Outcome:
@@ -289,6 +299,15 @@ class _Crew:
             for name, (done, row) in ray.get(self.board.take.remote(), timeout=5).items():
                 self.display.update(name, done, row)
         self.display.heartbeat()
+
+
+def _fitting(runs: Sequence[RunConfig]) -> int:
+    """How many runs our own Ray has room for at a time. Raises `NoRoomError` where it has none for one of them."""
+    for run in runs:
+        if missing := shortage(bundles(run)):
+            raise NoRoomError(f"no room for {run.directory_name}: {missing}")
+    largest = max((sum(bundle["CPU"] for bundle in bundles(run)) for run in runs), default=1.0)
+    return max(1, int(ray.cluster_resources().get("CPU", 1) / largest))
 
 
 @contextlib.contextmanager
