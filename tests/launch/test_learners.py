@@ -20,7 +20,7 @@ from launch.loading import parse_study
 from launch.recovery import RankLost, surviving
 from launch.rundir import RunDirectory
 from launch.seats import NoRoomError
-from launch.study import Cluster, running_ray
+from launch.study import Cluster, _fitting, running_ray
 from shaping.learning.learner import LearnerError
 from shaping.models.config import OrganismConfig
 from shaping.models.organism import ensure
@@ -182,6 +182,15 @@ def test_without_room_there_is_a_message_and_no_hang(
     with pytest.raises(NoRoomError, match=wanted):
         Trainer(run, model)
     assert "waits for room" in capfd.readouterr().err
+
+
+def test_a_study_has_room_for_a_run_and_all_its_ranks() -> None:
+    """The run's own process takes a CPU, too: of four, two runs with two ranks would each take half."""
+    assert _fitting([config("none", [])]) == 4
+    assert _fitting([config("none", []), config("data", [])]) == 1
+    assert _fitting([config("data", [], learners={"cpus": 0.5})]) == 2
+    with pytest.raises(NoRoomError, match=r"no room for one/seed-0: 5 CPUs are needed \(1 \+ 2 \+ 2\).* has 4"):
+        _fitting([config("data", [], learners={"cpus": 2})])
 
 
 def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_path: Path) -> None:
