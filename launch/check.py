@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from envs.check import Verdict, check_env
 from launch.errors import UserError
+from launch.loading import _parse
 from launch.plugins import build_world
 from launch.preflight import _within
 
@@ -55,9 +54,5 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not (key and sign):
             raise UserError(f"option {pair!r} is not of the form key=value, e.g. size=4")
-        try:
-            # YAML reads on and off as booleans, which no option of a world is called by; they are words here
-            options[key] = value if value in ("on", "off") else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"option {pair!r}: the value is not valid YAML") from None
+        options[key] = _parse(value, f"option {pair!r}")
     return options
