@@ -72,12 +72,10 @@ def assign_credit(
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
     returns = np.array([r.sum() for r in rewards], np.float64)
+    priced = [_costs(constraint, episodes) for constraint in arm.constraints]
     costs = np.zeros(len(episodes))
-    priced: list[Sequence[Array] | None] = []
-    for constraint in arm.constraints:
-        priced.append(cost := _costs(constraint, episodes))
-        if cost is not None:
-            costs += np.array([c.sum() for c in cost])
+    for cost in priced:
+        costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
     estimates: list[Estimates] = []
     if algorithm == "ppo":
         if critic is None or level == "episode":
