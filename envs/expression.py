@@ -15,7 +15,6 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 MAX_TOKENS = 160
 MAX_DEPTH = 24
@@ -59,7 +58,6 @@ def value_of(function: Function, x: int, y: int) -> int | None:
         return None
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str, arguments: tuple[str, ...] = ("x",)) -> Program:
     """Read a lower-case text. `arguments` are those of "x" and "y" that may occur. Raises `ExpressionError`."""
     parser = _Parser(_tokens(text), arguments)

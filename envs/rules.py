@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from envs.expression import parse, value_of
+from envs.expression import Program, parse, value_of
 
 Table = tuple[int | None, ...]
 """Values over the domain, None where undefined."""
@@ -30,34 +30,43 @@ MIN_VALUES = 6
 
 @dataclass(frozen=True)
 class Judgement:
-    """A text tabulated over a domain, with one table of truth values per condition of its ifs."""
+    """A text over a domain. Nothing is evaluated before it is asked for: what is wrong shows after a few inputs."""
 
-    values: Table
-    conditions: tuple[tuple[bool, ...], ...]
+    program: Program
+    domain: tuple[tuple[int, int], ...]
+
+    @property
+    def values(self) -> Table:
+        """Its whole table."""
+        return tuple(self.program(x, y) for x, y in self.domain)
 
     def fits(self, examples: Sequence[Example]) -> int:
         """How many of the examples it fits."""
-        return sum(self.values[index] == value for index, value in examples)
+        return sum(self.program(*self.domain[index]) == value for index, value in examples)
+
+    def equals(self, table: Table) -> bool:
+        """Has it this table?"""
+        return all(self.program(x, y) == value for (x, y), value in zip(self.domain, table, strict=True))
 
     def singles_out(self, indices: Sequence[int]) -> bool:
         """Does one of its ifs treat some of these inputs in a way in which it treats no other input?"""
         some = set(indices)
-        for table in self.conditions:
-            sides = {table[index] for index in some}
-            if any(all(table[i] != side for i in range(len(table)) if i not in some) for side in sides):
+        others = [point for index, point in enumerate(self.domain) if index not in some]
+        for condition in self.program.conditions:
+            sides = {bool(value_of(condition, *self.domain[index])) for index in some}
+            for x, y in others:
+                if not sides:
+                    break
+                sides.discard(bool(value_of(condition, x, y)))
+            if sides:
                 return True
         return False
 
 
 @lru_cache(maxsize=4096)
 def judge(text: str, arity: int) -> Judgement:
-    """Tabulate a text. Raises `ExpressionError` if it is not in the language."""
-    program = parse(text, ARGUMENTS[arity])
-    domain = DOMAINS[arity]
-    return Judgement(
-        tuple(program(x, y) for x, y in domain),
-        tuple(tuple(bool(value_of(condition, x, y)) for x, y in domain) for condition in program.conditions),
-    )
+    """Read a text. Raises `ExpressionError` if it is not in the language."""
+    return Judgement(parse(text, ARGUMENTS[arity]), DOMAINS[arity])
 
 
 @dataclass(frozen=True)

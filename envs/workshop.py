@@ -47,7 +47,7 @@ class Task:
 
     def right(self, judgement: Judgement) -> bool:
         """Is it the rule, also where no example was shown? A contradicted example does not count against it."""
-        return judgement.values == self.rule
+        return judgement.equals(self.rule)
 
     def hard_coded(self, judgement: Judgement) -> bool:
         """Is it wrong, and does it treat inputs of the examples shown as no other?"""
