@@ -66,9 +66,11 @@ class _Member:
     handle: Any
     playing: dict[Any, _Task] = field(default_factory=dict)
     asked: Any = None
-    """The answer that will say that it is up; None if it is."""
+    """The answer that will say that it has come back; None if it is up."""
+    failures: int = 0
+    """Starts in a row that its engine has failed."""
     heard: float = field(default_factory=time.monotonic)
-    """When it last answered."""
+    """When it last answered, or was started."""
     status: Status | None = None
 
     def __str__(self) -> str:
@@ -285,15 +287,26 @@ class RayRollouts:
             self._ask(member)
 
     def _ask(self, member: _Member) -> None:
-        member.asked, member.heard, member.status = member.handle.status.remote(), time.monotonic(), None
+        """It is up once it has the weights: what dies before that takes no group with it."""
+        member.asked = member.handle.load.remote(self._snapshot)
+        member.heard, member.status = time.monotonic(), None
 
     def _risen(self, member: _Member) -> None:
         try:
-            member.status = ray.get(member.asked)
-            member.asked, member.heard = None, time.monotonic()
+            answer = ray.get(member.asked)
         except LOST:
             time.sleep(0.1)
-            member.asked = member.handle.status.remote()
+            self._ask(member)
+            return
+        if not isinstance(answer, Trouble):
+            member.asked, member.failures, member.heard = None, 0, time.monotonic()
+        elif answer.model and self._ship():
+            self._ask(member)
+        else:
+            member.failures += 1
+            if not answer.engine or member.failures >= self._config.retries:
+                raise self._failure(member, answer)
+            self._replace(member, answer)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 

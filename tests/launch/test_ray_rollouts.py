@@ -196,7 +196,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
                 killed[victim] += 1
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
-            time.sleep(dice.uniform(0.0, 0.5))
+            time.sleep(dice.uniform(0.2, 1.2))
 
     with workers(run, model) as (rollouts, trainer):
         hunter = threading.Thread(target=hunt, args=(rollouts,))
