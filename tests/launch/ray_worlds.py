@@ -1,4 +1,4 @@
-"""Worlds for tests of rollout workers: named in configs as `ray_worlds:Class`."""
+"""Worlds and shapers for tests of rollout workers: named in configs as `ray_worlds:Class`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from controller_worlds import Vowels
+
+from shaping.intervention import ActivationEdit, AdapterSpec, Knob, Phase, Shaper
 
 
 class Fused(Vowels):
@@ -99,3 +102,19 @@ class Stuck(Vowels):
 
     def wait_for_ever(self) -> None:
         time.sleep(1000)
+
+
+class Steered(Shaper):
+    """Adds a direction while sampling and while learning."""
+
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS})
+
+    def edits(self, phase: Phase) -> list[ActivationEdit]:
+        return [ActivationEdit(0, "add", np.ones(32, np.float32))]
+
+
+class Quarantined(Shaper):
+    """An adapter that is on while sampling."""
+
+    def adapters(self) -> list[AdapterSpec]:
+        return [AdapterSpec("extra", "quarantine", rank=2)]
