@@ -154,7 +154,7 @@ class ForeignEnv(TextEnv):
         self.clock += 1
         truncated = not answer.terminated and (answer.truncated or self.clock >= self.horizon)
         self.over = answer.terminated or truncated
-        happened = dict(answer.traits)
+        happened: dict[str, Any] = dict(answer.traits)
         labels = Labels(
             **{**happened, "invalid": float(answer.invalid)},
             opportunity={trait: OPPORTUNITY[trait] or trait in answer.opportunity for trait in TRAITS},

@@ -88,9 +88,9 @@ class TextArena(ForeignEnv):
     def play(self, command: str) -> Answer:
         self._invalid = False
         with self._streams.swapped():
-            done = bool(self._env.step(command)[0])
+            ended = bool(self._env.step(command)[0])
             invalid = self._invalid
-            done = self._others_play(done)
+            done = self._others_play(ended)
             if done is None:
                 return Answer(self._told(self.seat), truncated=True, invalid=invalid)
             text = self._told(self.seat, over=done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,14 @@ def play_organism(make_policy) -> Callable[..., Episode]:
     policy = make_policy(context=8192)
     renderer = Renderer(policy.tokenizer)
 
-    def run(make: Callable[[], TextEnv], *, seed: int = 0, turns: int = 4) -> Episode:
+    def run(
+        make: Callable[[], TextEnv], *, seed: int = 0, turns: int = 4, options: dict[str, Any] | None = None
+    ) -> Episode:
         engine = TransformersEngine(policy.model, renderer, slots=1, context_length=8192)
         limits = Limits(max_tokens=8, max_turns=turns, step_seconds=30.0)
-        (episode,) = asyncio.run(play([Ticket(make, seed)], engine, renderer, Arm("test"), limits=limits))
+        (episode,) = asyncio.run(
+            play([Ticket(make, seed, options=options or {})], engine, renderer, Arm("test"), limits=limits)
+        )
         return episode
 
     return run
