@@ -279,6 +279,42 @@ def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -
     assert any("wait_for_ever" in line for line in told if line.startswith("--- stacks"))
 
 
+# vLLM -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sync", ["full", "lora"])
+def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: str
+) -> None:
+    """Log-probs agree with the learner's at every version, so what is sampled from is what was learned."""
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("vllm")
+    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "cache"))
+    small = {"hidden": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "context": 1024}
+    model = ensure(OrganismConfig(**small, episodes=12, steps=2))
+    learner = {"lr": 1e-2} | ({"lora": {"rank": 4}} if sync == "lora" else {})
+    engine = {"kv_cache_gib": 0.1, "max_num_seqs": 8}
+    run = config(learner=learner, train={"updates": 3}, workers=1, engine="vllm", sync=sync, vllm=engine)
+
+    def sabotage(update: int, row: dict[str, Any]) -> None:
+        if update == 1 and sync == "full":
+            cores = [
+                p
+                for p in psutil.Process().children(recursive=True)
+                if "EngineCore" in " ".join([p.name(), *p.cmdline()])
+            ]
+            assert cores, "vLLM has no process of its own"
+            for core in cores:
+                core.kill()
+
+    result = train(run, model, RunDirectory(tmp_path / "run"), sabotage)
+    found = rows(tmp_path / "run")
+    assert result["attrition"]["trained"] == 36
+    assert max(row["mismatch_kl"] for row in found) < 1e-5
+    assert all(row["grad_norm"] > 0 for row in found)
+
+
 # What cannot work -----------------------------------------------------------------------------------------------------
 
 
