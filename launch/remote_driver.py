@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from launch.submit import Seen, Submission
 from launch.workers import QUIET, pack, unpack
 
 NAMESPACE = "shaping"
+TRIES = 3
 LATE = 30.0
 """Seconds that the driver may take to stop cleanly."""
 
@@ -54,9 +56,13 @@ class Driver:
 
 
 def _outside(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what Ray tells its own workers, which would make the driver take itself for one."""
+    """The environment without what Ray tells its own workers, which would make the driver take itself for one.
+
+    Programs of this Python's environment come first, active or not.
+    """
     kept = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    return {name: value for name, value in environment.items() if not name.startswith("RAY_") or name in kept}
+    found = {name: value for name, value in environment.items() if not name.startswith("RAY_") or name in kept}
+    return found | {"PATH": os.pathsep.join([os.path.dirname(sys.executable), found.get("PATH", os.defpath)])}
 
 
 class RayItself:
@@ -65,10 +71,14 @@ class RayItself:
     def __init__(self, address: str) -> None:
         self.address = address
         os.environ.update(QUIET)
-        try:
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-            raise unreachable(address, error) from error
+        for tries_left in reversed(range(TRIES)):
+            try:
+                ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+                return
+            except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
+                # the head starts a process for every client, which may find its port taken meanwhile
+                if not (isinstance(error, ConnectionAbortedError) and tries_left):
+                    raise unreachable(address, error) from error
 
     def submit(self, submission: Submission) -> None:
         driver: Any = ray.remote(num_cpus=0, max_restarts=0)(Driver)

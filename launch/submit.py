@@ -23,6 +23,8 @@ from launch.workers import ONE_THREAD, QUIET
 POLL = 1.0
 SILENCE = 120.0
 """Seconds of failed questions after which a followed job is given up (it may well go on)."""
+STARTING = 60.0
+"""Seconds that a cluster which has just been started may take until it accepts jobs."""
 LARGEST = 100_000_000
 """Bytes of a working directory: it is sent to the cluster whole."""
 EXTRA = "pip install 'shaping[cluster]' there, on every node (docs/clusters.md)"
@@ -161,12 +163,16 @@ class JobServer:
 
     def submit(self, submission: Submission) -> None:
         sent = {"working_dir": str(submission.folder), "env_vars": dict(submission.environment)}
-        try:
-            self._client.submit_job(
-                entrypoint=shlex.join(submission.command), submission_id=submission.id, runtime_env=sent
-            )
-        except (RuntimeError, ConnectionError) as error:
-            raise UserError(_refusal(self.address, error)) from error
+        entry = shlex.join(submission.command)
+        deadline = time.monotonic() + STARTING
+        while True:
+            try:
+                self._client.submit_job(entrypoint=entry, submission_id=submission.id, runtime_env=sent)
+                return
+            except (RuntimeError, ConnectionError) as error:
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise UserError(_refusal(self.address, error)) from error
+            time.sleep(POLL)  # the dashboard is up before the head's agent is
 
     def look(self, job: str) -> Seen:
         status = self._client.get_job_status(job)  # before the log: what is printed last is not missed
@@ -174,11 +180,18 @@ class JobServer:
         if not status.is_terminal():
             return Seen(log, None)
         done = str(status.value) == "SUCCEEDED"
-        why = "" if done else f"{status.value}: {self._client.get_job_info(job).message or 'no reason given'}"
+        why = "" if done else f"{status.value}: {_reason(self._client.get_job_info(job).message or '')}"
         return Seen(log, 0 if done else 1, why)
 
     def stop(self, job: str) -> None:
         self._client.stop_job(job)
+
+
+def _reason(message: str) -> str:
+    """Ray's reason without the end of the log, which has been printed."""
+    found = message.partition(", last available logs")[0].strip() or "no reason given"
+    missing = "exit code 127" in found
+    return found + "; was Ray started there with the environment active that has shaping?" * missing
 
 
 def _refusal(address: str, error: Exception) -> str:
