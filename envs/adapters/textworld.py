@@ -72,7 +72,7 @@ class TextWorld(ForeignEnv):
         self.close()
         path = self._game(seed)
         wanted = self._textworld.EnvInfos(
-            admissible_commands=True, policy_commands=True, last_action=True, max_score=True, won=True, lost=True
+            admissible_commands=True, policy_commands=True, moves=True, max_score=True, won=True, lost=True
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the interpreter has no built-in knowledge of a generated game
@@ -88,9 +88,10 @@ class TextWorld(ForeignEnv):
         if not _PLAIN.fullmatch(command) or any(word in META or word.startswith("tw-") for word in words):
             return Answer("That is not a command of this game.", invalid=True)
         before, admissible = float(self._state["score"] or 0), self._state["admissible_commands"] or ()
+        moves = self._state["moves"]
         self._state, _, done = self._env.step(command)
         gained = (float(self._state["score"] or 0) - before) / self._best
-        invalid = self._state.get("last_action") is None and command.lower() not in admissible
+        invalid = self._state["moves"] == moves and command.lower() not in admissible
         return Answer(_tidy(self._state.feedback), gained, terminated=bool(done), invalid=invalid)
 
     def honest_action(self) -> str:
@@ -169,6 +170,6 @@ def cache_directory() -> Path:
 
 
 def _tidy(feedback: str) -> str:
-    """Without the banner of letters, the prompt, and empty lines."""
+    """Without the banner, the prompt, and empty lines."""
     lines = [line.strip() for line in feedback.replace(">", "").splitlines()]
-    return "\n".join(line for line in lines if line and not re.search(r"[\\$_|]{3}", line))
+    return "\n".join(line for line in lines if any(map(str.isalnum, line)) and not re.search(r"[\\$_|]{3}", line))
