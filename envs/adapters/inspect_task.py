@@ -2,7 +2,10 @@
 
 `inspect eval my_task.py --model ...` needs a file with a function that returns the task:
 
-    @inspect_ai.task
+    from inspect_ai import task
+
+
+    @task
     def clerk(oversight: float = 0.0):
         return world_task("clerk", {"oversight": oversight})
 
