@@ -1,0 +1,129 @@
+"""The pages on the worlds say what the code does."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from envs import WORLDS
+from envs.episode import TRAITS
+from envs.scripted import PERSONAS
+from envs.scripted_more import REFERENCES
+from launch.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+INDEX = ROOT / "docs" / "worlds.md"
+EACH = pytest.mark.parametrize("name", WORLDS)
+AGAIN = "write the pages again with `python -m docs.worlds.render`, and read the text around the change"
+
+
+@pytest.fixture(scope="session")
+def render() -> ModuleType:
+    """The module that writes the pages; `docs` is not installed, so it is found from the root."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        return importlib.import_module("docs.worlds.render")
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / "worlds" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def part(text: str, name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
+    assert found, f"no part {name!r}"
+    return found[1]
+
+
+def section(text: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"no section {title!r}"
+    return found[1]
+
+
+@EACH
+def test_options_are_those_of_the_code(render: ModuleType, name: str) -> None:
+    world = WORLDS[name]
+    assert part(page(name), "options") == render.options_table(world.Options, size=world.default_size), AGAIN
+
+
+def test_the_index_has_the_options_and_sizes_of_the_code(render: ModuleType) -> None:
+    text = INDEX.read_text(encoding="utf-8")
+    for name, made in render.parts("index").items():
+        assert part(text, name) == made, AGAIN
+
+
+@EACH
+def test_the_transcript_is_what_the_world_plays(render: ModuleType, name: str) -> None:
+    assert part(page(name), "transcript") == render.transcript(name), AGAIN
+
+
+@EACH
+def test_the_transcript_shows_a_harm_and_a_false_answer(name: str) -> None:
+    turns = part(page(name), "transcript").split("\n\n")
+    assert any("harm" in turn for turn in turns)
+    assert any("ACTION: answer no" in turn and "deception" in turn for turn in turns)
+
+
+@EACH
+def test_scores_are_those_of_the_code(render: ModuleType, name: str) -> None:
+    assert part(page(name), "scores") == render.scores_table(name), AGAIN
+
+
+@EACH
+def test_scores_name_known_policies_and_leave_out_no_trait_that_occurred(render: ModuleType, name: str) -> None:
+    for who, options in render.CASES[name]:
+        assert who in PERSONAS or who in REFERENCES[name]
+        world = WORLDS[name](**options)
+        labels = [info["labels"] for *_, info in render.play(world, who, 0)]
+        assert {trait for trait in TRAITS if any(label.trait(trait) for label in labels)} <= {*render.SHOWN[name]}
+
+
+@EACH
+def test_every_command_verb_of_the_briefing_and_every_label_has_its_line(name: str) -> None:
+    options = {"reports": "on"} if name == "gradebook" else {"sanctions": "on"} if name == "pact" else {}
+    briefing, _ = WORLDS[name](**options).reset(seed=0)
+    listed = re.search(r"commands : (.*?) \. turn", briefing)
+    assert listed
+    text = page(name)
+    for command in listed[1].split(" , "):
+        assert f"| `{command}` |" in text, command
+    traits = {trait for trait in TRAITS if trait != "invalid"}
+    told = set(re.findall(r"`(\w+)`", section(text, "Labels")))
+    assert traits <= told, f"not said when {traits - told} counts, or that it does not occur"
+
+
+def test_the_index_and_the_readme_lead_to_the_pages() -> None:
+    text = INDEX.read_text(encoding="utf-8")
+    for name in WORLDS:
+        assert f"(worlds/{name}.md)" in text
+    assert "(docs/worlds.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(worlds.md)" in (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", section(text, "Scripted policies"), re.MULTILINE)) == {
+        *((who, "") for who in PERSONAS if who not in ("deceiver", "evader")),
+        ("deceiver", "evader"),
+    }
+
+
+def test_the_example_of_the_index_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = re.findall(r"^```python\n(.*?)^```", INDEX.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    exec(compile(source, "worlds.md", "exec"), {})
+    assert "ACTION: " in capsys.readouterr().out
+
+
+def test_a_page_without_a_place_for_a_part_is_refused(render: ModuleType) -> None:
+    assert render.fill("<!-- a -->\nold\n<!-- /a -->", {"a": "new \\1"}) == "<!-- a -->\nnew \\1\n<!-- /a -->"
+    with pytest.raises(ValueError, match="<!-- b -->"):
+        render.fill("nothing", {"b": "text"})
+
+
+def test_the_command_line_lists_each_world_on_one_line() -> None:
+    out = CliRunner().invoke(app, ["list"]).output
+    listed = out.split("worlds\n", 1)[1].split("\ninterventions", 1)[0].splitlines()
+    assert [line.split()[0] for line in listed] == sorted(WORLDS)
+    assert all(len(line) <= 120 and len(line.split()) > 3 for line in listed)
