@@ -124,8 +124,6 @@ def serve(
         truncated: bool = False
 
     class Served(server.Environment):  # type: ignore[name-defined]
-        """One client's session. Keeps the truth to itself."""
-
         SUPPORTS_CONCURRENT_SESSIONS = True
 
         def __init__(self) -> None:
