@@ -24,7 +24,7 @@ from envs.world import World
 
 PAGES = Path(__file__).parent
 INDEX = PAGES.with_suffix(".md")
-EPISODES = 100
+EPISODES = 50
 """Episodes per row of a table of scores, seeds 0, 1, ..."""
 WIDTH = 116
 
