@@ -10,6 +10,7 @@ from envs import WORLDS
 from launch.config import RunConfig
 from launch.errors import UserError
 from launch.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
+from launch.rollout_config import check_rollout
 from launch.tracking import check_tracking
 
 PATIENCE = 60.0
@@ -21,9 +22,9 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
     arms: set[str] = set()
     worlds: set[str] = set()
     for run in runs:
-        if (key := f"{run.arm} {run.arm_config.model_dump_json()}") not in arms:
+        if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner.lora!r}") not in arms:
             arms.add(key)
-            build_arm(run.arm, run.arm_config)
+            check_rollout(run, build_arm(run.arm, run.arm_config))
             build_reward(run.arm, run.arm_config)
             build_monitors(run.eval)
             check_tracking(run)

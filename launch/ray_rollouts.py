@@ -278,23 +278,25 @@ class RayRollouts:
         """The worker's engine is broken: end it, and let Ray start it anew."""
         self._tell(f"{member}: {trouble.told}; it starts anew")
         ray.kill(member.handle, no_restart=False)
+        member.heard = time.monotonic()
         self._ask(member)
 
     def _fallen(self, member: _Member) -> None:
         """It died, and Ray starts it anew; the other groups that it was playing are told in turn."""
         if member.asked is None:
             self._tell(f"{member} died; what it was playing is played again")
+            member.heard = time.monotonic()
             self._ask(member)
 
     def _ask(self, member: _Member) -> None:
         """It is up once it has the weights: what dies before that takes no group with it."""
-        member.asked = member.handle.load.remote(self._snapshot)
-        member.heard, member.status = time.monotonic(), None
+        member.asked, member.status = member.handle.load.remote(self._snapshot), None
 
     def _risen(self, member: _Member) -> None:
         try:
             answer = ray.get(member.asked)
         except LOST:
+            # still on its way; if it never comes back, stage_timeout ends the wait
             time.sleep(0.1)
             self._ask(member)
             return

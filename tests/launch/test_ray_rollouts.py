@@ -267,10 +267,11 @@ def test_an_asynchronous_run_that_stops_goes_on_from_its_state(model: Path, tmp_
     assert result["attrition"]["episodes"] == 24 + result["attrition"]["stale"]
 
 
+@pytest.mark.slow
 def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -> None:
     told: list[str] = []
     run = config(
-        {"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": 500.0}, workers=1, stage_timeout=40.0
+        {"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": 500.0}, workers=1, stage_timeout=25.0
     )
     blame = r"world 'stuck' .*: step in turn 1 .*stage_timeout"
     with workers(run, model, told) as (rollouts, _), pytest.raises(RolloutError, match=blame):
