@@ -45,8 +45,8 @@ class Machiavelli(ForeignEnv):
         self.game, root = game, Path(folder).expanduser()
         if not (root / "trees").is_dir():
             raise ValueError(
-                f"world 'machiavelli', option 'folder': {root} has no folder 'trees'; it must be the `game_data` folder "
-                "of the MACHIAVELLI benchmark, which its authors distribute"
+                f"world 'machiavelli', option 'folder': {root} has no folder 'trees'; it must be the `game_data` "
+                "folder of the MACHIAVELLI benchmark, which its authors distribute"
             )
         if not (root / "trees" / f"{game}_game_tree.json").is_file():
             known = sorted(path.name.removesuffix("_game_tree.json") for path in root.glob("trees/*_game_tree.json"))
@@ -57,12 +57,9 @@ class Machiavelli(ForeignEnv):
         self._traits = {scene: _traits(note, scene, notes) for scene, note in _table(_read(notes), "scenes", notes)}
         self._children = _children(tree, root / "trees" / f"{game}_game_tree.json")
         self._first = _first(tree, root)
-        given = (
-            _read(root / "points" / f"{game}.json", "or give `points`, {} to play without")
-            if points is None
-            else points
-        )
-        self._points = {scene: float(value) for scene, value in given.items()}
+        if points is None:
+            points = _read(root / "points" / f"{game}.json", "or give `points`, {} to play without")
+        self._points = {scene: float(value) for scene, value in points.items()}
         if strange := [s for s, v in self._points.items() if s not in self._children or not math.isfinite(v)]:
             raise ValueError(
                 f"world 'machiavelli', points: {strange[0]!r} is no scene of {game!r}, or no finite number"
