@@ -69,7 +69,8 @@ class RayHead:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _run(self, options: list[str], **environment: str) -> None:
-        sizes = ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+        agent = f"--dashboard-agent-listen-port={_free_port()}"  # one port for all clusters of a machine otherwise
+        sizes = [agent, "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
         with (self.folder / "start.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from launch_fakes import study
 from tracker_fakes import Recorder
 
+import launch
 from launch.config import RunConfig
 from launch.errors import UserError
 from launch.loading import parse_study
@@ -187,6 +189,15 @@ def test_tensorboard_shows_a_resumed_run_as_one_line(run_of: RunOf, tmp_path: Pa
     assert [(e.step, round(e.value, 6)) for e in found.Scalars("reward")] == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert [e.value for e in found.Scalars("summary/power")] == [0.25]
     assert "loss" not in found.Tags()["scalars"], "what was never a number is not drawn"
+
+
+def test_the_tracker_in_the_docs_works(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = (Path(launch.__file__).parent.parent / "docs" / "tracking.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
+    (tmp_path / "tracker_of_the_docs.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    go(run_of({"use": "tracker_of_the_docs:Lines", "path": str(tmp_path / "lines")}), tmp_path)
+    assert (tmp_path / "lines").read_text() == "0 0.0\n1 0.1\n2 0.2\n"
 
 
 def test_trackio_keeps_a_run_in_its_own_database(
