@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test lint bench clean setup
+.PHONY: help study test test-all lint bench clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -20,14 +20,19 @@ DEV_READY := .venv/.ready-dev-$(KEY)
 
 help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
-	@echo "make test    set up, then ruff, mypy and pytest"
+	@echo "make test    set up, then ruff, mypy and pytest        make test-all   the long fault tests, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
 
+# Without ARGS: all but what kills processes for minutes (real Ray, real workers), which `make test-all` adds.
 test: lint
+	@if [ -n "$(ARGS)" ]; then $(BIN)/pytest $(ARGS); \
+	else $(BIN)/pytest -m "not slow" && $(BIN)/pytest -m slow tests/models tests/sampling; fi
+
+test-all: lint
 	@$(BIN)/pytest $(ARGS)
 
 lint: $(DEV_READY)
@@ -36,7 +41,7 @@ lint: $(DEV_READY)
 	@$(BIN)/mypy
 
 bench: $(RUN_READY)
-	@for name in worlds organism sampling learning update; do \
+	@for name in worlds organism sampling learning update learner rollouts; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
 setup: $(DEV_READY)
