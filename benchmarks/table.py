@@ -98,7 +98,9 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=benchmark.__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--quick", action="store_true", help="tiny settings: does it run? The numbers mean nothing")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of this process (default: one)")
     given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
     rows = benchmark(given.quick)
     print(show(rows))
     if given.json:
