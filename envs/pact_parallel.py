@@ -17,7 +17,7 @@ from envs.episode import TRAITS, Labels
 from envs.world import Outcome
 
 try:
-    from pettingzoo import ParallelEnv  # type: ignore[import-not-found,unused-ignore]
+    from pettingzoo import ParallelEnv
 except ImportError as error:
     raise ImportError("envs.pact_parallel needs PettingZoo: pip install 'shaping[pettingzoo]'") from error
 
