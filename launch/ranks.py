@@ -6,7 +6,6 @@ import functools
 import os
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from launch.errors import UserError
 from launch.plugins import build_arm
 from launch.policies import load_policy
 from launch.rng import rng_state, seed_all, set_rng_state
+from launch.stacks import dump, other_threads
 from launch.weights import Packed, pack, unpack
 from launch.workers import unpack_model
 from shaping.learning.learner import Learner
@@ -146,12 +146,9 @@ class Rank:
     @ray.method(concurrency_group="watch")
     def stacks(self) -> Stuck:
         """Of all threads. One that waits for other ranks is in `torch.distributed`, innermost."""
-        own = threading.get_ident()
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        frames = {ident: frame for ident, frame in sys._current_frames().items() if ident != own}
-        waits = any("torch/distributed/" in frame.f_code.co_filename for frame in frames.values())
-        parts = [f"{names.get(i, i)}:\n" + "".join(traceback.format_stack(f)) for i, f in frames.items()]
-        return Stuck("\n".join(parts), waits)
+        threads = other_threads()
+        waits = any("torch/distributed/" in frame.f_code.co_filename for _, frame in threads)
+        return Stuck(dump(threads), waits)
 
 
 def trained(policy: Policy) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Coroutine, Mapping, Sequence
@@ -25,6 +24,7 @@ from launch.errors import UserError
 from launch.plugins import build_arm
 from launch.policies import load_policy
 from launch.rollouts import Player, Work, slots_of
+from launch.stacks import dump, other_threads
 from launch.versions import versions
 from launch.weights import Packed, form_of, unpack, write_adapter
 from launch.workers import QUIET, unpack_model
@@ -132,7 +132,7 @@ class Worker:
         if not self._run.rollout.env_threads:  # one that is inside a world keeps all others waiting
             stages = [s for s in stages if not s.samples] or stages
         told = [(now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}") for s in stages]
-        shown = _stacks() if stacks else ""
+        shown = dump(other_threads()) if stacks else ""
         return Status(socket.gethostname(), os.getpid(), self._version, sorted(told, reverse=True)[:100], shown)
 
     async def close(self) -> None:
@@ -227,14 +227,6 @@ async def _told(work: Coroutine[Any, Any, T]) -> T | Trouble:
         explained = isinstance(error, (UserError, EngineError, InterventionError))
         told = str(error) if explained else f"{type(error).__name__}: {error}"
         return Trouble(told, traceback.format_exc(), isinstance(error, EngineError), isinstance(error, NoModelError))
-
-
-def _stacks() -> str:
-    """Of all threads of this process but this one."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    own = threading.get_ident()
-    frames = [(i, frame) for i, frame in sys._current_frames().items() if i != own]
-    return "\n".join(f"{names.get(i, i)}:\n" + "".join(traceback.format_stack(frame)) for i, frame in frames)
 
 
 def actor() -> Any:
