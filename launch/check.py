@@ -7,9 +7,9 @@ from typing import Any
 
 from envs.check import Verdict, check_env
 from launch.errors import UserError
-from launch.loading import _parse
+from launch.loading import parse_yaml
 from launch.plugins import build_world
-from launch.preflight import _within
+from launch.preflight import run_within
 
 
 def check_world(
@@ -38,7 +38,7 @@ def check_world(
         )
 
     try:
-        _within(patience, judge)
+        run_within(patience, judge)
     except UserError:
         raise
     except TimeoutError:
@@ -54,5 +54,5 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not (key and sign):
             raise UserError(f"option {pair!r} is not of the form key=value, e.g. size=4")
-        options[key] = _parse(value, f"option {pair!r}")
+        options[key] = parse_yaml(value, f"option {pair!r}")
     return options

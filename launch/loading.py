@@ -64,7 +64,7 @@ def find_study(config: str) -> Path:
 def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read, validate, apply `key.path=value` overrides (values are YAML), validate again."""
     path = find_study(str(config))
-    study = parse_study(_parse(_read(path), str(path)), str(path))
+    study = parse_study(parse_yaml(_read(path), str(path)), str(path))
     if not overrides:
         return study
     document = study.model_dump(mode="json")
@@ -72,7 +72,7 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is no override; write it as key.path=value, e.g. train.updates=10")
-        set_key(document, key.strip(), _parse(value, f"override {override!r}"))
+        set_key(document, key.strip(), parse_yaml(value, f"override {override!r}"))
     return parse_study(document, f"{path} with {' '.join(overrides)}")
 
 
@@ -100,7 +100,8 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read as text: {error}") from None
 
 
-def _parse(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
+    """One YAML document in the dialect of studies. Raises `ConfigError` that names `source` and the place in it."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

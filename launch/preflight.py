@@ -46,7 +46,7 @@ def _check_world(name: str, options: Mapping[str, Any], where: str) -> None:
         require([verdict for verdict in verdicts if verdict.rule != "speed"])  # slow is allowed
 
     try:
-        _within(PATIENCE, judge)
+        run_within(PATIENCE, judge)
     except UserError:
         raise
     except TimeoutError:
@@ -57,7 +57,7 @@ def _check_world(name: str, options: Mapping[str, Any], where: str) -> None:
         raise PluginError(f"{where}.{name}: the world raised {type(error).__name__}: {error}") from error
 
 
-def _within(seconds: float, call: Callable[[], None]) -> None:
+def run_within(seconds: float, call: Callable[[], None]) -> None:
     """Run `call` in a thread that is left behind if it hangs. Raises what it raises, or `TimeoutError`."""
     raised: list[BaseException] = []
 
