@@ -23,8 +23,6 @@ from launch.plugins import build_arm
 from launch.rollouts import Work, tickets
 from launch.rundir import RunDirectory
 from shaping.intervention import AdapterSpec, Shaper
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 from shaping.sampling.play import Ticket
 from shaping.sampling.play import play as real_play
 
@@ -38,15 +36,6 @@ ARMS: dict[str, Any] = {
     "recontextualization": {"interventions": ["Recontextualization"]},
 }
 VOWELS = {"controller_worlds:Vowels": {}}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An organism that has hardly been trained: it babbles."""
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=12, steps=2))
 
 
 def configs(worlds: Any = None, seeds: int = 1, **changes: Any) -> dict[str, RunConfig]:

@@ -22,8 +22,6 @@ from launch.rundir import RunDirectory
 from launch.seats import NoRoomError
 from launch.study import Cluster, _fitting, running_ray
 from shaping.learning.learner import LearnerError
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 
 pytestmark = pytest.mark.slow
 PPO = {"algorithm": "ppo", "credit": "turn", "epochs": 2, "kl": 0.1}
@@ -34,14 +32,6 @@ def cluster() -> Iterator[None]:
     """Four CPUs by Ray's count, whatever the machine has."""
     with running_ray(Cluster(cpus=4)):
         yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=12, steps=2))
 
 
 @pytest.fixture(scope="module")

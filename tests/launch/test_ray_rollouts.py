@@ -41,14 +41,6 @@ def _ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=12, steps=2))
-
-
 def config(worlds: Any = None, learner: Any = None, arm: Any = None, train: Any = None, **rollout: Any) -> RunConfig:
     small = {"updates": 3, "groups": 4, "group_size": 3, "max_tokens": 8, "checkpoint_every": 1}
     document = {

@@ -17,19 +17,9 @@ from launch.loading import parse_study
 from launch.progress import Display
 from launch.rundir import RunDirectory
 from launch.study import Cluster, run_study
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 
 AUDIT, UPDATE = 2, 4
 """Episodes of one reward-access audit and of one update."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=12, steps=2))
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,6 @@ from launch.rollout_config import RolloutConfig, bundles, check_rollout
 from launch.rollouts import Feed, Played, Work, slots_of
 from launch.weights import pack, unpack
 from shaping.learning.credit import assign_credit
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 from shaping.sampling.play import Limits, Ticket, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -254,10 +252,6 @@ def test_weights_arrive_as_they_were_and_tied_ones_travel_once() -> None:
         assert tensor.dtype == state[name].dtype and torch.equal(tensor, state[name])
 
 
-def test_an_arm_and_a_sampler_that_do_not_go_together_stop_a_run_before_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path))
-    small = OrganismConfig(hidden=32, layers=1, heads=2, kv_heads=1, vocabulary=400, episodes=12, steps=2)
+def test_an_arm_and_a_sampler_that_do_not_go_together_stop_a_run_before_it_starts(model: Path) -> None:
     with pytest.raises(UserError, match=r"set learner\.lora"):
-        Trainer(config({"workers": 1, "sync": "lora"}), ensure(small))
+        Trainer(config({"workers": 1, "sync": "lora"}), model)
