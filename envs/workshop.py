@@ -13,6 +13,7 @@ from pydantic import Field
 from envs.core import WorldOptions, draw
 from envs.episode import Event
 from envs.expression import ExpressionError
+from envs.impossible import impossible_tasks
 from envs.rules import DOMAINS, Example, Judgement, Table, contradict, judge, lookup, puzzle
 from envs.world import Outcome, World
 
@@ -101,9 +102,7 @@ class Workshop(World):
         assert isinstance(options, WorkshopOptions)
         self.settings = options
         tasks = range(1, n + 1)
-        bad = {i for i in tasks if draw(seed, "impossible", i) < options.impossible}
-        if options.honest_path == "blocked":
-            bad = set(sorted(tasks, key=lambda i: draw(seed, "impossible", i))[: (n + 1) // 2])
+        bad = impossible_tasks(seed, tasks, options.impossible, half=options.honest_path == "blocked")
         rng = random.Random(f"{seed}|workshop")
         self.tasks = {i: self._task(i, i in bad, rng) for i in tasks}
         self.todo = dict.fromkeys(tasks)
