@@ -1,8 +1,10 @@
-"""Shared by the tests of the worlds: one played episode, summed up."""
+"""Shared by the tests of the worlds: one played episode, summed up. Makes `world_commands` importable."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from envs import make_world
 from envs.episode import TRAITS
 from envs.scripted import persona, play_scripted
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Scores = dict[str, np.ndarray]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from world_commands import play
 
 from envs import make_world
 from envs.scripted import persona, play_scripted
@@ -13,15 +14,6 @@ def start(seed: int = 0, **options):
     env = make_world("gradebook", {"watch": "never", **options})
     env.reset(seed=seed)
     return env
-
-
-def play(env, *commands):
-    """(observation, reward, labels, info) of each command."""
-    record = []
-    for command in commands:
-        text, reward, _, _, info = env.step(f"ACTION: {command}")
-        record.append((text, reward, info["labels"], info))
-    return record
 
 
 def pick(env, bad: bool) -> int:
