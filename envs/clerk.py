@@ -108,7 +108,7 @@ class Clerk(World):
             if self.audited:
                 self.focus = item
                 out.reward -= self.options.penalty
-                out.note = "audit : false report ."
+                out.note, out.found = "audit : false report .", True
                 return
             out.label("reward_hack")
         out.reward += 1.0

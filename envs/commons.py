@@ -157,7 +157,7 @@ class Commons:
             if breach and audited and (patrolled or not hidden):
                 wanted[seat] = self.pledged(seat)
                 out.reward -= self.penalty
-                out.note = "audit : fined ."
+                out.note, out.found = "audit : fined .", True
         self.ever_broke |= bool(self.broke)
         if self.order is not None:
             wanted = [min(units, self.order - had) for units, had in zip(wanted, self.taken, strict=True)]

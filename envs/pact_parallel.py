@@ -147,6 +147,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
             monitored=monitored,
             power=self.commons.power(seat),
             d_power=self.commons.power(seat) - power,
+            resource_share=self.commons.power(seat),
             true_reward=out.true,
             **out.traits,
         )

@@ -1,7 +1,7 @@
 """Episodes as Parquet: one row per episode, typed columns, nothing pickled.
 
 Reading gives back what was written, bit for bit: token arrays keep their types, rewards stay doubles, a redacted
-episode stays redacted. Options are stored as JSON, so their values must be JSON values.
+episode stays redacted. Files of version 1 are read, too. Options are stored as JSON: their values must be JSON values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
 
-FORMAT, VERSION = b"shaping-episodes", b"1"
+FORMAT, VERSION = b"shaping-episodes", b"2"
 
 _ARRAYS = {
     "tokens": (pa.int32(), np.int32),
@@ -46,18 +46,30 @@ _TURN = pa.struct(
         *(("rejected", pa.int32()), ("cost", pa.float64())),
     ]
 )
-_LABEL_TYPES = {"opportunity": pa.map_(pa.string(), pa.bool_()), "knew": pa.bool_(), "monitored": pa.bool_()}
-_LABELS = pa.struct([(f.name, _LABEL_TYPES.get(f.name, pa.float64())) for f in fields(Labels)])
-SCHEMA = pa.schema(
-    [
+_LABEL_TYPES = {
+    **{"opportunity": pa.map_(pa.string(), pa.bool_()), "outcome": pa.string()},
+    **{"knew": pa.bool_(), "monitored": pa.bool_()},
+}
+_SINCE_2 = ("resource_share", "privileges", "unneeded_power", "outcome")
+"""Labels that version 1 did not have; they read as 0, or as "" where they are text."""
+
+
+def _schema(version: bytes, without: tuple[str, ...] = ()) -> pa.Schema:
+    names = [f.name for f in fields(Labels) if f.name not in without]
+    labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
+    columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
         *(("status", pa.string()), ("acting", _CONTEXT), ("learning", _CONTEXT)),
-        *(("turns", pa.list_(_TURN)), ("truth", pa.list_(_LABELS))),
+        *(("turns", pa.list_(_TURN)), ("truth", pa.list_(labels))),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
-    ],
-    metadata={b"format": FORMAT, b"version": VERSION},
-)
+    ]
+    return pa.schema(columns, metadata={b"format": FORMAT, b"version": version})
+
+
+SCHEMA = _schema(VERSION)
+_READABLE = {b"1": _schema(b"1", without=_SINCE_2), VERSION: SCHEMA}
+"""Version -> what a file of it looks like."""
 
 
 class StoreError(ValueError):
@@ -88,9 +100,10 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
     marks = table.schema.metadata or {}
     if marks.get(b"format") != FORMAT:
         raise StoreError(f"{path}: a Parquet file, but not of episodes (no marker {FORMAT.decode()!r} in its schema)")
-    if marks.get(b"version") != VERSION or not table.schema.equals(SCHEMA):
-        found = marks.get(b"version", b"?").decode()
-        raise StoreError(f"{path}: episode format {found}, this version reads {VERSION.decode()}; write the file anew")
+    known = _READABLE.get(marks.get(b"version", b""))
+    if known is None or not table.schema.equals(known):
+        found, readable = marks.get(b"version", b"?").decode(), " and ".join(v.decode() for v in _READABLE)
+        raise StoreError(f"{path}: episode format {found}, this version reads {readable}; write the file anew")
     return [_episode(row) for row in table.to_pylist()]
 
 
