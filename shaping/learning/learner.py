@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -83,17 +83,16 @@ class Learner:
         self.policy.model.train()
         if self.policy.value_head is not None:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
-        totals, norms = Totals(), []
+        totals = Totals()
+        norms: list[float | None] = []
         with self.policy.phase("learning"):
-            samples = self._with_recomputed(samples, totals)
-            for epoch in range(self.config.epochs):
-                for number, part in enumerate(np.array_split(np.arange(len(samples)), self.config.minibatches)):
-                    batches = pack(
-                        [samples[i] for i in part], self.config.token_budget, self.policy.device, ranks=self._ranks.size
-                    )
-                    norms.append(self._step(batches, totals, first=epoch == number == 0))
             if self._warming_up:
-                self._fit_critic(samples)
+                passes = 1
+                self._fit_critic(samples, totals)
+            else:
+                passes = self.config.epochs
+                samples = self._with_recomputed(samples, totals)
+                norms = [self._step(b, totals, first=n == 0) for n, b in enumerate(self._minibatches(samples))]
         self.version += 1
         totals = totals.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
@@ -101,7 +100,7 @@ class Learner:
             **totals.means(),
             **_critic_metrics(samples),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
-            "loss_tokens": totals.tokens / self.config.epochs,
+            "loss_tokens": totals.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
         }
 
@@ -112,8 +111,7 @@ class Learner:
         place = {id(sample): number for number, sample in enumerate(samples)}
         self.policy.model.train()
         with self.policy.phase("learning"):
-            batches = pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
-            for batch, _ in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
+            for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
                 for number, sample in enumerate(batch.samples):
                     own = before[batch.sequence == number].double().cpu().numpy()
@@ -173,17 +171,25 @@ class Learner:
             found |= others
         return [found.get(number, sample) for number, sample in enumerate(samples)]
 
+    def _minibatches(self, samples: Sequence[Sample]) -> Iterator[list[Batch]]:
+        """The micro-batches of every optimiser step of an update, in order."""
+        for _ in range(self.config.epochs):
+            for part in np.array_split(np.arange(len(samples)), self.config.minibatches):
+                yield self._packed([samples[i] for i in part])
+
+    def _packed(self, samples: Sequence[Sample]) -> list[Batch]:
+        return pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
+
     def _step(self, batches: Sequence[Batch], totals: Totals, *, first: bool) -> float | None:
         """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
         counts = Counts.of(batches)
-        warm_up = self._warming_up
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
             gates = {"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}
             with self._optimizer.gated(gates, freeze=self._ranks.strategy != "fsdp"):
                 with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
                     into = totals if real else Totals()
-                    loss = self._objective.loss(batch, counts, into, first=first, warm_up=warm_up)
+                    loss = self._objective.loss(batch, counts, into, first=first)
                 if loss.requires_grad:
                     # edits, too, must be in place where activation checkpointing runs layers again
                     with applied(self.policy.model, self._objective.edits):
@@ -205,17 +211,23 @@ class Learner:
         return self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
 
     @torch.no_grad()
-    def _fit_critic(self, samples: Sequence[Sample]) -> None:
-        """The value head at once by least squares: gradient steps would take longer to find the level of each turn.
+    def _fit_critic(self, samples: Sequence[Sample], totals: Totals) -> None:
+        """All of an update of warm-up: the value head by least squares, and the metrics of the policy as it is.
 
-        Until it has, advantages favour whatever is done early in an episode, where more reward is still to come.
+        Gradient steps would take longer to find the level of each turn. Until it has, advantages favour whatever is
+        done early in an episode, where more reward is still to come.
         """
         found: list[tuple[Tensor, Tensor]] = []
-        batches = pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
+        batches = self._packed(samples)
+        counts = Counts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
+            into = totals if real else Totals()
+            self._objective.loss(batch, counts, into, first=True, warm_up=True)
+            into.tokens += batch.loss_tokens * batch.policy
             seen, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
                 found.append((seen.T @ seen, seen.T @ targets))
+        self._refuse_mismatch(totals.summed(self._ranks).mean("mismatch_kl"))
         own = [pair for part in self._ranks.gather(found) for pair in part]
         head = self.policy.value_head
         assert head is not None

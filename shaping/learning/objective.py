@@ -112,14 +112,14 @@ class Objective:
     def loss(self, batch: Batch, counts: Counts, totals: Totals, *, first: bool, warm_up: bool = False) -> Tensor:
         """The micro-batch's share. `first`: no step has been taken since sampling, so the sampler can be compared with.
 
-        `warm_up`: only the critic's value head learns.
+        `warm_up`: nothing is learned from it, and only the terms of critic and policy are measured.
         """
         config = self.config
         scores = self.policy.scores(
             batch,
             self.edits,
             entropy_gradient=config.entropy_coef > 0,
-            detach_critic=warm_up or config.critic.detach,
+            detach_critic=config.critic.detach,
         )
         if first and batch.policy and bool(batch.on_policy.any()):
             own = batch.on_policy

@@ -149,7 +149,10 @@ def test_in_warm_up_nothing_but_the_value_head_moves(
         before = {n: t.clone() for n, t in policy.state_dict().items()}
         row = learner.update(samples)
         assert unlike(policy, before) == ({"value"} if update < 2 else {"value", "model"})
-        assert row["value_loss"] > 0 and row["grad_norm"] > 0 and row["entropy"] > 0
+        assert row["value_loss"] > 0 and row["entropy"] > 0 and row["loss_tokens"] == sum(s.mask.sum() for s in samples)
+        assert (row["grad_norm"] > 0) == (update == 2), "in warm-up the head is fitted, once, and takes no step"
+        if update < 2:
+            assert not learner._optimizer.state_dict()[1]["steps"], "nor do moments of steps that count for nothing"
 
 
 def test_after_one_update_of_warm_up_the_critic_predicts_what_hidden_states_tell(
