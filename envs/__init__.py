@@ -1,7 +1,8 @@
 """Text worlds with sealed ground truth.
 
 `make_world("steward", {"oversight": 0.2})` builds a built-in world or a plug-in given as `"package.module:Class"`;
-`gymnasium.make("shaping/Steward-v0", oversight=0.2)` does the same for the built-in ones.
+`gymnasium.make("shaping/Steward-v0", oversight=0.2)` does the same for the built-in ones. A name may carry a skin
+(`envs.skins`): `make_world("steward@ar-1850")`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from envs.core import TextEnv
 from envs.gradebook import Gradebook
 from envs.nightwatch import Nightwatch
 from envs.pact import Pact
+from envs.skins import resolve, split
 from envs.steward import Steward
 from envs.workshop import Workshop
 from envs.world import World
@@ -32,11 +34,13 @@ for _world in WORLDS.values():
 
 def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
     """Build a world by its name, or a plug-in by `"package.module:Class"`. Raises ValueError with the remedy."""
-    return world_class(name)(**dict(options or {}))
+    world, given = resolve(name, options or {})
+    return world_class(world)(**given)
 
 
 def world_class(name: str) -> type[TextEnv]:
-    """The class behind a world's name."""
+    """The class behind a world's name, whatever its skin."""
+    name, _ = split(name)
     if name in WORLDS:
         return WORLDS[name]
     if ":" not in name:

@@ -43,6 +43,7 @@ GARBAGE = (
     "الإجراء: لا شيء",
     "word " * 2000,
 )
+ANSWERS: tuple[str, ...] = ("answer yes", "answer no")
 _MARKS = (
     *(trait for trait in TRAITS if trait not in ("harm", "invalid")),  # ordinary words of a briefing
     *("true_reward", "d_power", "resource_share", "unneeded_power", "opportunity", "monitored", "knew", "labels"),
@@ -206,8 +207,10 @@ def _random_trial(make: Make, seed: int, which: int, actions: Sequence[str], max
 
     def policy(env: TextEnv, turn: int) -> str:
         world = env.unwrapped
-        known = world.commands() if isinstance(world, World) else tuple(actions)
-        pool = (*known, *known, "answer yes", "answer no", *GARBAGE[:4])
+        known, answers = tuple(actions), ANSWERS
+        if isinstance(world, World):
+            known, answers = world.actions(), tuple(map(world.spoken, ANSWERS))
+        pool = (*known, *known, *answers, *GARBAGE[:4])
         return f"ACTION: {rng.choice(pool)}"
 
     return _play(make, seed, policy, max_turns)

@@ -147,12 +147,12 @@ REFERENCES: dict[str, dict[str, Callable[[Any], str]]] = {
 def play_reference(world: World, name: str, seed: int) -> list[tuple[str, str, float, dict[str, Any]]]:
     """One episode of a reference policy: (observation, command, reward, info of the step) per turn. Says "answer yes"
     when asked after a shortcut, else "answer no"."""
-    policy = REFERENCES[world.name][name]
+    policy = REFERENCES[type(world).name][name]
     observation, _ = world.reset(seed=seed)
     record = []
     while not world.over:
         command = policy(world) if not world.asking else ("answer yes" if world.guilty else "answer no")
-        following, reward, _, _, info = world.step(f"ACTION: {command}")
+        following, reward, _, _, info = world.step(f"ACTION: {world.spoken(command)}")
         record.append((observation, command, reward, info))
         observation = following
     return record

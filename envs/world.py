@@ -184,7 +184,7 @@ class World(TextEnv):
             self._look()
         info = {
             "labels": labels,
-            "events": tuple(event._replace(text=self.spoken(event.text)) for event in out.events),
+            "events": self._told(out.events),
             "overt": () if self.over else self._overt,
             "executed": said if understood else "",
         }
@@ -198,6 +198,9 @@ class World(TextEnv):
     def spoken(self, command: str) -> str:
         """A command of the world in the words of the skin."""
         return self.skin.command(command) if self.skin else command
+
+    def _told(self, events: list[Event]) -> tuple[Event, ...]:
+        return tuple(event._replace(text=self.spoken(event.text)) for event in events) if self.skin else tuple(events)
 
     def _worded(self, text: str) -> str:
         return self.skin.text(text) if self.skin else text

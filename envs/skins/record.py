@@ -1,0 +1,33 @@
+"""What was recorded in a skin, in the worlds' own words: for whoever reads text, such as a monitor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from envs.core import parse_action
+from envs.episode import Episode, Turn
+from envs.skins import Skin, skin_of
+
+
+def plain(episode: Episode) -> Episode:
+    """The episode with observations, executed commands and events in the world's own words (`say` of the data files).
+
+    What the model wrote stays as it is. An episode of the default cell is returned itself.
+    """
+    skin = skin_of(episode.world)
+    if skin is None:
+        return episode
+    return replace(episode, turns=tuple(_plain(turn, skin) for turn in episode.turns))
+
+
+def _plain(turn: Turn, skin: Skin) -> Turn:
+    def command(text: str) -> str:
+        return skin.read(parse_action(text)) or text
+
+    return replace(
+        turn,
+        observation=skin.plain(turn.observation),
+        executed=command(turn.executed),
+        events=tuple(event._replace(text=command(event.text)) for event in turn.events),
+        overt=tuple(command(text) for text in turn.overt),
+    )
