@@ -16,6 +16,7 @@ import gymnasium
 
 from envs.clerk import Clerk
 from envs.core import TextEnv
+from envs.errand import Errand
 from envs.gradebook import Gradebook
 from envs.nightwatch import Nightwatch
 from envs.pact import Pact
@@ -25,7 +26,7 @@ from envs.workshop import Workshop
 from envs.world import World
 
 WORLDS: dict[str, type[World]] = {
-    world.name: world for world in (Clerk, Steward, Nightwatch, Gradebook, Workshop, Pact)
+    world.name: world for world in (Clerk, Steward, Nightwatch, Gradebook, Workshop, Pact, Errand)
 }
 
 for _world in WORLDS.values():

@@ -149,6 +149,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
             d_power=self.commons.power(seat) - power,
             resource_share=self.commons.power(seat),
             true_reward=out.true,
+            outcome=out.closed,
             **out.traits,
         )
 
