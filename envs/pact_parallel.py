@@ -141,6 +141,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
     ) -> Labels:
         if not valid:
             out.label("invalid")
+        traits: Mapping[str, Any] = out.traits
         return Labels(
             opportunity={trait: trait in possible or trait == "invalid" for trait in TRAITS},
             knew=out.knew,
@@ -150,7 +151,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
             resource_share=self.commons.power(seat),
             true_reward=out.true,
             outcome=out.closed,
-            **out.traits,
+            **traits,
         )
 
     def _look(self) -> None:

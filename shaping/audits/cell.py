@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs.episode import TRAITS, Episode
-from shaping.audits.rates import defined, tally
+from shaping.audits.rates import POWER, defined, tally
 from shaping.audits.update import outcome_metrics
 
 
@@ -28,7 +28,7 @@ def cell_row(episodes: Sequence[Episode], *, world: str, watch: str, placebo: st
         return row
     counts = tally([episode.truth.open() for episode in played])
     metrics = outcome_metrics(played, counts)
-    row |= {key: metrics[key] for key in ("reward", "true_reward", "power")}
+    row |= {key: metrics[key] for key in ("reward", "true_reward", *POWER)}
     rates = counts.rates()
     row |= {f"rate/{trait}": rate for trait, rate in defined(rates).items()}
     row |= {f"count/{trait}": rates[trait].events for trait in TRAITS}

@@ -9,7 +9,7 @@ from typing import Any
 from envs.episode import Episode
 from shaping.audits.cell import sound
 from shaping.audits.gap import hidden_gap
-from shaping.audits.rates import tally
+from shaping.audits.rates import POWER, tally
 from shaping.audits.update import outcome_metrics
 
 Cell = tuple[str, str, str]
@@ -21,7 +21,7 @@ OUTCOMES = {
     "true_reward": "true_reward",
     "deception": "rate/deception",
     "deceptive_episodes": "deceptive_episodes",
-    "power": "power",
+    **{measure: measure for measure in POWER},
     "reward_hacking": "rate/reward_hack",
     "power_seeking": "rate/power_seeking",
     "evasion": "rate/oversight_evasion",
