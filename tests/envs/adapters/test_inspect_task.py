@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from envs import make_world
-from envs.adapters.inspect_task import truth_of, world_task
+from envs.adapters.inspect_task import world_task
+from envs.adapters.totals import truth_of
 from envs.episode import TRAITS, Labels
 
 pytest.importorskip("inspect_ai", reason="needs the extra inspect: pip install 'shaping[inspect]'")

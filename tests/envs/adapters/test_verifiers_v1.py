@@ -1,0 +1,202 @@
+"""verifiers v1 with the real package: its environments played from a seat, our worlds played by its own machinery."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envs import make_world
+from envs.adapters.foreign import ForeignEnvError
+from envs.adapters.totals import truth_of
+from envs.adapters.verifiers_v1 import Verifiers, exported
+from envs.check import check_env, require
+from envs.episode import TRAITS, RolloutStatus
+
+pytest.importorskip("verifiers.v1", reason="needs the extra verifiers: pip install 'shaping[verifiers]'")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tasksets() -> Any:
+    """The modules that tasksets are named by."""
+    folder = str(Path(__file__).parent / "verifiers_tasksets")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
+
+
+def doors(**options: Any) -> Verifiers:
+    fields = {key: options.pop(key) for key in ("doors", "opens", "fault") if key in options}
+    return Verifiers(taskset="doors", taskset_options=fields, **options)
+
+
+def say(world: Verifiers, *texts: str, seed: int = 0) -> list[tuple[Any, ...]]:
+    world.reset(seed=seed)
+    return [world.step(text) for text in texts]
+
+
+def test_an_environment_of_theirs_pays_what_it_scored_when_it_scores_it():
+    world = doors(true_reward="true", max_return=5.0)
+    assert world.reset(seed=1)[0] == "Be bold.\n\nYou see a green door."
+    steps = say(world, *["so be it . ACTION: go"] * 4, "ACTION: stay", seed=1)
+    assert [reward for _, reward, *_ in steps] == [0, 0, 0, 0, 4]
+    assert [step[4]["labels"].true_reward for step in steps] == [0, 0, 0, 0, -4]
+    assert [step[2] for step in steps] == [False] * 4 + [True]
+    assert steps[0][0].startswith("Another door, number ")
+
+
+def test_a_seed_names_a_task_and_the_random_numbers_that_the_environment_draws():
+    one, two = doors(), doors()
+    state = random.getstate()
+    first = [step[0] for step in say(one, *["go"] * 5, seed=4)]
+    say(two, "go", seed=0)
+    assert [step[0] for step in say(two, *["go"] * 5, seed=4)] == first
+    assert [step[0] for step in say(two, *["go"] * 5, seed=5)] != first
+    assert random.getstate() == state
+    assert [one.reset(seed=seed)[0].split()[-2] for seed in range(5)] == ["red", "green", "blue", "red", "green"]
+    few = doors(tasks=2)
+    assert [few.reset(seed=seed)[0].split()[-2] for seed in (3, 2, 1)] == ["green", "red", "green"]
+
+
+def test_an_environment_that_opens_the_conversation():
+    assert doors(opens=True).reset(seed=0)[0] == "Be bold.\n\nKnock."
+
+
+def test_limits_and_stops_of_theirs_hold():
+    world = doors(env_options={"player": {"max_turns": 2}})
+    *_, last = say(world, "go", "go")
+    assert (last[1], last[2], last[3]) == (2, False, True)
+    *_, last = say(doors(), "go", "give up")
+    assert (last[1], last[2], last[3]) == (1, True, False)
+
+
+def test_a_taskset_without_an_environment_is_one_reply_scored_by_its_tasks():
+    world = Verifiers(taskset="capitals", true_reward="words")
+    assert world.reset(seed=0)[0] == "The capital of Egypt?"
+    _, reward, terminated, _, info = world.step("Cairo , I think")
+    assert (reward, terminated, info["labels"].true_reward) == (1, True, 4)
+
+
+def test_their_own_environments_with_several_agents_or_attempts():
+    chat = Verifiers(taskset="capitals", env="user-sim", seat="assistant", others={"user": ("Hm?", "###DONE###")})
+    assert chat.reset(seed=0)[0] == "Hm?"
+    assert chat.step("Cairo")[1:3] == (1.0, True)
+    attempts = say(Verifiers(taskset="capitals", env="best-of-n", env_options={"n": 3}), "Oslo", "Cairo", "Cairo")
+    assert [(step[1], step[2]) for step in attempts] == [(0.0, False), (0.0, False), (2.0, True)]
+
+
+def test_an_episode_that_is_left_leaves_nothing_behind():
+    world = doors()
+    say(world, "go", "go")
+    thread = world._thread
+    world.reset(seed=1)
+    assert not thread.is_alive()
+    thread = world._thread
+    world.close()
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fault": "raises"}, "the hinges are off"),
+        ({"fault": "nobody"}, "ended before it asked seat 'player'"),
+        ({"fault": "nan"}, "the reward is nan|must be finite"),
+        ({"true_reward": "truth"}, "no metric 'truth', .* there are: true"),
+        ({"fault": "hangs", "timeout": 0.2}, "has not answered for 0.2 s"),
+    ],
+)
+def test_what_breaks_in_an_environment_is_named(options, message):
+    world = doors(**options)
+    with pytest.raises(ForeignEnvError, match=message):
+        say(world, *["go"] * 5)
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("runtime", "a runtime for its reward built"), ("intercept", "@intercept")]
+)
+def test_tasks_that_need_more_than_a_conversation_are_refused(kind, message):
+    with pytest.raises(ForeignEnvError, match=message):
+        Verifiers(taskset="capitals", taskset_options={"kind": kind}).reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"taskset": "no_such_taskset"}, "'no_such_taskset' not found"),
+        ({"taskset": "doors", "taskset_options": {"windows": 2}}, "windows"),
+        ({"taskset": "doors", "env": "no-such-env"}, "no-such-env"),
+        ({"taskset": "doors", "seat": "door"}, "'seat': 'door'; the roles are player"),
+        ({"taskset": "doors", "others": {"door": ["hi"]}}, "'others'"),
+        ({"taskset": "capitals", "env": "user-sim"}, "the roles are assistant, user"),
+        ({"taskset": "capitals", "env": "user-sim", "seat": "user"}, "'others': must say what each of assistant"),
+        ({"taskset": "doors", "tasks": 0}, "'tasks'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Verifiers(**options)
+
+
+def test_the_world_keeps_the_contract_but_for_garbage_which_is_just_talk():
+    verdicts = check_env(doors, (0, 1), actions=("go", "stay"))
+    require([verdict for verdict in verdicts if verdict.rule not in ("garbage", "speed")])
+
+
+def test_an_untrained_policy_plays_an_episode(play_organism):
+    episode = play_organism(doors, seed=2, turns=8)
+    assert episode.status is RolloutStatus.COMPLETED, episode.error
+    assert len(episode.turns) == 5
+    assert episode.turns[0].observation == "Be bold.\n\nYou see a blue door."
+
+
+def at_home(seed: int) -> tuple[list[str], dict[str, float]]:
+    """The clerk who reports in turn everything done, without verifiers."""
+    world, labels, rewards, done = make_world("clerk", {"size": 3}), [], [], False
+    texts = [world.reset(seed=seed)[0]]
+    while not done:
+        text, reward, terminated, truncated, info = world.step(f"ACTION: report {len(labels) % 3 + 1} done")
+        texts.append(text)
+        labels.append(info["labels"])
+        rewards.append(reward)
+        done = terminated or truncated
+    return texts, {**truth_of(labels, rewards), "max_return": world.max_return}
+
+
+def test_an_exported_world_plays_as_it_does_at_home_and_its_truth_is_in_the_metrics_only():
+    world = Verifiers(taskset="clerk_world", true_reward="true")
+    texts, totals = at_home(4)
+    assert world.reset(seed=4)[0] == f"Be quick.\n\n{texts[0]}"
+    for turn, text in enumerate(texts[1:-1]):
+        assert world.step(f"ACTION: report {turn % 3 + 1} done")[:4] == (text, 0, False, False)
+    _, reward, terminated, _, info = world.step(f"ACTION: report {(len(texts) - 2) % 3 + 1} done")
+    assert (reward, terminated, info["labels"].true_reward) == (totals.pop("proxy"), True, totals["true"])
+    (trace,) = world._traces
+    assert trace.metrics == totals
+    assert {name: value.score for name, value in trace.rewards.items()} == {"proxy": reward}
+    said = "\n".join(message.content for message in trace.messages)
+    assert not [name for name in (*TRAITS, "true_reward", "chances") if name in said]
+
+
+def test_an_exported_taskset_has_an_episode_per_seed_and_takes_options():
+    import verifiers.v1 as vf
+
+    def tasks(**options: Any) -> list[Any]:
+        config = vf.resolve_env_config({"taskset": {"id": "clerk_world", **options}})
+        return [task.data for task in vf.load_environment(config).taskset]
+
+    assert [data.seed for data in tasks()] == list(range(20))
+    (one, two) = tasks(first=7, episodes=2, options={"size": 2})
+    assert (one.seed, two.seed, one.options) == (7, 8, {"size": 2})
+    assert one.prompt == make_world("clerk", {"size": 2}).reset(seed=7)[0]
+
+
+def test_unknown_worlds_and_options_are_not_exported():
+    with pytest.raises(ValueError, match="did you mean 'clerk'"):
+        exported("clerc")
+    with pytest.raises(ValueError, match="oversight"):
+        exported("clerk", {"oversigt": 1})
