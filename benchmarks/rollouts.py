@@ -8,103 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.learner import SHAPES, write_model
-from benchmarks.quickstart import QUICK, UNSHAPED, organism
+from benchmarks.quickstart import QUICK, organism
+from benchmarks.rollout_load import Bench, Load
+from benchmarks.rollout_peers import overlap_row, per_turn_row, trl_row
 from benchmarks.table import Row, interleaved, main, throughput
-from envs.episode import Episode
-from launch.plugins import build_world
-from launch.seeds import derive
 from shaping.models.config import OrganismConfig
-from shaping.sampling.play import Limits, Ticket, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.vllm_config import VLLMConfig
-from shaping.sampling.vllm_engine import VLLMEngine
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is played: `episodes` of at most `turns` turns in `clerk`, `at_once` of them at a time."""
-
-    episodes: int
-    turns: int
-    at_once: int
-    max_tokens: int = 16
-
-
-def tickets(load: Load) -> list[Ticket]:
-    options = {"size": 8, "horizon": load.turns, "inquiry": 0.0}
-    return [
-        Ticket(
-            make=lambda: build_world("clerk", options, "worlds"),
-            seed=derive(0, "rollouts", number),
-            group=number,
-            sampling_seed=derive(0, "rollouts sample", number),
-        )
-        for number in range(load.episodes)
-    ]
-
-
-class Bench:
-    """One engine, ours around it and raw."""
-
-    def __init__(self, directory: Path, dtype: str, load: Load) -> None:
-        from transformers import AutoTokenizer
-
-        self.load = load
-        self.renderer = Renderer(AutoTokenizer.from_pretrained(directory))
-        config = VLLMConfig(dtype=dtype, max_num_seqs=load.at_once, kv_cache_gib=1.0)
-        self.engine = VLLMEngine(directory, self.renderer, config)
-
-    def play(self) -> list[Episode]:
-        limits = Limits(max_tokens=self.load.max_tokens, max_turns=self.load.turns)
-        batch = tickets(self.load)
-        return asyncio.run(
-            play(batch, self.engine, self.renderer, UNSHAPED, limits=limits, concurrency=self.load.at_once)
-        )
-
-    def raw(self, episodes: Sequence[Episode]) -> None:
-        """The same prompts and completion lengths, straight to vLLM, turn after turn of as many episodes at once."""
-        from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
-
-        llm = self.engine._llm
-        gate = asyncio.Semaphore(self.load.at_once)
-
-        async def one(number: int, episode: Episode) -> None:
-            async with gate:
-                for turn, played in enumerate(episode.turns):
-                    start = int(np.argmax(episode.loss_mask & (episode.turn_index == turn)))
-                    count = len(played.tokens)
-                    params = SamplingParams(
-                        max_tokens=count,
-                        min_tokens=count,
-                        ignore_eos=True,
-                        seed=number,
-                        logprobs=0,
-                        output_kind=RequestOutputKind.FINAL_ONLY,
-                    )
-                    prompt = TokensPrompt(prompt_token_ids=episode.tokens[:start].tolist())
-                    self._requests += 1
-                    async for _ in llm.generate(prompt, params, f"raw-{self._requests}"):
-                        pass
-
-        async def run() -> None:
-            await asyncio.gather(*(one(n, e) for n, e in enumerate(episodes)))
-
-        self.engine._loop.block(run())
-
-    _requests = 0
-
-    def forget(self) -> None:
-        """Empty the prefix cache, so that neither side finds what the other has left."""
-        self.engine._loop.block(self.engine._llm.reset_prefix_cache())
 
 
 def rows_of(name: str, directory: Path, dtype: str, load: Load, target: str, quick: bool) -> list[Row]:
@@ -151,15 +64,28 @@ def update_rows(name: str, bench: Bench, directory: Path, quick: bool) -> list[R
 
 
 def benchmark(quick: bool) -> list[Row]:
-    """Rollouts: `play()` through vLLM beside vLLM fed the same prompts and lengths."""
+    """Rollouts beside the raw engine, one Ray call per turn, TRL's updates, and a run that does not overlap."""
     if quick:
-        small = OrganismConfig(**{**QUICK.model_dump(), "hidden": 64, "context": 512})
-        return rows_of("tiny", organism(small), "float32", Load(2, 3, 2, 4), "", quick)
-    rows = rows_of("organism 0.4M", organism(OrganismConfig()), "float32", Load(64, 20, 64), "", quick)
+        small = organism(OrganismConfig(**{**QUICK.model_dump(), "hidden": 64, "context": 512}))
+        return all_rows("tiny", small, "float32", Load(2, 3, 2, 4), Load(2, 3, 2, 4), ("", ""), quick)
+    kept = organism(OrganismConfig())
+    rows = all_rows("organism 0.4M", kept, "float32", Load(64, 20, 64), Load(32, 8, 32), ("", "ratio >= 2"), quick)
     with tempfile.TemporaryDirectory() as folder:
         write_model(SHAPES[0], Path(folder))
-        rows += rows_of("135M", Path(folder), "bfloat16", Load(8, 20, 8), "ratio >= 0.9", quick)
-    return rows
+        targets = ("ratio >= 0.9", "ratio >= 2")
+        return rows + all_rows("135M", Path(folder), "bfloat16", Load(8, 20, 8), Load(8, 8, 8), targets, quick)
+
+
+def all_rows(
+    name: str, directory: Path, dtype: str, load: Load, short: Load, targets: tuple[str, str], quick: bool
+) -> list[Row]:
+    """`short` is what updates play."""
+    rows = [
+        *rows_of(name, directory, dtype, load, targets[0], quick),
+        per_turn_row(name, directory, dtype, load, quick),
+        trl_row(name, directory, dtype, short, targets[1], quick),
+    ]
+    return rows if dtype == "bfloat16" else [*rows, overlap_row(f"{name}, steps of 200 ms", directory, short, quick)]
 
 
 if __name__ == "__main__":

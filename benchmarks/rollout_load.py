@@ -1,0 +1,101 @@
+"""What the rollout benchmarks play, and an engine of vLLM that plays it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.quickstart import UNSHAPED
+from envs.episode import Episode
+from launch.plugins import build_world
+from launch.seeds import derive
+from shaping.sampling.engine import Engine
+from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.vllm_config import VLLMConfig
+from shaping.sampling.vllm_engine import VLLMEngine
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is played: `episodes` of at most `turns` turns in `clerk`, `at_once` of them at a time."""
+
+    episodes: int
+    turns: int
+    at_once: int
+    max_tokens: int = 16
+
+
+def tickets(load: Load) -> list[Ticket]:
+    options = {"size": 8, "horizon": load.turns, "inquiry": 0.0}
+    return [
+        Ticket(
+            make=lambda: build_world("clerk", options, "worlds"),
+            seed=derive(0, "rollouts", number),
+            group=number,
+            sampling_seed=derive(0, "rollouts sample", number),
+        )
+        for number in range(load.episodes)
+    ]
+
+
+async def played(load: Load, engine: Engine, renderer: Renderer) -> list[Episode]:
+    limits = Limits(max_tokens=load.max_tokens, max_turns=load.turns)
+    return await play(tickets(load), engine, renderer, UNSHAPED, limits=limits, concurrency=load.at_once)
+
+
+class Bench:
+    """One engine, ours around it and raw."""
+
+    def __init__(self, directory: Path, dtype: str, load: Load) -> None:
+        from transformers import AutoTokenizer
+
+        self.load = load
+        self.renderer = Renderer(AutoTokenizer.from_pretrained(directory))
+        config = VLLMConfig(dtype=dtype, max_num_seqs=load.at_once, kv_cache_gib=1.0)
+        self.engine = VLLMEngine(directory, self.renderer, config)
+
+    def play(self) -> list[Episode]:
+        return asyncio.run(played(self.load, self.engine, self.renderer))
+
+    def raw(self, episodes: Sequence[Episode]) -> None:
+        """The same prompts and completion lengths, straight to vLLM, turn after turn of as many episodes at once."""
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        llm = self.engine._llm
+        gate = asyncio.Semaphore(self.load.at_once)
+
+        async def one(number: int, episode: Episode) -> None:
+            async with gate:
+                for turn, played in enumerate(episode.turns):
+                    start = int(np.argmax(episode.loss_mask & (episode.turn_index == turn)))
+                    count = len(played.tokens)
+                    params = SamplingParams(
+                        max_tokens=count,
+                        min_tokens=count,
+                        ignore_eos=True,
+                        seed=number,
+                        logprobs=0,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                    )
+                    prompt = TokensPrompt(prompt_token_ids=episode.tokens[:start].tolist())
+                    self._requests += 1
+                    async for _ in llm.generate(prompt, params, f"raw-{self._requests}"):
+                        pass
+
+        async def run() -> None:
+            await asyncio.gather(*(one(n, e) for n, e in enumerate(episodes)))
+
+        self.engine._loop.block(run())
+
+    _requests = 0
+
+    def forget(self) -> None:
+        """Empty the prefix cache, so that neither side finds what the other has left."""
+        self.engine._loop.block(self.engine._llm.reset_prefix_cache())
