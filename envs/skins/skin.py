@@ -44,8 +44,10 @@ class Skin:
             raise SkinError(f"skin {self.name!r}, envs/skins/{world}.yaml: {error}") from None
 
     def _build(self, pairs: dict[str, list[tuple[str, str]]]) -> None:
-        # commands are compared with what `parse_action` makes of a completion, so they are kept in that form
-        commands = Table(((say, parse_action(form)) for say, form in pairs["commands"]), "commands")
+        commands = Table(pairs["commands"], "commands")
+        for _, form in pairs["commands"]:  # compared with what `parse_action` makes of a completion
+            if form != parse_action(form):
+                raise SkinError(f"the command {form!r} can never be read; write it as {parse_action(form)!r}")
         clauses = Table(pairs["clauses"], "clauses")
         letters, lists = dict(pairs["letters"]), dict(pairs["lists"])
         _check_heads(commands)
