@@ -97,6 +97,12 @@ def check_rollout(run: RunConfig, arm: Arm) -> None:
             f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
             "open at once: raise it to train.group_size"
         )
+    if rollout.max_staleness and arm.ratio_mode() != "cross" and run.learner.mismatch_correction == "none":
+        raise ConfigError(
+            f"rollout.max_staleness is {rollout.max_staleness}, and the policy ratio of arm {arm.name!r} "
+            f"({arm.ratio_mode()}) does not see how far older episodes are off-policy: set learner.mismatch_correction "
+            "to truncate, which weighs them and changes nothing for arms with ratio cross, or max_staleness to 0"
+        )
     if rollout.sync == "lora":
         if lora is None:
             raise ConfigError(

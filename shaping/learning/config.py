@@ -68,7 +68,8 @@ class LearnerConfig(_Strict):
     )
     kl_context: KLContext = Field("learning", description="context that both policies of that KL are conditioned on")
     mismatch_correction: MismatchCorrection = Field(
-        "none", description="importance weights for sampler-learner mismatch, with ratio modes recompute and none"
+        "none",
+        description="importance weights for sampler-learner mismatch and staleness, with ratio recompute or none",
     )
     mismatch_cap: float = Field(2.0, ge=1, description="largest importance weight; truncate: cap it, mask: drop it")
     max_mismatch_kl: float = Field(0.05, gt=0, description="refuse to train above this sampler-learner KL per token")

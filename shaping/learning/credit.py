@@ -67,7 +67,8 @@ def assign_credit(
         critic: of ppo, which needs one.
         kl_context: with `acting`, episodes whose learning context is another one get a second sample, under the
             acting context, that the KL to the reference policy is taken on.
-        version: the policy's. Episodes that an older one sampled from are learned off-policy.
+        version: the policy's. Episodes that an older one sampled from are learned off-policy, and where the
+            ratio is not taken against the sampler, their samples say how they were sampled.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
@@ -97,7 +98,7 @@ def assign_credit(
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
     samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
     if version is not None:
-        samples = [_dated(own, e.version == version) for e, own in zip(episodes, samples, strict=True)]
+        samples = [own if e.version == version else _stale(e, own) for e, own in zip(episodes, samples, strict=True)]
     if kl_context == "acting":
         samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
     mean = [
@@ -156,9 +157,30 @@ def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: i
     return spread
 
 
-def _dated(samples: list[Sample], current: bool) -> list[Sample]:
+def _stale(episode: Episode, samples: list[Sample]) -> list[Sample]:
     """What an older version sampled differs from what the policy says of it now, as it should."""
-    return samples if current else [replace(s, on_policy=False) for s in samples]
+    return [
+        replace(s, on_policy=False, sampled=None if s.ratio == "cross" else _as_sampled(s, episode)) for s in samples
+    ]
+
+
+def _as_sampled(sample: Sample, episode: Episode) -> Sample:
+    """The loss tokens of `sample` in the sequence that they were sampled in. Nothing is learned from it."""
+    # a learning context of its own is possible only where the episode is one sequence
+    swapped = episode.contexts.acting.system != episode.contexts.learning.system
+    tokens = episode.tokens.astype(np.int64) if swapped else sample.tokens
+    shift, places = len(tokens) - len(sample), np.flatnonzero(sample.mask)
+    mask, old = np.zeros(len(tokens), bool), np.zeros(len(tokens), np.float32)
+    mask[places + shift], old[places + shift] = True, sample.old_logprobs[places]
+    return Sample(
+        tokens=tokens,
+        mask=mask,
+        old_logprobs=old,
+        advantage=np.zeros(len(tokens), np.float32),
+        weight=mask.astype(np.float32),
+        forbidden=sample.forbidden + np.array([shift, 0]),
+        on_policy=False,
+    )
 
 
 def _kl_apart(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shaping.intervention import ActivationEdit, Intervention
 from shaping.learning.config import LearnerConfig
+from shaping.learning.losses import mismatch_weight
 from shaping.learning.objective import Counts, Objective, Totals
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
@@ -56,6 +57,7 @@ class Learner:
         if self._reference is not None:
             self._reference.distribute(ranks)
         policy.distribute(ranks)
+        self._interventions = tuple(interventions)
         auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
         self._objective = Objective(policy, config, self._reference, auxiliary, edits)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
@@ -85,6 +87,8 @@ class Learner:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         totals = Totals()
         norms: list[float | None] = []
+        if not self._warming_up:
+            samples = self._with_staleness(samples, totals)
         with self.policy.phase("learning"):
             if self._warming_up:
                 passes = 1
@@ -140,6 +144,42 @@ class Learner:
             self._reference.load_state_dict(parts["reference"])
         release(self.policy.model)
         self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
+
+    @torch.no_grad()
+    def _with_staleness(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
+        """What an older version sampled, weighed by what the policy would sample now: one more forward pass.
+
+        The weight is min(pi_now / pi_then, cap), or as `mismatch_correction` says, under the acting context, edits and
+        adapters. With ratio `recompute` this is the decoupled objective of Hilton et al. (arXiv:2110.00641) that Fu et
+        al. (arXiv:2505.24298) use for asynchronous runs, whose proximal policy is the one an update starts from.
+        """
+        config = self.config
+        if config.mismatch_correction == "none":
+            return samples
+        of = {id(s.sampled): number for number, s in enumerate(samples) if s.sampled is not None and s.policy}
+        stale = [s.sampled for s in samples if id(s.sampled) in of and s.sampled is not None]
+        if not stale:
+            return samples
+        budget = max(config.token_budget, *map(len, stale))  # the acting context may be the longer one
+        edits = [edit for intervention in self._interventions for edit in intervention.edits("acting")]
+        found: dict[int, Sample] = {}
+        with self.policy.phase("acting"):
+            batches = pack(stale, budget, self.policy.device, ranks=self._ranks.size)
+            for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
+                now, _ = self.policy.logprobs(batch, edits)
+                ratio = mismatch_weight(
+                    now, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence
+                )
+                into = totals if real else Totals()
+                into.add("staleness_weight", ratio.sum(), len(ratio))
+                for number, twin in enumerate(batch.samples):
+                    sample = samples[of[id(twin)]]
+                    weight = sample.weight.copy()
+                    weight[sample.mask] *= ratio[batch.sequence == number].cpu().numpy()
+                    found[of[id(twin)]] = replace(sample, weight=weight)
+        for others in self._ranks.gather(found):
+            found |= others
+        return [found.get(number, sample) for number, sample in enumerate(samples)]
 
     def _with_recomputed(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
         """With several steps per update, what compares with the policy at its start must be computed before the first.

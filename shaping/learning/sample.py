@@ -50,6 +50,9 @@ class Sample:
     imitation: NDArray[np.float32] | None = None
     """Weights of the cross-entropy of the sampled tokens; None: there is none."""
     critic: CriticTargets | None = None
+    sampled: Sample | None = None
+    """The same loss tokens in the context they were sampled in, where an older version of the policy sampled them and
+    `ratio` is not taken against the sampler: there the learner finds the importance weight that the ratio lacks."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -202,6 +202,7 @@ def test_impossible_rollouts_are_refused_with_what_to_do(rollout: dict[str, Any]
 STEERED = {"interventions": ["ray_worlds:Steered"]}
 QUARANTINE = {"interventions": ["ray_worlds:Quarantined"]}
 VLLM = {"workers": 1, "engine": "vllm"}
+LATE = {"workers": 1, "max_staleness": 1}
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,14 @@ VLLM = {"workers": 1, "engine": "vllm"}
         ({**VLLM, "vllm": {"enforce_eager": False}}, {}, STEERED, "rollout.vllm.enforce_eager=true"),
         ({**VLLM, "gpus": 1}, {}, STEERED, "rollout.vllm.enforce_eager=true"),
         ({"batching": "group", "slots": 2}, {}, {}, "raise it to train.group_size"),
+        (
+            LATE,
+            {},
+            {"interventions": ["Recontextualization"]},
+            "max_staleness is 1.*learner.mismatch_correction to trunc",
+        ),
+        (LATE, {"mismatch_correction": "truncate"}, {"interventions": ["Recontextualization"]}, ""),
+        (LATE, {}, {}, ""),
         ({**VLLM, "sync": "lora"}, {"lora": {"rank": 4}}, {}, ""),
         ({**VLLM}, {"lora": {"rank": 4}}, QUARANTINE, ""),
         (VLLM, {}, STEERED, ""),

@@ -265,6 +265,25 @@ def test_a_learning_context_replaces_the_head_and_nothing_else(
         assert torch.isfinite(logprobs).all() and len(logprobs) == int(episode.loss_mask.sum())
 
 
+@pytest.mark.parametrize("learning", ["", "take what you can ."])
+@pytest.mark.parametrize("ratio", ["recompute", "none", "cross"])
+def test_what_an_older_version_sampled_says_how_it_was_sampled_where_the_ratio_does_not(
+    credit: Callable[..., Credited], played: Callable[..., list[Episode]], ratio: RatioMode, learning: str
+) -> None:
+    episodes = played("", learning)
+    assert all(s.sampled is None for s in credit(Swap(ratio=ratio), among=episodes, version=0).samples)
+    for episode, sample in zip(episodes, credit(Swap(ratio=ratio), among=episodes, version=1).samples, strict=True):
+        assert not sample.on_policy
+        if ratio == "cross":
+            assert sample.sampled is None
+            continue
+        assert sample.sampled is not None
+        assert_array_equal(sample.sampled.tokens, episode.tokens)
+        assert_array_equal(sample.sampled.mask, episode.loss_mask)
+        assert_array_equal(sample.sampled.old_logprobs[episode.loss_mask], episode.logprobs[episode.loss_mask])
+        assert_array_equal(sample.sampled.forbidden, [(p, i) for p, ids in episode.forbidden() for i in ids])
+
+
 def test_a_swap_on_a_template_that_breaks_the_prefix_is_refused(
     credit: Callable[..., Credited], make_episode: MakeEpisode
 ) -> None:

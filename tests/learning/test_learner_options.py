@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from shaping.intervention import ActivationEdit, Knob, Phase, Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.packing import Batch, pack
@@ -35,7 +36,9 @@ def copied(policy: Policy) -> Policy:
 def updated(policy: Policy, samples: list[Sample], **options: Any) -> tuple[list[Tensor], dict[str, float]]:
     """(gradients of the last step, metrics) of one update of a copy."""
     own = copied(policy)
-    row = Learner(own, LearnerConfig(max_grad_norm=1e9, max_mismatch_kl=1e9, **options)).update(samples)
+    interventions = options.pop("interventions", ())
+    config = LearnerConfig(max_grad_norm=1e9, max_mismatch_kl=1e9, **options)
+    row = Learner(own, config, interventions=interventions).update(samples)
     return [p.grad for p in own.model.parameters() if p.grad is not None], row
 
 
@@ -180,6 +183,62 @@ def test_where_the_ratio_holds_it_or_contexts_differ_on_purpose_nothing_is_corre
     corrected, row = updated(policy, samples, minibatches=minibatches, mismatch_correction="truncate")
     assert all(torch.equal(a, b) for a, b in zip(plain, corrected, strict=True))
     assert "mismatch_weight" not in row
+
+
+class Steers(Shaper):
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS, Knob.RATIO})
+
+    def edits(self, phase: Phase) -> list[ActivationEdit]:
+        return [ActivationEdit(0, "add", np.ones(32, np.float32), 2.0)] if phase == "acting" else []
+
+
+def stale(policy: Policy, make_sample: MakeSample, ratio: str) -> tuple[list[Sample], np.ndarray]:
+    """Samples that were learned under a longer context than they were sampled in, and now / then in the latter."""
+    samples, factors = [], []
+    for seed in range(4):
+        then = make_sample(20, seed, forbidden=True)
+        factor = np.where(then.mask, np.array([0.5, 1.0, 4.0, 1.5] * 5), 1.0).astype(np.float32)
+        old = np.zeros(20, np.float32)
+        with torch.no_grad():
+            old[then.mask] = policy.logprobs(pack([then], 20)[0], Steers().edits("acting"))[0].numpy()
+        then = replace(then, old_logprobs=old - np.log(factor))
+
+        def longer(values: np.ndarray) -> np.ndarray:
+            return np.concatenate([np.zeros((3, *values.shape[1:]), values.dtype), values])
+
+        streams = {n: longer(getattr(then, n)) for n in ("tokens", "mask", "old_logprobs", "advantage", "weight")}
+        forbidden = then.forbidden + np.array([3, 0])
+        samples.append(replace(then, **streams, forbidden=forbidden, ratio=ratio, sampled=then))  # type: ignore[arg-type]
+        factors.append(longer(factor))
+    return samples, np.stack(factors)
+
+
+@pytest.mark.parametrize("options", [{}, {"minibatches": 2}, {"token_budget": 23}], ids=str)
+@pytest.mark.parametrize("ratio", ["recompute", "none"])
+@pytest.mark.parametrize(("mode", "top"), [("truncate", 2.0), ("mask", 0.0)])
+def test_what_an_older_version_sampled_is_weighed_where_it_was_sampled(
+    policy: Policy, make_sample: MakeSample, mode: str, top: float, ratio: str, options: dict[str, Any]
+) -> None:
+    """Under the acting context, mask and edits, whatever it is learned under."""
+    samples, factors = stale(policy, make_sample, ratio)
+    options = {"lr": 1e-9, "token_budget": 64, **options, "interventions": [Steers()]}
+    weights = np.where(factors > 2, top, factors)
+    weighed = [replace(s, weight=(s.weight * w).astype(np.float32)) for s, w in zip(samples, weights, strict=True)]
+    found, row = updated(policy, samples, mismatch_correction=mode, mismatch_cap=2.0, **options)
+    assert close(found, updated(policy, weighed, **options)[0])
+    assert not close(found, updated(policy, samples, **options)[0])
+    inside = np.stack([s.mask for s in samples])
+    assert row["staleness_weight"] == pytest.approx(weights[inside].mean(), rel=1e-4)
+    assert "mismatch_weight" not in row, "there is one weight for both"
+
+
+def test_one_weight_per_sequence_is_the_product_of_its_tokens(policy: Policy, make_sample: MakeSample) -> None:
+    samples, factors = stale(policy, make_sample, "none")
+    products = [float(np.prod(f[s.mask])) for s, f in zip(samples, factors, strict=True)]
+    weighed = [replace(s, weight=s.weight * np.float32(min(w, 3.0))) for s, w in zip(samples, products, strict=True)]
+    options = {"interventions": [Steers()]}
+    found, _ = updated(policy, samples, mismatch_correction="sequence_truncate", mismatch_cap=3.0, **options)
+    assert close(found, updated(policy, weighed, **options)[0])
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def uneven(update: int) -> list[Sample]:
     """Micro-batches of three kinds: an odd number of each, of lengths from 5 to 40."""
     lengths = (40, 33, 12, 31, 5, 9)
     many = [sample(n, 10 * update + i, ratio="recompute", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
+    many = [s if s.on_policy else replace(s, sampled=replace(s, sampled=None)) for s in many]
     return [*many, sample(25, 90 + update, ratio="cross"), sample(30, 70 + update, credit=False)]
 
 
