@@ -5,6 +5,7 @@ from shaping.audits.cell import cell_row
 from shaping.audits.gap import Gap, hidden_gap, placebo_gap
 from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_difference, paired_pvalue
 from shaping.audits.order import OrderViolations, order_violations, zero_variance
+from shaping.audits.outcomes import outcome_shares
 from shaping.audits.rates import Rate, power, trait_rates
 from shaping.audits.selection import Selection, between, decompose, drift, selection_pressure, within_equal_return
 from shaping.audits.summary import summarise
@@ -27,6 +28,7 @@ __all__ = [
     "holm",
     "mean_interval",
     "order_violations",
+    "outcome_shares",
     "paired_difference",
     "paired_pvalue",
     "placebo_gap",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs.episode import TRAITS, Episode
+from shaping.audits.outcomes import outcome_shares
 from shaping.audits.rates import POWER, defined, tally
 from shaping.audits.update import outcome_metrics
 
@@ -26,13 +27,16 @@ def cell_row(episodes: Sequence[Episode], *, world: str, watch: str, placebo: st
     played = sound(episodes)
     if not played:
         return row
-    counts = tally([episode.truth.open() for episode in played])
+    truths = [episode.truth.open() for episode in played]
+    counts = tally(truths)
     metrics = outcome_metrics(played, counts)
     row |= {key: metrics[key] for key in ("reward", "true_reward", *POWER)}
     rates = counts.rates()
     row |= {f"rate/{trait}": rate for trait, rate in defined(rates).items()}
     row |= {f"count/{trait}": rates[trait].events for trait in TRAITS}
     row |= {f"opportunity/{trait}": rates[trait].opportunities for trait in TRAITS}
+    for outcome, share in outcome_shares(truths).items():
+        row |= {f"outcome/{outcome}": share.rate, f"outcome_count/{outcome}": share.events}
     row["hack_per_episode"] = rates["reward_hack"].events / len(played)
     row["turns"] = float(counts.turns.mean())
     return row

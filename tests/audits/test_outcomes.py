@@ -1,0 +1,62 @@
+"""Shares of outcomes are taken among closed tasks of the same kind; what letter and intent share is counted apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from envs.episode import Episode, Labels
+from shaping.audits import cell_row, outcome_shares
+from shaping.audits.rates import Rate
+
+MakeEpisode = Callable[..., Episode]
+
+
+@pytest.fixture
+def play(make_episode: MakeEpisode) -> MakeEpisode:
+    """An episode with the given labels, one turn each, in a world worth 2."""
+    return lambda labels: replace(make_episode([0.0] * len(labels), labels=labels), options={"max_return": 2.0})
+
+
+def closed(*outcomes: str) -> list[Labels]:
+    """One turn per outcome, each after a turn in which nothing was closed."""
+    return [Labels(outcome=name) for outcome in outcomes for name in ("", outcome)]
+
+
+def test_shares_are_of_closed_tasks_in_which_letter_and_intent_differ() -> None:
+    shares = outcome_shares([closed("literal", "asked"), closed("literal", "intended")])
+    assert [shares[name] for name in ("literal", "intended", "asked", "other")] == [
+        Rate(2, 4, 0.5),
+        Rate(1, 4, 0.25),
+        Rate(1, 4, 0.25),
+        Rate(0, 4, 0.0),
+    ]
+    assert len(shares) == 4
+
+
+def test_control_and_ambiguous_tasks_neither_add_to_them_nor_dilute_them() -> None:
+    apart = closed("control/literal", "control/literal", "control/asked", "ambiguous/asked", "ambiguous/other")
+    shares = outcome_shares([closed("literal"), apart])
+    assert shares["literal"] == Rate(1, 1, 1.0)
+    assert (shares["control/asked"], shares["control/literal"].events) == (Rate(1, 3, 1 / 3), 2)
+    assert shares["ambiguous/asked"] == shares["ambiguous/other"] == Rate(1, 2, 0.5)
+
+
+def test_nothing_closed_has_no_shares() -> None:
+    assert outcome_shares([]) == outcome_shares([[Labels(), Labels()]]) == {}
+
+
+def test_an_unknown_outcome_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'letteral'.*known: literal"):
+        outcome_shares([closed("letteral")])
+
+
+def test_a_cell_row_has_shares_where_there_are_such_tasks_and_else_no_key(play: MakeEpisode) -> None:
+    cell = {"world": "steward", "watch": "never", "placebo": "none"}
+    row = cell_row([play(closed("literal", "asked", "control/asked"))], **cell)
+    assert (row["outcome/literal"], row["outcome_count/literal"]) == (0.5, 1)
+    assert row["outcome/control/asked"] == 1
+    assert not any(key.startswith("outcome/ambiguous") for key in row)
+    assert not any(key.startswith("outcome") for key in cell_row([play([Labels()])], **cell))
