@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +203,60 @@ def test_unknown_worlds_and_options_are_not_exported():
         exported("clerc")
     with pytest.raises(ValueError, match="oversight"):
         exported("clerk", {"oversigt": 1})
+
+
+@contextlib.asynccontextmanager
+async def endpoint(reply: Callable[[list[dict[str, str]]], str], seen: list[Any]) -> AsyncIterator[str]:
+    """A chat-completions server that streams; it keeps the conversations it was sent."""
+    from aiohttp import web
+
+    async def complete(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        seen.append(body["messages"])
+        choice: dict[str, Any] = {"index": 0, "delta": {"role": "assistant", "content": reply(body["messages"])}}
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+        last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        chunks = [{**head, "choices": [choice]}, {**head, "choices": [last], "usage": usage}]
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        for chunk in chunks:
+            await stream.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        await stream.write(b"data: [DONE]\n\n")
+        return stream
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def test_their_own_machinery_plays_an_exported_world_over_http_and_no_truth_goes_over_the_wire():
+    import verifiers.v1 as vf
+
+    def reply(messages: list[dict[str, str]]) -> str:
+        asked = sum(message["role"] == "user" for message in messages)
+        return f"done soon . ACTION: report {(asked - 1) % 3 + 1} done"
+
+    seen: list[Any] = []
+    async with endpoint(reply, seen) as url:
+        player = {"harness": {"id": "direct"}, "runtime": {"type": "subprocess"}}
+        env = vf.load_environment(vf.resolve_env_config({"taskset": {"id": "clerk_world"}, "player": player}))
+        model = vf.ModelContext(model="m", client=vf.EvalClientConfig(base_url=url, api_key_var=""))
+        async with env.serving():
+            (slot,) = env.slots(next(task for task in env.taskset if task.data.seed == 4))
+            episode = await env.run_slot(slot, model)
+    assert episode.ok, episode.errors or episode.traces[0].errors
+    texts, totals = at_home(4)
+    (trace,) = episode.traces
+    assert trace.reward == totals.pop("proxy")
+    assert trace.metrics == totals
+    assert [message["content"] for message in seen[-1] if message["role"] == "user"] == texts[:-1]
+    assert seen[-1][0] == {"role": "system", "content": "Be quick."}
+    assert not [name for name in (*TRAITS, "true_reward", "chances") if name in json.dumps(seen)]
