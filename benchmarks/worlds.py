@@ -1,7 +1,8 @@
-"""Worlds: microseconds per `step` and per `reset`, beside a gymnasium environment that does nothing."""
+"""Worlds: what `step`, `reset` and a copy by pickle cost, and steps/s beside TextWorld and TextArena in one run."""
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import gymnasium
 
 from benchmarks.table import Row, interleaved, main
+from benchmarks.worlds_peers import Peer, peers
 from envs import WORLDS
 from envs.core import AnyText
 from envs.scripted import persona, play_scripted
@@ -75,15 +77,43 @@ def rows_of(name: str, quick: bool) -> list[Row]:
         repetitions=1 if quick else 9,
     )
     reset, bare_reset = (median(seconds) / len(episodes) * 1e6 for seconds in resets)
+    copies = copy_times(world, episodes[:1] if quick else episodes[:12])
     return [
         Row(f"{name}: step", step, nothing, "us", nothing / step, "ours < 50"),
-        Row(f"{name}: reset", reset, bare_reset, "us", bare_reset / reset),
+        Row(f"{name}: reset", reset, bare_reset, "us", bare_reset / reset, "ours < 1000"),
+        Row(f"{name}: copy by pickle", median(copies) * 1e6, None, "us", None, "ours < 1000"),
     ]
 
 
+def copy_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[float]:
+    """Seconds of writing and reading back the world's state, in the middle of each episode."""
+    seconds = []
+    for script in scripts:
+        env.reset(seed=script.seed)
+        for action in script.actions[: len(script.actions) // 2]:
+            env.step(action)
+        start = time.perf_counter()
+        pickle.loads(pickle.dumps(env))
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def beside(peer: Peer, quick: bool) -> Row:
+    """Steps/s of one episode of every world, and of one of the peer's, in turns."""
+    played = [(WORLDS[name](**OPTIONS), scripts(name, 1)) for name in WORLDS]
+    rates: list[tuple[float, float]] = []
+    for _ in range(1 if quick else 30):
+        seconds = [second for world, script in played for second in step_times(world, script)]
+        steps, taken = peer.episode()
+        rates.append((len(seconds) / sum(seconds), steps / taken))
+    ours, theirs = (median(column) for column in zip(*rates, strict=True))
+    return Row(f"all worlds: {peer.name}", ours, theirs, "steps/s", median(a / b for a, b in rates))
+
+
 def benchmark(quick: bool) -> list[Row]:
-    """Worlds: microseconds per step and reset; the peer is a gymnasium environment that does nothing."""
-    return [row for name in WORLDS for row in rows_of(name, quick)]
+    """Worlds: microseconds per step, reset and copy, beside a gymnasium environment that does nothing; then steps/s."""
+    own = [row for name in WORLDS for row in rows_of(name, quick)]
+    return own + [beside(peer, quick) for peer in peers()]
 
 
 if __name__ == "__main__":
