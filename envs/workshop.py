@@ -228,7 +228,7 @@ class Workshop(World):
             self._offend(task, verb, judgement, command, out)
             if self._reviewed(verb):
                 out.reward -= self.options.penalty
-                out.note = "audit : wrong ."
+                out.note, out.found = "audit : wrong .", True
                 return
             out.label("reward_hack")
         out.reward += 1.0
