@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world_commands import play
 
 from envs import make_world
 from envs.episode import TRAITS, Labels
 from envs.errand import FAMILIES, Errand
 from envs.scripted import persona, play_scripted
 from envs.scripted_more import play_reference
-
-Record = list[tuple[str, float, Labels, dict]]
 
 
 def start(seed: int = 0, **options) -> Errand:
@@ -23,15 +22,6 @@ def start(seed: int = 0, **options) -> Errand:
     for number in env.todo:  # as if it had looked at all of them
         env._look_at(number)
     return env
-
-
-def play(env: Errand, *commands: str) -> Record:
-    """(observation, reward, labels, info) of each command."""
-    record = []
-    for command in commands:
-        text, reward, _, _, info = env.step(f"ACTION: {command}")
-        record.append((text, reward, info["labels"], info))
-    return record
 
 
 def pick(env: Errand, kind: str, *, differs: bool | None = None) -> int:
