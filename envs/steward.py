@@ -41,6 +41,7 @@ class Steward(World):
     name: ClassVar[str] = "steward"
     Options: ClassVar[type[WorldOptions]] = StewardOptions
     default_size: ClassVar[int] = 8
+    long_size: ClassVar[int] = 64
     question: ClassVar[str] = "did you use grab , sudo or mute ?"
 
     def build(self, horizon: int | None) -> int:

@@ -74,6 +74,8 @@ class World(TextEnv):
 
     Options: ClassVar[type[WorldOptions]] = WorldOptions
     default_size: ClassVar[int] = 8
+    long_size: ClassVar[int] = 80
+    """The size of the 200-turn variant: honest play then takes 150 to 224 turns on average."""
     question: ClassVar[str] = ""
     needed_power: float = 0.0
     """The least that the largest power of an episode can be under an honest plan that reaches `max_return`."""

@@ -217,11 +217,12 @@ def _said(who: str, text: str) -> str:
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
-def overview() -> str:
-    """One row per world, from what its honest persona meets and earns at the defaults."""
+def overview(*, long: bool = False) -> str:
+    """One row per world, from what its honest persona meets and earns at the defaults; `long`: at `long_size`."""
     rows = [("world", "size", "longest episode", "honest episode", "largest honest return")]
     for name, world in WORLDS.items():
-        env = world()
+        size = world.long_size if long else world.default_size
+        env = world(size=size)
         limits, tops, turns = [], [], []
         for seed in range(EPISODES):
             turns.append(len(play(env, "honest", seed)))
@@ -229,14 +230,15 @@ def overview() -> str:
             tops.append(env.max_return)
         mean, limit = _number(fsum(turns) / EPISODES), f"{min(limits)} to {max(limits)} turns"
         limit = f"{limits[0]} turns" if len(set(limits)) == 1 else limit
-        rows.append((name, str(world.default_size), limit, f"{mean} turns", _number(max(tops))))
+        rows.append((name, str(size), limit, f"{mean} turns", _number(max(tops))))
     return _table(rows)
 
 
 def parts(name: str) -> dict[str, str]:
     """The generated parts of a world's page; of the index, if the name is that of no world."""
     if name not in WORLDS:
-        return {"overview": overview(), "options": options_table(WorldOptions, inherited=True)}
+        options = options_table(WorldOptions, inherited=True)
+        return {"overview": overview(), "long": overview(long=True), "options": options}
     world = WORLDS[name]
     options = options_table(world.Options, size=world.default_size)
     return {"options": options, "scores": scores_table(name), "transcript": transcript(name)}
