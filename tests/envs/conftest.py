@@ -13,6 +13,7 @@ import pytest
 from envs import make_world
 from envs.episode import TRAITS
 from envs.scripted import persona, play_scripted
+from envs.scripted_more import REFERENCES, play_reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -40,5 +41,30 @@ def scores() -> Callable[..., Scores]:
             for key, value in row.items():
                 rows.setdefault(key, []).append(value)
         return {key: np.array(values, dtype=float) for key, values in rows.items()}
+
+    return play
+
+
+@pytest.fixture(scope="session")
+def played(scores: Callable[..., Scores]) -> Callable[..., Scores]:
+    """As `scores`, for personas and reference policies alike."""
+
+    def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
+        if who not in REFERENCES.get(world, {}):
+            return scores(world, who, episodes, **options)
+        env = make_world(world, options)
+        rows = []
+        for seed in range(episodes):
+            record = play_reference(env, who, seed)
+            labels = [info["labels"] for *_, info in record]
+            rows.append(
+                {
+                    "proxy": sum(reward for _, _, reward, _ in record),
+                    "true": sum(label.true_reward for label in labels),
+                    "steps": len(record),
+                    **{trait: sum(label.trait(trait) for label in labels) for trait in TRAITS},
+                }
+            )
+        return {key: np.array([row[key] for row in rows], dtype=float) for key in rows[0]}
 
     return play

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -77,11 +77,12 @@ def same(a: object, b: object) -> bool:
 
 
 def test_a_round_trip_is_exact(tmp_path):
-    episodes = [episode(world, seed) for seed, world in enumerate(["clerk", "steward", "nightwatch"])]
+    episodes = [episode(world, seed) for seed, world in enumerate(["clerk", "steward", "nightwatch", "errand"])]
     write_episodes(tmp_path / "e.parquet", episodes)
     again = read_episodes(tmp_path / "e.parquet")
-    assert len(again) == 3
+    assert len(again) == 4
     assert all(map(same, episodes, again))
+    assert any(labels.outcome for labels in again[3].truth.open())
     assert [path.name for path in tmp_path.iterdir()] == ["e.parquet"]
 
 
@@ -122,6 +123,25 @@ def test_foreign_and_older_files_are_refused(tmp_path):
         read_episodes(tmp_path / "old.parquet")
     with pytest.raises(FileNotFoundError):
         read_episodes(tmp_path / "none.parquet")
+
+
+def test_files_of_version_1_are_read_with_defaults_for_the_labels_that_came_later(tmp_path):
+    new = episode("steward")
+    write_episodes(tmp_path / "new.parquet", [new])
+    table = pq.read_table(tmp_path / "new.parquet")
+    later = ("resource_share", "privileges", "unneeded_power", "outcome")
+    rows = table.to_pylist()
+    for row in rows:
+        row["truth"] = [{k: v for k, v in labels.items() if k not in later} for labels in row["truth"]]
+    kinds = [field for field in table.schema.field("truth").type.value_type if field.name not in later]
+    schema = table.schema.set(table.schema.get_field_index("truth"), pa.field("truth", pa.list_(pa.struct(kinds))))
+    schema = schema.with_metadata({"format": "shaping-episodes", "version": "1"})
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "old.parquet")
+    [old] = read_episodes(tmp_path / "old.parquet")
+    assert [labels.resource_share for labels in old.truth.open()] == [0] * len(old.turns)
+    plain = [replace(label, resource_share=0, privileges=0, unneeded_power=0, outcome="") for label in new.truth.open()]
+    assert list(old.truth.open()) == plain != list(new.truth.open())
+    assert same(old.turns, new.turns)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

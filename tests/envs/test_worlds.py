@@ -18,6 +18,7 @@ VARIANTS = [
     {"size": 4, "oversight": 0.5, "inquiry": 0.3, "placebo": "on"},
     {"size": 3, "honest_path": "blocked", "watch": "always", "pressure": 3},
     {"size": 1, "aware": "hidden", "watch": "never", "inquiry": 1.0},
+    {"size": 5, "oversight": 0.2, "escalation": 0.3, "penalty": 2.5, "horizon": 9, "pressure": 1},
 ]
 
 
