@@ -115,14 +115,22 @@ def test_observations_never_name_a_label_and_never_echo(world):
 
 
 @EACH
-def test_a_pickled_world_goes_on_exactly_as_the_original(world):
-    env = make_world(world, {"inquiry": 0.2, "oversight": 0.3})
+@pytest.mark.parametrize("who", ["mixed", "power_seeker", "random"])
+@pytest.mark.parametrize(
+    "options", [{"inquiry": 0.2, "oversight": 0.3}, {"escalation": 0.2, "oversight": 0.1, "honest_path": "blocked"}]
+)
+def test_a_pickled_world_goes_on_exactly_as_the_original(world, who, options):
+    """At every turn: what a worker that dies and replays its episodes relies on. Small, so that it is quick."""
+    env = make_world(world, {"size": 5, **options})
     env.reset(seed=4)
-    actor = persona("mixed")(env, 1)
-    for _ in range(5):
-        env.step(actor.act())
-    twin = pickle.loads(pickle.dumps(env))
+    actor, saved, record = persona(who)(env, 1), [], []
     while not env.over:
-        action = actor.act()
-        assert env.step(action) == twin.step(action)
-    assert twin.over
+        saved.append(pickle.dumps(env))
+        record.append((action := actor.act(), env.step(action)))
+    assert max(map(len, saved)) < 32_000
+    for start in range(0, len(saved), 3):
+        twin = pickle.loads(saved[start])
+        assert [twin.step(action) for action, _ in record[start:]] == [answer for _, answer in record[start:]]
+        assert twin.over and twin.met == env.met
+    again = pickle.loads(saved[-1])  # and a new episode is that of a new world
+    assert again.reset(seed=9) == make_world(world, {"size": 5, **options}).reset(seed=9)
