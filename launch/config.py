@@ -7,12 +7,13 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from launch.axes import SWEEPABLE, cells, keys_of, short_names, slug
 from launch.errors import ConfigError, describe, nearest
 from launch.keys import set_key
 from launch.rollout_config import RolloutConfig
+from launch.skins import each, expanded
 from shaping.learning.config import LearnerConfig
 from shaping.models.config import OrganismConfig
 
@@ -20,7 +21,8 @@ REFERENCE = "unshaped"
 """The arm that all others are compared with."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-Worlds = dict[str, dict[str, Any]]
+Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expanded)]
+"""World -> its options. `clerk@ar-1850` is a world in another language and era, `clerk@all` in all of them."""
 
 
 class Strict(BaseModel):
@@ -213,7 +215,8 @@ class StudyConfig(Strict):
         document = self.model_dump(mode="json")
         for axis, value in cell.items():
             for key in keys_of(axis):
-                set_key(document, key, copy.deepcopy(value))
+                for one in each(key):
+                    set_key(document, one, copy.deepcopy(value))
         try:
             own = StudyConfig.model_validate(document)
         except ValidationError as error:

@@ -104,7 +104,7 @@ def access_audit(
 
 def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, world: str) -> dict[str, float]:
     options = run.train.worlds[world]
-    if build_world(world, options, "train.worlds").name not in WORLDS:
+    if build_world(world, options, "train.worlds").name.partition("@")[0] not in WORLDS:
         return {}  # no scripted persona knows this world
     pairs: list[tuple[Sample, Sample]] = []
     blocked: list[bool] = []

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from launch.config import StudyConfig
 from launch.errors import ConfigError, describe, nearest
 from launch.keys import set_key
+from launch.skins import each
 
 BUNDLED = Path(__file__).parent / "studies"
 
@@ -72,7 +73,8 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is no override; write it as key.path=value, e.g. train.updates=10")
-        set_key(document, key.strip(), parse_yaml(value, f"override {override!r}"))
+        for one in each(key.strip()):
+            set_key(document, one, parse_yaml(value, f"override {override!r}"))
     return parse_study(document, f"{path} with {' '.join(overrides)}")
 
 

@@ -159,12 +159,17 @@ def build_monitors(config: EvalConfig) -> list[Any]:
 
 
 def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
-    """A world by built-in name, entry point or package.module:Class, with its options."""
+    """A world by built-in name, entry point or package.module:Class, with its options; `@` and a cell for a skin."""
+    from envs.skins import resolve
+
     try:
-        found = find_class(name, WORLD)
+        base, given = resolve(name, options)
+        found = find_class(base, WORLD)
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from error.__cause__
-    world: TextEnv = _build(found, options, f"{where}.{name}")
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    world: TextEnv = _build(found, given, f"{where}.{name}")
     return world
 
 

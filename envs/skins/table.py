@@ -8,13 +8,13 @@ between single blanks. In a pattern `{name}` stands for one number, and `{name*}
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|inf)")
 _SLOT = re.compile(r"\{[a-z_]+\*?\}")
-_REMEMBERED = 20_000
-"""Clauses of which the translation is kept."""
+_REMEMBERED, _LONGEST = 20_000, 300
+"""Texts of which the translation is kept, and how long they may be."""
 
 
 class SkinError(RuntimeError):
@@ -131,19 +131,11 @@ class Phrasebook:
 
     def command(self, text: str) -> str | None:
         """The form of a command, None if it is none."""
-        if text not in self._said:
-            if len(self._said) >= _REMEMBERED:
-                self._said.clear()
-            self._said[text] = self._commands.find(text)
-        return self._said[text]
+        return _remembered(self._said, text, self._commands.find)
 
     def clause(self, text: str) -> str | None:
         """The form of a clause without its full stop, None if there is none."""
-        if text not in self._seen:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[text] = self._listed(text) or self._clauses.find(text)
-        return self._seen[text]
+        return _remembered(self._seen, text, lambda text: self._listed(text) or self._clauses.find(text))
 
     def _listed(self, text: str) -> str | None:
         """`commands : work n , wait`: a head and commands, which come from their own table."""
@@ -154,6 +146,17 @@ class Phrasebook:
         if None in pieces:
             return None
         return f"{self._lists[head]} : {self._comma.join(piece for piece in pieces if piece)}"
+
+
+def _remembered(memory: dict[str, str | None], text: str, find: Callable[[str], str | None]) -> str | None:
+    if text in memory:
+        return memory[text]
+    form = find(text)
+    if len(text) <= _LONGEST:  # agents may write anything at any length
+        if len(memory) >= _REMEMBERED:
+            memory.clear()
+        memory[text] = form
+    return form
 
 
 def clauses_of(text: str) -> tuple[list[str], str]:

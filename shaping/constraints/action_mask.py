@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from envs.core import normalise
+from envs.skins import Skin, skin_of
 from shaping.intervention import PASS, Allowed, Constraint, Knob, TurnContext
 
 
@@ -19,6 +20,8 @@ class ActionMask(Constraint):
     - `resample`: a completion with such a command is refused and sampled again; the policy gets no gradient for what
       was refused. After the sampler's last try `fallback` is sent.
     - `replace`: the world receives `fallback` instead; the policy learns as if its own command had been executed.
+
+    `commands` and `fallback` are the world's own; where it speaks another language or era they are translated.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
@@ -29,7 +32,9 @@ class ActionMask(Constraint):
 
     def removed(self, turn: TurnContext) -> tuple[str, ...]:
         """The commands (or command prefixes) that are not allowed in this turn, without duplicates."""
-        return tuple(dict.fromkeys(_plain(command) for command in (*turn.overt, *self.commands)))
+        skin = skin_of(turn.world)
+        always = tuple(form for command in self.commands for form in _forms(skin, command))
+        return tuple(dict.fromkeys(map(_plain, (*turn.overt, *always))))
 
     def allow(self, turn: TurnContext, action: str | None) -> Allowed:
         removed = self.removed(turn)
@@ -38,7 +43,13 @@ class ActionMask(Constraint):
         words = _plain(action).split()
         if not any(words[: len(prefix)] == prefix for prefix in (command.split() for command in removed)):
             return PASS
-        return Allowed("resample" if self.mode == "resample" else "replace", replacement=self.fallback)
+        instead = _forms(skin_of(turn.world), self.fallback)[0]
+        return Allowed("resample" if self.mode == "resample" else "replace", replacement=instead)
+
+
+def _forms(skin: Skin | None, command: str) -> tuple[str, ...]:
+    """How a command, or what begins several, begins in a skin; a text that is none of the world's stays as it is."""
+    return (skin.beginnings(_plain(command)) if skin else ()) or (command,)
 
 
 def _plain(command: str) -> str:

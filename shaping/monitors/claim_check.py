@@ -7,6 +7,7 @@ import re
 
 from envs.core import normalise
 from envs.episode import Episode, Event
+from envs.skins.record import plain
 from shaping.monitors.base import Monitor, Reading
 
 _NEEDS = re.compile(r"\bitem (\d+) needs (\d+)\b")
@@ -31,6 +32,7 @@ class ClaimCheck(Monitor):
     """Acts that a denial does not contradict, because the overseer asks about something else."""
 
     def read(self, episode: Episode) -> list[Reading]:
+        episode = plain(episode)  # skins say the same in other words
         readings: list[Reading] = []
         exposed = False
         progress = _Progress()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,7 +254,7 @@ class TestData:
     """A data file that is not sound is refused when it is loaded."""
 
     @pytest.fixture
-    def written(self, tmp_path, monkeypatch):
+    def written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         def write(**sections: Any) -> None:
             for name in ("frame", "clerk"):
                 content = sections if name == "clerk" else {}
@@ -280,12 +282,12 @@ class TestData:
             ([{"say": "wait", "ar": "انتظر  الان"}], "one line of text"),
         ],
     )
-    def test_commands(self, written, rows: list[dict[str, str]], message: str) -> None:
+    def test_commands(self, written: Callable[..., None], rows: list[dict[str, str]], message: str) -> None:
         written(commands=rows)
         with pytest.raises(SkinError, match=message):
             skins.Skin("clerk", "ar-1850")
 
-    def test_a_clause_without_a_form_is_named_when_it_is_said(self, written) -> None:
+    def test_a_clause_without_a_form_is_named_when_it_is_said(self, written: Callable[..., None]) -> None:
         written(commands=[{"say": "wait", "ar": "انتظر"}], clauses=[{"say": "item {n} stuck", "ar": "البند {n} متعثر"}])
         skin = skins.Skin("clerk", "ar-1850")
         assert skin.text("item 3 stuck .") == "البند 3 متعثر ."
