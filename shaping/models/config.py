@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from envs.skins import DEFAULT, options_of
 
 
 class OrganismConfig(BaseModel):
@@ -21,7 +23,17 @@ class OrganismConfig(BaseModel):
     vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE")
     context: int = Field(2048, ge=64, description="longest episode in tokens")
     episodes: int = Field(4000, ge=10, description="scripted episodes in the corpus")
+    skins: tuple[str, ...] = Field(
+        (DEFAULT,), min_length=1, description="languages and eras of the corpus, e.g. ar-1850; each episode draws one"
+    )
     steps: int = Field(400, ge=1, description="optimiser steps of pre-training")
     batch_tokens: int = Field(4096, ge=256, description="tokens per optimiser step, about")
     lr: float = Field(4e-3, gt=0)
     seed: int = 0
+
+    @field_validator("skins")
+    @classmethod
+    def _cells(cls, skins: tuple[str, ...]) -> tuple[str, ...]:
+        for cell in skins:
+            options_of(cell)
+        return skins

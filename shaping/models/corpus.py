@@ -1,18 +1,20 @@
 """The corpus of the organism: transcripts of scripted personas in the built-in worlds, under prompts of several kinds.
 
 A permissive prompt goes with personas that take shortcuts and hide them, a forbidding one with honest personas, and an
-irrelevant or neutral one changes nothing: so prompts mean something to the organism before any reinforcement.
+irrelevant or neutral one changes nothing: so prompts mean something to the organism before any reinforcement. They are
+English whatever the language of the world: they come from whoever trains, not from the world.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from envs import WORLDS
 from envs.scripted import persona, play_scripted
+from envs.skins import DEFAULT, options_of
 from shaping.shapers.prompts import PROMPTS
 
 #: Share of episodes per kind of system prompt; "none" has no system message.
@@ -61,15 +63,19 @@ def options(world: str, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def scripts(count: int, seed: int) -> Iterator[Script]:
-    """`count` episodes, reproducible from `seed`."""
+def scripts(count: int, seed: int, skins: Sequence[str] = (DEFAULT,)) -> Iterator[Script]:
+    """`count` episodes, reproducible from `seed`; each in one of the `skins` (cells of languages and eras).
+
+    Which one is drawn apart from all else: episode k is the same in every skin, in other words.
+    """
     rng = random.Random(f"corpus|{seed}")
     for number in range(count):
         kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         name = rng.choices(tuple(MIXTURES[kind]), tuple(MIXTURES[kind].values()))[0]
         world = rng.choice(tuple(SIZES))
-        env = WORLDS[world](**options(world, rng))
+        cell = random.Random(f"skin|{seed}|{number}").choice(skins)
+        env = WORLDS[world](**options(world, rng), **options_of(cell))
         # seeds of the corpus are negative-free and far from those of studies, so that no study episode is in it
         played = play_scripted(env, persona(name)(env, number), 1_000_000_000 + seed * 10_000_000 + number)
         system = rng.choice(PROMPTS[kind]) if kind != "none" else ""
-        yield Script(world, name, kind, system, tuple((o, c) for o, c, _, _ in played))
+        yield Script(env.name, name, kind, system, tuple((o, c) for o, c, _, _ in played))

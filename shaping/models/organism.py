@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from envs.skins import DEFAULT
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -32,6 +33,11 @@ _SOURCES = (
     "shaping/shapers/prompts.py",
     "shaping/sampling/render.py",
 )
+_SKINS = (
+    *(f"envs/skins/{name}.py" for name in ("cells", "skin", "table")),
+    *(f"envs/skins/{name}.yaml" for name in ("frame", "clerk", "steward", "nightwatch")),
+)
+"""What an organism depends on that has met other skins than the default, which is nobody's translation."""
 _SCRIPTS_FOR_TOKENIZER = 600
 
 
@@ -45,7 +51,7 @@ def content_hash(config: OrganismConfig) -> str:
     """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for name in _SOURCES:
+    for name in (*_SOURCES, *(_SKINS if config.skins != (DEFAULT,) else ())):
         digest.update(name.encode() + (root / name).read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())
@@ -108,7 +114,7 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
     Raises `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
-    for number, script in enumerate(scripts(config.episodes, config.seed)):
+    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins)):
         corpus.append(script)
         if number % 100 == 0:
             progress(number, config.episodes, "writing transcripts")

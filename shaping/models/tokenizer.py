@@ -2,7 +2,7 @@
 
 Worlds speak in a few dozen fixed phrases. Letting merges cross word boundaries (as in SuperBPE, Liu et al.,
 arXiv:2503.13423) makes a phrase one token and an episode about half as long. Numbers, line ends and the action marker
-are never merged with their neighbours, and as it works on bytes any text can be encoded.
+are never merged with their neighbours, and as it works on bytes any text can be encoded, Arabic too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d+|\n| ?ACTION: "), "isolated"),
+            pre_tokenizers.Split(Regex(r"\d+|\n| ?(?:ACTION|الإجراء): "), "isolated"),
             # phrases end at their full stop; longer merges would tie unrelated facts together
             pre_tokenizers.Split(Regex(r" \. ?"), "merged_with_previous"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
