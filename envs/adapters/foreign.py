@@ -166,10 +166,13 @@ class ForeignEnv(TextEnv):
         return answer.text, reward, answer.terminated, truncated, info
 
     def _called(self, call: Any, where: str) -> Any:
-        """A foreign answer; whatever else it raises becomes a `ForeignEnvError` that names the place."""
+        """A foreign answer; whatever else it raises becomes a `ForeignEnvError` that names the place.
+
+        Except what ran out of time: a sampler stops a turn that hangs with a `TimeoutError` of its own.
+        """
         try:
             return call()
-        except (ForeignEnvError, MissingExtraError, ValueError):
+        except (ForeignEnvError, MissingExtraError, ValueError, TimeoutError):
             raise
         except Exception as error:
             raise ForeignEnvError(f"world {self.name!r}, {where}: {type(error).__name__}: {error}") from error

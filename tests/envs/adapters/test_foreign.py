@@ -82,6 +82,17 @@ def test_what_a_foreign_environment_raises_names_the_world_and_the_turn():
         world.step("good")
 
 
+def test_what_stops_a_turn_that_hangs_passes_through_as_it_is():
+    class Hangs(Parrot):
+        def play(self, command: str) -> Answer:
+            raise TimeoutError("a second is over")
+
+    world = Hangs()
+    world.reset(seed=0)
+    with pytest.raises(TimeoutError, match="a second is over"):
+        world.step("good")
+
+
 def test_a_missing_package_names_its_extra():
     with pytest.raises(MissingExtraError, match=r"pip install 'shaping\[arcade\]'"):
         need("no_such_package.games", "arcade")
