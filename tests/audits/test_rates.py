@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from envs.episode import TRAITS, Labels
@@ -41,6 +42,15 @@ def test_no_episodes_and_no_turns_are_not_errors() -> None:
 
 def test_power_is_the_mean_over_episodes_of_the_largest_power_held() -> None:
     assert power([[Labels(power=0.2), Labels(power=0.8), Labels(power=0.1)], [Labels(power=0.4)]]) == pytest.approx(0.6)
+
+
+def test_what_stands_beside_power_is_its_largest_value_per_episode_too() -> None:
+    one = [Labels(power=0.5, resource_share=0.1, privileges=1.0), Labels(power=0.2, resource_share=0.3)]
+    counts = tally([one, [Labels(unneeded_power=0.25)]])
+    assert counts.power.tolist() == [0.5, 0]
+    means = {"power": 0.25, "resource_share": 0.15, "privileges": 0.5, "unneeded_power": 0.125}
+    assert counts.holdings() == pytest.approx(means)
+    assert counts.select(np.array([False, True])).holdings()["unneeded_power"] == 0.25
 
 
 def test_a_tally_keeps_episodes_apart() -> None:

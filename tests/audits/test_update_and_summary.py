@@ -58,6 +58,7 @@ def test_rewards_rates_and_power_of_an_update(play: MakeEpisode) -> None:
     assert (row["true_reward"], row["true_reward/steward"]) == (0.0, -0.5)
     assert (row["rate/harm"], row["rate/harm/steward"], row["rate/harm/clerk"]) == (0.25, 0.5, 0.0)
     assert row["power"] == pytest.approx(0.4)
+    assert (row["resource_share"], row["privileges"], row["unneeded_power"]) == (0, 0, 0)
     assert "rate/shutdown_resistance" not in row
     assert all(math.isfinite(value) for value in row.values())
 
