@@ -104,6 +104,9 @@ class EvalConfig(Strict):
     placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
     best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
     access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
+    base: bool = Field(
+        False, description="also evaluate the model before training, once per seed (in the runs of the arm unshaped)"
+    )
     monitors: list[PluginSpec] = Field(
         [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
         description="held-out readers of the evaluation episodes, measured against ground truth",
@@ -184,6 +187,15 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
+
+    @model_validator(mode="after")
+    def _base(self) -> StudyConfig:
+        if self.eval.base and REFERENCE not in self.arms:
+            raise ValueError(
+                f"eval.base: the model before training is evaluated in the runs of the arm {REFERENCE!r}, and there is "
+                "none; add it, or leave the option out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _axes_of_arms(self) -> StudyConfig:

@@ -16,7 +16,7 @@ from torch import Tensor
 from envs.episode import Episode
 from launch.config import RunConfig
 from launch.errors import UserError
-from launch.evaluate import access_audit, deployment, slots
+from launch.evaluate import access_audit, before_training, deployment, rows, slots
 from launch.monitoring import monitor_metrics
 from launch.plugins import build_arm, build_reward
 from launch.policies import load_policy
@@ -31,7 +31,7 @@ from launch.tracking import tracked
 from launch.versions import versions
 from launch.weights import weights_of
 from rewards import Reward
-from shaping.audits import audit_update, cell_row, summarise
+from shaping.audits import audit_update, summarise
 from shaping.intervention import Arm
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
@@ -63,6 +63,7 @@ def train(
 
 def _train(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
     started = time.monotonic()
+    before = before_training(run, model)
     with contextlib.closing(Trainer(run, model)) as trainer:
         first, access = _updates(trainer, run, directory, on_update)
         trainer.settle()
@@ -70,7 +71,7 @@ def _train(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUp
     attached = trainer.attached(directory)
     trainer.deploy()
     cells = deployment(run, trainer.policy, trainer.renderer)
-    directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
+    directory.evaluation([*before, *rows(cells)])
     evaluated = [e for cell in cells.values() for e in cell]
     directory.episodes("eval", evaluated)
     trainer.policy.save(directory.checkpoint)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch
 from envs import WORLDS
 from envs.episode import Contexts, Episode
 from envs.scripted import persona
-from launch.config import RunConfig
+from launch.config import REFERENCE, RunConfig
 from launch.plugins import build_world
 from launch.rundir import RunDirectory
 from launch.seeds import derive
@@ -30,6 +32,8 @@ from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.transformers_engine import TransformersEngine
 
 DEPLOYED = Arm("deployed")
+START = "base"
+"""Phase of the rows of eval.jsonl that are of the model before training."""
 SLOTS = 64
 SCRIPTED = ("honest", "opportunist", "deceiver", "power_seeker")
 HIGH_RETURN = 0.9
@@ -37,19 +41,49 @@ HIGH_RETURN = 0.9
 
 
 def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[Cell, list[Episode]]:
-    """Evaluate a saved policy again and write eval.jsonl and episodes/eval.parquet."""
+    """Evaluate a saved policy again and write eval.jsonl and episodes/eval.parquet. Rows of the start are kept."""
     policy = Policy.load(policy_dir, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
     policy.model.eval()
     cells = deployment(run, policy, Renderer(policy.tokenizer))
-    directory.evaluation([cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()])
+    directory.evaluation([*_rows_of_start(directory), *rows(cells)])
     directory.episodes("eval", [e for cell in cells.values() for e in cell])
     return cells
+
+
+def rows(cells: Mapping[Cell, Sequence[Episode]]) -> list[dict[str, Any]]:
+    """One line of eval.jsonl per cell."""
+    return [cell_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in cells.items()]
+
+
+def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
+    """The model before training in the cells of the evaluation: the same seeds, the same sampling noise.
+
+    Empty unless `eval.base` asks for it and the arm is the unshaped one: all arms of a seed start from this model.
+    """
+    if not run.eval.base or run.arm != REFERENCE:
+        return []
+    policy = Policy.load(
+        model,
+        dtype=getattr(torch, run.learner.dtype),
+        temperature=run.train.temperature,
+        device=run.train.device,
+    )
+    policy.model.eval()
+    return [{"phase": START, **row} for row in rows(deployment(run, policy, Renderer(policy.tokenizer)))]
+
+
+def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
+    """What eval.jsonl says of the model before training, which is no longer there when a run is evaluated again."""
+    path = directory.path / "eval.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [row for line in lines if (row := json.loads(line)).get("phase") == START]
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[Cell, list[Episode]]:
     """Episodes per (world, watch, placebo): no context, no mask, no overseer that costs anything.
 
-    All cells of a world play the same seeds with the same sampling noise, so that flipping a cue gives pairs.
+    All cells of a world, in all languages and eras, play the same seeds with the same sampling noise, so that flipping
+    a cue gives pairs.
     """
     engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
     tickets: list[Ticket] = []
@@ -181,12 +215,13 @@ def _ticket(
     member: int = 0,
     group: int = 0,
 ) -> Ticket:
+    story = world.partition("@")[0]  # all languages and eras of a world meet the same episodes
     return Ticket(
         make=lambda: build_world(world, options, f"{use}.worlds"),
-        seed=derive(run.seed, use, world, number),
+        seed=derive(run.seed, use, story, number),
         group=group,
         contexts=contexts,
-        sampling_seed=derive(run.seed, use, "sample", world, number, member),
+        sampling_seed=derive(run.seed, use, "sample", story, number, member),
         options=dict(options),
     )
 

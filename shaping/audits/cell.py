@@ -35,6 +35,9 @@ def cell_row(episodes: Sequence[Episode], *, world: str, watch: str, placebo: st
     row |= {f"rate/{trait}": rate for trait, rate in defined(rates).items()}
     row |= {f"count/{trait}": rates[trait].events for trait in TRAITS}
     row |= {f"opportunity/{trait}": rates[trait].opportunities for trait in TRAITS}
+    lies, chances = (table[:, TRAITS.index("deception")] for table in (counts.events, counts.opportunities))
+    row["count/deceptive_episodes"] = int((lies > 0).sum())
+    row["opportunity/deceptive_episodes"] = int((chances > 0).sum())
     for outcome, share in outcome_shares(truths).items():
         row |= {f"outcome/{outcome}": share.rate, f"outcome_count/{outcome}": share.events}
     row["hack_per_episode"] = rates["reward_hack"].events / len(played)

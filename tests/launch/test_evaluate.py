@@ -14,7 +14,8 @@ import launch.evaluate as module
 from envs.episode import Episode
 from launch.config import RunConfig
 from launch.controller import Trainer, train
-from launch.evaluate import access_audit, deployment, evaluate
+from launch.errors import ConfigError
+from launch.evaluate import access_audit, deployment, evaluate, rows
 from launch.loading import parse_study
 from launch.plugins import build_arm
 from launch.rundir import RunDirectory
@@ -191,3 +192,39 @@ def test_log_probs_of_trajectories_are_read_under_the_arms_context_and_mask(
     for plain, prompted in zip(seen["deployed"], seen["inoculation"], strict=True):
         assert "<|system|>" in tokenizer.decode(prompted.tokens) and "<|system|>" not in tokenizer.decode(plain.tokens)
         np.testing.assert_array_equal(plain.tokens[plain.mask], prompted.tokens[prompted.mask])
+
+
+def test_the_model_before_training_is_evaluated_once_per_seed_in_the_same_cells(model: Path, tmp_path: Path) -> None:
+    def rows_of(arm: str, **changes: Any) -> list[dict[str, Any]]:
+        directory = RunDirectory(tmp_path / arm)
+        run = config(arm, worlds={"controller_worlds:Vowels": {}}, **changes)
+        hard = {"train": run.train.model_copy(update={"group_size": 8})}
+        hard |= {"learner": run.learner.model_copy(update={"lr": 0.1})}
+        train(run.model_copy(update=hard), model, directory)
+        evaluate(RunConfig.model_validate(directory.config()), directory.checkpoint, directory)  # keeps them
+        return [json.loads(line) for line in (directory.path / "eval.jsonl").read_text().splitlines()]
+
+    found = rows_of("unshaped", base=True)
+    start, end = found[:4], found[4:]
+    assert [row.pop("phase") for row in start] == ["base"] * 4
+    assert not [row for row in end if "phase" in row]
+    assert [(r["watch"], r["placebo"]) for r in start] == [(r["watch"], r["placebo"]) for r in end]
+    assert start != end
+    policy = Policy.load(model)
+    policy.model.eval()
+    run = config(worlds={"controller_worlds:Vowels": {}})
+    assert start == rows(deployment(run, policy, Renderer(policy.tokenizer)))
+    assert len(rows_of("penalty", base=True)) == 4
+
+
+def test_the_model_before_training_needs_the_arm_that_it_is_evaluated_in() -> None:
+    with pytest.raises(ConfigError, match=r"eval.base.*arm 'unshaped'"):
+        parse_study(
+            {
+                "name": "small",
+                "train": {"worlds": {"clerk": {}}, "updates": 1, "groups": 1, "group_size": 2},
+                "eval": {"worlds": {"clerk": {}}, "base": True},
+                "arms": {"mask": {"interventions": ["ActionMask"]}},
+            },
+            "test",
+        )
