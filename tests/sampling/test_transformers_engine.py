@@ -289,6 +289,18 @@ def test_weights_are_taken_by_name_and_acknowledged_by_checksum(make_policy: Cal
     assert checksum(policy.model) == acknowledged and engine.version == 3
 
 
+def test_only_the_first_update_is_acknowledged_unless_all_are_to_be(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy()
+    state, renderer = policy.model.state_dict(), Renderer(policy.tokenizer)
+    first, always = (
+        TransformersEngine(policy.model, renderer),
+        TransformersEngine(policy.model, renderer, verify="always"),
+    )
+    assert [bool(asyncio.run(first.load_weights(state, n))) for n in (1, 2, 3)] == [True, False, False]
+    assert [bool(asyncio.run(always.load_weights(state, n))) for n in (1, 2)] == [True, True]
+    assert first.version == 3
+
+
 def test_an_error_in_the_forward_pass_reaches_every_caller_and_the_engine_goes_on(
     engine: TransformersEngine, prompts: list[list[int]]
 ) -> None:
