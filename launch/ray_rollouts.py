@@ -94,8 +94,9 @@ class RayRollouts:
         self._queue: deque[_Task] = deque()
         self._snapshot: Snapshot | None = None
         self._members: list[_Member] = []
-        # so many that a slot is never empty while a group's last episodes are played
-        self._room = -(-slots_of(run) // run.train.group_size) + 1
+        # its longest episode keeps a group for about twice as long as an average one takes: with fewer groups, slots
+        # would be empty for want of work while stragglers hold the groups' places
+        self._room = 2 * -(-slots_of(run) // run.train.group_size) + 1
         self._held = contextlib.ExitStack()
         try:
             self._start()
@@ -210,7 +211,7 @@ class RayRollouts:
         return min(HEARTBEAT, self._config.stage_timeout / 4)
 
     def _check(self, member: _Member, loaded: Loaded) -> None:
-        """At the first sync: does the worker hold what the learner holds, and run what we run?"""
+        """At the first sync of a process: does it hold what the learner holds, and run what we run?"""
         own, theirs = ({k: v for k, v in told.items() if k in COMPARED} for told in (versions(), loaded.versions))
         if changed := differences(own, theirs):
             found = f"{member} does not run what this process runs (here -> there): {'; '.join(changed[:5])}"
@@ -222,7 +223,7 @@ class RayRollouts:
         dtype = None if form == "adapter" else loaded.dtype
         if loaded.checksum and loaded.checksum != checksums.checksum(whole, dtype):
             raise RolloutError(
-                f"{member} does not sample with the learner's weights: their checksums differ after the first sync. "
+                f"{member} does not sample with the learner's weights: their checksums differ after its first sync. "
                 "Please report this with the run's config"
             )
 
@@ -230,9 +231,14 @@ class RayRollouts:
         """Hand out groups, the oldest first, each to the worker that plays the fewest."""
         if self._snapshot is None:
             return
+        up = [m for m in self._members if m.asked is None]
         for task in list(self._queue):
-            able = [m for m in self._members if m.asked is None and self._takes(m, task)]
+            able = [m for m in up if self._takes(m, task)]
+            if not able and not task.alone:
+                return  # nor can anyone take any other
             if not able:
+                if up:  # else it would wait for as long as there are others to play: let one worker run dry
+                    up.remove(min(up, key=lambda m: len(m.playing)))
                 continue
             member = min(able, key=lambda m: len(m.playing))
             self._queue.remove(task)
@@ -301,6 +307,9 @@ class RayRollouts:
             self._ask(member)
             return
         if not isinstance(answer, Trouble):
+            assert self._snapshot is not None
+            if answer.version == self._snapshot.version:  # else the learner has newer weights by now
+                self._check(member, answer)
             member.asked, member.failures, member.heard = None, 0, time.monotonic()
         elif answer.model and self._ship():
             self._ask(member)

@@ -1,0 +1,228 @@
+"""Rollout workers that play nothing: episodes made beforehand, after as long as an episode might take.
+
+In two ways: in this process, on a clock of their own that only the controller's CPU time and the simulated durations
+move, so that nothing else on the machine counts; and as Ray actors that sleep, so that Ray's part counts, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import heapq
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+import launch.ray_rollouts
+from envs.episode import Contexts, Episode
+from launch.config import RunConfig
+from launch.ray_rollouts import RayRollouts, _Member
+from launch.rollout_worker import Loaded, Snapshot
+from launch.rollouts import Work, slots_of
+from launch.seeds import derive
+from launch.versions import versions
+from shaping.intervention import Arm
+
+Busy = list[tuple[float, float]]
+"""From when to when a slot was taken, one entry per episode."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a simulated worker does. Durations are log-normal, and the same whoever plays a group."""
+
+    templates: Sequence[Episode]
+    mean: float
+    """Seconds of an episode; 0: at once."""
+    sigma: float = 0.6
+
+    def duration(self, work: Work, member: int) -> float:
+        rng = np.random.default_rng([work.update, work.group, member])
+        return float(self.mean * np.exp(self.sigma * rng.standard_normal() - self.sigma**2 / 2))
+
+    def episode(self, run: RunConfig, work: Work, member: int, drawn: Contexts, version: int) -> Episode:
+        template = self.templates[derive("template", work.update, work.group, member) % len(self.templates)]
+        turns = tuple(replace(t, policy_versions=np.full_like(t.policy_versions, version)) for t in template.turns)
+        return replace(template, group=work.group, contexts=drawn, arm=run.arm, turns=turns)
+
+
+class Simulated(RayRollouts):
+    """The real queue, seats and books of `RayRollouts`, over other handles."""
+
+    def __init__(self, run: RunConfig, arm: Arm, handles: Callable[[], Sequence[Any]]) -> None:
+        self._handles = handles
+        weights = {"weights": torch.zeros(1000)}
+        self.handed: list[Work] = []
+        super().__init__(run, arm, Path("none"), lambda form: weights)
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self.handed += works
+        super().submit(works)
+
+    def _start(self) -> None:
+        self._members += [_Member(number, handle) for number, handle in enumerate(self._handles())]
+
+
+def _loaded(version: int) -> Loaded:
+    return Loaded(version, "", torch.float32, socket.gethostname(), versions())
+
+
+# in this process -----------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds that the controller's CPU time moves (with `charged`), and waiting for workers."""
+
+    def __init__(self, charged: bool) -> None:
+        self.now, self.cpu, self._charged = 0.0, 0.0, charged
+        self.rest()
+
+    def tick(self) -> None:
+        """The controller has been at work since `rest`."""
+        spent = time.thread_time() - self._since
+        self.cpu += spent
+        self.now += spent * self._charged
+        self.rest()
+
+    def rest(self) -> None:
+        """What was done since `tick` is the simulation's own work, which takes no time."""
+        self._since = time.thread_time()
+
+
+@dataclass(eq=False, slots=True)
+class _Answer:
+    at: float
+    make: Callable[[], Any]
+
+
+class _Handle:
+    """A worker with `slots`: an episode takes the first that is free."""
+
+    def __init__(self, run: RunConfig, load: Load, clock: Clock, busy: Busy) -> None:
+        self._run, self._load, self._clock, self._busy = run, load, clock, busy
+        self._free = [0.0] * slots_of(run)
+        self._loaded: tuple[list[float], list[int]] = [], []
+        self.play, self.load = (SimpleNamespace(remote=call) for call in (self._play, self._take))
+
+    def _take(self, snapshot: Snapshot) -> _Answer:
+        self._clock.tick()
+        times, known = self._loaded
+        times.append(self._clock.now)
+        known.append(snapshot.version)
+        self._clock.rest()
+        return _Answer(self._clock.now, lambda: _loaded(snapshot.version))
+
+    def _play(self, work: Work, drawn: Contexts, snapshot: Snapshot) -> _Answer:
+        self._clock.tick()
+        spans = []
+        for member in range(self._run.train.group_size):
+            start = max(heapq.heappop(self._free), self._clock.now)
+            spans.append((start, start + self._load.duration(work, member)))
+            heapq.heappush(self._free, spans[-1][1])
+        self._busy += spans
+
+        def made() -> list[Episode]:
+            times, known = self._loaded
+            version = [known[bisect.bisect_right(times, start) - 1] for start, _ in spans]
+            return [self._load.episode(self._run, work, n, drawn, v) for n, v in enumerate(version)]
+
+        self._clock.rest()
+        return _Answer(max(stop for _, stop in spans), made)
+
+
+@contextmanager
+def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[tuple[Simulated, Callable[[], Busy]]]:
+    """Workers on `clock`. Answers are unpickled, as those of other processes are."""
+    busy: Busy = []
+
+    def wait(answers: list[_Answer], num_returns: int = 1, timeout: float = 0) -> tuple[list[_Answer], list[_Answer]]:
+        clock.tick()
+        at = sorted(answer.at for answer in answers)[num_returns - 1]
+        clock.now = max(clock.now, at)
+        ready = [answer for answer in answers if answer.at <= clock.now][:num_returns]
+        rest = [answer for answer in answers if answer not in ready] if num_returns < len(answers) else []
+        clock.rest()
+        return ready, rest
+
+    def get(answer: _Answer) -> Any:
+        clock.tick()
+        sent = pickle.dumps(answer.make())
+        clock.rest()
+        return pickle.loads(sent)
+
+    ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
+    with patch.object(launch.ray_rollouts, "ray", ray):
+        handles = [_Handle(run, load, clock, busy) for _ in range(run.rollout.workers)]
+        yield Simulated(run, arm, lambda: handles), lambda: busy
+
+
+# through Ray ---------------------------------------------------------------------------------------------------------
+
+
+class Sleepers:
+    """Some workers in one process: a process for each would be as much work for the machine, and far more memory."""
+
+    def __init__(self, run: RunConfig, load: Load, search_path: Sequence[str]) -> None:
+        sys.path += [place for place in search_path if place not in sys.path]
+        self._run, self._load = run, load
+        self._gates = [asyncio.Semaphore(slots_of(run)) for _ in range(run.rollout.workers)]
+        self._version = [-1] * run.rollout.workers
+        self._spans: Busy = []
+
+    async def load(self, number: int, snapshot: Snapshot) -> Loaded:
+        await snapshot.weights[0]
+        self._version[number] = max(self._version[number], snapshot.version)
+        return _loaded(self._version[number])
+
+    async def play(self, number: int, work: Work, drawn: Contexts, snapshot: Snapshot) -> list[Episode]:
+        await self.load(number, snapshot)
+
+        async def one(member: int) -> Episode:
+            async with self._gates[number]:
+                start, version = time.monotonic(), self._version[number]
+                await asyncio.sleep(self._load.duration(work, member))
+                self._spans.append((start, time.monotonic()))
+            return self._load.episode(self._run, work, member, drawn, version)
+
+        return list(await asyncio.gather(*(one(member) for member in range(self._run.train.group_size))))
+
+    async def busy(self) -> Busy:
+        return self._spans
+
+
+@contextmanager
+def through_ray(run: RunConfig, arm: Arm, load: Load, processes: int) -> Iterator[tuple[Simulated, Callable[[], Busy]]]:
+    """Workers spread over `processes` Ray actors of this machine."""
+    import ray
+
+    ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        make = ray.remote(num_cpus=1, max_concurrency=10_000)(Sleepers)
+        hosts = [make.remote(run, load, sys.path) for _ in range(processes)]
+        ray.get([host.busy.remote() for host in hosts])  # they are up
+
+        def call(method: Any, number: int) -> Any:
+            return SimpleNamespace(remote=lambda *given: method.remote(number, *given))
+
+        handles = [
+            SimpleNamespace(**{name: call(getattr(hosts[n % processes], name), n) for name in ("play", "load")})
+            for n in range(run.rollout.workers)
+        ]
+
+        def busy() -> Busy:
+            return [span for spans in ray.get([host.busy.remote() for host in hosts]) for span in spans]
+
+        yield Simulated(run, arm, lambda: handles), busy
+    finally:
+        ray.shutdown()

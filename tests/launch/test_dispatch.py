@@ -1,0 +1,56 @@
+"""Who plays what, on a clock that only simulated episodes move: neither controller nor machine take time on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are run from the repository, not installed
+
+from benchmarks.controller import SIZE, config
+from benchmarks.quickstart import UNSHAPED
+from benchmarks.simulated import Clock, Load, in_process
+from envs.episode import Episode
+from launch.config import RunConfig
+from launch.ray_rollouts import TOGETHER
+from launch.rollouts import Work
+
+WORKS = [Work(0, group) for group in range(100)]
+
+
+def run_with(workers: int, slots: int) -> RunConfig:
+    run = config(workers, 1, 0)
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update={"slots": slots})})
+
+
+@pytest.mark.parametrize(("workers", "slots"), [(8, SIZE), (4, 4 * SIZE), (1, 16 * SIZE)])
+def test_stragglers_leave_no_slots_empty_while_there_is_work(
+    workers: int, slots: int, make_episode: Callable[..., Episode]
+) -> None:
+    run, load, clock = run_with(workers, slots), Load([make_episode()], 10.0), Clock(charged=False)
+    with in_process(run, UNSHAPED, load, clock) as (rollouts, busy):
+        rollouts.sync(0)
+        rollouts.submit(WORKS)
+        assert sorted(rollouts.next().work for _ in WORKS) == WORKS
+        spans = busy()
+    last = max(start for start, _ in spans)
+    taken = sum(min(stop, last) - start for start, stop in spans)
+    assert taken / (workers * slots * last) > 0.93
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_group_that_must_be_alone_gets_a_worker_though_others_wait(
+    workers: int, make_episode: Callable[..., Episode]
+) -> None:
+    run, load, clock = run_with(workers, SIZE), Load([make_episode()], 10.0), Clock(charged=False)
+    with in_process(run, UNSHAPED, load, clock) as (rollouts, _):
+        rollouts.sync(0)
+        rollouts.submit(WORKS[:50])
+        killer = rollouts._queue[0]
+        killer.lost = TOGETHER
+        back = [rollouts.next().work for _ in range(30)]
+        assert killer.work in back
+        assert len(set(back)) == 30
