@@ -41,7 +41,7 @@ lint: $(DEV_READY)
 	@$(BIN)/mypy
 
 bench: $(RUN_READY)
-	@for name in worlds organism sampling learning update learner rollouts; do \
+	@for name in worlds organism sampling learning update learner rollouts controller; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
 setup: $(DEV_READY)
