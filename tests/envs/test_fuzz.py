@@ -92,8 +92,8 @@ def said(world: World, kind: str, rng: random.Random) -> str:
         return rng.choice(GARBAGE)
     if kind == "noise":
         return "".join(rng.choices(rng.choice(ALPHABETS), k=rng.randrange(40)))
-    commands = world.commands() or ("wait",)
-    command = rng.choice((*commands[-8:], rng.choice(commands), "answer yes", "answer no"))
+    commands = world.actions() or (world.spoken("wait"),)
+    command = rng.choice((*commands[-8:], rng.choice(commands), *map(world.spoken, ("answer yes", "answer no"))))
     text = near(command, rng) if kind == "near" else command
     return rng.choice((text, f"ACTION: {text}", f"for reasons of {CANARY} .\nACTION: wait\nACTION: {text}"))
 
