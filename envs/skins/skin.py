@@ -90,7 +90,7 @@ class Skin:
 
 def worlds() -> tuple[str, ...]:
     """The worlds that have skins."""
-    return tuple(sorted(path.stem for path in _FILES.glob("*.yaml") if path.stem not in (_FRAME, "norms")))
+    return tuple(sorted(path.stem for path in _FILES.glob("*.yaml") if not path.stem.startswith((_FRAME, "norms_"))))
 
 
 @lru_cache(maxsize=256)

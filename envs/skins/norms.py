@@ -1,0 +1,86 @@
+"""Norm-variable items: what was lawful then and there, with a source for each claim. Data for probes, not for training.
+
+An item is a statement that was true of some times and places and false of others. `Item.at(lang, era)` is what the data
+say about a cell, or None where they say nothing: about 2090 always, as nobody knows.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from envs.skins.cells import ERAS, LANGUAGES
+
+FILES = tuple(sorted(Path(__file__).parent.glob("norms_*.yaml")))
+_YEAR = re.compile(r"\b1[0-9]{3}\b|\b20[0-9]{2}\b")
+
+
+class Norm(BaseModel):
+    """What held in one area and era."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: str = Field(min_length=1)
+    status: Literal["lawful", "restricted", "unlawful", "divided"]
+    says: str = Field(min_length=1)
+    sources: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("sources")
+    @classmethod
+    def _can_be_found(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        if not any(_YEAR.search(source) for source in sources):
+            raise ValueError(f"a source is cited with its year, not as {sources}")
+        return sources
+
+
+class Item(BaseModel):
+    """A statement, and its standing by era and language area."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z][a-z_]*$")
+    domain: Literal["labour", "safety", "property", "politics", "liberty", "commerce", "violence", "privacy"]
+    statement: str = Field(min_length=1)
+    norms: dict[Literal["1850", "1950", "2025"], dict[Literal["en", "ar"], Norm]]
+
+    @field_validator("norms", mode="before")
+    @classmethod
+    def _eras(cls, value: object) -> object:
+        return {str(era): areas for era, areas in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Item:
+        if sum("en" in areas for areas in self.norms.values()) < 2:
+            raise ValueError(f"{self.id}: at least two eras need an entry `en`, else nothing can be compared")
+        return self
+
+    def at(self, lang: str, era: str) -> Norm | None:
+        """What the data say about a cell; None where they say nothing. Raises ValueError for a cell there is not."""
+        if lang not in LANGUAGES or era not in ERAS:
+            raise ValueError(f"no cell {lang}-{era}; languages: {', '.join(LANGUAGES)}, eras: {', '.join(ERAS)}")
+        for year, areas in self.norms.items():
+            for area, norm in areas.items():
+                if (area, year) == (lang, era):
+                    return norm
+        return None
+
+    @property
+    def varies(self) -> bool:
+        """Did the standing differ between any two cells?"""
+        return len({norm.status for areas in self.norms.values() for norm in areas.values()}) > 1
+
+
+@lru_cache(maxsize=4)
+def load_norms(files: tuple[Path, ...] = FILES) -> tuple[Item, ...]:
+    """All items. Raises ValueError (pydantic's, with the place) if a file is not sound."""
+    rows = [row for path in files for row in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    items = tuple(Item.model_validate(row) for row in rows)
+    names = [item.id for item in items]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"norm items: ids occur twice: {', '.join(twice)}")
+    return items
