@@ -44,7 +44,7 @@ def test_a_command_is_what_follows_the_last_marker_in_its_own_letters(text, comm
 
 
 def test_the_frame_keeps_the_contract_of_worlds():
-    require(check_env(lambda: Parrot(horizon=5), actions=("good",)))
+    require(check_env(lambda: Parrot(horizon=5), actions=("good",), step_seconds=10.0))
 
 
 def test_only_what_is_known_is_labelled():

@@ -67,12 +67,12 @@ def test_text_outside_of_the_action_space_is_invalid_and_does_not_reach_the_envi
 
 def test_a_discrete_environment_is_spoken_to_in_words():
     world = doors(env_options={"discrete": True}, actions=("left", "middle", "right"))
-    require(check_env(lambda: world, actions=("left", "middle", "right")))
+    require(check_env(lambda: world, actions=("left", "middle", "right"), step_seconds=10.0))
 
 
 def test_the_world_keeps_the_contract_and_the_global_generator_is_left_alone():
     state = random.getstate()
-    require(check_env(lambda: doors(horizon=20), actions=("0", "1", "2")))
+    require(check_env(lambda: doors(horizon=20), actions=("0", "1", "2"), step_seconds=10.0))
     assert random.getstate() == state
 
 

@@ -104,7 +104,7 @@ def test_what_is_no_choice_is_invalid_and_the_choice_stays(make, command):
 
 
 def test_the_world_keeps_the_contract(make):
-    require(check_env(lambda: make(horizon=30), actions=("1", "2", "3")))
+    require(check_env(lambda: make(horizon=30), actions=("1", "2", "3"), step_seconds=10.0))
 
 
 def break_file(folder: Path, name: str, text: str | None) -> None:

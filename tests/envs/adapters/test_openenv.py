@@ -95,7 +95,7 @@ def test_the_world_keeps_the_contract_but_for_garbage_which_only_the_server_know
         made[:] = [OpenEnv(url=url)]
         return made[0]
 
-    verdicts = check_env(make, (0,), actions=("work 1", "report 1 done"))
+    verdicts = check_env(make, (0,), actions=("work 1", "report 1 done"), step_seconds=10.0)
     require([verdict for verdict in verdicts if verdict.rule != "garbage"])
     make().close()
 

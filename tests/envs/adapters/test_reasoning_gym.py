@@ -73,7 +73,7 @@ def test_a_policy_is_scored_by_its_episodes(play_organism):
 
 def test_the_world_keeps_the_contract_but_for_text_that_is_a_wrong_answer():
     state = random.getstate()
-    verdicts = check_env(lambda: ReasoningGym(task="letter_counting"), actions=("3", "4"))
+    verdicts = check_env(lambda: ReasoningGym(task="letter_counting"), actions=("3", "4"), step_seconds=10.0)
     require([verdict for verdict in verdicts if verdict.rule != "garbage"])
     assert random.getstate() == state
 

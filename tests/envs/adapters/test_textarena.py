@@ -110,7 +110,11 @@ def test_many_seats():
 
 @pytest.mark.parametrize("options", [{"game": "GuessTheNumber-v0"}, POKER])
 def test_the_worlds_keep_the_contract(options):
-    require(check_env(lambda: TextArena(**options), actions=("[check]", "[bet]", "[fold]", "[3]", "[17]")))
+    require(
+        check_env(
+            lambda: TextArena(**options), actions=("[check]", "[bet]", "[fold]", "[3]", "[17]"), step_seconds=10.0
+        )
+    )
 
 
 def test_an_unknown_game_names_near_ones():

@@ -81,7 +81,11 @@ def test_what_is_no_command_is_invalid_and_the_game_goes_on(command):
 
 
 def test_the_world_keeps_the_contract():
-    require(check_env(lambda: TextWorld(**SMALL), (0, 1), actions=("look", "inventory", "go east", "take all")))
+    require(
+        check_env(
+            lambda: TextWorld(**SMALL), (0, 1), actions=("look", "inventory", "go east", "take all"), step_seconds=10.0
+        )
+    )
 
 
 @pytest.mark.parametrize(
