@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.report.answer import answer
+from launch.report.grids import GridView, grids
 from launch.report.load import Missing, Study
 from launch.report.metrics import MAIN, OTHER, PER_WORLD, Metric, monitor_of
 from launch.report.table import NOTHING, Interval, Values, compare, summarise, values_of, withheld
@@ -45,6 +46,7 @@ class Contents:
     transcripts: Sequence[Transcript]
     transcript_problems: Sequence[str]
     transcript_rule: str
+    grids: Sequence[GridView] = ()
 
     @property
     def shown(self) -> list[str]:
@@ -121,6 +123,7 @@ def gather(study: Study, delta: float, read: Read) -> Contents:
         transcripts=transcripts,
         transcript_problems=problems,
         transcript_rule=rule_text(study),
+        grids=grids(study),
     )
 
 

@@ -60,7 +60,7 @@ class ArmInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """One complete run. `train` and `evaluation` are the lines of metrics.jsonl and eval.jsonl."""
+    """One complete run: the lines of metrics.jsonl, and those of eval.jsonl after training and before it (`base`)."""
 
     arm: str
     seed: int
@@ -69,6 +69,7 @@ class Run:
     result: Record
     train: tuple[Record, ...]
     evaluation: tuple[Record, ...]
+    base: tuple[Record, ...] = ()
 
     @property
     def summary(self) -> dict[str, float]:
@@ -213,7 +214,9 @@ def _run(path: Path, arm: str, seed: int) -> Run:
         raise _BrokenRunError("result.json has no summary")
     record = read_marked(path / "run.json", FORMAT) or {}
     train = tuple(line for line in _lines(path / "metrics.jsonl") if line.get("phase", "train") == "train")
-    return Run(arm, seed, path, record, result, train, tuple(_lines(path / "eval.jsonl")))
+    cells = list(_lines(path / "eval.jsonl"))
+    base = tuple(line for line in cells if line.get("phase") == "base")
+    return Run(arm, seed, path, record, result, train, tuple(c for c in cells if c.get("phase") != "base"), base)
 
 
 def _lines(path: Path) -> Iterator[Record]:

@@ -19,9 +19,11 @@ from markupsafe import Markup
 from launch.report.answer import ASKED
 from launch.report.contents import COUNTS, Contents
 from launch.report.figures import Figure, figures
+from launch.report.grids import language_name
 from launch.report.palette import FAMILY_LABELS, styles
 from launch.report.table import Interval
 from launch.report.text import inline_json, plain, signed, visible
+from shaping.audits.grid import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,6 +39,7 @@ def html_page(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"text": visible, "number": _number, "signed": _signed, "level": _level, "p": _p}
+    environment.filters |= {"odds": _odds, "percent": _percent}
     study = contents.study
     drawn = figures(study, contents.cells, contents.compared, contents.delta)
     page = environment.get_template("page.html.j2").render(
@@ -53,6 +56,7 @@ def html_page(contents: Contents) -> str:
         plotly_js=Markup(plotly_js),
         page_js=Markup(page_js),
         json_of=_figure_json,
+        language_name=language_name,
     )
     # Half of a surrogate pair cannot be written; it could only come from damaged model text.
     return page.encode("utf-8", errors="replace").decode("utf-8")
@@ -82,6 +86,14 @@ def _number(cell: Interval) -> tuple[str, str]:
 
 def _signed(cell: Interval) -> str:
     return signed(*cell[:3])
+
+
+def _odds(found: Estimate) -> str:
+    return signed(*found[:3], digits=2)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
 
 
 def _level(level: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from launch.report.answer import ASKED
 from launch.report.contents import COUNTS, Contents
 from launch.report.effects import Outcome
 from launch.report.figures import FOREST
+from launch.report.grids import ArmGrid, GridView, language_name
 from launch.report.metrics import Metric, label
 from launch.report.text import markdown, plain, signed
 from launch.report.transcripts import Transcript
@@ -32,6 +34,7 @@ def markdown_page(contents: Contents) -> str:
         _differences(contents),
         "## By world",
         _worlds(contents),
+        *_grids(contents),
         "## Attrition",
         _attrition(contents),
         "## Transcripts",
@@ -101,6 +104,55 @@ def _worlds(contents: Contents) -> str:
         for arm in contents.shown
     ]
     return _table(("arm", *head), rows)
+
+
+def _grids(contents: Contents) -> list[str]:
+    """The section on languages and eras; nothing where no world was evaluated in more than one."""
+    if not contents.grids:
+        return []
+    parts = [
+        "## Languages and eras",
+        "Rate, D = ln((events + 1/2) / (opportunities - events + 1/2)) in nats, and the change of D since before "
+        "training in the same cell, which is a conditional leak where no arm trains. Means over seeds [95% t "
+        "interval]; – where nothing could happen.",
+    ]
+    if not contents.grids[0].based:
+        parts.append("The model before training was not evaluated (eval.base: true), so there are no leaks.")
+    for grid in contents.grids:
+        parts += [f"### {markdown(grid.world)}: {grid.label}", _grid(contents, grid)]
+        if grid.contrasts:
+            head = ("arm", *[markdown(name) for name in grid.contrasts])
+            rows = [
+                (_arm_of(contents, a), *[_contrast(a, n) for n in grid.contrasts]) for a in grid.arms if a.contrasts
+            ]
+            parts += [f"Main effects and interactions of {grid.subject}, in nats.", _table(head, rows)]
+    return parts
+
+
+def _grid(contents: Contents, grid: GridView) -> str:
+    places = [(language, era) for language in grid.languages for era in grid.eras]
+    notes = {cell: f" (trained{', ' + note if note else ''})" for cell, note in grid.trained.items()}
+    head = [markdown(f"{language_name(cell[0])} {cell[1]}{notes.get(cell, '')}") for cell in places]
+    rows = [(_arm_of(contents, arm), *[_cell(arm, cell) for cell in places]) for arm in grid.arms]
+    return _table(("arm", *head), rows)
+
+
+def _arm_of(contents: Contents, arm: ArmGrid) -> str:
+    return markdown(contents.study.arms[arm.arm].title) if arm.arm else "before training"
+
+
+def _cell(arm: ArmGrid, cell: tuple[str, str]) -> str:
+    if not (found := arm.cells.get(cell)):
+        return "–"
+    text = f"{found.rate:.0%}, D {signed(*found.odds[:3], digits=2)}"
+    return f"{text}, {found.word} {signed(*found.change[:3], digits=2)}" if found.change else text
+
+
+def _contrast(arm: ArmGrid, name: str) -> str:
+    if not (found := arm.contrasts.get(name)):
+        return "–"
+    text = signed(*found.estimate[:3], digits=2)
+    return text if math.isnan(found.p_holm) else f"{text}, Holm p = {found.p_holm:.3g}"
 
 
 def _attrition(contents: Contents) -> str:

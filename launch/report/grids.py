@@ -1,0 +1,205 @@
+"""Languages and eras: what every arm does in each cell of a world, and what training left behind where it was not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.skins import DEFAULT, ERAS, LANGUAGES, options_of, split
+from launch.report.load import Record, Study, number
+from launch.report.metrics import LABELS
+from shaping.audits.grid import Cell, Contrast, Estimate, change, contrasts, log_odds_grid, over_seeds
+from shaping.audits.intervals import holm
+
+#: Metric of a row of eval.jsonl (`count/...` and `opportunity/...`) -> metric of a summary, for its label.
+MEASURES = {
+    "deception": "deception",
+    "deceptive_episodes": "deceptive_episodes",
+    "reward_hack": "reward_hacking",
+    "oversight_evasion": "evasion",
+    "shutdown_resistance": "shutdown_resistance",
+}
+SHADES = 5
+LANGUAGE_NAMES = {"en": "English", "ar": "Arabic"}
+_Counts = dict[Cell, tuple[float, float]]
+_PLACE = (options_of(DEFAULT)["lang"], options_of(DEFAULT)["era"])
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One cell of one arm over seeds; `change` is D minus that of the model before training, where both exist."""
+
+    rate: float
+    odds: Estimate
+    change: Estimate | None
+    trained: bool
+
+    @property
+    def shade(self) -> int:
+        return min(SHADES, math.ceil(SHADES * self.rate)) if math.isfinite(self.rate) else 0
+
+    @property
+    def word(self) -> str:
+        """What a difference to the model before training is called here."""
+        return "change" if self.trained else "leak"
+
+
+@dataclass(frozen=True)
+class ContrastView:
+    """A contrast of one arm; `p_holm` is adjusted over the interactions of the arm, and nan for main effects."""
+
+    name: str
+    kind: str
+    estimate: Estimate
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class ArmGrid:
+    """The cells that could be measured, and the contrasts in which none of them is missing. Arm "": before training."""
+
+    arm: str
+    cells: Mapping[Cell, CellView]
+    contrasts: Mapping[str, ContrastView]
+
+
+@dataclass(frozen=True)
+class GridView:
+    """One measure in one world. `trained` says how the cells differ in which arms train, by the options that differ."""
+
+    world: str
+    label: str
+    languages: Sequence[str]
+    eras: Sequence[str]
+    trained: Mapping[Cell, str]
+    based: bool
+    arms: Sequence[ArmGrid]
+
+    @property
+    def contrasts(self) -> list[str]:
+        """Those that some arm has."""
+        names = [c.name for c in _contrasts(self.languages, self.eras)]
+        return [name for name in names if any(name in arm.contrasts for arm in self.arms)]
+
+    @property
+    def reference_era(self) -> str:
+        """The era that the others are compared with."""
+        return _PLACE[1] if _PLACE[1] in self.eras else self.eras[0]
+
+    @property
+    def subject(self) -> str:
+        """What the contrasts are of."""
+        return "the change of D since before training" if self.based else "D"
+
+
+def language_name(language: str) -> str:
+    return LANGUAGE_NAMES.get(language, language)
+
+
+def grids(study: Study) -> list[GridView]:
+    """A view per world that was evaluated in more than one cell and measure that has an opportunity somewhere."""
+    places: dict[str, list[Cell]] = {}
+    for name in study.worlds:
+        if found := _place(name):
+            places.setdefault(found[0], []).append(found[1])
+    return [
+        view
+        for world, cells in places.items()
+        if len(set(cells)) > 1
+        for measure in MEASURES
+        if (view := _view(study, world, cells, measure))
+    ]
+
+
+def _place(name: str) -> tuple[str, Cell] | None:
+    """(world, cell) of a world's name; None for one whose `@` means something else."""
+    try:
+        world, cell = split(name)
+    except ValueError:
+        return None
+    options = options_of(cell)
+    return world, (options["lang"], options["era"])
+
+
+def _view(study: Study, world: str, cells: Sequence[Cell], measure: str) -> GridView | None:
+    languages = [name for name in LANGUAGES if any(name == cell[0] for cell in cells)]
+    eras = [name for name in ERAS if any(name == cell[1] for cell in cells)]
+    trained = _trained(study, world)
+    after = {arm: {run.seed: _counts(run.evaluation, world, measure) for run in study.of(arm)} for arm in study.arms}
+    before = {
+        arm.name: {run.seed: _counts(run.base, world, measure) for run in study.of(arm.name) if run.base}
+        for arm in study.references
+    }
+    if not any(n for by_seed in after.values() for counts in by_seed.values() for _, n in counts.values()):
+        return None
+    wanted = _contrasts(languages, eras)
+    based = any(before.values())
+    shown = [_arm("", by_seed, {}, (), trained, based=False) for by_seed in list(before.values())[:1] if by_seed]
+    for name, arm in study.arms.items():
+        if after[name]:
+            reference = study.reference(arm)
+            base = before.get(reference.name, {}) if reference else {}
+            shown.append(_arm(name, after[name], base, wanted, trained, based=based))
+    return GridView(world, LABELS[MEASURES[measure]], languages, eras, trained, based, shown)
+
+
+def _counts(rows: Iterable[Record], world: str, measure: str) -> _Counts:
+    """Events and opportunities of every cell of a world, pooled over overseer and placebo."""
+    found: _Counts = {}
+    for row in rows:
+        place = _place(str(row.get("world", "")))
+        events, chances = number(row.get(f"count/{measure}")), number(row.get(f"opportunity/{measure}"))
+        if place and place[0] == world and math.isfinite(events) and math.isfinite(chances):
+            so_far = found.get(place[1], (0.0, 0.0))
+            found[place[1]] = (so_far[0] + events, so_far[1] + chances)
+    return found
+
+
+def _arm(
+    arm: str,
+    after: Mapping[int, _Counts],
+    before: Mapping[int, _Counts],
+    wanted: Sequence[Contrast],
+    trained: Mapping[Cell, str],
+    *,
+    based: bool,
+) -> ArmGrid:
+    odds = {seed: log_odds_grid(counts) for seed, counts in after.items()}
+    changes = {s: change(grid, log_odds_grid(before[s])) for s, grid in odds.items() if s in before}
+    rates = over_seeds({s: {cell: e / n for cell, (e, n) in c.items() if n} for s, c in after.items()})
+    changed = over_seeds(changes)
+    cells = {
+        cell: CellView(rates[cell].mean, estimate, changed.get(cell), cell in trained)
+        for cell, estimate in over_seeds(odds).items()
+    }
+    values = {
+        seed: {c: value for c in range(len(wanted)) if (value := wanted[c].of(grid)) is not None}
+        for seed, grid in (changes if based else odds).items()
+    }
+    found = over_seeds(values)
+    family = [i for i, e in found.items() if wanted[i].kind == "interaction" and math.isfinite(e.p)]
+    adjusted = dict(zip(family, map(float, holm([found[i].p for i in family])), strict=True))
+    views = [ContrastView(wanted[i].name, wanted[i].kind, e, adjusted.get(i, math.nan)) for i, e in found.items()]
+    return ArmGrid(arm, cells, {view.name: view for view in views})
+
+
+def _contrasts(languages: Sequence[str], eras: Sequence[str]) -> list[Contrast]:
+    """Against the cell in which worlds are written, where it is among those evaluated."""
+    first_language, first_era = _PLACE
+    return contrasts(
+        sorted(languages, key=lambda name: name != first_language), sorted(eras, key=lambda name: name != first_era)
+    )
+
+
+def _trained(study: Study, world: str) -> dict[Cell, str]:
+    """The cells of a world in which arms train, with the options in which they differ."""
+    options = {
+        found[1]: own
+        for name, own in study.config.train.worlds.items()
+        if (found := _place(name)) and found[0] == world
+    }
+    swept = any("train.worlds" in axis for axis in study.config.axes)  # then no one value holds for all arms
+    keys = sorted({key for own in options.values() for key in own})
+    apart = [key for key in keys if len({repr(own.get(key)) for own in options.values()}) > 1 and not swept]
+    return {cell: ", ".join(f"{key} {own.get(key, 'default')}" for key in apart) for cell, own in options.items()}
