@@ -22,7 +22,7 @@ from envs.skins import skin as skins
 from envs.world import World
 
 OTHER = [cell for cell in CELLS if cell != DEFAULT]
-SKINNED = skins.worlds()
+SKINNED = sorted(WORLDS)
 EACH_WORLD = pytest.mark.parametrize("world", SKINNED)
 EACH_CELL = pytest.mark.parametrize("cell", OTHER)
 
@@ -33,6 +33,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
     "gradebook": [{"reports": "on", "report_after": True}],
     "workshop": [{"impossible": 1.0}],
     "pact": [{"sanctions": "on", "partners": "mixed"}],
+    "errand": [{"ambiguous": 1.0, "evident": 0.0}, {"honest_path": "blocked", "clarification": "off", "size": 12}],
 }
 
 
@@ -174,6 +175,10 @@ def test_arabic_is_read_with_vowel_marks_other_alefs_eastern_digits_and_both_mar
     if cell == "ar-1850":
         env.reset(seed=0)
         assert env.step("الإجراء: قَيِّدْ ٢ مُنجَزًا")[4]["executed"] == "قيد 2 منجزا"
+
+
+def test_every_world_has_skins_and_every_skin_a_world() -> None:
+    assert skins.worlds() == tuple(SKINNED)
 
 
 def test_the_default_cell_is_the_world_itself() -> None:
