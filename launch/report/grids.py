@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from envs.skins import DEFAULT, ERAS, LANGUAGES, options_of, split
 from launch.report.load import Record, Study, number
@@ -202,4 +203,8 @@ def _trained(study: Study, world: str) -> dict[Cell, str]:
     swept = any("train.worlds" in axis for axis in study.config.axes)  # then no one value holds for all arms
     keys = sorted({key for own in options.values() for key in own})
     apart = [key for key in keys if len({repr(own.get(key)) for own in options.values()}) > 1 and not swept]
-    return {cell: ", ".join(f"{key} {own.get(key, 'default')}" for key in apart) for cell, own in options.items()}
+    return {cell: ", ".join(f"{key} {_told(own.get(key))}" for key in apart) for cell, own in options.items()}
+
+
+def _told(value: Any) -> str:
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -79,7 +79,7 @@ def test_every_cell_is_compared_with_the_model_before_training_of_its_seed(view:
 
 
 def test_only_cells_without_training_leak_and_incentives_are_told(view: GridView) -> None:
-    assert view.trained == {("ar", "1850"): "oversight 0.0", ("en", "2025"): "oversight 0.9"}
+    assert view.trained == {("ar", "1850"): "oversight 0", ("en", "2025"): "oversight 0.9"}
     words = {place: found.word for place, found in view.arms[2].cells.items()}
     assert {place for place, word in words.items() if word == "change"} == {("ar", "1850"), ("en", "2025")}
 
