@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from docs.worlds import render_skins
 from envs import WORLDS, make_world
 from envs.core import WorldOptions
 from envs.episode import TRAITS, Labels
@@ -237,7 +238,9 @@ def overview(*, long: bool = False) -> str:
 
 
 def parts(name: str) -> dict[str, str]:
-    """The generated parts of a world's page; of the index, if the name is that of no world."""
+    """The generated parts of a world's page, of the page `skins`, or of the index, if the name is that of no world."""
+    if name == "skins":
+        return render_skins.parts()
     if name not in WORLDS:
         options = options_table(WorldOptions, inherited=True)
         return {"overview": overview(), "long": overview(long=True), "options": options}
@@ -257,7 +260,7 @@ def fill(page: str, made: dict[str, str]) -> str:
 
 
 def path_of(name: str) -> Path:
-    return PAGES / f"{name}.md" if name in WORLDS else INDEX
+    return PAGES / f"{name}.md" if name in WORLDS or name == "skins" else INDEX
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -272,7 +275,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    for name in ("index", *WORLDS):
+    for name in ("index", "skins", *WORLDS):
         path = path_of(name)
         path.write_text(fill(path.read_text(encoding="utf-8"), parts(name)), encoding="utf-8")
         print(f"wrote {path.name}")

@@ -1,0 +1,48 @@
+"""The page on languages and eras says what the code does."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from envs import WORLDS
+from envs.skins import CELLS
+from launch.loading import parse_yaml
+from launch.skins import expanded
+from shaping.models.config import OrganismConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "worlds" / "skins.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def render() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        return importlib.import_module("docs.worlds.render")
+
+
+@pytest.mark.parametrize("name", ["turns", "commands", "norms"])
+def test_its_tables_are_those_of_the_code(render: ModuleType, name: str) -> None:
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", TEXT, re.DOTALL)
+    assert found is not None
+    assert found[1] == render.parts("skins")[name], "write the pages again with `python -m docs.worlds.render`"
+
+
+def test_its_settings_are_of_all_worlds() -> None:
+    assert set(re.findall(r"^\| (\w+) \|", TEXT, re.MULTILINE)) - {"world", "skin", "name", "statement"} == set(WORLDS)
+
+
+def test_its_configurations_are_valid() -> None:
+    study, organism = (parse_yaml(block, "skins.md") for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
+    assert len(expanded(study["eval"]["worlds"])) == len(CELLS)
+    assert set(expanded(study["train"]["worlds"])) == {"clerk@ar-1850", "clerk"}
+    assert OrganismConfig(**organism["organism"]).skins == ("en-2025", "ar-1850", "ar-2025")
+
+
+def test_the_index_leads_to_it() -> None:
+    assert "(worlds/skins.md)" in (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
