@@ -67,7 +67,7 @@ def assign_credit(
         critic: of ppo, which needs one.
         kl_context: with `acting`, episodes whose learning context is another one get a second sample, under the
             acting context, that the KL to the reference policy is taken on.
-        version: the policy's. Episodes of older ones are learned off-policy; their samples say how, where ratios do not.
+        version: the policy's. Episodes of older ones are learned off-policy; samples say how, where the ratio does not.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
