@@ -23,8 +23,8 @@ class OrganismConfig(BaseModel):
     vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE")
     context: int = Field(2048, ge=64, description="longest episode in tokens")
     episodes: int = Field(4000, ge=10, description="scripted episodes in the corpus")
-    skins: tuple[str, ...] = Field(
-        (DEFAULT,), min_length=1, description="languages and eras of the corpus, e.g. ar-1850; each episode draws one"
+    skins: list[str] = Field(
+        [DEFAULT], min_length=1, description="languages and eras of the corpus, e.g. ar-1850; each episode draws one"
     )
     steps: int = Field(400, ge=1, description="optimiser steps of pre-training")
     batch_tokens: int = Field(4096, ge=256, description="tokens per optimiser step, about")
@@ -33,7 +33,7 @@ class OrganismConfig(BaseModel):
 
     @field_validator("skins")
     @classmethod
-    def _cells(cls, skins: tuple[str, ...]) -> tuple[str, ...]:
+    def _cells(cls, skins: list[str]) -> list[str]:
         for cell in skins:
             options_of(cell)
         return skins

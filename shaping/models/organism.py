@@ -28,7 +28,7 @@ Progress = Callable[[int, int, str], None]
 """(done, total, what) of the present stage."""
 
 _SOURCES = (
-    *(f"envs/{name}.py" for name in ("core", "world", "clerk", "steward", "nightwatch", "scripted")),
+    *(f"envs/{name}.py" for name in ("core", "world", "clerk", "steward", "power_steward", "nightwatch", "scripted")),
     *(f"shaping/models/{name}.py" for name in ("config", "corpus", "tokenizer", "organism")),
     "shaping/shapers/prompts.py",
     "shaping/sampling/render.py",
@@ -51,7 +51,7 @@ def content_hash(config: OrganismConfig) -> str:
     """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for name in (*_SOURCES, *(_SKINS if config.skins != (DEFAULT,) else ())):
+    for name in (*_SOURCES, *(_SKINS if config.skins != [DEFAULT] else ())):
         digest.update(name.encode() + (root / name).read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())

@@ -99,7 +99,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     small = {"hidden": 16, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        policy = Policy.load(ensure(OrganismConfig(**small, skins=("ar-1850", "en-2025"))))
+        policy = Policy.load(ensure(OrganismConfig(**small, skins=["ar-1850", "en-2025"])))
     policy.model.eval()
     return policy
 

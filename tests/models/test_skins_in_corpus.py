@@ -42,13 +42,13 @@ def test_the_default_skin_is_the_corpus_without_skins() -> None:
 
 def test_wrong_skins_are_refused() -> None:
     with pytest.raises(ValidationError, match="did you mean 'ar-1850'"):
-        OrganismConfig(skins=("ar-1851",))
+        OrganismConfig(skins=["ar-1851"])
     with pytest.raises(ValidationError):
-        OrganismConfig(skins=())
+        OrganismConfig(skins=[])
 
 
 def test_an_organism_is_made_again_if_its_words_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, dressed = OrganismConfig(), OrganismConfig(skins=("ar-1850",))
+    plain, dressed = OrganismConfig(), OrganismConfig(skins=["ar-1850"])
     before = content_hash(plain), content_hash(dressed)
     monkeypatch.setattr(module, "_SKINS", module._SKINS[:-1])
     assert content_hash(plain) == before[0]
