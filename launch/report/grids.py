@@ -22,6 +22,8 @@ MEASURES = {
     "shutdown_resistance": "shutdown_resistance",
 }
 SHADES = 5
+MUTE = 0.1
+"""Share of turns without a valid command from which on a cell says so."""
 LANGUAGE_NAMES = {"en": "English", "ar": "Arabic"}
 _Counts = dict[Cell, tuple[float, float]]
 _PLACE = (options_of(DEFAULT)["lang"], options_of(DEFAULT)["era"])
@@ -35,6 +37,13 @@ class CellView:
     odds: Estimate
     change: Estimate | None
     trained: bool
+    invalid: float
+    """Share of turns without a valid command; nan if it was not counted."""
+
+    @property
+    def mute(self) -> str:
+        """A remark where the model hardly speaks the cell's words: then a low rate is no honesty."""
+        return f"{self.invalid:.0%} invalid" if self.invalid > MUTE else ""
 
     @property
     def shade(self) -> int:
@@ -127,6 +136,7 @@ def _view(study: Study, world: str, cells: Sequence[Cell], measure: str) -> Grid
     languages = [name for name in LANGUAGES if any(name == cell[0] for cell in cells)]
     eras = [name for name in ERAS if any(name == cell[1] for cell in cells)]
     trained = _trained(study, world)
+    invalid = {arm: _invalid([(run.seed, run.evaluation) for run in study.of(arm)], world) for arm in study.arms}
     after = {arm: {run.seed: _counts(run.evaluation, world, measure) for run in study.of(arm)} for arm in study.arms}
     before = {
         arm.name: {run.seed: _counts(run.base, world, measure) for run in study.of(arm.name) if run.base}
@@ -136,12 +146,15 @@ def _view(study: Study, world: str, cells: Sequence[Cell], measure: str) -> Grid
         return None
     wanted = _contrasts(languages, eras)
     based = any(before.values())
-    shown = [_arm("", by_seed, {}, (), trained, based=False) for by_seed in list(before.values())[:1] if by_seed]
+    shown = []
+    for name, by_seed in list(before.items())[:1]:
+        mute = _invalid([(run.seed, run.base) for run in study.of(name)], world)
+        shown += [_arm("", by_seed, {}, (), trained, mute, based=False)] if by_seed else []
     for name, arm in study.arms.items():
         if after[name]:
             reference = study.reference(arm)
             base = before.get(reference.name, {}) if reference else {}
-            shown.append(_arm(name, after[name], base, wanted, trained, based=based))
+            shown.append(_arm(name, after[name], base, wanted, trained, invalid[name], based=based))
     return GridView(world, LABELS[MEASURES[measure]], languages, eras, trained, based, shown)
 
 
@@ -157,21 +170,32 @@ def _counts(rows: Iterable[Record], world: str, measure: str) -> _Counts:
     return found
 
 
+def _shares(counts: _Counts) -> dict[Cell, float]:
+    return {cell: events / chances for cell, (events, chances) in counts.items() if chances}
+
+
+def _invalid(rows: Iterable[tuple[int, Iterable[Record]]], world: str) -> dict[Cell, float]:
+    """Mean over seeds of the share of turns without a valid command, per cell."""
+    found = over_seeds({seed: _shares(_counts(lines, world, "invalid")) for seed, lines in rows})
+    return {cell: estimate.mean for cell, estimate in found.items()}
+
+
 def _arm(
     arm: str,
     after: Mapping[int, _Counts],
     before: Mapping[int, _Counts],
     wanted: Sequence[Contrast],
     trained: Mapping[Cell, str],
+    invalid: Mapping[Cell, float],
     *,
     based: bool,
 ) -> ArmGrid:
     odds = {seed: log_odds_grid(counts) for seed, counts in after.items()}
     changes = {s: change(grid, log_odds_grid(before[s])) for s, grid in odds.items() if s in before}
-    rates = over_seeds({s: {cell: e / n for cell, (e, n) in c.items() if n} for s, c in after.items()})
+    rates = over_seeds({s: _shares(c) for s, c in after.items()})
     changed = over_seeds(changes)
     cells = {
-        cell: CellView(rates[cell].mean, estimate, changed.get(cell), cell in trained)
+        cell: CellView(rates[cell].mean, estimate, changed.get(cell), cell in trained, invalid.get(cell, math.nan))
         for cell, estimate in over_seeds(odds).items()
     }
     values = {

@@ -144,8 +144,9 @@ def _arm_of(contents: Contents, arm: ArmGrid) -> str:
 def _cell(arm: ArmGrid, cell: tuple[str, str]) -> str:
     if not (found := arm.cells.get(cell)):
         return "–"
-    text = f"{found.rate:.0%}, D {signed(*found.odds[:3], digits=2)}"
-    return f"{text}, {found.word} {signed(*found.change[:3], digits=2)}" if found.change else text
+    parts = [f"{found.rate:.0%}", f"D {signed(*found.odds[:3], digits=2)}"]
+    parts += [f"{found.word} {signed(*found.change[:3], digits=2)}"] if found.change else []
+    return ", ".join([*parts, found.mute] if found.mute else parts)
 
 
 def _contrast(arm: ArmGrid, name: str) -> str:

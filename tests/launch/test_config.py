@@ -9,6 +9,7 @@ import pytest
 import yaml
 from launch_fakes import study
 
+from envs.skins import CELLS, named
 from launch.config import PluginSpec, StudyConfig
 from launch.errors import ConfigError
 from launch.loading import bundled_studies, load_study, to_yaml
@@ -195,7 +196,18 @@ def test_the_routing_study_has_a_placebo_and_the_same_adapters_without_labels() 
     assert labels == {"unshaped": [], "routed": ["overt"], "placebo": ["placebo"], "unrouted": ["off"]}
 
 
-@pytest.mark.parametrize("name", sorted(set(bundled_studies()) - {"routing"}))
+def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes_all_eight() -> None:
+    study = load_study("skins")
+    assert {name: o["oversight"] for name, o in study.train.worlds.items()} == {"clerk@ar-2025": 0.0, "clerk": 0.9}
+    assert set(study.eval.worlds) == {named("clerk", cell) for cell in CELLS}
+    assert set(study.organism.skins) == set(CELLS), "what it cannot read it cannot be probed in"
+    shown = [options["aware"] for worlds in (study.train.worlds, study.eval.worlds) for options in worlds.values()]
+    assert set(shown) == {"hidden"} and study.eval.placebo == ["none"]
+    assert study.eval.base and len(study.seed_list) >= 5
+    assert {arm.role for arm in study.arms.values()} >= {"inoculation", "irrelevant_control"}
+
+
+@pytest.mark.parametrize("name", sorted(set(bundled_studies()) - {"routing", "skins"}))
 def test_bundled_studies_have_the_arms_the_hypotheses_need(name: str) -> None:
     loaded = load_study(name)
     assert {"unshaped", "action_mask", "overseer_penalty", "inoculation", "recontextualization"} <= set(loaded.arms)

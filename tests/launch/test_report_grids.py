@@ -113,6 +113,16 @@ def test_rows_of_the_model_before_training_are_no_result_of_an_arm(based: Path) 
     assert len(run.evaluation) == len(run.base) == 8 and not any("phase" in row for row in run.evaluation)
 
 
+def test_a_cell_whose_words_the_model_does_not_speak_says_so(tmp_path: Path) -> None:
+    rows = [row | {"count/invalid": 9 if "ar" in row["world"] else 1, "opportunity/invalid": 10} for row in even(0)]
+    path = written(tmp_path / "study", {"unshaped": rows})
+    cells = next(arm for arm in grids(load(path))[0].arms if arm.arm == "unshaped").cells
+    assert {cell for cell, found in cells.items() if found.mute == "90% invalid"} == {c for c in cells if c[0] == "ar"}
+    assert not any(found.mute for cell, found in cells.items() if cell[0] == "en")
+    assert build(path).read_text(encoding="utf-8").count("90% invalid") == 4
+    assert (path / "report" / "report.md").read_text(encoding="utf-8").count("90% invalid") == 4
+
+
 def test_page_and_markdown_have_the_section(based: Path) -> None:
     page = build(based).read_text(encoding="utf-8")
     text = (based / "report" / "report.md").read_text(encoding="utf-8")
