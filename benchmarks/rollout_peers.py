@@ -113,7 +113,7 @@ def per_turn_row(name: str, directory: Path, dtype: str, load: Load, quick: bool
             ray.get(host.forget.remote())
             asyncio.run(played(load, remote, renderer))  # type: ignore[arg-type]
 
-        seconds = interleaved([ours, peer], *((1, 0) if quick else (5, 1)))
+        seconds = interleaved([ours, peer], 1 if quick else 3, warm_up=0)  # `sampled` has warmed it up
         ray.get(host.shutdown.remote())
     return throughput(f"{name}: one Ray call per turn", "tokens/s", *seconds, work=sampled[0])
 
