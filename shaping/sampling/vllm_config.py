@@ -133,15 +133,20 @@ class ModelFiles:
 
     def checked_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of `state` to send. Raises KeyError and ValueError unless they are this model's, all of them."""
+        names = self.checked_names({name: tuple(tensor.shape) for name, tensor in state.items()})
+        return {name: state[name] for name in names}
+
+    def checked_names(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """As `checked_weights`, for tensors of these shapes that are elsewhere."""
         tied = {"lm_head.weight"} if getattr(self.config, "tie_word_embeddings", False) else set()
-        if unknown := sorted(set(state) - set(self.shapes) - tied):
+        if unknown := sorted(set(shapes) - set(self.shapes) - tied):
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
-        if missing := sorted(set(self.shapes) - set(state) - tied):
+        if missing := sorted(set(self.shapes) - set(shapes) - tied):
             raise KeyError(f"a full update needs every weight; missing are {missing[:3]} ({len(missing)} in all)")
         for name, shape in self.shapes.items():
-            if name in state and tuple(state[name].shape) != shape:
-                raise ValueError(f"weights for {name!r} have shape {tuple(state[name].shape)}, not {shape}")
-        return {name: tensor for name, tensor in state.items() if name in self.shapes}
+            if name in shapes and shapes[name] != shape:
+                raise ValueError(f"weights for {name!r} have shape {shapes[name]}, not {shape}")
+        return [name for name in shapes if name in self.shapes]
 
     def checked_edit(self, how: ActivationEdit) -> dict[str, Any]:
         """An activation edit as plain data. Raises ValueError where it does not fit the model."""

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shaping.intervention import ActivationEdit
 from shaping.sampling.background import BackgroundLoop
+from shaping.sampling.broadcast import Offer, TransferError
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
@@ -153,46 +155,100 @@ class VLLMEngine:
         Completions under way are read again under the new weights, so that every token's log-prob is that of the
         version it is stamped with.
         """
-        if self._adapter:
-            raise EngineError(
-                f"an adapter (version {self._adapter.version}) is served: load_adapter(None, version) comes before "
-                "new full weights"
-            )
+        self._check_full()
         tensors = self._files.checked_weights(state)
         return await self._loop.wait(self._load_weights(tensors, state, version), finish=True)
 
     async def _load_weights(self, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], version: int) -> str:
         sent = {n: t.detach().to("cpu", self.dtype).contiguous() for n, t in tensors.items()}
         path = self._scratch.path(f"{version}.safetensors", sum(t.nbytes for t in sent.values()))
-        served = ""
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         try:
             await asyncio.to_thread(save_file, sent, path)
-            async with self._paused(f"weight update to version {version}"):
-                from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
-                await self._llm.start_weight_update()
-                await self._llm.update_weights(WeightTransferUpdateRequest({"path": str(path)}))
-                await self._llm.finish_weight_update(str(version))
-                if self.config.verify == "always" or not self._verified:
-                    served = await self._verify(state)
+            expected = await asyncio.to_thread(digests, state, self.dtype) if self._verifies else {}
+            return await self._update({"path": str(path)}, expected, shapes, version)
         finally:
             path.unlink(missing_ok=True)
+
+    async def receive_weights(self, offer: Offer, version: int) -> str:
+        """As `load_weights`, from the process that has made the offer, through a process group and no file.
+
+        Generation goes on while the weights are under way. Raises TransferError where they do not arrive: the engine
+        serves what it did before.
+        """
+        self._check_full()
+        if self.config.tensor_parallel_size > 1:
+            raise EngineError("weights by broadcast are for tensor_parallel_size=1: use load_weights")
+        shapes = {name: shape for name, (_, shape) in offer.tensors.items()}
+        names = self._files.checked_names(shapes)
+        own = str(self.dtype).removeprefix("torch.")
+        floating = {name for name in names if getattr(torch, offer.tensors[name][0]).is_floating_point}
+        wanted = [[n, own if n in floating else offer.tensors[n][0], list(shapes[n])] for n in names]
+        return await self._loop.wait(self._receive_weights(offer, wanted, shapes, version), finish=True)
+
+    async def _receive_weights(
+        self, offer: Offer, wanted: list[Any], shapes: Mapping[str, tuple[int, ...]], version: int
+    ) -> str:
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        self._check()
+        asked = {name: getattr(offer, name) for name in ("host", "port", "session", "number", "timeout")}
+        try:
+            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({**asked, "wanted": wanted}))
+            while (told := (await self._llm.collective_rpc("shaping_told"))[0]) is None:
+                await asyncio.sleep(0.005)
+            expected = (await self._llm.collective_rpc("shaping_arrived_digests"))[0] if self._verifies else {}
+        except Exception as error:  # no matter of the transfer
+            raise EngineError(
+                f"vLLM failed on the weights of version {version}: {error}. Start a new engine"
+            ) from error
+        if told:
+            raise TransferError(f"the weights of version {version} have not arrived by broadcast: {told}")
+        return await self._update({}, expected, shapes, version)
+
+    async def _update(
+        self,
+        source: Mapping[str, str],
+        expected: Mapping[str, str],
+        shapes: Mapping[str, tuple[int, ...]],
+        version: int,
+    ) -> str:
+        """Load what is at `source`; the checksum of what is served, if `expected` digests are given."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        served = ""
+        async with self._paused(f"weight update to version {version}"):
+            await self._llm.start_weight_update()
+            await self._llm.update_weights(WeightTransferUpdateRequest(dict(source)))
+            await self._llm.finish_weight_update(str(version))
+            if expected:
+                served = await self._verify(expected, shapes)
         self.version = version
         return served
 
-    async def _verify(self, state: Mapping[str, Tensor]) -> str:
-        """The checksum of what is served. Raises EngineError unless it is that of `state`."""
-        expected = await asyncio.to_thread(digests, state, self.dtype)
+    @property
+    def _verifies(self) -> bool:
+        return self.config.verify == "always" or not self._verified
+
+    def _check_full(self) -> None:
+        if self._adapter:
+            raise EngineError(
+                f"an adapter (version {self._adapter.version}) is served: load_adapter(None, version) comes before "
+                "new full weights"
+            )
+
+    async def _verify(self, expected: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """The checksum of what is served. Raises EngineError unless it is as `expected`, by name."""
         if self.config.tensor_parallel_size > 1:
             return ""  # no worker holds a whole tensor
-        shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-        (served,) = await self._llm.collective_rpc("shaping_served_digests", args=(shapes,))
-        if wrong := sorted(name for name in served if served[name] != expected[name]):
+        asked = {name: list(shape) for name, shape in shapes.items()}
+        (served,) = await self._llm.collective_rpc("shaping_served_digests", args=(asked,))
+        if wrong := sorted(name for name in served if name in expected and served[name] != expected[name]):
             raise EngineError(
-                f"{len(wrong)} of {len(state)} weights are not served as they were sent, {wrong[0]!r} first"
+                f"{len(wrong)} of {len(shapes)} weights are not served as they were sent, {wrong[0]!r} first"
             )
         self._verified = True
-        return combined(served) if len(served) == len(expected) else ""
+        return combined(served) if len(served) == len(shapes) else ""
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:
         """Completions under way keep the adapter they started with, and so their version."""

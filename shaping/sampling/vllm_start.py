@@ -98,7 +98,7 @@ def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool)
         enforce_eager=eager,
         enable_prefix_caching=True,
         worker_extension_cls="shaping.sampling.vllm_worker.ShapingWorker",
-        weight_transfer_config=WeightTransferConfig(backend="shaping-file"),
+        weight_transfer_config=WeightTransferConfig(backend="shaping"),
         **settings,
     )
 

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's worker processes: weights from a file, activation edits, checksums of what is served.
+"""What runs inside vLLM's worker processes: new weights, activation edits, checksums of what is served.
 
 vLLM imports this module in every worker, as it holds the worker extension; importing it registers the weight transfer.
 Methods are called by name with plain data, so that nothing is ever unpickled.
@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -27,42 +28,59 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from shaping.intervention import ActivationEdit
 from shaping.models.edits import edit
-from shaping.sampling.weights import digest
+from shaping.sampling.broadcast import Receiver
+from shaping.sampling.weights import digest, digests
 
-TRANSFER = "shaping-file"
+TRANSFER = "shaping"
 """Name of the weight transfer below."""
 
 
 @dataclass
-class FileInitInfo(WeightTransferInitInfo):
-    """Nothing needs to be agreed upon beforehand."""
+class OfferInfo(WeightTransferInitInfo):
+    """Weights to ask for by broadcast; as in `shaping.sampling.broadcast.Receiver.start`."""
+
+    host: str
+    port: int
+    session: str
+    number: int
+    timeout: float
+    wanted: list[Any]
 
 
 @dataclass
-class FileUpdateInfo(WeightTransferUpdateInfo):
-    path: str
-    """A safetensors file that this process can read, with all weights under their names in the checkpoint."""
+class UpdateInfo(WeightTransferUpdateInfo):
+    path: str = ""
+    """A safetensors file that this process can read, with all weights under their names in the checkpoint. None: what
+    has arrived by broadcast."""
 
 
-class FileWeightTransfer(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
-    """Takes weights from a safetensors file, on CPU and GPU alike.
+class WeightTransfer(WeightTransferEngine[OfferInfo, UpdateInfo]):
+    """Takes weights from a safetensors file, or by broadcast from a learner's process, on CPU and GPU alike.
 
-    Loading goes layer by layer through vLLM's reload, as CPU layers repack their weights and drop the originals.
+    Loading goes layer by layer through vLLM's reload, as CPU layers repack their weights and drop the originals. A
+    broadcast arrives before that, in a thread, while the engine samples.
     """
 
-    init_info_cls = FileInitInfo
-    update_info_cls = FileUpdateInfo
+    init_info_cls = OfferInfo
+    update_info_cls = UpdateInfo
     supports_draft_weight_update = False
 
-    def init_transfer_engine(self, init_info: FileInitInfo) -> None:
-        pass
+    def init_transfer_engine(self, init_info: OfferInfo) -> None:
+        self.receiver.start(**vars(init_info))
+
+    @cached_property
+    def receiver(self) -> Receiver:
+        return Receiver(self.device)
 
     def start_weight_update(self) -> None:
         # layers without weights of their own are reported as failures; the sender has checked that none is missing
         logging.getLogger(initialize_layerwise_reload.__module__).setLevel(logging.ERROR)
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info: FileUpdateInfo) -> None:
+    def receive_weights(self, update_info: UpdateInfo) -> None:
+        if not update_info.path:
+            self.model.load_weights(self.receiver.take().items())
+            return
         with safe_open(update_info.path, framework="pt", device="cpu") as file:
             self.model.load_weights((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
 
@@ -71,11 +89,11 @@ class FileWeightTransfer(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         _repack_shared(self.model)
 
     def shutdown(self) -> None:
-        pass
+        self.receiver.close()
 
 
 if TRANSFER not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(TRANSFER, FileWeightTransfer)
+    WeightTransferEngineFactory.register_engine(TRANSFER, WeightTransfer)
 
 
 def _repack_shared(model: nn.Module) -> None:
@@ -95,6 +113,16 @@ class ShapingWorker:
     """Mixed into vLLM's worker; `model_runner` is the worker's."""
 
     model_runner: Any
+    weight_transfer_engine: Any
+
+    def shaping_told(self) -> str | None:
+        """Of the broadcast that was asked for: None while it lasts, then what went wrong, if anything."""
+        told: str | None = self.weight_transfer_engine.receiver.told
+        return told
+
+    def shaping_arrived_digests(self) -> dict[str, str]:
+        """Digests of what has arrived by broadcast and is not loaded yet."""
+        return digests(self.weight_transfer_engine.receiver.arrived)
 
     def shaping_set_edits(self, edits: Sequence[Mapping[str, Any]]) -> None:
         """Replace all activation edits by these: layer, kind, scale and the direction as float32 bytes."""

@@ -6,10 +6,13 @@ One real engine serves all tests of the session; the last test here ends it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from vllm_serving import PROMPTS, TOLERANCE, complete, completions, params, rele
 
 from shaping.intervention import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.sampling.broadcast import Broadcaster, TransferError
 from shaping.sampling.engine import EngineError
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import checksum
@@ -104,6 +108,59 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_changes(
     with pytest.raises(ValueError, match="have shape \\(2,\\), not \\(64, 64\\)"):
         asyncio.run(vllm.load_weights(state | {name: torch.ones(2)}, 1))
     assert tokens_of(complete(vllm, prompts, params(5))) == tokens_of(before) and vllm.version == 0
+
+
+# -- weights by broadcast --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sender() -> Iterator[Broadcaster]:
+    with contextlib.closing(Broadcaster("127.0.0.1", timeout=2.0)) as made:
+        yield made
+
+
+def test_weights_by_broadcast_are_served_to_the_bit_while_sampling_goes_on(
+    vllm: VLLMEngine, sender: Broadcaster, served: Policy, updated: Policy, prompts: list[list[int]]
+) -> None:
+    vllm.config = vllm.config.model_copy(update={"verify": "always"})
+
+    async def interrupted() -> tuple[Any, str]:
+        sampling = asyncio.create_task(completions(vllm, prompts, params(5, tokens=200)))
+        await asyncio.sleep(0.3)
+        acknowledged = await vllm.receive_weights(sender.offer("engine", updated.model.state_dict()), 3)
+        return await sampling, acknowledged
+
+    found, acknowledged = asyncio.run(interrupted())
+    sender.settle("engine", True)
+    assert acknowledged == checksum(updated.model) != checksum(served.model)
+    assert any(set(c.policy_versions) == {0, 3} for c in found), "at least one completion was under way"
+    for prompt, completion in zip(prompts, found, strict=True):
+        first, second = relearned(served, prompt, completion), relearned(updated, prompt, completion)
+        expected = np.where(completion.policy_versions == 0, first, second)
+        np.testing.assert_allclose(completion.logprobs, expected, atol=TOLERANCE)
+    again = asyncio.run(vllm.receive_weights(sender.offer("engine", served.model.state_dict()), 4))
+    assert again == checksum(served.model) and vllm.version == 4
+
+
+def test_weights_that_do_not_arrive_are_an_error_in_time_and_the_engine_serves_on(
+    vllm: VLLMEngine, sender: Broadcaster, served: Policy, updated: Policy, prompts: list[list[int]]
+) -> None:
+    """Then it takes them from a file, and by the next broadcast."""
+    vllm.config = vllm.config.model_copy(update={"verify": "always"})
+    before = complete(vllm, prompts, params(5))
+    withdrawn = sender.offer("engine", updated.model.state_dict())
+    sender.settle("engine", False)
+    nobody = replace(withdrawn, port=1)
+    for offer in (withdrawn, nobody):
+        started = time.monotonic()
+        with pytest.raises(TransferError, match="the weights of version 9 have not arrived by broadcast: "):
+            asyncio.run(vllm.receive_weights(offer, 9))
+        assert time.monotonic() - started < 5
+        assert tokens_of(complete(vllm, prompts, params(5))) == tokens_of(before) and vllm.version == 0
+    assert asyncio.run(vllm.load_weights(updated.model.state_dict(), 9)) == checksum(updated.model)
+    offer = sender.offer("engine", served.model.state_dict())
+    assert asyncio.run(vllm.receive_weights(offer, 10)) == checksum(served.model)
+    assert tokens_of(complete(vllm, prompts, params(5))) == tokens_of(before)
 
 
 # -- adapters --------------------------------------------------------------------------------------------------------

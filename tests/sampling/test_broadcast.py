@@ -1,0 +1,184 @@
+"""Weights go from process to process to the bit, and whatever happens to one side, the other is told in time."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shaping.sampling import broadcast
+from shaping.sampling.broadcast import Broadcaster, Offer, Receiver, _messages, layout
+from shaping.sampling.weights import digests
+
+HOST = "127.0.0.1"
+LIMIT = 2.0
+
+Wanted = list[tuple[str, str, list[int]]]
+
+
+@pytest.fixture
+def sender() -> Iterator[Broadcaster]:
+    with contextlib.closing(Broadcaster(HOST, LIMIT)) as made:
+        yield made
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver(torch.device("cpu"))
+    yield made
+    made.close()
+
+
+def weights(seed: int, rows: int = 300) -> dict[str, Tensor]:
+    """Types and sizes of all kinds."""
+    noise = torch.Generator().manual_seed(seed)
+    return {
+        "embed": torch.randn(rows, 17, generator=noise),
+        "norm": torch.randn(3, generator=noise).to(torch.bfloat16),
+        "steps": torch.arange(5) + seed,
+        "none": torch.zeros(0, 4),
+        "scale": torch.tensor(2.5 + seed),
+        "head": torch.randn(17, rows, generator=noise).T,
+    }
+
+
+def described(state: dict[str, Tensor]) -> Wanted:
+    return [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in state.items()]
+
+
+def asked(receiver: Receiver, offer: Offer, wanted: Wanted) -> str:
+    """Of one transfer: what went wrong."""
+    receiver.start(offer.host, offer.port, offer.session, offer.number, offer.timeout, wanted)
+    while (told := receiver.told) is None:
+        time.sleep(0.002)
+    return told
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(
+        found[n].dtype == t.dtype and found[n].shape == t.shape and torch.equal(found[n], t)
+        for n, t in expected.items()
+    )
+
+
+@given(sizes=st.lists(st.integers(0, 60), min_size=1, max_size=12), chunk=st.sampled_from([16, 48, 64, 4096]))
+def test_the_messages_hold_every_byte_where_the_layout_says(sizes: list[int], chunk: int) -> None:
+    """Tensors smaller and larger than a message, ends at its end and around it."""
+    state = {str(n): torch.arange(size, dtype=torch.uint8) + n for n, size in enumerate(sizes)}
+    parts = layout(described(state))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broadcast, "CHUNK", chunk)
+        messages = [m.clone() for m in _messages(parts, state, torch.device("cpu"))]
+    assert all(len(m) == chunk for m in messages[:-1]) and sum(map(len, messages)) == parts[-1].stop
+    stream = torch.cat(messages)
+    assert all(torch.equal(stream[p.start : p.stop], state[p.name]) and p.start % 16 == 0 for p in parts)
+
+
+def test_what_is_asked_for_arrives_to_the_bit_in_the_type_that_is_asked_for(
+    sender: Broadcaster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "CHUNK", 1024)
+    state = weights(0)
+    assert asked(receiver, sender.offer("it", state), described(state)) == ""
+    assert same(receiver.take(), state)
+    sender.settle("it", True)
+    half: Wanted = [("head", "bfloat16", [300, 17]), ("steps", "int64", [5])]
+    assert asked(receiver, sender.offer("it", state), half) == ""
+    assert same(receiver.take(), {"head": state["head"].to(torch.bfloat16), "steps": state["steps"]})
+
+
+def test_a_pair_is_kept_from_offer_to_offer_and_made_anew_after_a_failure(
+    sender: Broadcaster, receiver: Receiver
+) -> None:
+    sessions = []
+    for number in range(4):
+        offer = sender.offer("it", weights(number))
+        sessions.append((offer.session, offer.number))
+        if number == 1:  # called off before it is asked for
+            sender.settle("it", False)
+            assert "Connection closed by peer" in asked(receiver, offer, described(weights(number)))
+            continue
+        assert asked(receiver, offer, described(weights(number))) == ""
+        assert same(receiver.take(), weights(number))
+        sender.settle("it", True)
+    assert sessions[0][0] == sessions[1][0] != sessions[2][0] == sessions[3][0]
+    assert [number for _, number in sessions] == [0, 1, 0, 1]
+
+
+def test_a_sender_that_fails_half_way_is_noticed_at_once(
+    sender: Broadcaster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "CHUNK", 1024)
+    state, started = weights(0), time.monotonic()
+    told = asked(receiver, sender.offer("it", state), [*described(state), ("more", "float32", [3])])
+    assert told and time.monotonic() - started < LIMIT
+    assert not receiver.arrived, "part of the weights can be loaded"
+    sender.settle("it", False)
+    assert asked(receiver, sender.offer("it", state), described(state)) == ""
+
+
+def test_nobody_outside_the_address_can_reach_the_sender(sender: Broadcaster) -> None:
+    port = sender.offer("it", weights(0)).port
+    socket.create_connection((HOST, port), 1).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), 1)
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+def serve(offers: Any, answers: Any) -> None:
+    """A receiver in a process of its own. Small messages, so that a large transfer takes long."""
+    torch.set_num_threads(1)
+    broadcast.CHUNK = 4096
+    receiver = Receiver(torch.device("cpu"))
+    while True:
+        offer, wanted = offers.get()
+        told = asked(receiver, offer, wanted)
+        answers.put((told, {} if told else digests(receiver.take())))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_receiver_that_dies_or_hangs_in_mid_transfer_takes_nothing_with_it(
+    receiver: Receiver, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "CHUNK", 4096)
+    limit = 6.0
+    sender = Broadcaster(HOST, limit)
+    context = multiprocessing.get_context("spawn")
+    offers, answers = context.SimpleQueue(), context.SimpleQueue()
+    process = context.Process(target=serve, args=(offers, answers), daemon=True)
+    process.start()
+    try:
+        offers.put((sender.offer("victim", small := weights(0)), described(small)))
+        assert answers.get() == ("", digests(small))
+        sender.settle("victim", True)
+        large = weights(0, rows=1_000_000)
+        offers.put((sender.offer("victim", large), described(large)))
+        time.sleep(0.2)
+        thread = sender._lanes["victim"].thread
+        assert thread is not None and thread.is_alive(), "the transfer was over before it was disturbed"
+        assert process.pid is not None
+        os.kill(process.pid, how)
+        assert asked(receiver, sender.offer("other", small), described(small)) == ""
+        started = time.monotonic()
+        sender.settle("victim", False)
+        assert time.monotonic() - started < limit / 2, "the run waits for a receiver that is gone"
+        thread.join(limit + 2)
+        assert not thread.is_alive()
+        sender.settle("other", True)
+        assert asked(receiver, sender.offer("other", small), described(small)) == ""
+    finally:
+        sender.close()
+        process.kill()
