@@ -7,6 +7,7 @@ SmolLM2-135M with random weights, which cost as much; its completions then run t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks.rollout_load import Bench, Load
 from benchmarks.rollout_peers import overlap_row, per_turn_row, trl_row
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.models.config import OrganismConfig
+from shaping.sampling.broadcast import Broadcaster
 
 
 def rows_of(name: str, directory: Path, dtype: str, load: Load, target: str, quick: bool) -> list[Row]:
@@ -56,11 +58,17 @@ def update_rows(name: str, bench: Bench, directory: Path, quick: bool) -> list[R
     state = AutoModelForCausalLM.from_pretrained(directory).state_dict()
     version = iter(range(1, 100))
 
-    def update() -> None:
+    def by_file() -> None:
         asyncio.run(bench.engine.load_weights(state, next(version)))
 
-    (seconds,) = interleaved([update], *((1, 0) if quick else (3, 1)))
-    return [Row(f"{name}: update of all weights", float(np.median(seconds)), unit="s")]
+    def by_broadcast() -> None:
+        asyncio.run(bench.engine.receive_weights(sender.offer("engine", state), next(version)))
+        sender.settle("engine", True)
+
+    with contextlib.closing(Broadcaster("127.0.0.1", timeout=120.0)) as sender:
+        seconds = interleaved([by_file, by_broadcast], *((1, 0) if quick else (3, 1)))
+    ways = ("update of all weights", "the same by broadcast")
+    return [Row(f"{name}: {way}", float(np.median(s)), unit="s") for way, s in zip(ways, seconds, strict=True)]
 
 
 def benchmark(quick: bool) -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from torch import Tensor
 
 from envs.episode import Contexts
 from launch.config import RunConfig
@@ -23,10 +24,11 @@ from launch.rollouts import Played, RolloutError, Work, describe_work, draw, slo
 from launch.seats import seats
 from launch.studydir import differences
 from launch.versions import versions
-from launch.weights import Source, form_of, pack
+from launch.weights import Source, form_of, own_address, pack
 from launch.workers import pack as pack_model
 from shaping.intervention import Arm
 from shaping.sampling import weights as checksums
+from shaping.sampling.broadcast import Broadcaster
 
 LOST = (
     ray.exceptions.RayActorError,
@@ -97,6 +99,7 @@ class RayRollouts:
         # its longest episode keeps a group for about twice as long as an average one takes: with fewer groups, slots
         # would be empty for want of work while stragglers hold the groups' places
         self._room = 2 * -(-slots_of(run) // run.train.group_size) + 1
+        self._sender: Broadcaster | None = None
         self._held = contextlib.ExitStack()
         try:
             self._start()
@@ -134,12 +137,11 @@ class RayRollouts:
         """Send the weights to all workers that are up; groups under way go on with them. Others fetch them later."""
         first = self._snapshot is None
         shipped = [] if self._snapshot is None else self._snapshot.model
-        self._snapshot = Snapshot(
-            version, [ray.put(pack(self._source(form_of(self._run))))], self._arm.state_dict(), shipped
-        )
-        for member, answer in self._load([m for m in self._members if first or m.asked is None]):
+        state = self._source(form_of(self._run))
+        self._snapshot = Snapshot(version, [ray.put(pack(state))], self._arm.state_dict(), shipped)
+        for member, answer in self._load([m for m in self._members if first or m.asked is None], state):
             if isinstance(answer, Trouble) and answer.model and self._ship():
-                answer = next((again for _, again in self._load([member])), answer)
+                answer = next((again for _, again in self._load([member], state)), answer)
             if isinstance(answer, Trouble):
                 if first or not answer.engine:
                     raise self._failure(member, answer)
@@ -148,19 +150,27 @@ class RayRollouts:
                 self._check(member, answer)
         self._dispatch()
 
-    def _load(self, members: Sequence[_Member]) -> list[tuple[_Member, Loaded | Trouble]]:
+    def _load(self, members: Sequence[_Member], state: Mapping[str, Tensor]) -> list[tuple[_Member, Loaded | Trouble]]:
         """Their answers to new weights. Who dies meanwhile gets them when it comes back."""
         assert self._snapshot is not None
-        asked = {m.handle.load.remote(self._snapshot): m for m in members}
+        sender = self._sender
+        offers = {m: sender.offer(m.number, state) if sender else None for m in members}
+        asked = {m.handle.load.remote(self._snapshot, offer): m for m, offer in offers.items()}
         late = self._within(asked, f"new weights (version {self._snapshot.version})")
         answers: list[tuple[_Member, Loaded | Trouble]] = []
         for reference, member in asked.items():
             if reference in late:
                 self._give_up(f"{member} has not taken version {self._snapshot.version} of the weights", [member])
+            answer: Loaded | Trouble | None = None
             try:
-                answers.append((member, ray.get(reference)))
+                answer = ray.get(reference)
+                answers.append((member, answer))
             except LOST:
                 self._fallen(member)
+            if sender:
+                sender.settle(member.number, isinstance(answer, Loaded) and not answer.missed)
+            if isinstance(answer, Loaded) and answer.missed:
+                self._tell(f"{member}: {answer.missed}; it has read them from the object store")
         return answers
 
     def _ship(self) -> bool:
@@ -199,6 +209,10 @@ class RayRollouts:
 
             self._held.enter_context(running_ray(Cluster(address=os.environ.get("RAY_ADDRESS"))))
         config = self._config
+        if config.transfer == "broadcast":  # a worker that gets nothing must have time left for the other way
+            self._sender = self._held.enter_context(
+                contextlib.closing(Broadcaster(own_address(), config.stage_timeout / 4))
+            )
         places = self._held.enter_context(seats(self._run, self._tell))
         search_path = (os.getcwd(), *(place for place in sys.path if place))
         make = actor()

@@ -33,6 +33,9 @@ class RolloutConfig(BaseModel):
         0, ge=0, description="policy versions an episode may be behind; above 0, play and learning overlap"
     )
     sync: Literal["full", "lora"] = Field("full", description="what workers are sent: all weights, or the kept adapter")
+    transfer: Literal["file", "broadcast"] = Field(
+        "file", description="how full weights reach vLLM: through Ray and a file, or straight from this process"
+    )
     batching: Literal["shared", "group"] = Field(
         "shared", description="group: only members of a group share a batch, so that results do not depend on workers"
     )
@@ -58,6 +61,14 @@ class RolloutConfig(BaseModel):
                 )
         if self.vllm and self.engine != "vllm":
             raise ValueError("settings under `vllm` have no effect with engine=transformers: remove them")
+        if self.transfer == "broadcast":
+            if self.engine != "vllm":
+                raise ValueError(
+                    "transfer=broadcast is for engine=vllm, whose engine is a process of its own: a transformers "
+                    "worker reads the weights where Ray has put them. Use transfer=file"
+                )
+            if self.sync == "lora":
+                raise ValueError("transfer=broadcast is for all weights, and sync=lora sends few: use transfer=file")
         if self.batching == "group":
             if self.engine == "vllm":
                 raise ValueError("batching=group is for engine=transformers: vLLM forms its batches itself")
@@ -68,9 +79,14 @@ class RolloutConfig(BaseModel):
                 )
         if self.engine == "vllm":
             try:
-                self.vllm_config()
+                parts = self.vllm_config().tensor_parallel_size
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+            if self.transfer == "broadcast" and parts > 1:
+                raise ValueError(
+                    f"transfer=broadcast pairs the learner with one process, and vllm.tensor_parallel_size={parts} "
+                    "makes an engine of several: use transfer=file"
+                )
         return self
 
     def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:

@@ -29,6 +29,7 @@ from launch.versions import versions
 from launch.weights import Packed, form_of, unpack, write_adapter
 from launch.workers import QUIET, unpack_model
 from shaping.intervention import Arm, InterventionError
+from shaping.sampling.broadcast import Offer, TransferError
 from shaping.sampling.engine import Engine, EngineError
 from shaping.sampling.play import Watch
 from shaping.sampling.render import Renderer
@@ -66,13 +67,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A worker has taken new weights. `checksum`: of what is served, as `dtype`; empty where it was not computed."""
+    """A worker has taken new weights. `checksum`: of what is served, as `dtype`; empty where it was not computed.
+
+    `missed`: why weights that were offered came from the object store after all; empty where they did not.
+    """
 
     version: int
     checksum: str
     dtype: torch.dtype
     host: str
     versions: Mapping[str, Any]
+    missed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +121,13 @@ class Worker:
 
         return await _told(playing())
 
-    async def load(self, snapshot: Snapshot) -> Loaded | Trouble:
-        """Sample with new weights from now on, in groups under way, too."""
+    async def load(self, snapshot: Snapshot, offer: Offer | None = None) -> Loaded | Trouble:
+        """Sample with new weights from now on, in groups under way, too. They come as offered, if they do."""
 
         async def loading() -> Loaded:
-            checksum = await self._load(snapshot)
+            checksum, missed = await self._load(snapshot, offer)
             assert self._sampler is not None
-            return Loaded(self._version, checksum, self._sampler.dtype, socket.gethostname(), versions())
+            return Loaded(self._version, checksum, self._sampler.dtype, socket.gethostname(), versions(), missed)
 
         return await _told(loading())
 
@@ -138,16 +143,24 @@ class Worker:
     async def close(self) -> None:
         self._held.close()
 
-    async def _load(self, snapshot: Snapshot) -> str:
-        """The checksum of what is served; empty where nothing had to be done."""
+    async def _load(self, snapshot: Snapshot, offer: Offer | None = None) -> tuple[str, str]:
+        """The checksum of what is served, empty where nothing had to be done, and why an offer came to nothing."""
         async with self._turn:
             if self._sampler is None:
                 self._sampler = Sampler(self._run, await self._local(snapshot), self._watch, self._held)
             if self._version >= snapshot.version:
-                return ""
-            checksum = await self._sampler.load(await snapshot.weights[0], snapshot)
+                return "", "there was nothing to take" if offer else ""
+            self._sampler.learn(snapshot.arm)
+            checksum, missed = None, ""
+            if offer is not None:
+                try:
+                    checksum = await self._sampler.receive(offer, snapshot.version)
+                except TransferError as error:
+                    missed = str(error)
+            if checksum is None:
+                checksum = await self._sampler.load(await snapshot.weights[0], snapshot.version)
             self._version = snapshot.version
-            return checksum
+            return checksum, missed
 
     async def _local(self, snapshot: Snapshot) -> Path:
         if self._model.exists():
@@ -171,15 +184,26 @@ class Sampler:
         limited = held.enter_context(time_limits(run.rollout.env_threads))
         self.player = Player(run, self._arm, renderer, self._engines, limited, slots_of(run), watch)
 
-    async def load(self, packed: Mapping[str, Packed], snapshot: Snapshot) -> str:
-        """Take weights, and what the interventions know. Returns the checksum of what is served, if there is one."""
-        if self._knows != snapshot.arm:
-            if snapshot.arm:
-                self._arm.load_state_dict(snapshot.arm)
+    def learn(self, arm: Mapping[str, Any]) -> None:
+        """Take what the interventions know."""
+        if self._knows != arm:
+            if arm:
+                self._arm.load_state_dict(arm)
             edits = self._arm.edits("acting")
             for engine in self._engines:
                 engine.set_edits(edits)
-            self._knows = snapshot.arm
+            self._knows = arm
+
+    async def receive(self, offer: Offer, version: int) -> str:
+        """Take weights from the process that offers them. Returns as `load`."""
+        from shaping.sampling.vllm_engine import VLLMEngine
+
+        (engine,) = self._engines
+        assert isinstance(engine, VLLMEngine)
+        return await engine.receive_weights(offer, version)
+
+    async def load(self, packed: Mapping[str, Packed], version: int) -> str:
+        """Take weights. Returns the checksum of what is served, if there is one."""
         tensors = unpack(packed)
         first = self._engines[0]
         if self._form == "adapter":
@@ -187,11 +211,11 @@ class Sampler:
             with tempfile.TemporaryDirectory() as place:
                 directory = Path(place) / "adapter"
                 write_adapter(tensors, self._run.learner.lora, directory)
-                return await first.load_adapter(directory, snapshot.version)
-        checksum = await first.load_weights(tensors, snapshot.version)
+                return await first.load_adapter(directory, version)
+        checksum = await first.load_weights(tensors, version)
         for engine in self._engines[1:]:  # they share the first one's model
             assert isinstance(engine, TransformersEngine)
-            engine.set_version(snapshot.version)
+            engine.set_version(version)
         return checksum
 
 

@@ -78,6 +78,15 @@ def unpack(packed: Mapping[str, Packed]) -> dict[str, Tensor]:
         }
 
 
+def own_address() -> str:
+    """Where workers find this process: the loopback address if all of Ray's nodes are on this machine."""
+    import ray
+
+    own = str(ray.util.get_node_ip_address())
+    others = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {own}
+    return own if others else "127.0.0.1"
+
+
 def write_adapter(tensors: Mapping[str, Tensor], lora: LoRAConfig, directory: Path) -> None:
     """The kept adapter in PEFT's layout."""
     settings: dict[str, Any] = {

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from launch.rundir import RunDirectory
 from launch.weights import weights_of
 from shaping.models.config import OrganismConfig
 from shaping.models.organism import ensure
+from shaping.sampling.broadcast import Broadcaster, Offer
 
 VOWELS = {"controller_worlds:Vowels": {}}
 WORKS = [Work(0, number) for number in range(4)]
@@ -306,6 +308,53 @@ def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(
     assert result["attrition"]["trained"] == 36
     assert max(row["mismatch_kl"] for row in found) < 1e-5
     assert all(row["grad_norm"] > 0 for row in found)
+
+
+@pytest.mark.slow
+def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """To the bit, though one transfer comes to nothing and the engine dies once: episodes one by one are repeatable."""
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("vllm")
+    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "cache"))
+    small = {"hidden": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "context": 1024}
+    model = ensure(OrganismConfig(**small, episodes=12, steps=2))
+    engine = {"kv_cache_gib": 0.1, "max_num_seqs": 1}
+    arrived: list[bool] = []
+    offer, settle = Broadcaster.offer, Broadcaster.settle
+
+    def offered(self: Broadcaster, receiver: Any, state: Any) -> Offer:
+        made = offer(self, receiver, state)
+        return replace(made, session="of nobody", timeout=1.0) if len(arrived) == 1 else made
+
+    def settled(self: Broadcaster, receiver: Any, whether: bool) -> None:
+        arrived.append(whether)
+        settle(self, receiver, whether)
+
+    monkeypatch.setattr(Broadcaster, "offer", offered)
+    monkeypatch.setattr(Broadcaster, "settle", settled)
+
+    def sabotage(update: int, row: dict[str, Any]) -> None:
+        if update == 1:
+            for process in psutil.Process().children(recursive=True):
+                if "EngineCore" in " ".join([process.name(), *process.cmdline()]):
+                    process.kill()
+
+    for transfer in ("file", "broadcast"):
+        run = config(
+            learner={"lr": 1e-2},
+            train={"updates": 4, "groups": 1},
+            **{"workers": 1, "engine": "vllm", "slots": 1, "transfer": transfer, "vllm": engine},
+        )
+        train(run, model, RunDirectory(tmp_path / transfer), sabotage if transfer == "broadcast" else lambda *_: None)
+    assert rows(tmp_path / "broadcast") == rows(tmp_path / "file")
+    stored = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("file", "broadcast")]
+    assert stored[0].read_bytes() == stored[1].read_bytes()
+    assert arrived.count(False) == 2 and arrived[0] and not arrived[1] and arrived[-1], arrived
+    told = capfd.readouterr().err
+    assert "have not arrived by broadcast: " in told and "it has read them from the object store" in told
+    assert "it starts anew" in told
 
 
 # What cannot work -----------------------------------------------------------------------------------------------------

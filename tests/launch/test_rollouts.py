@@ -180,6 +180,9 @@ def test_a_slow_world_in_a_thread_is_abandoned_alone(make_policy: Callable[..., 
 # Configs --------------------------------------------------------------------------------------------------------------
 
 
+DIRECT = {"engine": "vllm", "transfer": "broadcast"}
+
+
 @pytest.mark.parametrize(
     ("rollout", "message"),
     [
@@ -188,6 +191,10 @@ def test_a_slow_world_in_a_thread_is_abandoned_alone(make_policy: Callable[..., 
         ({"max_staleness": 1}, "max_staleness above 0 .* one process cannot"),
         ({"workers": 1, "vllm": {"max_num_seqs": 4}}, "no effect with engine=transformers"),
         ({"workers": 1, "engine": "vllm", "batching": "group"}, "batching=group is for engine=transformers"),
+        ({"workers": 1, "transfer": "broadcast"}, "transfer=broadcast is for engine=vllm"),
+        ({"workers": 1, **DIRECT, "sync": "lora"}, "sync=lora sends few"),
+        ({"workers": 1, **DIRECT, "vllm": {"tensor_parallel_size": 2}}, "tensor_parallel_size=2 makes an engine"),
+        (DIRECT, "engine=vllm is for workers of their own"),
         ({"workers": 1, "max_staleness": 1, "batching": "group"}, "set both to 0"),
         ({"batching": "group", "env_threads": 2}, "set both to 0"),
         ({"workers": 1, "engine": "vllm", "vllm": {"max_num_seq": 4}}, "vllm.max_num_seq: unknown key .*max_num_seqs"),
