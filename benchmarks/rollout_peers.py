@@ -101,7 +101,7 @@ def per_turn_row(name: str, directory: Path, dtype: str, load: Load, quick: bool
 
     renderer = Renderer(AutoTokenizer.from_pretrained(directory))
     with local_ray():
-        host = ray.remote(num_cpus=1, max_concurrency=1000)(Host).remote(directory, dtype, load)  # type: ignore[attr-defined]
+        host = ray.remote(num_cpus=1, max_concurrency=1000)(Host).remote(directory, dtype, load)
         remote = Remote(host)
         sampled = [ray.get(host.play.remote())]
 
@@ -137,14 +137,14 @@ class TrlLoop:
         self._renderer = Renderer(tokenizer)
         self.seconds: list[float] = []
         self.sampled: list[int] = []
-        outer, clock = self, time.perf_counter
+        seconds = self.seconds
 
         class Clock(TrainerCallback):
             def on_step_begin(self, *_: Any, **__: Any) -> None:
-                outer._begun = clock()
+                self.begun = time.perf_counter()
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                outer.seconds.append(clock() - outer._begun)
+                seconds.append(time.perf_counter() - self.begun)
 
         config = GRPOConfig(
             output_dir=self._folder.name,
@@ -194,7 +194,7 @@ class TrlLoop:
                 ids[n] += reply
                 masks[n] += [1] * len(reply)
                 text, reward, terminated, truncated, _ = worlds[n].step(self._renderer.text(reply))
-                returned[n] += reward
+                returned[n] += float(reward)
                 if not (terminated or truncated):
                     more = self._renderer.extend(text, finished=reply[-1] == self._renderer.eos)
                     ids[n] += more
@@ -269,7 +269,12 @@ def overlap_row(name: str, directory: Path, load: Load, quick: bool) -> Row:
     worlds = {"benchmarks.rollout_peers:SlowClerk": {"size": 8, "horizon": load.turns, "inquiry": 0.0}}
     seconds = {}
     for staleness in (1, 0):
-        rollout = {"workers": 1, "max_staleness": staleness, "env_threads": load.at_once, "slots": load.at_once}
+        rollout: dict[str, Any] = {
+            "workers": 1,
+            "max_staleness": staleness,
+            "env_threads": load.at_once,
+            "slots": load.at_once,
+        }
         run = _run(worlds, load, group_size, updates, **rollout)
         with local_ray(), closing(Trainer(run, directory)) as trainer:
             trainer.update(0)
