@@ -115,7 +115,7 @@ class _Handle:
         self._loaded: tuple[list[float], list[int]] = [], []
         self.play, self.load = (SimpleNamespace(remote=call) for call in (self._play, self._take))
 
-    def _take(self, snapshot: Snapshot) -> _Answer:
+    def _take(self, snapshot: Snapshot, offer: None = None) -> _Answer:
         self._clock.tick()
         times, known = self._loaded
         times.append(self._clock.now)
@@ -180,7 +180,7 @@ class Sleepers:
         self._version = [-1] * run.rollout.workers
         self._spans: Busy = []
 
-    async def load(self, number: int, snapshot: Snapshot) -> Loaded:
+    async def load(self, number: int, snapshot: Snapshot, offer: None = None) -> Loaded:
         await snapshot.weights[0]
         self._version[number] = max(self._version[number], snapshot.version)
         return _loaded(self._version[number])
