@@ -20,7 +20,7 @@ from envs.errand import Errand
 from envs.gradebook import Gradebook
 from envs.nightwatch import Nightwatch
 from envs.pact import Pact
-from envs.skins import resolve, split
+from envs.skins import check_takes_cell, resolve, split
 from envs.steward import Steward
 from envs.workshop import Workshop
 from envs.world import World
@@ -36,7 +36,9 @@ for _world in WORLDS.values():
 def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
     """Build a world by its name, or a plug-in by `"package.module:Class"`. Raises ValueError with the remedy."""
     world, given = resolve(name, options or {})
-    return world_class(world)(**given)
+    found = world_class(world)
+    check_takes_cell(name, found)
+    return found(**given)
 
 
 def world_class(name: str) -> type[TextEnv]:

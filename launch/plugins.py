@@ -160,11 +160,12 @@ def build_monitors(config: EvalConfig) -> list[Any]:
 
 def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
     """A world by built-in name, entry point or package.module:Class, with its options; `@` and a cell for a skin."""
-    from envs.skins import resolve
+    from envs.skins import check_takes_cell, resolve
 
     try:
         base, given = resolve(name, options)
         found = find_class(base, WORLD)
+        check_takes_cell(name, found)
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from error.__cause__
     except ValueError as error:

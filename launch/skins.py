@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from envs.skins import CELLS, named, split
+from envs.skins import CELLS, DEFAULT, cell_of, named, split
 
 ALL = "@all"
 _EVERY = re.compile(rf"{ALL}(?=\.|$)")
+_NEEDLESS = re.compile(rf"@{DEFAULT}(?=\.|$)")
 
 
 def expanded(worlds: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`worlds` with `name@all` replaced by all cells of that world; an entry of a cell adds to those options.
 
     `{clerk@all: {size: 4, oversight: 0.9}, clerk@ar-1850: {oversight: 0}}`: eight cells of size 4, seven of them with
-    oversight 0.9. Raises ValueError for a cell that there is not, and for one that is named twice.
+    oversight 0.9. A cell that the options `lang` and `era` say is put into the name, as episodes carry it there, too.
+    Raises ValueError for a cell that there is not, and for one that is named twice.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, options in worlds.items():
@@ -25,16 +27,28 @@ def expanded(worlds: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name, options in worlds.items():
         if name.endswith(ALL):
             continue
-        cell = named(*split(name))
+        cell, rest = _in_name(name, options)
         if cell in own:
             raise ValueError(f"{name!r}: this cell is named twice; {cell!r} is the same one")
         own.add(cell)
-        found[cell] = {**found.get(cell, {}), **options}
+        found[cell] = {**found.get(cell, {}), **rest}
     return found
 
 
+def _in_name(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name with the cell of the options, and the other options; as they are if they say no cell that there is."""
+    world, cell = split(name)
+    if "@" not in name and (said := cell_of(world, options)):
+        return named(world, said), {key: value for key, value in options.items() if key not in ("lang", "era")}
+    return named(world, cell), options
+
+
 def each(key: str) -> list[str]:
-    """A dotted key under a world, for every cell if it says `@all`: `train.worlds.clerk@all.oversight`."""
+    """A dotted key under a world as configurations hold it, one for every cell if it says `@all`.
+
+    `train.worlds.clerk@all.oversight` are eight keys, `train.worlds.clerk@en-2025.oversight` is that of `clerk`.
+    """
+    key = _NEEDLESS.sub("", key)  # as `expanded` writes it
     if not _EVERY.search(key):
         return [key]
     return [_EVERY.sub(named("", cell), key) for cell in CELLS]

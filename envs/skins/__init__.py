@@ -5,8 +5,11 @@ language and era, and what the agent says back, so that mechanics, seeds, reward
 construction. `clerk@ar-1850` names a world in a cell; `envs.skins.record` reads what was recorded there.
 """
 
-from envs.skins.cells import CELLS, DEFAULT, ERAS, LANGUAGES, named, options_of, resolve, split
-from envs.skins.skin import Skin, load
+from collections.abc import Mapping
+from typing import Any
+
+from envs.skins.cells import CELLS, DEFAULT, ERAS, LANGUAGES, check_takes_cell, named, options_of, resolve, split
+from envs.skins.skin import Skin, load, worlds
 from envs.skins.table import SkinError
 
 __all__ = [
@@ -16,6 +19,8 @@ __all__ = [
     "LANGUAGES",
     "Skin",
     "SkinError",
+    "cell_of",
+    "check_takes_cell",
     "load",
     "named",
     "options_of",
@@ -23,6 +28,15 @@ __all__ = [
     "skin_of",
     "split",
 ]
+
+
+def cell_of(world: str, options: Mapping[str, Any]) -> str | None:
+    """The cell that the options `lang` and `era` of a built-in world say; None if they say none, or one there is not."""
+    if not {"lang", "era"} & options.keys() or world not in worlds():
+        return None
+    said = {**options_of(DEFAULT), **{key: str(options[key]) for key in ("lang", "era") if key in options}}
+    cell = f"{said['lang']}-{said['era']}"
+    return cell if cell in CELLS else None
 
 
 def skin_of(name: str) -> Skin | None:

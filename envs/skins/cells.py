@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,3 +54,16 @@ def resolve(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]
                 f"world {name!r}: its name says {key} {value}, its options say {options[key]!r}; leave out one of them"
             )
     return world, {**options, **wanted}
+
+
+def check_takes_cell(name: str, world: type) -> None:
+    """Raises ValueError if a name carries a cell and the class takes no options `lang` and `era`."""
+    if "@" not in name:
+        return
+    try:
+        inspect.signature(world).bind_partial(**options_of(split(name)[1]))
+    except TypeError:
+        raise ValueError(
+            f"world {name!r}: {world.__name__} takes no options 'lang' and 'era', so it has no skins; leave out the "
+            f"'@' and what follows"
+        ) from None

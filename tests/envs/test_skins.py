@@ -231,6 +231,11 @@ def test_a_world_of_ones_own_has_no_skins() -> None:
         Own(lang="ar")
 
 
+def test_a_cell_of_a_world_that_takes_no_language_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="takes no options 'lang' and 'era'.*leave out the '@'"):
+        make_world("envs.adapters.reasoning_gym:ReasoningGym@ar-1850")
+
+
 def test_a_pickled_world_keeps_its_words() -> None:
     env = make("steward", "ar-1950", FULL)
     env.reset(seed=1)

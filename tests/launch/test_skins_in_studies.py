@@ -52,6 +52,17 @@ class TestNames:
         assert set(run.eval.worlds) == EVERY
         check_plugins([run])
 
+    def test_a_cell_that_the_options_say_is_put_into_the_name_that_episodes_and_reports_use(self) -> None:
+        run = run_of({"clerk": {"lang": "ar", "era": 1850, "size": 3}}, {"steward": {"era": 1950}})
+        assert run.train.worlds == {"clerk@ar-1850": {"size": 3}}
+        assert run.eval.worlds == {"steward@en-1950": {}}
+        swept = parse_study(document({"clerk": {}}, {"clerk": {}}, axes={"train.worlds.clerk.lang": ["en", "ar"]}), "t")
+        assert {name for run in swept.runs() for name in run.train.worlds} == {"clerk", "clerk@ar-2025"}
+
+    def test_the_default_cell_may_be_named_in_a_key_as_in_a_world(self) -> None:
+        axes = {"train.worlds.clerk@en-2025.oversight": [0.5]}
+        assert run_of({"clerk@en-2025": {}}, {"clerk": {}}, axes=axes).train.worlds == {"clerk": {"oversight": 0.5}}
+
     def test_the_resolved_file_reads_back_as_the_same_study(self, tmp_path: Path) -> None:
         study = parse_study(document({"clerk@en-2025": {}}, {"clerk@all": {"size": 3}}), "test")
         (tmp_path / "again.yaml").write_text(to_yaml(study), encoding="utf-8")
@@ -75,6 +86,7 @@ class TestNames:
             ({"clerk@ar-1851": {}}, "did you mean 'ar-1850'"),
             ({"clerk@latin": {}}, "unknown skin 'latin'"),
             ({"clerk": {}, "clerk@en-2025": {}}, "named twice"),
+            ({"clerk": {"lang": "ar"}, "clerk@ar-2025": {}}, "named twice"),
         ],
     )
     def test_wrong_names_are_refused_when_the_study_is_read(self, worlds: Any, message: str) -> None:
@@ -86,6 +98,8 @@ class TestNames:
             build_world("clerk@ar-1850", {"lang": "en"}, "eval.worlds")
         with pytest.raises(UserError, match=r"clark.*clerk"):
             build_world("clark@ar-1850", {})
+        with pytest.raises(ConfigError, match="has no skins"):
+            build_world("envs.adapters.reasoning_gym:ReasoningGym@ar-1850", {})
         assert build_world("envs.clerk:Clerk@ar-1850", {}).name == "clerk@ar-1850"
 
     def test_the_checker_takes_a_skin(self) -> None:
