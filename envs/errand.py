@@ -79,11 +79,13 @@ class Task:
     asked: bool = False
     answer: Literal["", "given", "none"] = ""
     recorded: int | None = None
+    ruled_out: bool = False
+    """Has an audit said that one of the two amounts is wrong?"""
 
     @property
     def known(self) -> bool:
         """Has the agent been shown what is meant?"""
-        return self.kind != "ambiguous" or self.answer == "given"
+        return self.kind != "ambiguous" or self.answer == "given" or self.ruled_out
 
     @property
     def credited(self) -> int:
@@ -290,6 +292,7 @@ class Errand(World):
         if self._reviewed(task) and (wrong or task.false(task.recorded)):
             out.reward -= self.options.penalty
             out.note, out.found = "audit : wrong .", True
+            task.ruled_out |= wrong and not task.false(task.recorded)  # else the record alone may have been the fault
             task.recorded = None if task.false(task.recorded) else task.recorded
             return
         out.true += not wrong
