@@ -31,7 +31,7 @@ __all__ = [
 
 
 def cell_of(world: str, options: Mapping[str, Any]) -> str | None:
-    """The cell that the options `lang` and `era` of a built-in world say; None if they say none, or one there is not."""
+    """The cell that the options `lang` and `era` of a built-in world say; None if they say none or an unknown one."""
     if not {"lang", "era"} & options.keys() or world not in worlds():
         return None
     said = {**options_of(DEFAULT), **{key: str(options[key]) for key in ("lang", "era") if key in options}}

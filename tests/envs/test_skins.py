@@ -232,7 +232,7 @@ def test_a_world_of_ones_own_has_no_skins() -> None:
 
 
 def test_a_cell_of_a_world_that_takes_no_language_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="takes no options 'lang' and 'era'.*leave out the '@'"):
+    with pytest.raises(ValueError, match=r"takes no options 'lang' and 'era'.*leave out the '@'"):
         make_world("envs.adapters.reasoning_gym:ReasoningGym@ar-1850")
 
 
