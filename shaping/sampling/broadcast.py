@@ -33,6 +33,8 @@ CHUNK = 64 << 20
 """Bytes of one message. Tensors are cut and joined to such messages, as small ones would cost a round trip each."""
 ALIGNED = 16
 """Every tensor begins at a multiple of so many bytes, so that it can be used where it arrived."""
+PARTING = 2.0
+"""Seconds that a sender's threads get to end, when it is closed."""
 SPARE = 0.2
 """Share of a GPU's free memory that staged weights leave alone; weights that do not fit wait in the host's."""
 
@@ -45,7 +47,8 @@ class TransferError(EngineError):
 class Offer:
     """Weights for one receiver, once; plain data. `timeout`: seconds for each step, meeting and every message.
 
-    `session` names the pair, which is kept from offer to offer until one fails; `number` counts its offers.
+    `session` names the pair, which is kept from offer to offer until one fails, and made anew for a receiver that was
+    started again; `number` counts its offers.
     `tensors` has type and shape of what there is.
     """
 
@@ -157,6 +160,11 @@ def _client(host: str, port: int, timeout: float) -> TCPStore:
     return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
 
 
+def _meeting(store: Store, number: int) -> Store:
+    """What the two sides of a pair tell each other there is not taken for what was told at an earlier meeting."""
+    return PrefixStore(f"meeting-{number}", store)
+
+
 # Sending --------------------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +189,7 @@ class Broadcaster:
         listening.bind(address)
         listening.listen()
         self._port = int(listening.getsockname()[1])
-        self._server = TCPStore(
+        self._server: TCPStore | None = TCPStore(
             host, self._port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
         )
         self._lanes: dict[Any, _Lane] = {}
@@ -207,8 +215,16 @@ class Broadcaster:
             self._drop(receiver)
 
     def close(self) -> None:
+        """End what is under way, and listen no more."""
+        threads = [lane.thread for lane in self._lanes.values() if lane.thread is not None]
         for receiver in list(self._lanes):
             self._drop(receiver)
+        # who is about to connect needs the server, or would try until the timeout; and a thread that is inside torch
+        # when the interpreter ends would take the process down with it
+        last = time.monotonic() + PARTING
+        for thread in threads:
+            thread.join(max(last - time.monotonic(), 0.0))
+        self._server = None
 
     def _drop(self, receiver: Any) -> None:
         lane = self._lanes.pop(receiver)
@@ -224,10 +240,15 @@ class Broadcaster:
             while not store.check([key]):  # its engine may have to start first
                 if lane.over.wait(0.02):
                     return
-            parts = layout(json.loads(store.get(key)))
+            asked = json.loads(store.get(key))
+            store.delete_key(key)
+            parts = layout(asked["wanted"])
             device = next(iter(state.values())).device
+            if lane.pair is not None and asked["new"]:  # the receiver was started again: the pair has no other side
+                lane.pair.close()
+                lane.pair = None
             if lane.pair is None:
-                lane.pair = Pair(store, offer.host, 0, device, offer.timeout)
+                lane.pair = Pair(_meeting(store, offer.number), offer.host, 0, device, offer.timeout)
             for message in _messages(parts, state, lane.pair.device):
                 if lane.over.is_set():
                     raise TransferError("called off")
@@ -284,8 +305,8 @@ class Receiver:
             began, pair = time.monotonic(), self._pair
             try:
                 store = PrefixStore(session, _client(host, port, timeout))
-                store.set(f"wanted-{number}", json.dumps(wanted))
-                pair = pair or Pair(store, host, 1, self._device, timeout)
+                store.set(f"wanted-{number}", json.dumps({"wanted": wanted, "new": pair is None}))
+                pair = pair or Pair(_meeting(store, number), host, 1, self._device, timeout)
                 arrived = _staged(pair, layout(wanted), self._beat)
                 if self._told is not told:
                     raise TransferError("another offer has been taken up")

@@ -116,6 +116,47 @@ def test_a_pair_is_kept_from_offer_to_offer_and_made_anew_after_a_failure(
     assert [number for _, number in sessions] == [0, 1, 0, 1]
 
 
+def test_a_receiver_that_was_started_again_is_met_anew_without_a_failure(
+    sender: Broadcaster, receiver: Receiver
+) -> None:
+    """The sender cannot know that its pair has no other side any more."""
+    state = weights(0)
+    assert asked(receiver, sender.offer("it", state), described(state)) == ""
+    sender.settle("it", True)
+    again = Receiver(torch.device("cpu"))
+    with contextlib.closing(again):
+        started = time.monotonic()
+        assert asked(again, sender.offer("it", state), described(state)) == ""
+        assert time.monotonic() - started < LIMIT / 2
+        sender.settle("it", True)
+        assert asked(again, sender.offer("it", state), described(state)) == ""
+        assert same(again.take(), state)
+
+
+def test_a_sender_keeps_nothing_of_offers_that_are_over(sender: Broadcaster, receiver: Receiver) -> None:
+    """Weights have many names, and a long run many updates."""
+    state, held = weights(0), []
+    for _ in range(3):
+        assert asked(receiver, sender.offer("it", state), described(state)) == ""
+        sender.settle("it", True)
+        assert sender._server is not None
+        held.append(sender._server.num_keys())
+    assert held[0] == held[1] == held[2]
+
+
+def test_a_sender_that_is_closed_ends_what_is_under_way_and_listens_no_more(
+    sender: Broadcaster, receiver: Receiver
+) -> None:
+    offer = sender.offer("it", weights(0))
+    thread = sender._lanes["it"].thread
+    sender.close()
+    assert thread is not None
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, offer.port), 1)
+
+
 def test_a_sender_that_fails_half_way_is_noticed_at_once(
     sender: Broadcaster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
