@@ -162,7 +162,8 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
         evaluate_policy(run, directory.checkpoint, directory)
     for row in (run_dir / "eval.jsonl").read_text(encoding="utf-8").splitlines():
         cell: dict[str, Any] = json.loads(row)
-        typer.echo("  ".join(f"{key} {cell[key]}" for key in ("world", "watch", "placebo", "reward") if key in cell))
+        shown = ("phase", "world", "watch", "placebo", "reward")  # phase: of the model before training, if at all
+        typer.echo("  ".join(f"{key} {cell[key]}" for key in shown if key in cell))
 
 
 @app.command()

@@ -106,10 +106,15 @@ def test_eval_replaces_the_evaluation_of_a_finished_run(
 
     def evaluate(config: Any, policy: Path, directory: RunDirectory) -> None:
         assert (config.arm, policy) == ("mask", directory.checkpoint)
-        directory.evaluation([{"world": "clerk", "watch": "never", "placebo": "off", "reward": 0.75}])
+        cell = {"world": "clerk", "watch": "never", "placebo": "off"}
+        directory.evaluation([{"phase": "base", **cell, "reward": 0.5}, {**cell, "reward": 0.75}])
 
     monkeypatch.setattr("launch.evaluate.evaluate", evaluate)
-    assert "world clerk  watch never  placebo off  reward 0.75" in shaping("eval", str(run.path)).out
+    told = shaping("eval", str(run.path)).out.splitlines()
+    assert told[-2:] == [
+        "phase base  world clerk  watch never  placebo off  reward 0.5",
+        "world clerk  watch never  placebo off  reward 0.75",
+    ]
     assert run.status() == "complete"
 
 
