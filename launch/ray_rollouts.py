@@ -209,11 +209,12 @@ class RayRollouts:
 
             self._held.enter_context(running_ray(Cluster(address=os.environ.get("RAY_ADDRESS"))))
         config = self._config
+        places = self._held.enter_context(seats(self._run, self._tell))
         if config.transfer == "broadcast":  # a worker that gets nothing must have time left for the other way
+            # once there are seats: the nodes that have them say which address is needed
             self._sender = self._held.enter_context(
                 contextlib.closing(Broadcaster(own_address(), config.stage_timeout / 4))
             )
-        places = self._held.enter_context(seats(self._run, self._tell))
         search_path = (os.getcwd(), *(place for place in sys.path if place))
         make = actor()
         for number, place in enumerate(places):
@@ -225,13 +226,15 @@ class RayRollouts:
         return min(HEARTBEAT, self._config.stage_timeout / 4)
 
     def _check(self, member: _Member, loaded: Loaded) -> None:
-        """At the first sync of a process: does it hold what the learner holds, and run what we run?"""
+        """At the first sync of a process: does it run what we run, and hold what the learner holds?"""
         own, theirs = ({k: v for k, v in told.items() if k in COMPARED} for told in (versions(), loaded.versions))
         if changed := differences(own, theirs):
             found = f"{member} does not run what this process runs (here -> there): {'; '.join(changed[:5])}"
             if own.get("packages") != theirs.get("packages") or loaded.host != socket.gethostname():
                 raise RolloutError(f"{found}. Install the same packages and the same source on every node")
             self._tell(f"{found}: the source has been edited since")
+        if self._snapshot is not None and loaded.version != self._snapshot.version:
+            return  # the learner has newer weights by now
         form = form_of(self._run)
         whole = self._source("modules" if form == "lora" else form)
         dtype = None if form == "adapter" else loaded.dtype
@@ -321,9 +324,7 @@ class RayRollouts:
             self._ask(member)
             return
         if not isinstance(answer, Trouble):
-            assert self._snapshot is not None
-            if answer.version == self._snapshot.version:  # else the learner has newer weights by now
-                self._check(member, answer)
+            self._check(member, answer)
             member.asked, member.failures, member.heard = None, 0, time.monotonic()
         elif answer.model and self._ship():
             self._ask(member)

@@ -16,7 +16,8 @@ from benchmarks.simulated import Clock, Load, in_process
 from envs.episode import Episode
 from launch.config import RunConfig
 from launch.ray_rollouts import TOGETHER
-from launch.rollouts import Work
+from launch.rollouts import RolloutError, Work
+from launch.versions import versions
 
 WORKS = [Work(0, group) for group in range(100)]
 
@@ -54,3 +55,24 @@ def test_a_group_that_must_be_alone_gets_a_worker_though_others_wait(
         back = [rollouts.next().work for _ in range(30)]
         assert killer.work in back
         assert len(set(back)) == 30
+
+
+def test_a_worker_that_comes_back_on_another_node_is_compared_though_it_has_older_weights(
+    make_episode: Callable[..., Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checksum says nothing any more, its packages do."""
+    run, load, clock = run_with(1, SIZE), Load([make_episode()], 10.0), Clock(charged=False)
+    with in_process(run, UNSHAPED, load, clock) as (rollouts, _):
+        rollouts.sync(0)
+        (member,) = rollouts._members
+        rollouts._ask(member)
+        rollouts.sync(1)
+        rollouts._risen(member)  # all alike
+        assert member.asked is None
+        rollouts._ask(member)
+        rollouts.sync(2)
+        own = versions()
+        other = {**own, "packages": {**own["packages"], "torch": "0.1"}}
+        monkeypatch.setattr("benchmarks.simulated.versions", lambda: other)
+        with pytest.raises(RolloutError, match=r"does not run what this process runs.*torch.*Install the same"):
+            rollouts._risen(member)
