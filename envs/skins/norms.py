@@ -1,7 +1,8 @@
 """Norm-variable items: what was lawful then and there, with a source for each claim. Data for probes, not for training.
 
-An item is a statement that was true of some times and places and false of others. `Item.at(lang, era)` is what the data
-say about a cell, or None where they say nothing: about 2090 always, as nobody knows.
+An item is a statement of what may be done. Most were lawful in some times and places and not in others; those that hold
+alike wherever something is recorded are the control (`Item.varies`). `Item.at(lang, era)` is what the data say about a
+cell, or None where they say nothing: about 2090 always, as nobody knows.
 """
 
 from __future__ import annotations
