@@ -51,7 +51,7 @@ def world_task(
         dataset=dataset.MemoryDataset(samples, name=name),
         solver=_player(name, dict(options or {}), max_turns, system),
         scorer=_scorer(),
-        name=f"shaping_{name.rpartition(':')[2].lower()}",
+        name=f"shaping_{name.rpartition(':')[2].lower().replace('@', '_')}",  # `@` parts a file from a task there
         metadata={"world": name, "options": dict(options or {})},
     )
 

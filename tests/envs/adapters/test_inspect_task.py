@@ -90,3 +90,9 @@ def test_unknown_worlds_and_options_are_refused_before_anything_is_played():
 def test_an_episode_without_turns_has_totals_of_zero():
     assert set(truth_of([], []).values()) == {0.0}
     assert truth_of([Labels(deception=1.0, opportunity={"deception": True})], [2.0])["deception_chances"] == 1.0
+
+
+def test_the_name_of_a_task_in_another_language_is_one_that_inspect_can_take():
+    task = world_task("clerk@ar-1850", {"size": SIZE}, seeds=SEEDS)
+    assert task.name == "shaping_clerk_ar-1850"
+    assert task.metadata["world"] == "clerk@ar-1850"
