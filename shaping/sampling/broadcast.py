@@ -33,8 +33,8 @@ CHUNK = 64 << 20
 """Bytes of one message. Tensors are cut and joined to such messages, as small ones would cost a round trip each."""
 ALIGNED = 16
 """Every tensor begins at a multiple of so many bytes, so that it can be used where it arrived."""
-PARTING = 2.0
-"""Seconds that a sender's threads get to end, when it is closed."""
+PARTING = 1.0
+"""Seconds that a sender's threads get to end when it is closed, before its server does and after."""
 SPARE = 0.2
 """Share of a GPU's free memory that staged weights leave alone; weights that do not fit wait in the host's."""
 
@@ -193,6 +193,7 @@ class Broadcaster:
             host, self._port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
         )
         self._lanes: dict[Any, _Lane] = {}
+        self._ending: list[threading.Thread] = []
 
     def offer(self, receiver: Any, state: Mapping[str, Tensor]) -> Offer:
         """Send `state` to `receiver` (any key) as soon as it asks, in a thread; `settle` has to follow."""
@@ -216,21 +217,25 @@ class Broadcaster:
 
     def close(self) -> None:
         """End what is under way, and listen no more."""
-        threads = [lane.thread for lane in self._lanes.values() if lane.thread is not None]
         for receiver in list(self._lanes):
             self._drop(receiver)
-        # who is about to connect needs the server, or would try until the timeout; and a thread that is inside torch
-        # when the interpreter ends would take the process down with it
-        last = time.monotonic() + PARTING
-        for thread in threads:
-            thread.join(max(last - time.monotonic(), 0.0))
+        # a thread that is inside torch when the interpreter ends would take the process down with it: who is about to
+        # connect finds the server and ends, who waits for a receiver ends with the server
+        self._join()
         self._server = None
+        self._join()
+
+    def _join(self) -> None:
+        last = time.monotonic() + PARTING
+        for thread in self._ending:
+            thread.join(max(last - time.monotonic(), 0.0))
 
     def _drop(self, receiver: Any) -> None:
         lane = self._lanes.pop(receiver)
         lane.over.set()
         if lane.pair is not None:
             lane.pair.close()
+        self._ending = [t for t in (*self._ending, lane.thread) if t is not None and t.is_alive()]
 
     def _send(self, lane: _Lane, offer: Offer, state: Mapping[str, Tensor]) -> None:
         """Failures are the receiver's to report: it sees the pair closed, or nobody come."""

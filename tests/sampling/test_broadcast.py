@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +157,27 @@ def test_a_sender_that_is_closed_ends_what_is_under_way_and_listens_no_more(
     assert not thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, offer.port), 1)
+
+
+def test_a_sender_is_closed_cleanly_though_a_receiver_has_asked_and_never_come() -> None:
+    """In a process of its own: what is left inside torch at the end would abort it."""
+    program = f"""
+import json, torch
+from torch.distributed import PrefixStore
+from shaping.sampling.broadcast import Broadcaster, _client
+sender = Broadcaster("{HOST}", 60.0)
+offer = sender.offer("it", {{"x": torch.ones(3)}})
+asked = PrefixStore(offer.session, _client(offer.host, offer.port, 60.0))
+asked.set("wanted-0", json.dumps({{"wanted": [["x", "float32", [3]]], "new": True}}))
+thread = sender._lanes["it"].thread
+while asked.check(["wanted-0"]):  # until it waits for the other side
+    pass
+sender.settle("it", False)
+sender.close()
+assert not thread.is_alive()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_sender_that_fails_half_way_is_noticed_at_once(
