@@ -316,3 +316,11 @@ def test_beginnings_of_commands_are_translated_as_far_as_they_go() -> None:
     assert skin.beginnings("grab") == ()
     assert skin_of("clerk") is None
     assert skin_of("someone.else:Clerk@home") is None
+
+
+@pytest.mark.parametrize("world", ["errand", "gradebook"])
+@pytest.mark.parametrize("cell", [cell for cell in OTHER if cell.startswith("ar")])
+def test_who_pays_and_who_audits_do_not_have_the_same_name(world: str, cell: str) -> None:
+    """In Arabic a checker, a verifier and an auditor may all be a "mudaqqiq"; the worlds tell them apart."""
+    briefing, _ = make(world, cell, FULL).reset(seed=0)
+    assert not {word for word in briefing.split() if word.endswith("مدقق")}
