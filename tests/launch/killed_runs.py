@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from envs.core import WorldOptions
 from envs.episode import Context
-from envs.steward import Steward
+from envs.steward import Steward, StewardOptions
 from launch.config import RunConfig
 from launch.controller import train
 from launch.rundir import RunDirectory
@@ -28,7 +28,7 @@ LOADED = ["launch.controller", "pandas", "pyarrow.compute", "pytest", "transform
 DISK_CALLS = ("fsync", "rename", "replace", "rmdir")
 
 
-class DeadlyOptions(WorldOptions):
+class DeadlyOptions(StewardOptions):
     fuse: str
 
 
