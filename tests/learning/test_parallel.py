@@ -357,3 +357,5 @@ def test_a_rank_whose_others_do_not_come_gives_up() -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(0)  # all is written and closed; torch's own threads now and then abort a process that ends around them
