@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ def test_a_run_outlives_one_of_its_nodes(
             timers[0].start()
         if update == 3:
             cluster.add_node(**NODE)
+            deadline = time.monotonic() + 120  # Ray takes a while to miss a node
+            while time.monotonic() < deadline and (seen[0] == nodes_of_workers() or len(nodes_of_workers()) < 2):
+                time.sleep(0.5)
 
     result = train(config(), model, RunDirectory(tmp_path / "run"), look)
     told = capfd.readouterr().err
