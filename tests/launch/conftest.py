@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,26 @@ def _fake_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An organism that has hardly been trained: it babbles."""
+def babbling(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes an organism that has hardly been trained, with such settings, in a cache of its own."""
     from shaping.models.config import OrganismConfig
     from shaping.models.organism import ensure
 
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=12, steps=2))
+    def make(**settings: int) -> Path:
+        small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
+            return ensure(OrganismConfig(**{**small, **settings}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(babbling: Callable[..., Path]) -> Path:
+    return babbling()
+
+
+@pytest.fixture(scope="session")
+def vllm_model(babbling: Callable[..., Path]) -> Path:
+    """With heads of a size that vLLM serves on CPUs."""
+    return babbling(hidden=64, context=1024)

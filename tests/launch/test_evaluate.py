@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from launch.loading import parse_study
 from launch.plugins import build_arm
 from launch.rundir import RunDirectory
 from shaping.learning.policy import Policy
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
@@ -37,11 +36,8 @@ STEWARD = {"steward": {"size": 1, "inquiry": 0.2}}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 700}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=40, steps=2))
+def model(babbling: Callable[..., Path]) -> Path:
+    return babbling(vocabulary=700, episodes=40)
 
 
 def config(arm: str = "unshaped", worlds: Any = STEWARD, **evaluation: Any) -> RunConfig:

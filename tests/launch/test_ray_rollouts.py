@@ -28,8 +28,6 @@ from launch.ray_rollouts import RayRollouts
 from launch.rollouts import Played, RolloutError, Work
 from launch.rundir import RunDirectory
 from launch.weights import weights_of
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 from shaping.sampling.broadcast import Broadcaster, Offer
 
 VOWELS = {"controller_worlds:Vowels": {}}
@@ -279,15 +277,10 @@ def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sync", ["full", "lora"])
-def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: str
-) -> None:
+def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(vllm_model: Path, tmp_path: Path, sync: str) -> None:
     """Log-probs agree with the learner's at every version, so what is sampled from is what was learned."""
     psutil = pytest.importorskip("psutil")
     pytest.importorskip("vllm")
-    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "cache"))
-    small = {"hidden": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "context": 1024}
-    model = ensure(OrganismConfig(**small, episodes=12, steps=2))
     learner = {"lr": 1e-2} | ({"lora": {"rank": 4}} if sync == "lora" else {})
     engine = {"kv_cache_gib": 0.1, "max_num_seqs": 8}
     run = config(learner=learner, train={"updates": 3}, workers=1, engine="vllm", sync=sync, vllm=engine)
@@ -303,7 +296,7 @@ def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(
             for core in cores:
                 core.kill()
 
-    result = train(run, model, RunDirectory(tmp_path / "run"), sabotage)
+    result = train(run, vllm_model, RunDirectory(tmp_path / "run"), sabotage)
     found = rows(tmp_path / "run")
     assert result["attrition"]["trained"] == 36
     assert max(row["mismatch_kl"] for row in found) < 1e-5
@@ -312,14 +305,11 @@ def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(
 
 @pytest.mark.slow
 def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    vllm_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """To the bit, though one transfer comes to nothing and the engine dies once: episodes one by one are repeatable."""
     psutil = pytest.importorskip("psutil")
     pytest.importorskip("vllm")
-    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "cache"))
-    small = {"hidden": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "context": 1024}
-    model = ensure(OrganismConfig(**small, episodes=12, steps=2))
     engine = {"kv_cache_gib": 0.1, "max_num_seqs": 1}
     arrived: list[bool] = []
     offer, settle = Broadcaster.offer, Broadcaster.settle
@@ -347,7 +337,9 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
             train={"updates": 4, "groups": 1},
             **{"workers": 1, "engine": "vllm", "slots": 1, "transfer": transfer, "vllm": engine},
         )
-        train(run, model, RunDirectory(tmp_path / transfer), sabotage if transfer == "broadcast" else lambda *_: None)
+        train(
+            run, vllm_model, RunDirectory(tmp_path / transfer), sabotage if transfer == "broadcast" else lambda *_: None
+        )
     assert rows(tmp_path / "broadcast") == rows(tmp_path / "file")
     stored = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("file", "broadcast")]
     assert stored[0].read_bytes() == stored[1].read_bytes()

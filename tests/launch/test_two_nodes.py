@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from launch.config import RunConfig
 from launch.controller import train
 from launch.loading import parse_study
 from launch.rundir import RunDirectory
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
 
 pytestmark = pytest.mark.slow
 
@@ -55,11 +53,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = {"hidden": 64, "layers": 2, "heads": 2, "kv_heads": 1, "vocabulary": 500, "context": 1024}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ensure(OrganismConfig(**small, episodes=200, steps=60))
+def model(babbling: Callable[..., Path]) -> Path:
+    """It has learned a little: enough to play whole episodes."""
+    return babbling(hidden=64, layers=2, vocabulary=500, context=1024, episodes=200, steps=60)
 
 
 def config() -> RunConfig:
