@@ -275,11 +275,22 @@ def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -
 # vLLM -----------------------------------------------------------------------------------------------------------------
 
 
+def kill_engines() -> None:
+    """The processes in which vLLM computes for our workers, not the workers."""
+    import psutil
+
+    found = psutil.Process().children(recursive=True)
+    cores = [p for p in found if "EngineCore" in " ".join([p.name(), *p.cmdline()])]
+    assert cores, "vLLM has no process of its own"
+    for core in cores:
+        core.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sync", ["full", "lora"])
 def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(vllm_model: Path, tmp_path: Path, sync: str) -> None:
     """Log-probs agree with the learner's at every version, so what is sampled from is what was learned."""
-    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("psutil")
     pytest.importorskip("vllm")
     learner = {"lr": 1e-2} | ({"lora": {"rank": 4}} if sync == "lora" else {})
     engine = {"kv_cache_gib": 0.1, "max_num_seqs": 8}
@@ -287,14 +298,7 @@ def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(vllm_model: Path, tmp
 
     def sabotage(update: int, row: dict[str, Any]) -> None:
         if update == 1 and sync == "full":
-            cores = [
-                p
-                for p in psutil.Process().children(recursive=True)
-                if "EngineCore" in " ".join([p.name(), *p.cmdline()])
-            ]
-            assert cores, "vLLM has no process of its own"
-            for core in cores:
-                core.kill()
+            kill_engines()
 
     result = train(run, vllm_model, RunDirectory(tmp_path / "run"), sabotage)
     found = rows(tmp_path / "run")
@@ -308,7 +312,7 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
     vllm_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """To the bit, though one transfer comes to nothing and the engine dies once: episodes one by one are repeatable."""
-    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("psutil")
     pytest.importorskip("vllm")
     engine = {"kv_cache_gib": 0.1, "max_num_seqs": 1}
     arrived: list[bool] = []
@@ -327,9 +331,7 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
 
     def sabotage(update: int, row: dict[str, Any]) -> None:
         if update == 1:
-            for process in psutil.Process().children(recursive=True):
-                if "EngineCore" in " ".join([process.name(), *process.cmdline()]):
-                    process.kill()
+            kill_engines()
 
     for transfer in ("file", "broadcast"):
         run = config(
