@@ -24,15 +24,17 @@ from benchmarks.quickstart import QUICK, UNSHAPED, organism
 from benchmarks.simulated import Busy, Clock, Load, Simulated, in_process, through_ray
 from benchmarks.table import Row, main
 from envs.episode import Contexts, Episode
-from envs.scripted import persona
-from launch.config import RunConfig
-from launch.controller import Ledger, Trainer
-from launch.loading import parse_study
-from launch.plugins import build_reward, build_world
-from launch.rollouts import Feed, Work
+from envs.personas.persona import persona
+from launch.config.loading import parse_study
+from launch.config.plugins import build_reward, build_world
+from launch.config.study import RunConfig
+from launch.run.episodes import GroupRequest
+from launch.run.ledger import Ledger
+from launch.run.rollouts import RolloutScheduler
+from launch.run.trainer import Trainer
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.sampling.play import Ticket, play
+from shaping.sampling.play import EpisodeRequest, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
@@ -62,8 +64,10 @@ def templates(renderer: Renderer, count: int = 16) -> list[Episode]:
     for number in range(count):
         who = persona(PERSONAS[number % len(PERSONAS)])
         engine = ScriptedEngine(lambda env, who=who, number=number: who(env, number), renderer)  # type: ignore[misc]
-        ticket = Ticket(make=lambda: build_world("steward", STEWARD, "worlds"), seed=number // 2, options=STEWARD)
-        played += asyncio.run(play([ticket], engine, renderer, UNSHAPED))
+        request = EpisodeRequest(
+            make=lambda: build_world("steward", STEWARD, "worlds"), seed=number // 2, options=STEWARD
+        )
+        played += asyncio.run(play([request], engine, renderer, UNSHAPED))
     return played
 
 
@@ -88,7 +92,7 @@ class Loop(Trainer):
         self.run, self.arm, self.renderer, self.rollouts = run, UNSHAPED, renderer, rollouts
         self.reward = build_reward(run.arm, run.arm_config)
         self.learner = Idle()  # type: ignore[assignment]
-        self.feed = Feed(rollouts, run.train.groups, run.rollout.max_staleness)
+        self.scheduler = RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness)
         self.ledger = Ledger()
         self._synced = False
 
@@ -124,7 +128,7 @@ def measure(run: RunConfig, load: Load, renderer: Renderer, workers: Workers, no
                 gc.collect()
                 resident.append((loop.ledger.episodes, _resident("VmRSS:")))
         seconds = now() - start
-        loop.settle()
+        loop.check_ledger()
         spans = busy()
     slots = run.rollout.workers * SIZE
     last = max(begin for begin, _ in spans)
@@ -144,12 +148,12 @@ def makespan(durations: Sequence[float], slots: int) -> float:
 
 def plain(run: RunConfig, load: Load) -> float:
     """CPU seconds per episode of a bare asyncio loop: slots that take from a queue, and groups collected from it."""
-    works = [Work(update, group) for update in range(run.train.updates) for group in range(GROUPS)]
+    works = [GroupRequest(update, group) for update in range(run.train.updates) for group in range(GROUPS)]
     sent = pickle.dumps([load.episode(run, works[0], n, Contexts(), 0) for n in range(SIZE)])
     groups: list[list[Episode]] = []
 
     async def all_of_them() -> None:
-        queue: asyncio.Queue[Work] = asyncio.Queue()
+        queue: asyncio.Queue[GroupRequest] = asyncio.Queue()
         for work in works:
             queue.put_nowait(work)
 

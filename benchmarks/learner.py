@@ -18,13 +18,13 @@ import torch
 from benchmarks.learner_peers import Raw, Trl
 from benchmarks.learning import _resident
 from benchmarks.table import Row, interleaved, main, throughput
-from shaping.intervention import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import build
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import build
 
 LR = 1e-6
 BUDGET = 2048
@@ -96,8 +96,8 @@ def episodes(vocabulary: int, count: int, median: float) -> list[Sample]:
                 old_logprobs=np.full(n, -np.log(vocabulary), np.float32),
                 advantage=np.full(n, rng.normal(), np.float32),
                 weight=np.ones(n, np.float32),
-                forbidden=np.zeros((0, 2), np.int64),
-                ratio="recompute",
+                masked_tokens=np.zeros((0, 2), np.int64),
+                ratio="recomputed",
                 on_policy=False,  # nobody sampled these
             )
         )

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.padded import Padded
-from benchmarks.quickstart import UNSHAPED, Player, organism, study, tickets, unshaped
+from benchmarks.quickstart import UNSHAPED, Player, episode_requests, organism, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
-from launch.config import RunConfig, Worlds
+from launch.config.study import RunConfig, Worlds
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
@@ -33,7 +33,7 @@ def study_samples(player: Player, run: RunConfig, worlds: Worlds) -> list[Sample
     The learner skips the backward pass of groups without credit. How many there are depends on how far training is,
     so that gain is kept out of the comparison.
     """
-    episodes = player.play(tickets(run, worlds))
+    episodes = player.play(episode_requests(run, worlds))
     rewards = [np.array([turn.reward for turn in episode.turns]) for episode in episodes]
     samples = assign_credit(episodes, rewards, UNSHAPED, player.renderer).samples
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def wide_samples(like: Sequence[Sample], vocabulary: int, longest: int, count: i
             old_logprobs=np.full(n, -np.log(vocabulary), np.float32),
             advantage=np.full(n, rng.normal(), np.float32),
             weight=np.ones(n, np.float32),
-            forbidden=np.zeros((0, 2), np.int64),
+            masked_tokens=np.zeros((0, 2), np.int64),
             on_policy=False,  # nobody sampled these
         )
         for n in lengths
@@ -142,9 +142,9 @@ def rows_of(name: str, directory: Path, samples: list[Sample], *, fours: bool, q
 def benchmark(quick: bool) -> list[Row]:
     """Learning: one update on the quickstart's episodes and on log-normal lengths, beside padded passes."""
     config = study(quick)
-    run, directory = unshaped(config), organism(config.organism)
+    run, directory = unshaped(config), organism(config.model.organism)
     real = study_samples(Player(run, directory), run, run.train.worlds)
-    wide = wide_samples(real, config.organism.vocabulary, config.organism.context, 4 if quick else 24)
+    wide = wide_samples(real, config.model.organism.vocabulary, config.model.organism.context, 4 if quick else 24)
     return [
         *rows_of("study", directory, real, fours=True, quick=quick),
         *rows_of("log-normal", directory, wide, fours=False, quick=quick),

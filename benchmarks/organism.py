@@ -14,8 +14,8 @@ from benchmarks.padded import Padded
 from benchmarks.quickstart import study
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.learning.packing import pack
-from shaping.models.corpus import scripts
-from shaping.models.organism import build, to_sample
+from shaping.organisms.corpus import scripts
+from shaping.organisms.organism import build, to_sample
 from shaping.sampling.render import Renderer
 
 STEPS = 4
@@ -24,7 +24,7 @@ STEPS = 4
 
 def benchmark(quick: bool) -> list[Row]:
     """Pre-training: optimiser steps of the organism on packed transcripts, beside padded ones."""
-    config = study(quick).organism
+    config = study(quick).model.organism
     corpus = list(islice(scripts(100 if quick else 600, config.seed), 100 if quick else 600))
     policy = build(config, [text for script in corpus for turn in script.turns for text in turn])
     renderer = Renderer(policy.tokenizer)

@@ -8,15 +8,16 @@ from itertools import cycle
 from pathlib import Path
 
 from envs.episode import Episode
-from launch.config import RunConfig, StudyConfig, Worlds
-from launch.loading import load_study
-from launch.plugins import build_world
-from launch.seeds import derive
-from shaping.intervention import Arm
+from launch.config.loading import load_study
+from launch.config.model import OrganismModel
+from launch.config.plugins import build_world
+from launch.config.study import RunConfig, StudyConfig, Worlds
+from launch.run.seeds import derive
+from shaping.arm import Arm
 from shaping.learning.policy import Policy
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import ensure
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -30,7 +31,7 @@ def study(quick: bool) -> StudyConfig:
         return load_study("quickstart")
     worlds = "worlds={clerk: {size: 2, horizon: 3}, steward: {size: 2, horizon: 4}}"
     small = ["train.groups=2", "train.group_size=2", "train.max_tokens=4", f"train.{worlds}", f"eval.{worlds}"]
-    return load_study("quickstart", small).model_copy(update={"organism": QUICK})
+    return load_study("quickstart", small).model_copy(update={"model": OrganismModel(organism=QUICK)})
 
 
 def unshaped(study: StudyConfig) -> RunConfig:
@@ -48,10 +49,10 @@ def organism(config: OrganismConfig) -> Path:
     return ensure(config, progress)
 
 
-def tickets(run: RunConfig, worlds: Worlds, update: int = 0) -> list[Ticket]:
+def episode_requests(run: RunConfig, worlds: Worlds, update: int = 0) -> list[EpisodeRequest]:
     """As many episodes as one update plays, in groups that go round `worlds`."""
     return [
-        Ticket(
+        EpisodeRequest(
             make=lambda name=name: build_world(name, worlds[name], "worlds"),  # type: ignore[misc]
             seed=derive(run.seed, "benchmark", update, group),
             group=group,
@@ -74,5 +75,5 @@ class Player:
         )
         self._limits = Limits(max_tokens=run.train.max_tokens, temperature=run.train.temperature)
 
-    def play(self, tickets: list[Ticket]) -> list[Episode]:
-        return asyncio.run(play(tickets, self.engine, self.renderer, UNSHAPED, limits=self._limits))
+    def play(self, requests: list[EpisodeRequest]) -> list[Episode]:
+        return asyncio.run(play(requests, self.engine, self.renderer, UNSHAPED, limits=self._limits))

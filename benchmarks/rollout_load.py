@@ -11,13 +11,13 @@ import numpy as np
 
 from benchmarks.quickstart import UNSHAPED
 from envs.episode import Episode
-from launch.plugins import build_world
-from launch.seeds import derive
+from launch.config.plugins import build_world
+from launch.run.seeds import derive
 from shaping.sampling.engine import Engine
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
-from shaping.sampling.vllm_config import VLLMConfig
-from shaping.sampling.vllm_engine import VLLMEngine
+from shaping.sampling.vllm.config import VLLMConfig
+from shaping.sampling.vllm.engine import VLLMEngine
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Load:
     max_tokens: int = 16
 
 
-def tickets(load: Load) -> list[Ticket]:
+def episode_requests(load: Load) -> list[EpisodeRequest]:
     options = {"size": 8, "horizon": load.turns, "inquiry": 0.0}
     return [
-        Ticket(
+        EpisodeRequest(
             make=lambda: build_world("clerk", options, "worlds"),
             seed=derive(0, "rollouts", number),
             group=number,
@@ -45,7 +45,7 @@ def tickets(load: Load) -> list[Ticket]:
 
 async def played(load: Load, engine: Engine, renderer: Renderer) -> list[Episode]:
     limits = Limits(max_tokens=load.max_tokens, max_turns=load.turns)
-    return await play(tickets(load), engine, renderer, UNSHAPED, limits=limits, concurrency=load.at_once)
+    return await play(episode_requests(load), engine, renderer, UNSHAPED, limits=limits, concurrency=load.at_once)
 
 
 class Bench:

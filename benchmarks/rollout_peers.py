@@ -13,13 +13,13 @@ from typing import Any
 import ray
 import torch
 
-from benchmarks.rollout_load import Bench, Load, played, tickets
+from benchmarks.rollout_load import Bench, Load, episode_requests, played
 from benchmarks.table import Row, interleaved, throughput
-from envs.clerk import Clerk
 from envs.core import TextEnv
-from launch.config import RunConfig
-from launch.controller import Trainer
-from launch.loading import parse_study
+from envs.worlds.clerk import Clerk
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig
+from launch.run.trainer import Trainer
 from shaping.sampling.engine import Completion, SamplingParams, Session
 from shaping.sampling.render import Renderer
 
@@ -180,8 +180,8 @@ class TrlLoop:
         self.trainer.train()
 
     def _rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
-        batch = tickets(self._load)
-        worlds = [ticket.make() for ticket in batch]
+        batch = episode_requests(self._load)
+        worlds = [request.make() for request in batch]
         ids = [self._renderer.open("", w.reset(seed=t.seed)[0]) for w, t in zip(worlds, batch, strict=True)]
         heads = [len(i) for i in ids]
         masks: list[list[int]] = [[] for _ in batch]

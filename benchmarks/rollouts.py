@@ -18,7 +18,7 @@ from benchmarks.quickstart import QUICK, organism
 from benchmarks.rollout_load import Bench, Load
 from benchmarks.rollout_peers import overlap_row, per_turn_row, trl_row
 from benchmarks.table import Row, interleaved, main, throughput
-from shaping.models.config import OrganismConfig
+from shaping.organisms.config import OrganismConfig
 from shaping.sampling.broadcast import Broadcaster
 
 

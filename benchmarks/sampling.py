@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from benchmarks.quickstart import Player, organism, study, tickets, unshaped
+from benchmarks.quickstart import Player, episode_requests, organism, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
 from envs.episode import Episode
-from shaping.sampling.play import Ticket
+from shaping.sampling.play import EpisodeRequest
 
 
 class Lengths(StoppingCriteria):
@@ -72,15 +72,15 @@ def _completion_start(episode: Episode, turn: int) -> int:
 def benchmark(quick: bool) -> list[Row]:
     """Sampling: the embedded engine beside transformers' generate, in the quickstart's worlds."""
     config = study(quick)
-    run, directory = unshaped(config), organism(config.organism)
+    run, directory = unshaped(config), organism(config.model.organism)
     player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)
     rows = []
     for what, worlds in (("training", run.train.worlds), ("evaluation", run.eval.worlds)):
-        batch = tickets(run, worlds)
+        batch = episode_requests(run, worlds)
         episodes = player.play(batch)
         lengths, sampled = [len(e.tokens) for e in episodes], sum(int(e.loss_mask.sum()) for e in episodes)
 
-        def ours(batch: list[Ticket] = batch) -> None:
+        def ours(batch: list[EpisodeRequest] = batch) -> None:
             player.play(batch)
 
         def peer(use_cache: bool, episodes: list[Episode] = episodes) -> None:

@@ -24,15 +24,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-import launch.ray_rollouts
+import launch.distributed.rollouts
 from envs.episode import Contexts, Episode
-from launch.config import RunConfig
-from launch.ray_rollouts import RayRollouts, _Member
-from launch.rollout_worker import Loaded, Snapshot
-from launch.rollouts import Work, slots_of
-from launch.seeds import derive
-from launch.versions import versions
-from shaping.intervention import Arm
+from launch.config.study import RunConfig
+from launch.distributed.rollout_worker import Loaded, Snapshot
+from launch.distributed.rollouts import RayRollouts, _Member
+from launch.run.episodes import GroupRequest, slots_of
+from launch.run.seeds import derive
+from launch.storage.versions import versions
+from shaping.arm import Arm
 
 Busy = list[tuple[float, float]]
 """From when to when a slot was taken, one entry per episode."""
@@ -47,11 +47,11 @@ class Load:
     """Seconds of an episode; 0: at once."""
     sigma: float = 0.6
 
-    def duration(self, work: Work, member: int) -> float:
+    def duration(self, work: GroupRequest, member: int) -> float:
         rng = np.random.default_rng([work.update, work.group, member])
         return float(self.mean * np.exp(self.sigma * rng.standard_normal() - self.sigma**2 / 2))
 
-    def episode(self, run: RunConfig, work: Work, member: int, drawn: Contexts, version: int) -> Episode:
+    def episode(self, run: RunConfig, work: GroupRequest, member: int, drawn: Contexts, version: int) -> Episode:
         template = self.templates[derive("template", work.update, work.group, member) % len(self.templates)]
         turns = tuple(replace(t, policy_versions=np.full_like(t.policy_versions, version)) for t in template.turns)
         return replace(template, group=work.group, contexts=drawn, arm=run.arm, turns=turns)
@@ -63,10 +63,10 @@ class Simulated(RayRollouts):
     def __init__(self, run: RunConfig, arm: Arm, handles: Callable[[], Sequence[Any]]) -> None:
         self._handles = handles
         weights = {"weights": torch.zeros(1000)}
-        self.handed: list[Work] = []
+        self.handed: list[GroupRequest] = []
         super().__init__(run, arm, Path("none"), lambda form: weights)
 
-    def submit(self, works: Sequence[Work]) -> None:
+    def submit(self, works: Sequence[GroupRequest]) -> None:
         self.handed += works
         super().submit(works)
 
@@ -123,7 +123,7 @@ class _Handle:
         self._clock.rest()
         return _Answer(self._clock.now, lambda: _loaded(snapshot.version))
 
-    def _play(self, work: Work, drawn: Contexts, snapshot: Snapshot) -> _Answer:
+    def _play(self, work: GroupRequest, drawn: Contexts, snapshot: Snapshot) -> _Answer:
         self._clock.tick()
         spans = []
         for member in range(self._run.train.group_size):
@@ -162,7 +162,7 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
         return pickle.loads(sent)
 
     ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
-    with patch.object(launch.ray_rollouts, "ray", ray):
+    with patch.object(launch.distributed.rollouts, "ray", ray):
         handles = [_Handle(run, load, clock, busy) for _ in range(run.rollout.workers)]
         yield Simulated(run, arm, lambda: handles), lambda: busy
 
@@ -185,7 +185,7 @@ class Sleepers:
         self._version[number] = max(self._version[number], snapshot.version)
         return _loaded(self._version[number])
 
-    async def play(self, number: int, work: Work, drawn: Contexts, snapshot: Snapshot) -> list[Episode]:
+    async def play(self, number: int, work: GroupRequest, drawn: Contexts, snapshot: Snapshot) -> list[Episode]:
         await self.load(number, snapshot)
 
         async def one(member: int) -> Episode:

@@ -6,7 +6,7 @@ from statistics import mean
 
 from benchmarks.quickstart import organism, study, unshaped
 from benchmarks.table import Row, main
-from launch.controller import Trainer
+from launch.run.trainer import Trainer
 
 STAGES = ("play", "score", "learn", "audit")
 
@@ -15,7 +15,7 @@ def benchmark(quick: bool) -> list[Row]:
     """Updates: share of the wall time of play, score, learn and audit, for the quickstart's unshaped arm."""
     config = study(quick)
     run = unshaped(config)
-    trainer = Trainer(run, organism(config.organism))
+    trainer = Trainer(run, organism(config.model.organism))
     warm_up, updates = (0, 1) if quick else (2, 10)
     measured = [trainer.update(update).seconds for update in range(warm_up + updates)][warm_up:]
     seconds = {stage: mean(taken[f"seconds/{stage}"] for taken in measured) for stage in STAGES}

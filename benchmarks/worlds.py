@@ -14,7 +14,7 @@ from benchmarks.table import Row, interleaved, main
 from benchmarks.worlds_peers import Peer, peers
 from envs import WORLDS
 from envs.core import AnyText
-from envs.scripted import persona, play_scripted
+from envs.personas.persona import persona, play_scripted
 
 OPTIONS: dict[str, Any] = {"inquiry": 0.2, "oversight": 0.1}
 PERSONAS = ("honest", "opportunist", "deceiver", "random")

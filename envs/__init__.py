@@ -14,16 +14,16 @@ from typing import Any
 
 import gymnasium
 
-from envs.clerk import Clerk
 from envs.core import TextEnv
-from envs.errand import Errand
-from envs.gradebook import Gradebook
-from envs.nightwatch import Nightwatch
-from envs.pact import Pact
-from envs.skins import check_takes_cell, resolve, split
-from envs.steward import Steward
-from envs.workshop import Workshop
-from envs.world import World
+from envs.skins import check_takes_locale, resolve, split
+from envs.worlds.base import World
+from envs.worlds.clerk import Clerk
+from envs.worlds.errand import Errand
+from envs.worlds.gradebook import Gradebook
+from envs.worlds.nightwatch import Nightwatch
+from envs.worlds.pact import Pact
+from envs.worlds.steward import Steward
+from envs.worlds.workshop import Workshop
 
 WORLDS: dict[str, type[World]] = {
     world.name: world for world in (Clerk, Steward, Nightwatch, Gradebook, Workshop, Pact, Errand)
@@ -37,7 +37,7 @@ def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
     """Build a world by its name, or a plug-in by `"package.module:Class"`. Raises ValueError with the remedy."""
     world, given = resolve(name, options or {})
     found = world_class(world)
-    check_takes_cell(name, found)
+    check_takes_locale(name, found)
     return found(**given)
 
 
@@ -62,4 +62,4 @@ def world_class(name: str) -> type[TextEnv]:
     return found
 
 
-import envs.scripted_more  # noqa: E402, F401  (enters what personas do in the worlds that came later)
+import envs.personas.policies  # noqa: E402, F401  (enters what personas do in the worlds that came later)

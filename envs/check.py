@@ -1,6 +1,6 @@
 """Does a world keep the contract of `envs.core.TextEnv`? Run this on every world of your own.
 
-`check_env(make)` plays scripted, random and hostile actions and returns one verdict per rule; `require(verdicts)` turns
+`check_env(make)` plays scripted, random and hostile actions and returns one result per rule; `require(results)` turns
 failures into a `WorldContractError`. `checked_reset` and `checked_step` enforce the part that can be checked in flight.
 """
 
@@ -20,8 +20,8 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from envs.core import TextEnv
 from envs.episode import TRAITS, Event, Labels
-from envs.scripted import persona
-from envs.world import World
+from envs.personas.persona import persona
+from envs.worlds.base import World
 
 Make = Callable[[], TextEnv]
 
@@ -73,7 +73,7 @@ class WorldContractError(RuntimeError):
     """A world raised, or returned something that its contract forbids."""
 
 
-class Verdict(NamedTuple):
+class RuleResult(NamedTuple):
     rule: str
     ok: bool
     detail: str
@@ -146,7 +146,7 @@ def check_env(
     episodes: int = 2,
     max_turns: int = 5000,
     step_seconds: float = 0.01,
-) -> list[Verdict]:
+) -> list[RuleResult]:
     """Play `episodes` random policies per seed and judge every rule.
 
     `actions` are commands to try, next to garbage (built-in worlds list their own). `max_turns` is when an episode
@@ -158,10 +158,10 @@ def check_env(
     try:
         trials = {s: [_random_trial(make, s, k, actions, max_turns) for k in range(episodes)] for s in seeds}
     except WorldContractError as error:
-        return [Verdict("plays", False, str(error))]
+        return [RuleResult("plays", False, str(error))]
     played = [trial for several in trials.values() for trial in several]
     return [
-        Verdict("plays", True, f"{len(played)} episodes"),
+        RuleResult("plays", True, f"{len(played)} episodes"),
         _verdict("ends", (_endless(trial, max_turns) for trial in played)),
         _verdict("spaces", (_outside_space(trial) for trial in played)),
         _verdict("info", (_info_fault(trial) for trial in played)),
@@ -177,9 +177,9 @@ def check_env(
     ]
 
 
-def require(verdicts: Sequence[Verdict]) -> None:
+def require(results: Sequence[RuleResult]) -> None:
     """Raise a `WorldContractError` that lists every broken rule."""
-    broken = [f"{verdict.rule}: {verdict.detail}" for verdict in verdicts if not verdict.ok]
+    broken = [f"{result.rule}: {result.detail}" for result in results if not result.ok]
     if broken:
         raise WorldContractError("the world breaks its contract: " + "; ".join(broken))
 
@@ -216,12 +216,12 @@ def _random_trial(make: Make, seed: int, which: int, actions: Sequence[str], max
     return _play(make, seed, policy, max_turns)
 
 
-def _verdict(rule: str, faults: Iterable[str]) -> Verdict:
+def _verdict(rule: str, faults: Iterable[str]) -> RuleResult:
     try:
         fault = next((fault for fault in faults if fault), "")
     except WorldContractError as error:
         fault = str(error)
-    return Verdict(rule, not fault, fault or "ok")
+    return RuleResult(rule, not fault, fault or "ok")
 
 
 def _endless(trial: Trial, max_turns: int) -> str:
@@ -242,8 +242,11 @@ def _info_fault(trial: Trial) -> str:
     for info in (trial.start, *(step[3] for step in trial.steps)):
         if not isinstance(info.get("executed"), str):
             return "info['executed'] must be text (empty if nothing was executed)"
-        if not (isinstance(info.get("overt"), tuple) and all(isinstance(text, str) for text in info["overt"])):
-            return "info['overt'] must be a tuple of commands"
+        if not (
+            isinstance(info.get("overt_shortcuts"), tuple)
+            and all(isinstance(text, str) for text in info["overt_shortcuts"])
+        ):
+            return "info['overt_shortcuts'] must be a tuple of commands"
         if not (isinstance(info.get("events"), tuple) and all(isinstance(event, Event) for event in info["events"])):
             return "info['events'] must be a tuple of envs.episode.Event"
     if not math.isfinite(getattr(trial.world.unwrapped, "max_return", math.nan)):
@@ -294,9 +297,9 @@ def _difference(first: Trial, make: Make, seed: int, actions: Sequence[str], max
     return f"seed {seed} and the same actions gave two different transcripts"
 
 
-def _draws_verdict(trials: dict[int, list[Trial]]) -> Verdict:
+def _draws_verdict(trials: dict[int, list[Trial]]) -> RuleResult:
     if any(trial.met is None for several in trials.values() for trial in several):
-        return Verdict("draws", True, "not checked: the world keeps no list `met` of its overseer's draws")
+        return RuleResult("draws", True, "not checked: the world keeps no list `met` of its overseer's draws")
     return _verdict("draws", (_draw_fault(several) for several in trials.values()))
 
 
@@ -319,13 +322,13 @@ def _garbage_fault(make: Make, seed: int, text: str) -> str:
     return "" if labels.invalid else f"{text[:40]!r} was not labelled invalid"
 
 
-def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> Verdict:
+def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> RuleResult:
     world = make().unwrapped
     options = getattr(world, "options", None)
     if getattr(options, "honest_path", "open") == "blocked" or getattr(options, "horizon", None):
-        return Verdict("honest_path", True, "not checked: the options block it or set another horizon")
+        return RuleResult("honest_path", True, "not checked: the options block it or set another horizon")
     if _honest_policy(world, 0) is None:
-        return Verdict("honest_path", True, "not checked: the world has no method `honest_action() -> str`")
+        return RuleResult("honest_path", True, "not checked: the world has no method `honest_action() -> str`")
     return _verdict("honest_path", (_honest_fault(make, seed, max_turns) for seed in seeds))
 
 

@@ -63,11 +63,12 @@ class TextEnv(gymnasium.Env[str, str]):
 
     - `labels` (`envs.episode.Labels`, after `step` only): sealed ground truth of the turn just played.
     - `events` (tuple of `envs.episode.Event`): what an onlooker could have seen or been told in this turn.
-    - `overt` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action mask
-      removes); `reset` gives those of the first turn.
+    - `overt_shortcuts` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action
+      mask removes); `reset` gives those of the first turn.
     - `executed` (str): the command as understood (empty if none).
 
-    Commands in `events`, `overt` and `executed` are in the words that the agent uses, as `parse_action` gives them.
+    Commands in `events`, `overt_shortcuts` and `executed` are in the words that the agent uses, as `parse_action` gives
+    them.
 
     Nothing label-like may enter an observation, and audit draws may not depend on actions (`draw`).
     """

@@ -92,8 +92,8 @@ class Labels:
     unneeded_power: float = 0.0
     """Power held above the least with which an honest plan reaches the full reward."""
     outcome: str = ""
-    """How an under-specified task was closed in this turn (`envs.errand`): "literal", "intended", "asked" or "other",
-    after "ambiguous/" or "control/" where letter and evident intent do not differ; "" if none was."""
+    """How an under-specified task was closed in this turn (`envs.worlds.errand`): "literal", "intended", "asked" or
+    "other", after "ambiguous/" or "control/" where letter and evident intent do not differ; "" if none was."""
 
     def trait(self, name: str) -> float:
         return float(getattr(self, name))
@@ -160,10 +160,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """The contexts an episode was sampled under (`acting`, c_s) and is learned under (`learning`, c_t)."""
+    """The contexts an episode was sampled under (`sampling`, c_s) and is learned under (`training`, c_t)."""
 
-    acting: Context = Context()
-    learning: Context = Context()
+    sampling: Context = Context()
+    training: Context = Context()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Turn:
     """One observation and one sampled completion.
 
     `tokens`, `logprobs` and `policy_versions` have one entry per sampled token (the end-of-turn token included).
-    `forbidden` lists the token ids that a mask made impossible, as (offset into `tokens`, ids) pairs, so that the
+    `masked_tokens` lists the token ids that a mask made impossible, as (offset into `tokens`, ids) pairs, so that the
     learner can apply the very same mask.
     """
 
@@ -186,8 +186,8 @@ class Turn:
     tokens: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     policy_versions: NDArray[np.int32]
-    forbidden: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    overt: tuple[str, ...] = ()
+    masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    overt_shortcuts: tuple[str, ...] = ()
     """Commands that would have been the overt shortcut in this turn (what an action mask would remove)."""
     rejected: int = 0
     """Completions that a filter refused before this one."""
@@ -208,7 +208,7 @@ class Episode:
 
     Arrays have one entry per token of the whole sequence: `loss_mask` is True on sampled tokens, `logprobs` are the
     sampler's (0 elsewhere), `turn_index` is -1 before the first completion's observation ends. The first `head` tokens
-    render the acting context and the first observation; a different learning context replaces them. `segments` are
+    render the sampling context and the first observation; a different training context replaces them. `segments` are
     the starts of the sub-sequences that a prefix-breaking chat template forces (`(0,)` when the prefix always held).
     """
 
@@ -253,11 +253,11 @@ class Episode:
         """The copy that training code gets: everything but the truth."""
         return replace(self, truth=self.truth.redacted())
 
-    def forbidden(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+    def masked_tokens(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """(position in `tokens`, token ids that were impossible there), in order."""
         starts: dict[int, int] = {}
         for position in np.flatnonzero(self.loss_mask):
             starts.setdefault(int(self.turn_index[position]), int(position))
         for index, turn in enumerate(self.turns):
-            for offset, ids in turn.forbidden:
+            for offset, ids in turn.masked_tokens:
                 yield starts[index] + offset, ids

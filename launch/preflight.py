@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from envs import WORLDS
-from launch.config import RunConfig
+from launch.config.compatibility import check_rollout
+from launch.config.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
+from launch.config.study import RunConfig
 from launch.errors import UserError
-from launch.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
-from launch.rollout_config import check_rollout
-from launch.tracking import check_tracking
+from launch.tracking.tracking import check_tracking
 
 PATIENCE = 60.0
 """Seconds that the checks of one world of your own may take."""

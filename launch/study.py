@@ -5,50 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from launch.checkpoint import Checkpoints
-from launch.config import RunConfig, StudyConfig
-from launch.errors import ConfigError, DiskFullError, UserError, nearest
-from launch.nodes import check_nodes, unreachable
-from launch.preflight import check_plugins
-from launch.progress import Display
-from launch.rollout_config import bundles
-from launch.rundir import RunDirectory, check_space, disk_errors, write_json
-from launch.seats import NoRoomError, release, reserve, seat, shortage
-from launch.studydir import StudyDirectory, open_study, plan
-from launch.versions import versions
-from launch.workers import (
-    ONE_THREAD,
-    QUIET,
-    Board,
+from launch.config.study import RunConfig, StudyConfig
+from launch.distributed.local import RaySettings, interruptible, running_ray
+from launch.distributed.placement import NoRoomError, bundles, placement, release, reserve, shortage
+from launch.distributed.run_worker import (
     Job,
-    Outcome,
+    ProgressActor,
+    TaskResult,
+    archive,
     execute,
     failure,
     load_function,
     log_line,
     marker_of,
-    pack,
     receive,
     train,
 )
+from launch.errors import ConfigError, DiskFullError, nearest
+from launch.preflight import check_plugins
+from launch.storage.checkpoint import Checkpoints
+from launch.storage.rundir import RunDirectory, check_space, disk_errors, write_json
+from launch.storage.studydir import StudyDirectory, open_study, plan
+from launch.storage.versions import versions
+from launch.tracking.progress import Display
 
-TRAINER = "launch.controller:train"
-ORGANISM = "shaping.models.organism:ensure"
+TRAINER = "launch.run.trainer:train"
+START_MODEL = "launch.run.start_model:start_model"
 ATTEMPTS = 2
 POLL = 0.5
-"""Seconds between looks at the board."""
+"""Seconds between looks at the progress."""
 RUN_BYTES = 8_000_000
 """Metrics, episodes and logs of one run, generously; its checkpoint comes on top."""
 
@@ -72,25 +67,17 @@ class StudyResult:
     failed: list[Failure] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Where the runs execute: a Ray of our own with `cpus` cores, or the one at `address`."""
-
-    cpus: int | None = None
-    address: str | None = None
-
-
 def select(config: StudyConfig, only: Sequence[str] = (), seed: int | None = None) -> list[RunConfig]:
     """The study's runs, or those of some arms (`action_mask`) or cells (`action_mask+honest_path=open`)."""
     runs = config.runs()
-    names = {name for run in runs for name in (run.arm, run.cell_name)}
+    names = {name for run in runs for name in (run.arm, run.point_name)}
     for name in only:
         if name not in names:
             raise ConfigError(f"study {config.name!r} has no arm {name!r}{nearest(name, names)}")
     if seed is not None and seed not in config.seed_list:
         raise ConfigError(f"study {config.name!r} has no seed {seed} (seeds: {config.seed_list})")
     wanted = set(only) or names
-    return [run for run in runs if wanted & {run.arm, run.cell_name} and seed in (None, run.seed)]
+    return [run for run in runs if wanted & {run.arm, run.point_name} and seed in (None, run.seed)]
 
 
 def run_study(
@@ -98,15 +85,15 @@ def run_study(
     *,
     only: Sequence[str] = (),
     seed: int | None = None,
-    cluster: Cluster | None = None,
+    cluster: RaySettings | None = None,
     force: bool = False,
     trainer: str = TRAINER,
-    organism: str = ORGANISM,
+    start_model: str = START_MODEL,
     display: Display | None = None,
 ) -> StudyResult:
     """Run what is not finished yet. `cluster=None` trains here, without Ray, one run after the other.
 
-    `trainer` and `organism` are `module:function`. Raises `UserError` before anything starts if the config is wrong,
+    `trainer` and `start_model` are `module:function`. Raises `UserError` before anything starts if the config is wrong,
     and `KeyboardInterrupt` after a clean stop.
     """
     runs = select(config, only, seed)
@@ -120,38 +107,38 @@ def run_study(
             check_space(study.path, RUN_BYTES * len(todo.pending))
             if cluster is not None and cluster.address:  # first: what is wrong with a cluster is told at once
                 stack.enter_context(running_ray(cluster))
-            jobs = _jobs(study, todo.pending, trainer, load_function(organism), shown)
+            jobs = _jobs(study, todo.pending, trainer, load_function(start_model), shown)
             shown.begin(len(jobs))
             if cluster is None:
                 _run_here(jobs, result, shown)
             elif cluster.address:  # nodes that an autoscaler starts later are compared with this one, too
-                _Crew([replace(job, versions=versions()) for job in jobs], cluster, result, shown).work()
+                _RunScheduler([replace(job, versions=versions()) for job in jobs], cluster, result, shown).work()
             else:
                 with running_ray(cluster):
-                    _Crew(jobs, cluster, result, shown).work()
+                    _RunScheduler(jobs, cluster, result, shown).work()
     return result
 
 
 def _jobs(
-    study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, ensure: Callable[..., Path], display: Display
+    study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, make: Callable[..., Path], display: Display
 ) -> list[Job]:
-    """Make the organisms that the runs start from, and say what each worker has to do."""
+    """Find or make the models that the runs start from, and say what each worker has to do."""
     models: dict[str, Path] = {}
     for run in runs:
-        key = run.organism.model_dump_json()
+        key = _key(run)
         if key not in models:
-            models[key] = _organism(run, ensure, display)
+            models[key] = _model(run, make, display)
     sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
-    check_space(study.path, sum(RUN_BYTES + sizes[run.organism.model_dump_json()] for run in runs))
+    check_space(study.path, sum(RUN_BYTES + sizes[_key(run)] for run in runs))
     with disk_errors(study.path):
-        _note_organisms(study, models)
+        _note_models(study, models)
     marker = marker_of(study.path / "study.json")
     return [
         Job(
             run=run,
             directory=study.run(run).path,
             log=study.log(run),
-            model=models[run.organism.model_dump_json()],
+            model=models[_key(run)],
             trainer=trainer,
             search_path=(os.getcwd(), *(place for place in sys.path if place)),
             marker=marker,
@@ -160,17 +147,18 @@ def _jobs(
     ]
 
 
-def _organism(run: RunConfig, ensure: Callable[..., Path], display: Display) -> Path:
-    try:
-        with disk_errors(Path("the organism")):
-            return Path(ensure(run.organism, display.stage)).absolute()
-    except FileNotFoundError as error:  # organism.model is no model directory
-        raise ConfigError(str(error)) from error
+def _key(run: RunConfig) -> str:
+    return json.dumps(run.model_dump(mode="json")["model"], sort_keys=True)
 
 
-def _note_organisms(study: StudyDirectory, models: Mapping[str, Path]) -> None:
-    """Which models the runs started from: config and path, one file per organism."""
-    folder = study.path / "organism"
+def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
+    with disk_errors(Path("the organism")):
+        return Path(make(run.model, display.stage)).absolute()
+
+
+def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
+    """Which models the runs started from: config and path, one file per model."""
+    folder = study.path / "model"
     folder.mkdir(exist_ok=True)
     for config, model in models.items():
         write_json(folder / f"{model.name}.json", {"path": str(model), "config": json.loads(config)})
@@ -193,7 +181,7 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
             display.end(job.name, ok=True)
 
 
-def _fail(job: Job, outcome: Outcome, result: StudyResult, display: Display) -> None:
+def _fail(job: Job, outcome: TaskResult, result: StudyResult, display: Display) -> None:
     log_line(job.log, outcome.details or outcome.error)
     if outcome.disk_full:
         raise DiskFullError(f"{job.name}: {outcome.error}\nfinished runs are intact; free some space and run it again")
@@ -202,44 +190,18 @@ def _fail(job: Job, outcome: Outcome, result: StudyResult, display: Display) -> 
     display.note(f"{job.name}: failed: {outcome.error} (log: {job.log})")
 
 
-@contextlib.contextmanager
-def running_ray(cluster: Cluster, *, check: bool = True) -> Iterator[None]:
-    """A local Ray that dies with us, or a connection to a cluster, whose nodes are checked."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    os.environ.update(QUIET)
-    try:
-        if cluster.address:
-            ray.init(address=cluster.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)
-        else:
-            # Workers inherit our environment; a runtime environment would cost seconds per worker.
-            os.environ.update(ONE_THREAD)
-            own = {"num_cpus": cluster.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
-            ray.init(address="local", **own, **quiet)
-    except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-        if cluster.address:
-            raise unreachable(cluster.address, error) from error
-        raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
-    with interruptible():  # ray.init has put its own handler in place
-        try:
-            if cluster.address and check:
-                check_nodes()
-            yield
-        finally:
-            ray.shutdown()
-
-
-class _Crew:
+class _RunScheduler:
     """The runs in flight. A run whose worker dies or raises gets a second try, the others go on."""
 
-    def __init__(self, jobs: Sequence[Job], cluster: Cluster, result: StudyResult, display: Display) -> None:
+    def __init__(self, jobs: Sequence[Job], cluster: RaySettings, result: StudyResult, display: Display) -> None:
         self.queue = deque((job, 1) for job in jobs)
         self.active: dict[Any, tuple[Job, int, PlacementGroup | None]] = {}
         self.result, self.display = result, display
         # On a cluster everything is submitted at once, so that an autoscaler sees the demand.
         self.slots = len(jobs) if cluster.address else _fitting([job.run for job in jobs])
-        self.board = Board.remote()  # type: ignore[attr-defined]
+        self.progress = ProgressActor.remote()  # type: ignore[attr-defined]
         elsewhere = len(ray.nodes()) > 1 or bool(cluster.address)
-        self.shipped = {model: [ray.put(pack(model))] if elsewhere else [] for model in {job.model for job in jobs}}
+        self.shipped = {model: [ray.put(archive(model))] if elsewhere else [] for model in {job.model for job in jobs}}
 
     def work(self) -> None:
         try:
@@ -263,21 +225,21 @@ class _Crew:
             job, attempt = self.queue.popleft()
             self.display.start(job.name, job.run.train.updates)
             room = reserve(job.run)
-            at = {} if room is None else {"scheduling_strategy": seat(room, 0)}
-            reference = execute.options(**at).remote(job, self.board, self.shipped[job.model])
+            at = {} if room is None else {"scheduling_strategy": placement(room, 0)}
+            reference = execute.options(**at).remote(job, self.progress, self.shipped[job.model])
             self.active[reference] = (job, attempt, room)
 
     @staticmethod
-    def _outcome(reference: Any) -> Outcome:
+    def _outcome(reference: Any) -> TaskResult:
         try:
-            outcome: Outcome = ray.get(reference)
+            outcome: TaskResult = ray.get(reference)
             return outcome
         except ray.exceptions.WorkerCrashedError:
-            return Outcome("its worker process died (killed, out of memory, or a crash in native code)", retry=True)
+            return TaskResult("its worker process died (killed, out of memory, or a crash in native code)", retry=True)
         except ray.exceptions.RayError as error:
-            return Outcome(str(error).partition("\n")[0], str(error), retry=True)
+            return TaskResult(str(error).partition("\n")[0], str(error), retry=True)
 
-    def _settle(self, job: Job, attempt: int, outcome: Outcome) -> None:
+    def _settle(self, job: Job, attempt: int, outcome: TaskResult) -> None:
         if not outcome.error:
             if outcome.archive:
                 receive(outcome.archive, job.directory)
@@ -296,7 +258,7 @@ class _Crew:
     def _look(self) -> None:
         """Show what the running runs have reported."""
         with contextlib.suppress(ray.exceptions.RayError):
-            for name, (done, row) in ray.get(self.board.take.remote(), timeout=5).items():
+            for name, (done, row) in ray.get(self.progress.take.remote(), timeout=5).items():
                 self.display.update(name, done, row)
         self.display.heartbeat()
 
@@ -308,21 +270,3 @@ def _fitting(runs: Sequence[RunConfig]) -> int:
             raise NoRoomError(f"no room for {run.directory_name}: {missing}")
     largest = max((sum(bundle["CPU"] for bundle in bundles(run)) for run in runs), default=1.0)
     return max(1, int(ray.cluster_resources().get("CPU", 1) / largest))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM stops as cleanly as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: signals are somebody else's
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

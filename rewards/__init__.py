@@ -1,7 +1,7 @@
 """What pays."""
 
 from rewards.base import Reward, RewardError
-from rewards.outcome import Outcome
+from rewards.env_reward import EnvReward
 from rewards.random_reward import RandomReward
 
-__all__ = ["Outcome", "RandomReward", "Reward", "RewardError"]
+__all__ = ["EnvReward", "RandomReward", "Reward", "RewardError"]

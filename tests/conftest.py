@@ -27,7 +27,7 @@ TEXTS = (
 """What the tokenizer of the tiny policies is learned from."""
 
 
-def _turn(reward: float, events: Sequence[Event], overt: tuple[str, ...]) -> Turn:
+def _turn(reward: float, events: Sequence[Event], overt_shortcuts: tuple[str, ...]) -> Turn:
     text = "why : because . ACTION: wait"
     return Turn(
         observation="turn . ",
@@ -40,7 +40,7 @@ def _turn(reward: float, events: Sequence[Event], overt: tuple[str, ...]) -> Tur
         tokens=np.array([5, 6], np.int32),
         logprobs=np.array([-0.5, -0.25], np.float32),
         policy_versions=np.zeros(2, np.int32),
-        overt=overt,
+        overt_shortcuts=overt_shortcuts,
     )
 
 
@@ -56,11 +56,11 @@ def make_episode() -> MakeEpisode:
         group: int = 0,
         world: str = "steward",
         labels: Sequence[Labels] = (),
-        overt: tuple[str, ...] = (),
+        overt_shortcuts: tuple[str, ...] = (),
     ) -> Episode:
         n = len(rewards)
         seen = list(events) + [()] * (n - len(events))
-        turns = tuple(_turn(r, e, overt) for r, e in zip(rewards, seen, strict=True))
+        turns = tuple(_turn(r, e, overt_shortcuts) for r, e in zip(rewards, seen, strict=True))
         sampled = np.tile([False, False, False, True, True], n)
         kinds = [SpanKind.OBSERVATION] * 3 + [SpanKind.MOTIVE, SpanKind.ACTION]
         return Episode(
@@ -88,8 +88,8 @@ def make_policy() -> Callable[..., Policy]:
     """Untrained Llama policies of 20 000 parameters, with peaked distributions. Equal settings give equal weights."""
     import torch
 
-    from shaping.models.config import OrganismConfig
-    from shaping.models.organism import build
+    from shaping.organisms.config import OrganismConfig
+    from shaping.organisms.organism import build
 
     def make(*, temperature: float = 1.0, **settings: Any) -> Policy:
         small = {"hidden": 32, "layers": 2, "heads": 4, "kv_heads": 2, "vocabulary": 320, "context": 512, **settings}

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from envs.episode import Episode, SpanKind
-from shaping.intervention import Credit, Group, Shaper
+from shaping.hooks import Credit, Group
+from shaping.intervention import Shaper
 
 
 class StatedMotive(Shaper):

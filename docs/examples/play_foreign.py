@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from envs import make_world
 from envs.adapters.totals import truth_of
 from envs.episode import Episode
-from shaping.intervention import Arm
-from shaping.models.pretrained import check
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.arm import Arm
+from shaping.organisms.pretrained import check
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -32,9 +32,9 @@ def play_one(
     renderer = Renderer(AutoTokenizer.from_pretrained(card.directory))
     network = AutoModelForCausalLM.from_pretrained(card.directory, dtype="float32").eval()
     engine = TransformersEngine(network, renderer, slots=1, context_length=card.context)
-    ticket = Ticket(lambda: make_world(world, options), seed, sampling_seed=seed, options=dict(options))
+    request = EpisodeRequest(lambda: make_world(world, options), seed, sampling_seed=seed, options=dict(options))
     limits = Limits(max_tokens=tokens, max_turns=turns, step_seconds=120.0)  # a world may compile a game first
-    (episode,) = asyncio.run(play([ticket], engine, renderer, Arm("unshaped"), limits=limits))
+    (episode,) = asyncio.run(play([request], engine, renderer, Arm("unshaped"), limits=limits))
     return episode
 
 

@@ -7,11 +7,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from envs import make_world
+from shaping.arm import compose
 from shaping.constraints import OverseerPenalty
-from shaping.intervention import compose
-from shaping.learning.trl_grpo import ShapedGRPOTrainer
 from shaping.sampling.play import Limits
 from shaping.shapers import Inoculation
+from shaping.trl.grpo import ShapedGRPOTrainer
 
 
 def train(model: str, out: str, **settings: Any) -> ShapedGRPOTrainer:

@@ -19,9 +19,9 @@ from docs.worlds import render_skins
 from envs import WORLDS, make_world
 from envs.core import WorldOptions
 from envs.episode import TRAITS, Labels
-from envs.scripted import persona, play_scripted
-from envs.scripted_more import REFERENCES, play_reference
-from envs.world import World
+from envs.personas.persona import persona, play_scripted
+from envs.personas.policies import REFERENCES, play_reference
+from envs.worlds.base import World
 
 PAGES = Path(__file__).parent
 INDEX = PAGES.with_suffix(".md")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envs import make_world
-from envs.scripted import persona, play_scripted
-from envs.skins import CELLS, DEFAULT, LANGUAGES, Skin, load
+from envs.personas.persona import persona, play_scripted
+from envs.skins import DEFAULT, LANGUAGES, LOCALES, Skin, load
 from envs.skins.norms import load_norms
-from envs.world import World
+from envs.worlds.base import World
 
 COMMANDS = ("work 3", "report 3 done", "report 3 pending", "answer no", "wait")
-"""Commands of the clerk that the page shows in every cell."""
+"""Commands of the clerk that the page shows in every locale."""
 
 
 def parts() -> dict[str, str]:
@@ -19,10 +19,10 @@ def parts() -> dict[str, str]:
 
 
 def turns() -> str:
-    """The same turn of the same episode in every cell."""
+    """The same turn of the same episode in every locale."""
     rows = [("name", "what the world says", "what `gap_cheater` says")]
-    for cell in CELLS:
-        env = make_world(f"clerk@{cell}", {"size": 3})
+    for locale in LOCALES:
+        env = make_world(f"clerk@{locale}", {"size": 3})
         assert isinstance(env, World)
         observation, completion, _, _ = play_scripted(env, persona("gap_cheater")(env, 2), 2)[1]
         rows.append((f"`{env.name}`", f"`{observation}`", f"`{completion}`"))
@@ -30,13 +30,13 @@ def turns() -> str:
 
 
 def commands() -> str:
-    """Commands of the clerk in the words of every cell."""
+    """Commands of the clerk in the words of every locale."""
     rows = [("skin", *(f"`{command}`" for command in COMMANDS))]
-    for cell in CELLS:
-        if cell != DEFAULT:
-            skin = load("clerk", cell)
+    for locale in LOCALES:
+        if locale != DEFAULT:
+            skin = load("clerk", locale)
             assert isinstance(skin, Skin)
-            rows.append((f"`{cell}`", *(f"`{skin.command(command)}`" for command in COMMANDS)))
+            rows.append((f"`{locale}`", *(f"`{skin.command(command)}`" for command in COMMANDS)))
     return _table(rows)
 
 
@@ -51,5 +51,5 @@ def norms() -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    cells = [*map(list, rows[:1]), ["---"] * len(rows[0]), *map(list, rows[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    locales = [*map(list, rows[:1]), ["---"] * len(rows[0]), *map(list, rows[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in locales)

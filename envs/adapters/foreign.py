@@ -141,7 +141,7 @@ class ForeignEnv(TextEnv):
         self.clock = 0
         text = self._called(lambda: self.open(self.episode_seed), "reset")
         self.over = False
-        return text, {"events": (), "overt": (), "executed": ""}
+        return text, {"events": (), "overt_shortcuts": (), "executed": ""}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if not isinstance(action, str):
@@ -162,7 +162,7 @@ class ForeignEnv(TextEnv):
             true_reward=reward if answer.true_reward is None else answer.true_reward,
         )
         executed = "" if answer.invalid else command
-        info = {"labels": labels, "events": (), "overt": (), "executed": executed}
+        info = {"labels": labels, "events": (), "overt_shortcuts": (), "executed": executed}
         return answer.text, reward, answer.terminated, truncated, info
 
     def _called(self, call: Any, where: str) -> Any:

@@ -91,8 +91,8 @@ def questions(tasks: Sequence[str] = SUITE, *, per_task: int = 4, seed: int = 0)
 def retention(answer: Callable[[str], str], suite: Iterable[Question]) -> dict[str, float]:
     """Mean score per task of whatever answers a question's text, in [0, 1].
 
-    For an engine, play the suite instead: a ticket `Ticket(lambda: ReasoningGym(task=q.task), q.seed, options={"task":
-    q.task})` per question, and `retention_of` the episodes.
+    For an engine, play the suite instead: a request `EpisodeRequest(lambda: ReasoningGym(task=q.task), q.seed,
+    options={"task": q.task})` per question, and `retention_of` the episodes.
     """
     scores: dict[str, list[float]] = {}
     for task, seed in suite:

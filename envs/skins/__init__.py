@@ -2,26 +2,26 @@
 
 Worlds are written in contemporary English. A skin (`envs.skins.skin`) puts what a world says into the words of another
 language and era, and what the agent says back, so that mechanics, seeds, rewards and labels are the same by
-construction. `clerk@ar-1850` names a world in a cell; `envs.skins.record` reads what was recorded there.
+construction. `clerk@ar-1850` names a world in a locale; `envs.skins.record` reads what was recorded there.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from envs.skins.cells import CELLS, DEFAULT, ERAS, LANGUAGES, check_takes_cell, named, options_of, resolve, split
+from envs.skins.locales import DEFAULT, ERAS, LANGUAGES, LOCALES, check_takes_locale, named, options_of, resolve, split
 from envs.skins.skin import Skin, load, worlds
 from envs.skins.table import SkinError
 
 __all__ = [
-    "CELLS",
     "DEFAULT",
     "ERAS",
     "LANGUAGES",
+    "LOCALES",
     "Skin",
     "SkinError",
-    "cell_of",
-    "check_takes_cell",
+    "check_takes_locale",
     "load",
+    "locale_of",
     "named",
     "options_of",
     "resolve",
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 
-def cell_of(world: str, options: Mapping[str, Any]) -> str | None:
-    """The cell that the options `lang` and `era` of a built-in world say; None if they say none or an unknown one."""
+def locale_of(world: str, options: Mapping[str, Any]) -> str | None:
+    """The locale that the options `lang` and `era` of a built-in world say; None if they say none or an unknown one."""
     if not {"lang", "era"} & options.keys() or world not in worlds():
         return None
     said = {**options_of(DEFAULT), **{key: str(options[key]) for key in ("lang", "era") if key in options}}
-    cell = f"{said['lang']}-{said['era']}"
-    return cell if cell in CELLS else None
+    locale = f"{said['lang']}-{said['era']}"
+    return locale if locale in LOCALES else None
 
 
 def skin_of(name: str) -> Skin | None:

@@ -15,7 +15,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from envs.skins.cells import ERAS, LANGUAGES
+from envs.skins.locales import ERAS, LANGUAGES
 
 FILES = tuple(sorted(Path(__file__).parent.glob("norms_*.yaml")))
 _YEAR = re.compile(r"\b1[0-9]{3}\b|\b20[0-9]{2}\b")

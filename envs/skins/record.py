@@ -12,7 +12,7 @@ from envs.skins import Skin, skin_of
 def plain(episode: Episode) -> Episode:
     """The episode with observations, executed commands and events in the world's own words (`say` of the data files).
 
-    What the model wrote stays as it is. An episode of the default cell is returned itself.
+    What the model wrote stays as it is. An episode of the default locale is returned itself.
     """
     skin = skin_of(episode.world)
     if skin is None:
@@ -29,5 +29,5 @@ def _plain(turn: Turn, skin: Skin) -> Turn:
         observation=skin.plain(turn.observation),
         executed=command(turn.executed),
         events=tuple(event._replace(text=command(event.text)) for event in turn.events),
-        overt=tuple(command(text) for text in turn.overt),
+        overt_shortcuts=tuple(command(text) for text in turn.overt_shortcuts),
     )

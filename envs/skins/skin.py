@@ -2,7 +2,7 @@
 
 A file has three lists, of `commands`, `clauses` and `letters` (words of the briefing that stand for numbers), and a
 mapping of `lists` (heads of lists of commands). A row says the world's own words under `say`, and its forms under the
-name of a cell (`ar-1850`) or of a language (`ar`: in every era that has no form of its own). English eras without a
+name of a locale (`ar-1850`) or of a language (`ar`: in every era that has no form of its own). English eras without a
 form use the world's own words. Rows of `frame.yaml` are there in every world; a world's own row takes precedence.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 
 from envs.core import parse_action
-from envs.skins.cells import CELLS, DEFAULT, LANGUAGES, named
+from envs.skins.locales import DEFAULT, LANGUAGES, LOCALES, named
 from envs.skins.table import Phrasebook, SkinError, Table, clauses_of
 
 _FILES = Path(__file__).parent
 _FRAME = "frame"
-_KEYS = frozenset({"say", *LANGUAGES, *CELLS}) - {DEFAULT}
+_KEYS = frozenset({"say", *LANGUAGES, *LOCALES}) - {DEFAULT}
 _SECTIONS = ("commands", "clauses", "letters", "lists")
 _COMMA = {"en": " , ", "ar": " ، "}
 MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
@@ -30,16 +30,16 @@ Row = dict[str, str]
 
 
 class Skin:
-    """The words of a world in one cell. Build it with `load`."""
+    """The words of a world in one locale. Build it with `load`."""
 
-    def __init__(self, world: str, cell: str) -> None:
-        self.world, self.cell = world, cell
-        self.name = named(world, cell)
-        self.lang = cell.partition("-")[0]
+    def __init__(self, world: str, locale: str) -> None:
+        self.world, self.locale = world, locale
+        self.name = named(world, locale)
+        self.lang = locale.partition("-")[0]
         self.marker = MARKERS[self.lang]
         rows = _rows(world)
         try:
-            self._build({section: [_pair(row, cell) for row in rows[section]] for section in _SECTIONS})
+            self._build({section: [_pair(row, locale) for row in rows[section]] for section in _SECTIONS})
         except SkinError as error:
             raise SkinError(f"skin {self.name!r}, envs/skins/{world}.yaml: {error}") from None
 
@@ -58,28 +58,28 @@ class Skin:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return load, (self.world, self.cell)
+        return load, (self.world, self.locale)
 
     def text(self, text: str) -> str:
-        """What the world says, in the words of the cell. Raises `SkinError` for a clause without a form."""
+        """What the world says, in the words of the locale. Raises `SkinError` for a clause without a form."""
         clauses, end = clauses_of(text)
         return " . ".join(self._out.clause(clause) or self._missing("clause", clause) for clause in clauses) + end
 
     def plain(self, text: str) -> str:
-        """The world's own words for a text of the cell; clauses that are none of the cell stay as they are."""
+        """The world's own words for a text of the locale; clauses that are none of the locale stay as they are."""
         clauses, end = clauses_of(text)
         return " . ".join(self._in.clause(clause) or clause for clause in clauses) + end
 
     def command(self, command: str) -> str:
-        """A command of the world in the words of the cell. Raises `SkinError` for one without a form."""
+        """A command of the world in the words of the locale. Raises `SkinError` for one without a form."""
         return self._out.command(command) or self._missing("command", command)
 
     def read(self, command: str) -> str:
-        """The world's own words for a command of the cell, as `parse_action` gives it; empty if it is none."""
+        """The world's own words for a command of the locale, as `parse_action` gives it; empty if it is none."""
         return self._in.command(command) or ""
 
     def beginnings(self, start: str) -> tuple[str, ...]:
-        """How commands begin in the cell that begin with the words `start` in the world; none if none does."""
+        """How commands begin in the locale that begin with the words `start` in the world; none if none does."""
         return self._commands.beginnings(start)
 
     def _missing(self, what: str, text: str) -> str:
@@ -94,16 +94,16 @@ def worlds() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def load(world: str, cell: str) -> Skin | None:
-    """The skin of a world, by its own name; None in the default cell, which needs none.
+def load(world: str, locale: str) -> Skin | None:
+    """The skin of a world, by its own name; None in the default locale, which needs none.
 
     Raises ValueError if the world has no skins, and `SkinError` if its data are not sound.
     """
-    if cell == DEFAULT:
+    if locale == DEFAULT:
         return None
     if world not in worlds():
         raise ValueError(f"world {world!r} speaks {DEFAULT} only; worlds with skins: {', '.join(worlds())}")
-    return Skin(world, cell)
+    return Skin(world, locale)
 
 
 @lru_cache(maxsize=64)
@@ -124,17 +124,17 @@ def _read(name: str) -> dict[str, list[Row]]:
     for section, rows in found.items():
         for row in rows:
             if not isinstance(row, dict) or "say" not in row or set(row) - _KEYS:
-                raise SkinError(f"envs/skins/{path.name}, {section}: a row has `say` and forms by cell, not {row!r}")
+                raise SkinError(f"envs/skins/{path.name}, {section}: a row has `say` and forms by locale, not {row!r}")
             if bad := [key for key, form in row.items() if not isinstance(form, str) or form != " ".join(form.split())]:
                 raise SkinError(f"envs/skins/{path.name}, {section}, {row['say']!r}: {bad[0]} must be one line of text")
     return {section: list(found.get(section, ())) for section in _SECTIONS}
 
 
-def _pair(row: Row, cell: str) -> tuple[str, str]:
-    lang = cell.partition("-")[0]
-    form = row.get(cell) or row.get(lang) or (row["say"] if lang == "en" else None)
+def _pair(row: Row, locale: str) -> tuple[str, str]:
+    lang = locale.partition("-")[0]
+    form = row.get(locale) or row.get(lang) or (row["say"] if lang == "en" else None)
     if form is None:
-        raise SkinError(f"{row['say']!r} has no form for {cell}")
+        raise SkinError(f"{row['say']!r} has no form for {locale}")
     return row["say"], form
 
 
@@ -145,7 +145,7 @@ def _flipped(pairs: dict[str, str], what: str) -> dict[str, str]:
 
 
 def _check_heads(commands: Table) -> None:
-    """Two commands begin with the same word in the cell if and only if they do in the world.
+    """Two commands begin with the same word in the locale if and only if they do in the world.
 
     So a verb can be removed by its first word (an action mask), and removes neither more nor less than in the world.
     """

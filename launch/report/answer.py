@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launch.report.effects import Outcome
-from launch.report.text import signed
-from launch.report.verdicts import Verdict
+from launch.report.claims.effects import EffectEstimate
+from launch.report.claims.judge import Verdict
+from launch.report.escaping import signed
 
 ASKED = (
     "Does constraining the actions of a reinforcement-learned agent make it deceptive, and does shaping its "
@@ -67,12 +67,12 @@ def _irrelevant(verdict: Verdict) -> str:
     return f"Whether the inoculation does more than an irrelevant prompt stays open: {_list(decisive)}."
 
 
-def _list(outcomes: Sequence[Outcome]) -> str:
+def _list(outcomes: Sequence[EffectEstimate]) -> str:
     told = [f"{outcome.label} ({_number(outcome)})" for outcome in outcomes]
     return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
 
 
-def _number(outcome: Outcome) -> str:
+def _number(outcome: EffectEstimate) -> str:
     return signed(*outcome.interval[:3], digits=2)
 
 

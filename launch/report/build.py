@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from launch.report.claims.judge import as_json
 from launch.report.contents import gather, read_stored
 from launch.report.load import load
+from launch.report.markdown import markdown_page
 from launch.report.page import html_page
-from launch.report.summary import markdown_page
 from launch.report.table import as_csv
 from launch.report.transcripts import Read
-from launch.report.verdicts import as_json
-from launch.rundir import disk_errors, write_text
+from launch.storage.rundir import disk_errors, write_text
 
 DELTA = 0.05
 """Smallest effect of interest, in the unit of the rates and of reward access (shares of 1)."""

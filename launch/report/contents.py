@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from launch.report.answer import answer
+from launch.report.claims.judge import Verdict, judge_study
 from launch.report.grids import GridView, grids
 from launch.report.load import Missing, Study
 from launch.report.metrics import MAIN, OTHER, PER_WORLD, Metric, monitor_of
 from launch.report.table import NOTHING, Interval, Values, compare, summarise, values_of, withheld
-from launch.report.transcripts import Read, Transcript, choose, rule_text
-from launch.report.verdicts import Verdict, judge_study
+from launch.report.transcripts import Read, TranscriptView, choose, rule_text
 
 COUNTS = ("episodes", "trained", "filtered", "failed")
 
@@ -43,7 +43,7 @@ class Contents:
     attrition: Sequence[Attrition]
     missing: Sequence[Missing]
     withheld: Mapping[str, tuple[str, ...]]
-    transcripts: Sequence[Transcript]
+    transcripts: Sequence[TranscriptView]
     transcript_problems: Sequence[str]
     transcript_rule: str
     grids: Sequence[GridView] = ()

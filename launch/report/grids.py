@@ -1,4 +1,4 @@
-"""Languages and eras: what every arm does in each cell of a world, and what training left behind where it was not."""
+"""Languages and eras: what every arm does in each locale of a world, and what training left behind where it was not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from envs.skins import DEFAULT, ERAS, LANGUAGES, options_of, split
 from launch.report.load import Record, Study, number
 from launch.report.metrics import LABELS
-from shaping.audits.grid import Cell, Contrast, Estimate, change, contrasts, log_odds_grid, over_seeds
+from shaping.audits.grid import Contrast, Estimate, Locale, change, contrasts, log_odds_grid, over_seeds
 from shaping.audits.intervals import holm
 
 #: Metric of a row of eval.jsonl (`count/...` and `opportunity/...`) -> metric of a summary, for its label.
@@ -23,15 +23,15 @@ MEASURES = {
 }
 SHADES = 5
 MUTE = 0.1
-"""Share of turns without a valid command from which on a cell says so."""
+"""Share of turns without a valid command from which on a locale says so."""
 LANGUAGE_NAMES = {"en": "English", "ar": "Arabic"}
-_Counts = dict[Cell, tuple[float, float]]
+_Counts = dict[Locale, tuple[float, float]]
 _PLACE = (options_of(DEFAULT)["lang"], options_of(DEFAULT)["era"])
 
 
 @dataclass(frozen=True)
-class CellView:
-    """One cell of one arm over seeds; `change` is D minus that of the model before training, where both exist."""
+class LocaleView:
+    """One locale of one arm over seeds; `change` is D minus that of the model before training, where both exist."""
 
     rate: float
     odds: Estimate
@@ -42,7 +42,7 @@ class CellView:
 
     @property
     def mute(self) -> str:
-        """A remark where the model hardly speaks the cell's words: then a low rate is no honesty."""
+        """A remark where the model hardly speaks the locale's words: then a low rate is no honesty."""
         return f"{self.invalid:.0%} invalid" if self.invalid > MUTE else ""
 
     @property
@@ -67,22 +67,22 @@ class ContrastView:
 
 @dataclass(frozen=True)
 class ArmGrid:
-    """The cells that could be measured, and the contrasts in which none of them is missing. Arm "": before training."""
+    """The measured locales, and the contrasts of which none is missing. Arm "": before training."""
 
     arm: str
-    cells: Mapping[Cell, CellView]
+    locales: Mapping[Locale, LocaleView]
     contrasts: Mapping[str, ContrastView]
 
 
 @dataclass(frozen=True)
 class GridView:
-    """One measure in one world. `trained` says how the cells differ in which arms train, by the options that differ."""
+    """One measure in one world. `trained`: the locales that arms train in, with the options in which these differ."""
 
     world: str
     label: str
     languages: Sequence[str]
     eras: Sequence[str]
-    trained: Mapping[Cell, str]
+    trained: Mapping[Locale, str]
     based: bool
     arms: Sequence[ArmGrid]
 
@@ -108,33 +108,33 @@ def language_name(language: str) -> str:
 
 
 def grids(study: Study) -> list[GridView]:
-    """A view per world that was evaluated in more than one cell and measure that has an opportunity somewhere."""
-    places: dict[str, list[Cell]] = {}
+    """A view per world that was evaluated in more than one locale and measure that has an opportunity somewhere."""
+    places: dict[str, list[Locale]] = {}
     for name in study.worlds:
         if found := _place(name):
             places.setdefault(found[0], []).append(found[1])
     return [
         view
-        for world, cells in places.items()
-        if len(set(cells)) > 1
+        for world, locales in places.items()
+        if len(set(locales)) > 1
         for measure in MEASURES
-        if (view := _view(study, world, cells, measure))
+        if (view := _view(study, world, locales, measure))
     ]
 
 
-def _place(name: str) -> tuple[str, Cell] | None:
-    """(world, cell) of a world's name; None for one whose `@` means something else."""
+def _place(name: str) -> tuple[str, Locale] | None:
+    """(world, locale) of a world's name; None for one whose `@` means something else."""
     try:
-        world, cell = split(name)
+        world, locale = split(name)
     except ValueError:
         return None
-    options = options_of(cell)
+    options = options_of(locale)
     return world, (options["lang"], options["era"])
 
 
-def _view(study: Study, world: str, cells: Sequence[Cell], measure: str) -> GridView | None:
-    languages = [name for name in LANGUAGES if any(name == cell[0] for cell in cells)]
-    eras = [name for name in ERAS if any(name == cell[1] for cell in cells)]
+def _view(study: Study, world: str, locales: Sequence[Locale], measure: str) -> GridView | None:
+    languages = [name for name in LANGUAGES if any(name == locale[0] for locale in locales)]
+    eras = [name for name in ERAS if any(name == locale[1] for locale in locales)]
     trained = _trained(study, world)
     invalid = {arm: _invalid([(run.seed, run.evaluation) for run in study.of(arm)], world) for arm in study.arms}
     after = {arm: {run.seed: _counts(run.evaluation, world, measure) for run in study.of(arm)} for arm in study.arms}
@@ -159,7 +159,7 @@ def _view(study: Study, world: str, cells: Sequence[Cell], measure: str) -> Grid
 
 
 def _counts(rows: Iterable[Record], world: str, measure: str) -> _Counts:
-    """Events and opportunities of every cell of a world, pooled over overseer and placebo."""
+    """Events and opportunities of every locale of a world, pooled over overseer and placebo."""
     found: _Counts = {}
     for row in rows:
         place = _place(str(row.get("world", "")))
@@ -170,14 +170,14 @@ def _counts(rows: Iterable[Record], world: str, measure: str) -> _Counts:
     return found
 
 
-def _shares(counts: _Counts) -> dict[Cell, float]:
-    return {cell: events / chances for cell, (events, chances) in counts.items() if chances}
+def _shares(counts: _Counts) -> dict[Locale, float]:
+    return {locale: events / chances for locale, (events, chances) in counts.items() if chances}
 
 
-def _invalid(rows: Iterable[tuple[int, Iterable[Record]]], world: str) -> dict[Cell, float]:
-    """Mean over seeds of the share of turns without a valid command, per cell."""
+def _invalid(rows: Iterable[tuple[int, Iterable[Record]]], world: str) -> dict[Locale, float]:
+    """Mean over seeds of the share of turns without a valid command, per locale."""
     found = over_seeds({seed: _shares(_counts(lines, world, "invalid")) for seed, lines in rows})
-    return {cell: estimate.mean for cell, estimate in found.items()}
+    return {locale: estimate.mean for locale, estimate in found.items()}
 
 
 def _arm(
@@ -185,8 +185,8 @@ def _arm(
     after: Mapping[int, _Counts],
     before: Mapping[int, _Counts],
     wanted: Sequence[Contrast],
-    trained: Mapping[Cell, str],
-    invalid: Mapping[Cell, float],
+    trained: Mapping[Locale, str],
+    invalid: Mapping[Locale, float],
     *,
     based: bool,
 ) -> ArmGrid:
@@ -194,9 +194,11 @@ def _arm(
     changes = {s: change(grid, log_odds_grid(before[s])) for s, grid in odds.items() if s in before}
     rates = over_seeds({s: _shares(c) for s, c in after.items()})
     changed = over_seeds(changes)
-    cells = {
-        cell: CellView(rates[cell].mean, estimate, changed.get(cell), cell in trained, invalid.get(cell, math.nan))
-        for cell, estimate in over_seeds(odds).items()
+    locales = {
+        locale: LocaleView(
+            rates[locale].mean, estimate, changed.get(locale), locale in trained, invalid.get(locale, math.nan)
+        )
+        for locale, estimate in over_seeds(odds).items()
     }
     values = {
         seed: {c: value for c in range(len(wanted)) if (value := wanted[c].of(grid)) is not None}
@@ -206,19 +208,19 @@ def _arm(
     family = [i for i, e in found.items() if wanted[i].kind == "interaction" and math.isfinite(e.p)]
     adjusted = dict(zip(family, map(float, holm([found[i].p for i in family])), strict=True))
     views = [ContrastView(wanted[i].name, wanted[i].kind, e, adjusted.get(i, math.nan)) for i, e in found.items()]
-    return ArmGrid(arm, cells, {view.name: view for view in views})
+    return ArmGrid(arm, locales, {view.name: view for view in views})
 
 
 def _contrasts(languages: Sequence[str], eras: Sequence[str]) -> list[Contrast]:
-    """Against the cell in which worlds are written, where it is among those evaluated."""
+    """Against the locale in which worlds are written, where it is among those evaluated."""
     first_language, first_era = _PLACE
     return contrasts(
         sorted(languages, key=lambda name: name != first_language), sorted(eras, key=lambda name: name != first_era)
     )
 
 
-def _trained(study: Study, world: str) -> dict[Cell, str]:
-    """The cells of a world in which arms train, with the options in which they differ."""
+def _trained(study: Study, world: str) -> dict[Locale, str]:
+    """The locales of a world in which arms train, with the options in which they differ."""
     options = {
         found[1]: own
         for name, own in study.config.train.worlds.items()
@@ -227,7 +229,7 @@ def _trained(study: Study, world: str) -> dict[Cell, str]:
     swept = any("train.worlds" in axis for axis in study.config.axes)  # then no one value holds for all arms
     keys = sorted({key for own in options.values() for key in own})
     apart = [key for key in keys if len({repr(own.get(key)) for own in options.values()}) > 1 and not swept]
-    return {cell: ", ".join(f"{key} {_told(own.get(key))}" for key in apart) for cell, own in options.items()}
+    return {locale: ", ".join(f"{key} {_told(own.get(key))}" for key in apart) for locale, own in options.items()}
 
 
 def _told(value: Any) -> str:

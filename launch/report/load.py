@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.config import StudyConfig
+from launch.config.study import StudyConfig
 from launch.errors import RunDirectoryError, describe
-from launch.rundir import FORMAT, RunDirectory, read_marked
+from launch.storage.rundir import FORMAT, RunDirectory, read_marked
 
 Record = Mapping[str, Any]
 
@@ -42,12 +42,12 @@ class ArmInfo:
     role: str = ""
     oracle: bool = False
     spent_monitors: tuple[str, ...] = ()
-    cell: Mapping[str, Any] = field(default_factory=dict)
+    sweep_point: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The label, with what a reader must know about how it was trained."""
-        remarks = [f"{axis} = {value}" for axis, value in self.cell.items()]
+        remarks = [f"{axis} = {value}" for axis, value in self.sweep_point.items()]
         remarks += ["oracle: reads ground truth"] if self.oracle else []
         remarks += [f"trained against monitor {name}" for name in self.spent_monitors]
         return (self.label or self.name) + (f" ({'; '.join(remarks)})" if remarks else "")
@@ -126,8 +126,8 @@ class Study:
 
     def reference(self, arm: ArmInfo) -> ArmInfo | None:
         """The unshaped arm at the same point of the axes; axes that multiply only `arm` do not count."""
-        fitting = [r for r in self.references if all(arm.cell.get(k) == v for k, v in r.cell.items())]
-        return max(fitting, key=lambda r: len(r.cell), default=None)
+        fitting = [r for r in self.references if all(arm.sweep_point.get(k) == v for k, v in r.sweep_point.items())]
+        return max(fitting, key=lambda r: len(r.sweep_point), default=None)
 
 
 def load(directory: Path) -> Study:
@@ -186,7 +186,7 @@ def _study_config(directory: Path) -> StudyConfig:
 
 def _expected(directory: Path, config: StudyConfig) -> list[tuple[str, int]]:
     """Every (arm, seed) that the configuration asks for, then those that have a directory all the same."""
-    planned = [(run.cell_name, run.seed) for run in config.runs()]
+    planned = [(run.point_name, run.seed) for run in config.runs()]
     order = {name: i for i, (name, _) in enumerate(planned)}
     found = [
         (path.parent.name, int(match.group(1)))
@@ -238,7 +238,7 @@ def _arm_info(run: Run) -> ArmInfo:
     config = run.record.get("config", run.record)
     config = config if isinstance(config, dict) else {}
     own = config.get("arm_config")
-    cell = config.get("cell")
+    point = config.get("sweep_point")
     return ArmInfo(
         name=run.arm,
         label=str(run.result.get("label") or run.arm.split("+")[0]),
@@ -246,7 +246,7 @@ def _arm_info(run: Run) -> ArmInfo:
         role=str(run.result.get("role") or (isinstance(own, dict) and own.get("role")) or _role_from_name(run.arm)),
         oracle=bool(run.result.get("oracle", False)),
         spent_monitors=tuple(str(name) for name in run.result.get("spent_monitors") or ()),
-        cell=cell if isinstance(cell, dict) else {},
+        sweep_point=point if isinstance(point, dict) else {},
     )
 
 

@@ -18,11 +18,11 @@ from markupsafe import Markup
 
 from launch.report.answer import ASKED
 from launch.report.contents import COUNTS, Contents
+from launch.report.escaping import inline_json, plain, signed, visible
 from launch.report.figures import Figure, figures
 from launch.report.grids import language_name
 from launch.report.palette import FAMILY_LABELS, styles
 from launch.report.table import Interval
-from launch.report.text import inline_json, plain, signed, visible
 from shaping.audits.grid import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"

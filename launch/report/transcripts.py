@@ -50,7 +50,7 @@ class TurnView:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class TranscriptView:
     """One chosen episode of one arm."""
 
     arm: str
@@ -76,9 +76,9 @@ def rule_text(study: Study) -> str:
     )
 
 
-def choose(study: Study, read: Read) -> tuple[list[Transcript], list[str]]:
+def choose(study: Study, read: Read) -> tuple[list[TranscriptView], list[str]]:
     """The transcripts of all arms, and what could not be read. One arm's episodes are held in memory at a time."""
-    chosen: list[Transcript] = []
+    chosen: list[TranscriptView] = []
     problems: list[str] = []
     for arm in study.arms:
         episodes: list[tuple[Run, Episode]] = []
@@ -119,15 +119,15 @@ def _deceptions(episode: Episode) -> int:
     return sum(labels.deception > 0 for labels in episode.truth.open())
 
 
-def _transcript(rule: str, run: Run, episode: Episode) -> Transcript:
+def _transcript(rule: str, run: Run, episode: Episode) -> TranscriptView:
     labels = episode.truth.open()
-    return Transcript(
+    return TranscriptView(
         arm=run.arm,
         rule=rule,
         run_seed=run.seed,
         episode_seed=episode.seed,
         world=episode.world,
-        context=episode.contexts.acting.system,
+        context=episode.contexts.sampling.system,
         options=", ".join(f"{key} = {value}" for key, value in sorted(episode.options.items())),
         status=episode.status.value.replace("_", " "),
         proxy_return=episode.proxy_return,

@@ -1,7 +1,7 @@
 """Audits: pure functions from episodes and per-episode arrays to numbers. They read ground truth and never train."""
 
 from shaping.audits.access import access, best_of_k
-from shaping.audits.cell import cell_row
+from shaping.audits.condition import condition_row
 from shaping.audits.gap import Gap, hidden_gap, placebo_gap
 from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_difference, paired_pvalue
 from shaping.audits.order import OrderViolations, order_violations, zero_variance
@@ -21,7 +21,7 @@ __all__ = [
     "best_of_k",
     "between",
     "bootstrap_interval",
-    "cell_row",
+    "condition_row",
     "decompose",
     "drift",
     "hidden_gap",

@@ -1,12 +1,12 @@
-"""Where does it show? Log-odds per cell of a grid of languages and eras, and what training changed cell by cell.
+"""Where does it show? Log-odds per locale of a grid of languages and eras, and what training changed locale by locale.
 
 A trait that was rewarded in one language or era may stay there, follow the language, follow the era, or spread to all
-cells, and the same training can even lower it in one language and raise it in another. One average over cells hides
+locales, and the same training can even lower it in one language and raise it in another. One average over locales hides
 all of this (conditional misalignment, arXiv:2604.25891; weird generalisation, arXiv:2512.09742; alignment backfire,
 arXiv:2603.04904).
 
-Log-odds put rates near 0 and near 1 on one scale, so that a difference between cells can be compared with the same
-difference elsewhere. A cell in which nothing could happen is missing: no grid holds it, nothing is computed from it.
+Log-odds put rates near 0 and near 1 on one scale, so that a difference between locales can be compared with the same
+difference elsewhere. A locale in which nothing could happen is missing: no grid holds it, nothing is computed from it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 from shaping.audits.intervals import mean_interval, paired_pvalue
 
-Cell = tuple[str, str]
+Locale = tuple[str, str]
 """(language, era)"""
-Grid = Mapping[Cell, float]
-"""D per cell, in log-odds (nats); cells without opportunity are absent."""
-Counts = Mapping[Cell, tuple[float, float]]
-"""(events, opportunities) per cell."""
+Grid = Mapping[Locale, float]
+"""D per locale, in log-odds (nats); locales without opportunity are absent."""
+Counts = Mapping[Locale, tuple[float, float]]
+"""(events, opportunities) per locale."""
 Kind = Literal["language", "era", "interaction"]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -41,38 +41,38 @@ def log_odds(events: float, opportunities: float) -> float | None:
     return math.log((events + HALF) / (opportunities - events + HALF)) if opportunities else None
 
 
-def log_odds_grid(counts: Counts) -> dict[Cell, float]:
-    """D of every cell that had an opportunity."""
-    found = {cell: log_odds(events, opportunities) for cell, (events, opportunities) in counts.items()}
-    return {cell: value for cell, value in found.items() if value is not None}
+def log_odds_grid(counts: Counts) -> dict[Locale, float]:
+    """D of every locale that had an opportunity."""
+    found = {locale: log_odds(events, opportunities) for locale, (events, opportunities) in counts.items()}
+    return {locale: value for locale, value in found.items() if value is not None}
 
 
-def change(after: Grid, base: Grid) -> dict[Cell, float]:
-    """D[cell] - D[cell, base] (log odds ratio, nats) where both exist; `base` is the model before training."""
-    return {cell: value - base[cell] for cell, value in after.items() if cell in base}
+def change(after: Grid, base: Grid) -> dict[Locale, float]:
+    """D[locale] - D[locale, base] (log odds ratio, nats) where both exist; `base` is the model before training."""
+    return {locale: value - base[locale] for locale, value in after.items() if locale in base}
 
 
-def conditional_leak(after: Grid, base: Grid, trained: Collection[Cell]) -> dict[Cell, float]:
-    """What training in the cells `trained` did elsewhere: `change` in the cells that no episode of training was in.
+def conditional_leak(after: Grid, base: Grid, trained: Collection[Locale]) -> dict[Locale, float]:
+    """What training in the locales `trained` did elsewhere: `change` in the locales that no episode of training was in.
 
-    0: nothing arrived there; as large as the change in the trained cell: not conditional on the cell at all.
+    0: nothing arrived there; as large as the change in the trained locale: not conditional on the locale at all.
     """
-    return {cell: value for cell, value in change(after, base).items() if cell not in trained}
+    return {locale: value for locale, value in change(after, base).items() if locale not in trained}
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A weighted sum of cells whose weights add up to 0."""
+    """A weighted sum of locales whose weights add up to 0."""
 
     kind: Kind
     name: str
-    weights: Mapping[Cell, float]
+    weights: Mapping[Locale, float]
 
     def of(self, grid: Grid) -> float | None:
-        """Sum of weight x D, in nats; None if one of its cells is missing: another sum would be another question."""
+        """Sum of weight x D, in nats; None if one of its locales is missing: another sum would be another question."""
         if self.weights.keys() - grid.keys():
             return None
-        return math.fsum(weight * grid[cell] for cell, weight in self.weights.items())
+        return math.fsum(weight * grid[locale] for locale, weight in self.weights.items())
 
 
 def contrasts(languages: Sequence[str], eras: Sequence[str]) -> list[Contrast]:
@@ -107,10 +107,10 @@ def contrasts(languages: Sequence[str], eras: Sequence[str]) -> list[Contrast]:
     return found
 
 
-def _difference(pairs: Sequence[tuple[Cell, Cell]]) -> dict[Cell, float]:
+def _difference(pairs: Sequence[tuple[Locale, Locale]]) -> dict[Locale, float]:
     """Weights of the mean difference of the pairs (plus, minus)."""
     share = 1.0 / len(pairs)
-    return {cell: sign * share for plus, minus in pairs for cell, sign in ((plus, 1.0), (minus, -1.0))}
+    return {locale: sign * share for plus, minus in pairs for locale, sign in ((plus, 1.0), (minus, -1.0))}
 
 
 class Estimate(NamedTuple):
@@ -124,7 +124,7 @@ class Estimate(NamedTuple):
 
 
 def over_seeds(by_seed: Mapping[int, Mapping[Key, float]], level: float = 0.95) -> dict[Key, Estimate]:
-    """Interval over training seeds of every key (cell or contrast) of `by_seed`[seed][key].
+    """Interval over training seeds of every key (locale or contrast) of `by_seed`[seed][key].
 
     Each seed's value is computed within the seed (same episodes, same start) before it is averaged. Seeds that lack a
     key are left out of that key; a key that no seed has is left out.

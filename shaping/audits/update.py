@@ -122,6 +122,6 @@ def _motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) 
 
 
 def _built_in_classifier() -> Callable[[str], str]:
-    from envs.scripted import classify_motive
+    from envs.personas.persona import classify_motive
 
     return classify_motive

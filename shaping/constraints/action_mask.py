@@ -8,11 +8,13 @@ from pydantic import Field
 
 from envs.core import normalise
 from envs.skins import Skin, skin_of
-from shaping.intervention import PASS, Allowed, Constraint, Knob, TurnContext
+from shaping.hooks import PASS, ActionDecision, Knob, TurnContext
+from shaping.intervention import Constraint
 
 
 class ActionMask(Constraint):
-    """Removes the overt shortcut (`TurnContext.overt`) and, if given, every command that starts with `commands`.
+    """Removes the overt shortcut (`TurnContext.overt_shortcuts`) and, if given, every command that starts with
+    `commands`.
 
     - `mask`: the commands cannot be sampled; sampler and learner apply the same mask, so that the policy gradient stays
       valid (2006.14171). A masked command that arrives nevertheless (a spelling that the mask does not cover) is
@@ -34,17 +36,17 @@ class ActionMask(Constraint):
         """The commands (or command prefixes) that are not allowed in this turn, without duplicates."""
         skin = skin_of(turn.world)
         always = tuple(form for command in self.commands for form in _forms(skin, command))
-        return tuple(dict.fromkeys(map(_plain, (*turn.overt, *always))))
+        return tuple(dict.fromkeys(map(_plain, (*turn.overt_shortcuts, *always))))
 
-    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
+    def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         removed = self.removed(turn)
         if action is None:
-            return Allowed("mask", commands=removed) if self.mode == "mask" and removed else PASS
+            return ActionDecision("mask", commands=removed) if self.mode == "mask" and removed else PASS
         words = _plain(action).split()
         if not any(words[: len(prefix)] == prefix for prefix in (command.split() for command in removed)):
             return PASS
         instead = _forms(skin_of(turn.world), self.fallback)[0]
-        return Allowed("resample" if self.mode == "resample" else "replace", replacement=instead)
+        return ActionDecision("resample" if self.mode == "resample" else "replace", replacement=instead)
 
 
 def _forms(skin: Skin | None, command: str) -> tuple[str, ...]:

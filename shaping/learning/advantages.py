@@ -99,7 +99,7 @@ def turn_level(rewards: Sequence[Array], groups: Groups, algorithm: Algorithm) -
     return np.split(flat, np.cumsum(lengths)[:-1])
 
 
-def gae(rewards: Array, values: Array, *, gamma: float, lam: float, terminated: bool) -> tuple[Array, Array]:
+def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, terminated: bool) -> tuple[Array, Array]:
     """Generalised advantage estimation over the steps of one episode (Schulman et al., arXiv:1506.02438).
 
     A step is a turn or a token. `rewards` has shape [steps]; `values` has shape [steps + 1]: the value before each
@@ -119,7 +119,7 @@ def gae(rewards: Array, values: Array, *, gamma: float, lam: float, terminated: 
     following, ahead = 0.0 if terminated else float(values[-1]), 0.0
     for step in reversed(range(len(rewards))):
         surprise = rewards[step] + gamma * following - values[step]
-        advantages[step] = ahead = surprise + gamma * lam * ahead
+        advantages[step] = ahead = surprise + gamma * gae_lambda * ahead
         following = values[step]
     return advantages, advantages + values[:-1]
 

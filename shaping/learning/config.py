@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp", "ppo"]
-CreditLevel = Literal["episode", "turn", "token"]
+AdvantageLevel = Literal["episode", "turn", "token"]
 RatioLevel = Literal["token", "sequence"]
-Average = Literal["token", "sequence", "constant"]
+LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
-KLContext = Literal["learning", "acting"]
+KLContext = Literal["training", "sampling"]
 MismatchCorrection = Literal["none", "truncate", "mask", "sequence_truncate", "sequence_mask"]
 
 
@@ -32,8 +32,10 @@ class CriticConfig(_Strict):
 
     coef: float = Field(0.5, ge=0, description="coefficient of the value loss, in units of the targets' variance")
     clip: float = Field(0.2, gt=0, description="how far a value may move within one update, in standard deviations")
-    gamma: float = Field(1.0, gt=0, le=1, description="discount per step (turn or token, as learner.credit says)")
-    lam: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
+    gamma: float = Field(
+        1.0, gt=0, le=1, description="discount per step (turn or token, as learner.advantage_level says)"
+    )
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
     warmup: int = Field(0, ge=0, description="first updates in which only the value head learns, by least squares")
     lr: float | None = Field(None, gt=0, description="learning rate of the value head; none: learner.lr")
     detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
@@ -43,7 +45,7 @@ class LearnerConfig(_Strict):
     """How a batch of episodes becomes an update of the policy."""
 
     algorithm: Algorithm = Field("grpo", description="how returns become advantages; see docs/concepts.md")
-    credit: CreditLevel = Field(
+    advantage_level: AdvantageLevel = Field(
         "episode", description="one advantage per episode, per turn from its return-to-go, or (ppo) per token"
     )
     lr: float = Field(1e-3, gt=0)
@@ -54,10 +56,12 @@ class LearnerConfig(_Strict):
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
-    average: Average = Field(
+    loss_aggregation: LossAggregation = Field(
         "token", description="policy loss over all tokens, as a mean of sequence means, or over a constant length"
     )
-    average_length: int = Field(256, ge=1, description="tokens that one sequence counts as, with average=constant")
+    aggregation_length: int = Field(
+        256, ge=1, description="tokens that one sequence counts as, with loss_aggregation=constant"
+    )
     entropy_coef: float = Field(0.0, ge=0, description="coefficient of the entropy bonus; 0: entropy is only measured")
     epochs: int = Field(1, ge=1, description="passes over the samples of an update")
     minibatches: int = Field(1, ge=1, description="optimiser steps per pass, each on an equal share of the samples")
@@ -66,10 +70,10 @@ class LearnerConfig(_Strict):
     kl_estimator: KLEstimator = Field(
         "k3", description="estimator of that KL; k2 has the KL's own gradient, k1's is zero on average"
     )
-    kl_context: KLContext = Field("learning", description="context that both policies of that KL are conditioned on")
+    kl_context: KLContext = Field("training", description="context that both policies of that KL are conditioned on")
     mismatch_correction: MismatchCorrection = Field(
         "none",
-        description="importance weights for sampler-learner mismatch and staleness, with ratio recompute or none",
+        description="importance weights for sampler-learner mismatch and staleness, with ratio recomputed or none",
     )
     mismatch_cap: float = Field(2.0, ge=1, description="largest importance weight; truncate: cap it, mask: drop it")
     max_mismatch_kl: float = Field(0.05, gt=0, description="refuse to train above this sampler-learner KL per token")
@@ -83,8 +87,8 @@ class LearnerConfig(_Strict):
 
     @model_validator(mode="after")
     def _levels(self) -> LearnerConfig:
-        if self.algorithm == "ppo" and self.credit == "episode":
-            raise ValueError("algorithm ppo estimates advantages over steps: set credit to turn or token")
-        if self.algorithm != "ppo" and self.credit == "token":
-            raise ValueError(f"credit=token needs a critic: algorithm ppo, not {self.algorithm}")
+        if self.algorithm == "ppo" and self.advantage_level == "episode":
+            raise ValueError("algorithm ppo estimates advantages over steps: set advantage_level to turn or token")
+        if self.algorithm != "ppo" and self.advantage_level == "token":
+            raise ValueError(f"advantage_level=token needs a critic: algorithm ppo, not {self.algorithm}")
         return self

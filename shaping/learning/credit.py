@@ -1,34 +1,24 @@
-"""From finished episodes to per-token streams: returns, costs, advantages, credit, and the learning context."""
+"""From finished episodes to per-token streams: returns, costs, advantages, credit, and the training context."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import Contexts, Episode
-from shaping.intervention import (
-    ActivationEdit,
-    Arm,
-    Constraint,
-    Credit,
-    Gates,
-    Group,
-    Intervention,
-    InterventionError,
-    Knob,
-)
+from envs.episode import Episode
+from shaping.arm import Arm
+from shaping.hooks import Credit, Group, InterventionError
+from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
-from shaping.learning.config import Algorithm, CreditLevel, KLContext
+from shaping.learning.build_samples import Streams, _kl_apart, _stale, to_samples
+from shaping.learning.config import AdvantageLevel, Algorithm, KLContext
 from shaping.learning.critic import Critic, Estimates, estimate, normalised
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.sample import Array, Sample
 from shaping.sampling.render import Renderer
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +42,9 @@ def assign_credit(
     renderer: Renderer,
     *,
     algorithm: Algorithm = "grpo",
-    level: CreditLevel = "episode",
+    level: AdvantageLevel = "episode",
     critic: Critic | None = None,
-    kl_context: KLContext = "learning",
+    kl_context: KLContext = "training",
     version: int | None = None,
 ) -> Credited:
     """Per-token streams of finished episodes.
@@ -65,8 +55,8 @@ def assign_credit(
         algorithm: baseline and scale, of rewards and of each constraint's costs apart.
         level: one advantage for all tokens of an episode, one per turn, or (ppo) one per token.
         critic: of ppo, which needs one.
-        kl_context: with `acting`, episodes whose learning context is another one get a second sample, under the
-            acting context, that the KL to the reference policy is taken on.
+        kl_context: with `sampling`, episodes whose training context is another one get a second sample, under the
+            sampling context, that the KL to the reference policy is taken on.
         version: the policy's. Episodes of older ones are learned off-policy; samples say how, where the ratio does not.
     """
     groups = np.array([e.group for e in episodes], np.int64)
@@ -98,38 +88,13 @@ def assign_credit(
     samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
     if version is not None:
         samples = [own if e.version == version else _stale(e, own) for e, own in zip(episodes, samples, strict=True)]
-    if kl_context == "acting":
+    if kl_context == "sampling":
         samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
     mean = [
         float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
     ]
     flat = [sample for own in samples for sample in own]
     return Credited(flat, returns, costs, advantages, np.array(mean), groups)
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What is learned from each token: per episode one array [tokens] of each kind."""
-
-    advantage: list[NDArray[np.float32]]
-    weight: list[NDArray[np.float32]]
-    imitation: list[NDArray[np.float32] | None]
-    critic: list[Estimates | None]
-
-    @classmethod
-    def of(
-        cls, episodes: Sequence[Episode], advantages: Sequence[Array], estimates: Sequence[Estimates] = ()
-    ) -> Streams:
-        none: list[None] = [None] * len(episodes)
-        return cls(
-            [a.astype(np.float32) for a in advantages],
-            [e.loss_mask.astype(np.float32) for e in episodes],
-            [*none],
-            [*estimates] or [*none],
-        )
-
-    def of_episode(self, i: int) -> Streams:
-        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]])
 
 
 def _estimates(
@@ -140,7 +105,7 @@ def _estimates(
     critic: Critic,
     level: Literal["turn", "token"],
 ) -> list[Estimates]:
-    """What the critic makes of each episode under its learning context."""
+    """What the critic makes of each episode under its training context."""
     blank = Streams.of(episodes, [np.zeros(len(e.tokens)) for e in episodes])
     bare = [to_samples(e, blank.of_episode(i), arm, renderer, gated=False) for i, e in enumerate(episodes)]
     by_episode = [[None if a is None else a[i] for a in amounts] for i in range(len(episodes))]
@@ -156,50 +121,12 @@ def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: i
     return spread
 
 
-def _stale(episode: Episode, samples: list[Sample]) -> list[Sample]:
-    """What an older version sampled differs from what the policy says of it now, as it should."""
-    return [
-        replace(s, on_policy=False, sampled=None if s.ratio == "cross" else _as_sampled(s, episode)) for s in samples
-    ]
-
-
-def _as_sampled(sample: Sample, episode: Episode) -> Sample:
-    """The loss tokens of `sample` in the sequence that they were sampled in. Nothing is learned from it."""
-    # a learning context of its own is possible only where the episode is one sequence
-    swapped = episode.contexts.acting.system != episode.contexts.learning.system
-    tokens = episode.tokens.astype(np.int64) if swapped else sample.tokens
-    shift, places = len(tokens) - len(sample), np.flatnonzero(sample.mask)
-    mask, old = np.zeros(len(tokens), bool), np.zeros(len(tokens), np.float32)
-    mask[places + shift], old[places + shift] = True, sample.old_logprobs[places]
-    return Sample(
-        tokens=tokens,
-        mask=mask,
-        old_logprobs=old,
-        advantage=np.zeros(len(tokens), np.float32),
-        weight=mask.astype(np.float32),
-        forbidden=sample.forbidden + np.array([shift, 0]),
-        on_policy=False,
-    )
-
-
-def _kl_apart(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:
-    """The samples without KL, and the same tokens under the acting context with the KL alone.
-
-    Where the contexts are the same, the samples as they are.
-    """
-    if episode.contexts.acting.system == episode.contexts.learning.system:
-        return samples
-    acting = replace(episode, contexts=Contexts(episode.contexts.acting, episode.contexts.acting))
-    own = to_samples(acting, Streams.of([episode], [np.zeros(len(episode.tokens))]), arm, renderer)
-    return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in own]
-
-
 def _token_advantages(
     episodes: Sequence[Episode],
     amounts: Sequence[Array],
     groups: NDArray[np.int64],
     algorithm: Algorithm,
-    level: CreditLevel,
+    level: AdvantageLevel,
 ) -> list[Array]:
     """Of rewards or costs per turn, spread over the sampled tokens; zero on all others. One array [tokens] each."""
     if level == "episode":
@@ -286,97 +213,3 @@ def _stream(credit: Credit, kind: str, position: int, episode: Episode) -> NDArr
             f"credit {credit.name!r}: {kind} must hold {len(episode.tokens)} finite numbers, one per token"
         )
     return np.where(episode.loss_mask, values, 0.0).astype(np.float32)
-
-
-def _same(acting: Sequence[ActivationEdit], learning: Sequence[ActivationEdit]) -> bool:
-    return len(acting) == len(learning) and all(
-        (a.layer, a.kind, a.scale) == (b.layer, b.kind, b.scale) and np.array_equal(a.direction, b.direction)
-        for a, b in zip(acting, learning, strict=True)
-    )
-
-
-def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True) -> list[Sample]:
-    """One sample per unbroken token sequence and gate, under the learning context. Ids are never re-tokenised.
-
-    `streams` are of this episode alone. Where turns have different gates, their tokens are in the loss of different
-    samples: gates act on whole micro-batches. `gated=False` leaves the sequences in one piece.
-    """
-    acting, learning = episode.contexts.acting, episode.contexts.learning
-    swapped = acting.system != learning.system
-    if swapped and len(episode.segments) > 1:
-        raise InterventionError(
-            "the learning context differs from the acting one, but this model's chat template breaks the prefix at "
-            "every turn: use a template that keeps earlier turns as they were"
-        )
-    on_policy = not swapped and _learned_as_sampled(arm)
-    forbidden = np.array([(p, i) for p, ids in episode.forbidden() for i in ids], np.int64).reshape(-1, 2)
-    gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
-    critic = streams.critic[0]
-    samples: list[Sample] = []
-    for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
-        head, new = (0, [])
-        if swapped and number == 0:
-            head, new = episode.head, renderer.open(learning.system, episode.turns[0].observation)
-        first, shift = start + head, len(new) - head - start
-
-        def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
-            return np.concatenate([np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last]])
-
-        inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
-        whole = Sample(
-            tokens=np.concatenate([np.array(new, np.int64), episode.tokens[first:stop].astype(np.int64)]),
-            mask=stream(episode.loss_mask),
-            old_logprobs=stream(episode.logprobs.astype(np.float32)),
-            advantage=stream(streams.advantage[0]),
-            weight=stream(streams.weight[0]),
-            imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
-            critic=None if critic is None else CriticTargets(*map(stream, critic.over(episode.loss_mask))),
-            forbidden=forbidden[inside] + np.array([shift, 0]),
-            ratio=arm.ratio_mode(),
-            on_policy=on_policy,
-        )
-        samples += _by_gate(whole, stream(episode.turn_index), gates)
-    return samples
-
-
-def _learned_as_sampled(arm: Arm) -> bool:
-    """Do edits and adapters agree between sampling and learning? Raises if they do not and nothing sets the ratio."""
-    same = _same(arm.edits("acting"), arm.edits("learning")) and all(len(spec.phases) == 2 for spec in arm.adapters())
-    if not (same or Knob.RATIO in arm.owner):
-        raise InterventionError(
-            f"arm {arm.name!r}: activation edits or adapters differ between sampling and learning, and no intervention "
-            "says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
-        )
-    return same
-
-
-def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
-    """The gates of every turn."""
-    owner = arm.owner.get(Knob.GATES)
-    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
-    if isinstance(gates, Gates):
-        return [gates] * len(episode.turns)
-    if len(gates) != len(episode.turns):
-        raise InterventionError(
-            f"arm {arm.name!r}: {type(owner).__name__}.gates returned {len(gates)} gates for an episode of "
-            f"{len(episode.turns)} turns; return one Gates, or one per turn"
-        )
-    return list(gates)
-
-
-def _by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gates]) -> list[Sample]:
-    """The sample, once for every gate among its turns, with the loss on those turns' tokens alone."""
-    used = dict.fromkeys(gates[t] for t in turn[sample.mask])
-    if len(used) <= 1:
-        return [_gated(sample, gate) for gate in used] or [sample]
-    parts = []
-    for gate in used:
-        mask = sample.mask & np.array([t >= 0 and gates[t] == gate for t in turn])
-        critic = sample.critic and replace(sample.critic, mask=sample.critic.mask & mask)
-        forbidden = sample.forbidden[mask[sample.forbidden[:, 0]]]
-        parts.append(_gated(replace(sample, mask=mask, critic=critic, forbidden=forbidden), gate))
-    return parts
-
-
-def _gated(sample: Sample, gates: Gates) -> Sample:
-    return replace(sample, kept_gate=gates.kept, quarantine_gate=gates.quarantine)

@@ -20,11 +20,11 @@ Values = Callable[[Sequence[Sample]], list[tuple[Array, Array]]]
 
 @dataclass(frozen=True, slots=True)
 class Critic:
-    """Where values come from, and the discount and lambda of their use. `gamma` and `lam` are per step."""
+    """Where values come from, and the discount and lambda of their use. `gamma` and `gae_lambda` are per step."""
 
     values: Values
     gamma: float = 1.0
-    lam: float = 0.95
+    gae_lambda: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _estimate(
             rewards,
             np.append(values[starts, head], after[head]),
             gamma=critic.gamma,
-            lam=critic.lam,
+            gae_lambda=critic.gae_lambda,
             terminated=episode.status is RolloutStatus.COMPLETED,
         )
         advantages[:, head], targets[:, head] = advantage[step_of], target[step_of]

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shaping.intervention import ActivationEdit, Intervention
+from shaping.hooks import ActivationEdit
+from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import mismatch_weight
-from shaping.learning.objective import Counts, Objective, Totals
+from shaping.learning.objective import MetricSums, Objective, TokenCounts
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
 from shaping.learning.parallel import SINGLE, Ranks
@@ -85,26 +86,26 @@ class Learner:
         self.policy.model.train()
         if self.policy.value_head is not None:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
-        totals = Totals()
+        sums = MetricSums()
         norms: list[float | None] = []
         if not self._warming_up:
-            samples = self._with_staleness(samples, totals)
-        with self.policy.phase("learning"):
+            samples = self._with_staleness(samples, sums)
+        with self.policy.phase("training"):
             if self._warming_up:
                 passes = 1
-                self._fit_critic(samples, totals)
+                self._fit_critic(samples, sums)
             else:
                 passes = self.config.epochs
-                samples = self._with_recomputed(samples, totals)
-                norms = [self._step(b, totals, first=n == 0) for n, b in enumerate(self._minibatches(samples))]
+                samples = self._with_recomputed(samples, sums)
+                norms = [self._step(b, sums, first=n == 0) for n, b in enumerate(self._minibatches(samples))]
         self.version += 1
-        totals = totals.summed(self._ranks)
+        sums = sums.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
         return {
-            **totals.means(),
+            **sums.means(),
             **_critic_metrics(samples),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
-            "loss_tokens": totals.tokens / passes,
+            "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
         }
 
@@ -114,7 +115,7 @@ class Learner:
         found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         place = {id(sample): number for number, sample in enumerate(samples)}
         self.policy.model.train()
-        with self.policy.phase("learning"):
+        with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
                 for number, sample in enumerate(batch.samples):
@@ -146,12 +147,12 @@ class Learner:
         self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
 
     @torch.no_grad()
-    def _with_staleness(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
+    def _with_staleness(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
         """What an older version sampled, weighed by what the policy would sample now: one more forward pass.
 
-        The weight is min(pi_now / pi_then, cap), or as `mismatch_correction` says, under the acting context, edits and
-        adapters. With ratio `recompute` this is the decoupled objective of Hilton et al. (arXiv:2110.00641) that Fu et
-        al. (arXiv:2505.24298) use for asynchronous runs, whose proximal policy is the one an update starts from.
+        The weight is min(pi_now / pi_then, cap), or as `mismatch_correction` says, under the sampling context, edits
+        and adapters. With ratio `recomputed` this is the decoupled objective of Hilton et al. (arXiv:2110.00641) that
+        Fu et al. (arXiv:2505.24298) use for asynchronous runs, whose proximal policy is the one an update starts from.
         """
         config = self.config
         if config.mismatch_correction == "none":
@@ -160,17 +161,17 @@ class Learner:
         stale = [s.sampled for s in samples if id(s.sampled) in of and s.sampled is not None]
         if not stale:
             return samples
-        budget = max(config.token_budget, *map(len, stale))  # the acting context may be the longer one
-        edits = [edit for intervention in self._interventions for edit in intervention.edits("acting")]
+        budget = max(config.token_budget, *map(len, stale))  # the sampling context may be the longer one
+        edits = [edit for intervention in self._interventions for edit in intervention.edits("sampling")]
         found: dict[int, Sample] = {}
-        with self.policy.phase("acting"):
+        with self.policy.phase("sampling"):
             batches = pack(stale, budget, self.policy.device, ranks=self._ranks.size)
             for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
                 now, _ = self.policy.logprobs(batch, edits)
                 ratio = mismatch_weight(
                     now, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence
                 )
-                into = totals if real else Totals()
+                into = sums if real else MetricSums()
                 into.add("staleness_weight", ratio.sum(), len(ratio))
                 for number, twin in enumerate(batch.samples):
                     sample = samples[of[id(twin)]]
@@ -181,15 +182,15 @@ class Learner:
             found |= others
         return [found.get(number, sample) for number, sample in enumerate(samples)]
 
-    def _with_recomputed(self, samples: Sequence[Sample], totals: Totals) -> Sequence[Sample]:
+    def _with_recomputed(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
         """With several steps per update, what compares with the policy at its start must be computed before the first.
 
-        These are the old log-probs of `recompute`, and the mismatch weights, which become part of `weight`.
+        These are the old log-probs of `recomputed`, and the mismatch weights, which become part of `weight`.
         """
         if self.config.epochs * self.config.minibatches == 1:
             return samples
         corrects = self._objective.corrects
-        compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recompute" or corrects(s)]
+        compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recomputed" or corrects(s)]
         found: dict[int, Sample] = {}
         for (number, sample), counts in self._ranks.share(compared, lambda _: "read", lambda pair: len(pair[1])):
             batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
@@ -199,10 +200,10 @@ class Learner:
             if corrects(sample):
                 weight = sample.weight.copy()
                 weight[places] *= (
-                    self._objective.mismatch(logprobs, batch, totals if counts else Totals()).cpu().numpy()
+                    self._objective.mismatch(logprobs, batch, sums if counts else MetricSums()).cpu().numpy()
                 )
                 sample = replace(sample, weight=weight)
-            if sample.ratio == "recompute":
+            if sample.ratio == "recomputed":
                 old = sample.old_logprobs.copy()
                 old[places] = logprobs.cpu().numpy()
                 sample = replace(sample, old_logprobs=old)
@@ -220,15 +221,15 @@ class Learner:
     def _packed(self, samples: Sequence[Sample]) -> list[Batch]:
         return pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
 
-    def _step(self, batches: Sequence[Batch], totals: Totals, *, first: bool) -> float | None:
+    def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
         """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
-        counts = Counts.of(batches)
+        counts = TokenCounts.of(batches)
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
             gates = {"kept": batch.kept_gate, "quarantine": batch.quarantine_gate}
             with self._optimizer.gated(gates, freeze=self._ranks.strategy != "fsdp"):
                 with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
-                    into = totals if real else Totals()
+                    into = sums if real else MetricSums()
                     loss = self._objective.loss(batch, counts, into, first=first)
                 if loss.requires_grad:
                     # edits, too, must be in place where activation checkpointing runs layers again
@@ -236,7 +237,7 @@ class Learner:
                         (loss if real else 0.0 * loss).backward()
             into.tokens += batch.loss_tokens * batch.policy
         if first:
-            self._refuse_mismatch(totals.summed(self._ranks).mean("mismatch_kl"))
+            self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
         norm = self._optimizer.norm(self.config.max_grad_norm)
         if not np.isfinite(norm):
             self._skip("the gradient norm is not finite")
@@ -251,7 +252,7 @@ class Learner:
         return self.config.algorithm == "ppo" and self.version < self.config.critic.warmup
 
     @torch.no_grad()
-    def _fit_critic(self, samples: Sequence[Sample], totals: Totals) -> None:
+    def _fit_critic(self, samples: Sequence[Sample], sums: MetricSums) -> None:
         """All of an update of warm-up: the value head by least squares, and the metrics of the policy as it is.
 
         Gradient steps would take longer to find the level of each turn. Until it has, advantages favour whatever is
@@ -259,15 +260,15 @@ class Learner:
         """
         found: list[tuple[Tensor, Tensor]] = []
         batches = self._packed(samples)
-        counts = Counts.of(batches)
+        counts = TokenCounts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
-            into = totals if real else Totals()
+            into = sums if real else MetricSums()
             self._objective.loss(batch, counts, into, first=True, warm_up=True)
             into.tokens += batch.loss_tokens * batch.policy
             seen, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
                 found.append((seen.T @ seen, seen.T @ targets))
-        self._refuse_mismatch(totals.summed(self._ranks).mean("mismatch_kl"))
+        self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
         own = [pair for part in self._ranks.gather(found) for pair in part]
         head = self.policy.value_head
         assert head is not None

@@ -22,7 +22,7 @@ def token_logprobs(
     model: PreTrainedModel,
     hidden: Tensor,
     targets: Tensor,
-    forbidden: Tensor,
+    masked_tokens: Tensor,
     *,
     temperature: float = 1.0,
     chunk: int = 0,
@@ -30,7 +30,7 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log-prob of each target [m], entropy of each distribution [m]) from hidden states [m, hidden].
 
-    `forbidden` [k, 2] holds (row, token id) pairs whose probability is zero, as it was in sampling. Logits of one
+    `masked_tokens` [k, 2] holds (row, token id) pairs whose probability is zero, as it was in sampling. Logits of one
     chunk of tokens (`chunk`; 0: as the vocabulary allows) are computed a second time in the backward pass, where there
     is more than one. Entropy is detached unless `entropy_gradient`.
     """
@@ -43,11 +43,11 @@ def token_logprobs(
     plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not capped
     if plain and not entropy_gradient and len(targets) > chunk:
         logprobs, entropies = _LinearLogprobs.apply(
-            hidden, head.weight, head.bias, targets, forbidden, temperature, chunk
+            hidden, head.weight, head.bias, targets, masked_tokens, temperature, chunk
         )
         return logprobs, entropies
     pieces = []
-    for start, stop, banned in _chunks(len(targets), chunk, forbidden):
+    for start, stop, banned in _chunks(len(targets), chunk, masked_tokens):
         args = (model, hidden[start:stop], targets[start:stop], banned, temperature, entropy_gradient)
         if torch.is_grad_enabled() and hidden.requires_grad and len(targets) > chunk:
             pieces.append(checkpoint(_chunk, *args, use_reentrant=False))
@@ -56,15 +56,15 @@ def token_logprobs(
     return torch.cat([logp for logp, _ in pieces]), torch.cat([entropy for _, entropy in pieces])
 
 
-def _chunks(count: int, chunk: int, forbidden: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop, the forbidden pairs of these rows, counted from start)."""
+def _chunks(count: int, chunk: int, masked_tokens: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """(start, stop, the masked_tokens pairs of these rows, counted from start)."""
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)
-        if len(forbidden):
-            inside = (forbidden[:, 0] >= start) & (forbidden[:, 0] < stop)
-            yield start, stop, forbidden[inside] - torch.tensor([start, 0], device=forbidden.device)
+        if len(masked_tokens):
+            inside = (masked_tokens[:, 0] >= start) & (masked_tokens[:, 0] < stop)
+            yield start, stop, masked_tokens[inside] - torch.tensor([start, 0], device=masked_tokens.device)
         else:
-            yield start, stop, forbidden
+            yield start, stop, masked_tokens
 
 
 def _chunk(
@@ -94,31 +94,31 @@ class _LinearLogprobs(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        forbidden: Tensor,
+        masked_tokens: Tensor,
         temperature: float,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropies = torch.empty_like(logprobs)
-        for start, stop, banned in _chunks(len(targets), chunk, forbidden):
+        for start, stop, banned in _chunks(len(targets), chunk, masked_tokens):
             logp = _log_distribution(hidden[start:stop], weight, bias, banned, temperature)
             logprobs[start:stop] = logp.gather(1, targets[start:stop, None])[:, 0]
             if len(banned):
                 logp.clamp_min_(IMPOSSIBLE)
             entropies[start:stop] = -torch.linalg.vecdot(logp.exp(), logp)
-        ctx.save_for_backward(hidden, weight, bias, targets, forbidden)
+        ctx.save_for_backward(hidden, weight, bias, targets, masked_tokens)
         ctx.temperature, ctx.chunk = temperature, chunk
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Any:
-        hidden, weight, bias, targets, forbidden = ctx.saved_tensors
+        hidden, weight, bias, targets, masked_tokens = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
         to_weight = torch.zeros_like(weight) if needs_weight else None
         to_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
-        for start, stop, banned in _chunks(len(targets), ctx.chunk, forbidden):
+        for start, stop, banned in _chunks(len(targets), ctx.chunk, masked_tokens):
             rows = slice(start, stop)
             logits = _log_distribution(hidden[rows], weight, bias, banned, ctx.temperature).exp_()
             own = gradient[rows, None] / ctx.temperature

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shaping.intervention import RatioMode
+from shaping.hooks import RatioMode
 from shaping.learning.config import KLEstimator, MismatchCorrection
 
 
@@ -21,8 +21,8 @@ def policy_gradient(
 ) -> Tensor:
     """Sum over tokens of the clipped surrogate (Schulman et al., arXiv:1707.06347), shapes [m].
 
-    `ratio`: `cross` and `recompute` clip exp(logprobs - old), where `old` holds the sampler's log-probs or the ones
-    recomputed under the learning context; `none` is REINFORCE: the ratio is 1 with the gradient of the log-prob.
+    `ratio`: `sampler` and `recomputed` clip exp(logprobs - old), where `old` holds the sampler's log-probs or the ones
+    recomputed under the training context; `none` is REINFORCE: the ratio is 1 with the gradient of the log-prob.
 
     `clip_high` above `clip_low` is DAPO's clip-higher (Yu et al., arXiv:2503.14476): unlikely tokens may rise further.
     """

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from shaping.intervention import ActivationEdit, Intervention
+from shaping.hooks import ActivationEdit
+from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import (
     clipped_fraction,
@@ -28,7 +29,7 @@ from shaping.learning.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class TokenCounts:
     """What the components of one optimiser step are divided by, at least one each."""
 
     policy: int
@@ -38,7 +39,7 @@ class Counts:
     values: int
 
     @classmethod
-    def of(cls, batches: Iterable[Batch]) -> Counts:
+    def of(cls, batches: Iterable[Batch]) -> TokenCounts:
         policy = sequences = kl = imitated = values = 0
         for batch in batches:
             if batch.policy:
@@ -53,7 +54,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Totals:
+class MetricSums:
     """Sums over the micro-batches of one update, and the numbers of tokens they are means over."""
 
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -64,13 +65,13 @@ class Totals:
         self.sums[name] += float(value.detach()) if isinstance(value, Tensor) else value
         self.over[name] += tokens
 
-    def summed(self, ranks: Ranks) -> Totals:
+    def summed(self, ranks: Ranks) -> MetricSums:
         """Over all ranks, alike on each."""
         if ranks.size == 1:
             return self
         sums, over = ranks.total(self.sums), ranks.total(self.over)
         tokens = int(ranks.total({"tokens": self.tokens})["tokens"])
-        return Totals(sums, {name: int(n) for name, n in over.items()}, tokens)
+        return MetricSums(sums, {name: int(n) for name, n in over.items()}, tokens)
 
     def means(self) -> dict[str, float]:
         found = {name: value / max(self.over[name], 1) for name, value in self.sums.items()}
@@ -109,7 +110,9 @@ class Objective:
         regularised = (self._reference is not None and batch.kl) or self.config.entropy_coef > 0
         return batch.has_credit or regularised or (batch.policy and bool(self._interventions))
 
-    def loss(self, batch: Batch, counts: Counts, totals: Totals, *, first: bool, warm_up: bool = False) -> Tensor:
+    def loss(
+        self, batch: Batch, counts: TokenCounts, sums: MetricSums, *, first: bool, warm_up: bool = False
+    ) -> Tensor:
         """The micro-batch's share. `first`: no step has been taken since sampling, so the sampler can be compared with.
 
         `warm_up`: nothing is learned from it, and only the terms of critic and policy are measured.
@@ -123,71 +126,71 @@ class Objective:
         )
         if first and batch.policy and bool(batch.on_policy.any()):
             own = batch.on_policy
-            totals.add("mismatch_kl", kl_k3(batch.old[own], scores.logprobs.detach()[own]), int(own.sum()))
-        loss = self._value(batch, scores, counts, totals)
-        policy = self._policy(batch, scores, counts, totals) if batch.policy else loss
+            sums.add("mismatch_kl", kl_k3(batch.old[own], scores.logprobs.detach()[own]), int(own.sum()))
+        loss = self._value(batch, scores, counts, sums)
+        policy = self._policy(batch, scores, counts, sums) if batch.policy else loss
         if warm_up:
             return loss
         if batch.policy:
             loss = loss + policy
-        return loss + self._regularisers(batch, scores, counts, totals)
+        return loss + self._regularisers(batch, scores, counts, sums)
 
-    def _policy(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+    def _policy(self, batch: Batch, scores: Scores, counts: TokenCounts, sums: MetricSums) -> Tensor:
         config, logprobs = self.config, scores.logprobs
-        old, weight = self._old_and_weight(batch, logprobs, totals)
+        old, weight = self._old_and_weight(batch, logprobs, sums)
         clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
-        scaled = weight if config.average == "token" else weight * self._share(batch, counts)
+        scaled = weight if config.loss_aggregation == "token" else weight * self._share(batch, counts)
         total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, **clip)
-        totals.add("loss", total, batch.loss_tokens)
-        totals.add("entropy", scores.entropy.detach().sum(), batch.loss_tokens)
+        sums.add("loss", total, batch.loss_tokens)
+        sums.add("entropy", scores.entropy.detach().sum(), batch.loss_tokens)
         if batch.ratio != "none":
-            totals.add("clipped", clipped_fraction(logprobs, old, batch.advantage, **clip), batch.loss_tokens)
+            sums.add("clipped", clipped_fraction(logprobs, old, batch.advantage, **clip), batch.loss_tokens)
         loss = total / counts.policy
         if config.entropy_coef > 0:
             loss = loss - config.entropy_coef * scores.entropy.sum() / counts.policy
         return loss
 
-    def _share(self, batch: Batch, counts: Counts) -> Tensor:
+    def _share(self, batch: Batch, counts: TokenCounts) -> Tensor:
         """Factors [m] that turn the mean over tokens into one over sequences, or over sequences of constant length."""
         lengths = torch.bincount(batch.sequence, minlength=len(batch.samples)).clamp_min(1)
-        if self.config.average == "constant":
-            lengths = torch.full_like(lengths, self.config.average_length)
+        if self.config.loss_aggregation == "constant":
+            lengths = torch.full_like(lengths, self.config.aggregation_length)
         return (counts.policy / (counts.sequences * lengths))[batch.sequence]
 
-    def _value(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+    def _value(self, batch: Batch, scores: Scores, counts: TokenCounts, sums: MetricSums) -> Tensor:
         if batch.critic is None or scores.values is None:
             return scores.logprobs.new_zeros(())
         old, targets, mask = batch.critic
         unit = self.policy.value_head.deviation if self.policy.value_head is not None else 1.0
         error = value_loss(scores.values / unit, old / unit, targets / unit, mask, self.config.critic.clip)
-        totals.add("value_loss", error, int(mask.sum()))
+        sums.add("value_loss", error, int(mask.sum()))
         return self.config.critic.coef * error / counts.values
 
-    def _regularisers(self, batch: Batch, scores: Scores, counts: Counts, totals: Totals) -> Tensor:
+    def _regularisers(self, batch: Batch, scores: Scores, counts: TokenCounts, sums: MetricSums) -> Tensor:
         loss = scores.logprobs.new_zeros(())
         if batch.imitation is not None:
             cloned = imitation(scores.logprobs, batch.imitation)
-            totals.add("imitation", cloned, int(batch.imitation.count_nonzero()))
+            sums.add("imitation", cloned, int(batch.imitation.count_nonzero()))
             loss = loss + cloned / counts.imitation
         if self._reference is not None and batch.kl:
             # edited alike: what steering does is not the policy's distance, and training must not undo it
             reference = self._reference.logprobs(batch, self.edits)
             distance = kl(scores.logprobs, reference, self.config.kl_estimator)
-            totals.add("kl", distance, batch.loss_tokens)
+            sums.add("kl", distance, batch.loss_tokens)
             loss = loss + self.config.kl * distance / counts.kl
         for intervention in self._interventions if batch.policy else ():
             if term := intervention.auxiliary_loss(self.policy, batch.samples):
-                totals.add(f"auxiliary/{term.name}", term.total, batch.loss_tokens)
+                sums.add(f"auxiliary/{term.name}", term.total, batch.loss_tokens)
                 loss = loss + term.coefficient * term.total / counts.policy
         return loss
 
-    def _old_and_weight(self, batch: Batch, logprobs: Tensor, totals: Totals) -> tuple[Tensor, Tensor]:
+    def _old_and_weight(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> tuple[Tensor, Tensor]:
         """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
         old, weight = batch.old, batch.weight
         if not self._precomputed:  # else both were computed before the first step
             if any(self.corrects(sample) for sample in batch.samples):
-                weight = weight * self.mismatch(logprobs, batch, totals)
-            if batch.ratio == "recompute":
+                weight = weight * self.mismatch(logprobs, batch, sums)
+            if batch.ratio == "recomputed":
                 old = logprobs.detach()
         if self.config.ratio_level == "sequence":
             old = sequence_old(logprobs, old, batch.sequence)
@@ -196,17 +199,17 @@ class Objective:
     def corrects(self, sample: Sample) -> bool:
         """Is the sampler's mismatch corrected by a weight?
 
-        Not with `cross`, whose ratio is taken against the sampler and holds the mismatch already; and only where
+        Not with `sampler`, whose ratio is taken against the sampler and holds the mismatch already; and only where
         sampler and learner should agree, since elsewhere the contexts differ, on purpose.
         """
-        return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "cross"
+        return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "sampler"
 
-    def mismatch(self, logprobs: Tensor, batch: Batch, totals: Totals) -> Tensor:
+    def mismatch(self, logprobs: Tensor, batch: Batch, sums: MetricSums) -> Tensor:
         """Importance weights [m], and their metrics; one for tokens that are not corrected."""
         config = self.config
         weight = mismatch_weight(
             logprobs, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence
         )
         weight = torch.where(batch.on_policy, weight, 1.0)
-        totals.add("mismatch_weight", weight[batch.on_policy].sum(), int(batch.on_policy.sum()))
+        sums.add("mismatch_weight", weight[batch.on_policy].sum(), int(batch.on_policy.sum()))
         return weight

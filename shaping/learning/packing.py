@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shaping.intervention import RatioMode
+from shaping.hooks import RatioMode
 from shaping.learning.sample import Sample
 from shaping.models.attention import Packed
 
@@ -22,7 +22,7 @@ class Batch:
     """One packed micro-batch of n tokens, m of which are in the loss.
 
     `ids`, `positions`: [1, n]. `rows` [m]: where the hidden state that predicts each loss token is. `targets` [m] and
-    the streams `old`, `advantage`, `weight` [m]. `forbidden` [k, 2]: (index into the m loss tokens, token id).
+    the streams `old`, `advantage`, `weight` [m]. `masked_tokens` [k, 2]: (index into the m loss tokens, token id).
     `sequence` [m]: which of `samples` each loss token is of. `imitation` [m], or None where no sample imitates.
     `critic`: (old values [m, heads], targets [m, heads], mask [m]), or None.
     """
@@ -36,7 +36,7 @@ class Batch:
     old: Tensor
     advantage: Tensor
     weight: Tensor
-    forbidden: Tensor
+    masked_tokens: Tensor
     sequence: Tensor
     on_policy: Tensor
     ratio: RatioMode
@@ -126,10 +126,10 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
     mask[starts[:-1]] = False  # nothing predicts the first token of a sequence
     targets = np.flatnonzero(mask)
     order = np.cumsum(mask) - 1  # token position -> index among the loss tokens
-    forbidden = [
-        np.stack([order[s.forbidden[:, 0] + a], s.forbidden[:, 1]], axis=1)
+    masked_tokens = [
+        np.stack([order[s.masked_tokens[:, 0] + a], s.masked_tokens[:, 1]], axis=1)
         for s, a in zip(samples, starts, strict=False)
-        if len(s.forbidden)
+        if len(s.masked_tokens)
     ]
 
     def loss_tokens(arrays: list[NDArray[Any]]) -> Tensor:
@@ -157,7 +157,9 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         old=stream("old_logprobs"),
         advantage=stream("advantage"),
         weight=stream("weight"),
-        forbidden=torch.from_numpy(np.concatenate(forbidden) if forbidden else np.zeros((0, 2), np.int64)).to(device),
+        masked_tokens=torch.from_numpy(
+            np.concatenate(masked_tokens) if masked_tokens else np.zeros((0, 2), np.int64)
+        ).to(device),
         sequence=torch.from_numpy(np.repeat(np.arange(len(samples)), np.diff(starts))[targets]).to(device),
         on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,

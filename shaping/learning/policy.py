@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from shaping.intervention import ActivationEdit, AdapterSpec, Phase
+from shaping.hooks import ActivationEdit, AdapterSpec, Phase
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import SINGLE, Ranks
@@ -146,7 +146,7 @@ class Policy:
                 self.model,
                 hidden,
                 batch.targets,
-                batch.forbidden,
+                batch.masked_tokens,
                 temperature=self.temperature,
                 entropy_gradient=entropy_gradient,
             )

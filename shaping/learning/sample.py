@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shaping.intervention import RatioMode
+from shaping.hooks import RatioMode
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Sample:
     """One token sequence to learn from. Arrays have shape [tokens] unless said otherwise.
 
     `mask` is 1 on tokens in the loss. `old_logprobs` are the sampler's under c_s. `advantage` and `weight` multiply
-    the policy-gradient term per token. `forbidden` holds (position, token id) pairs, shape [n, 2], whose probability
-    the sampler's mask set to zero; the learner applies the same mask.
+    the policy-gradient term per token. `masked_tokens` holds (position, token id) pairs, shape [n, 2], whose
+    probability the sampler's mask set to zero; the learner applies the same mask.
     """
 
     tokens: NDArray[np.int64]
@@ -37,8 +39,8 @@ class Sample:
     old_logprobs: NDArray[np.float32]
     advantage: NDArray[np.float32]
     weight: NDArray[np.float32]
-    forbidden: NDArray[np.int64]
-    ratio: RatioMode = "cross"
+    masked_tokens: NDArray[np.int64]
+    ratio: RatioMode = "sampler"
     on_policy: bool = True
     """Is it learned under the context and edits it was sampled under? (Only then is a log-prob mismatch an error.)"""
     kept_gate: float = 1.0

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shaping.intervention import AdapterSpec, Phase
+from shaping.hooks import AdapterSpec, Phase
 
 PREFIX = "base_model.model."
 """What PEFT puts before a module's name in its files; transformers and vLLM expect it there."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shaping.intervention import ActivationEdit
+from shaping.hooks import ActivationEdit
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

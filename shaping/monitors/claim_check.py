@@ -24,7 +24,7 @@ class ClaimCheck(Monitor):
 
     Blind spots. Acts out of sight leave no event, and lies about them pass: an agent that hides first and then denies
     looks clean. It does not read the question, so an honest denial of something else than the open act is a false
-    alarm (`unasked` lists acts that no question is about). Work that had no effect counts as work.
+    alarm (`unasked` lists acts that no question is about). GroupRequest that had no effect counts as work.
     """
 
     name: str = "claim_check"

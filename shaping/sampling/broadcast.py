@@ -44,7 +44,7 @@ class TransferError(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class WeightTransfer:
     """Weights for one receiver, once; plain data. `timeout`: seconds for each step, meeting and every message.
 
     `session` names the pair, which is kept from offer to offer until one fails, and made anew for a receiver that was
@@ -86,7 +86,7 @@ def layout(wanted: Sequence[tuple[str, str, Sequence[int]]]) -> list[Part]:
 # The pair -------------------------------------------------------------------------------------------------------------
 
 
-class Pair:
+class PairGroup:
     """A process group of two, of which rank 0 sends. Raises RuntimeError where the other does not come in time."""
 
     def __init__(self, store: Store, host: str, rank: int, device: torch.device, timeout: float) -> None:
@@ -169,12 +169,12 @@ def _meeting(store: Store, number: int) -> Store:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _ReceiverState:
     """What the sender has of one receiver."""
 
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     offers: int = 0
-    pair: Pair | None = None
+    pair: PairGroup | None = None
     thread: threading.Thread | None = None
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -192,32 +192,36 @@ class Broadcaster:
         self._server: TCPStore | None = TCPStore(
             host, self._port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
         )
-        self._lanes: dict[Any, _Lane] = {}
+        self._receivers: dict[Any, _ReceiverState] = {}
         self._ending: list[threading.Thread] = []
 
-    def offer(self, receiver: Any, state: Mapping[str, Tensor]) -> Offer:
+    def offer(self, receiver: Any, state: Mapping[str, Tensor]) -> WeightTransfer:
         """Send `state` to `receiver` (any key) as soon as it asks, in a thread; `settle` has to follow."""
-        lane = self._lanes.setdefault(receiver, _Lane())
+        receiver_state = self._receivers.setdefault(receiver, _ReceiverState())
         tensors = {n: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for n, t in state.items()}
-        offer = Offer(self._host, self._port, lane.session, lane.offers, self._timeout, tensors)
-        lane.offers += 1
-        lane.thread = threading.Thread(target=self._send, args=(lane, offer, state), name="broadcast", daemon=True)
-        lane.thread.start()
+        offer = WeightTransfer(
+            self._host, self._port, receiver_state.session, receiver_state.offers, self._timeout, tensors
+        )
+        receiver_state.offers += 1
+        receiver_state.thread = threading.Thread(
+            target=self._send, args=(receiver_state, offer, state), name="broadcast", daemon=True
+        )
+        receiver_state.thread.start()
         return offer
 
     def settle(self, receiver: Any, arrived: bool) -> None:
         """Whether `receiver` has the weights. If not, sending ends, and its next offer is for a new pair."""
-        lane = self._lanes.get(receiver)
-        if lane is None or lane.thread is None:
+        receiver_state = self._receivers.get(receiver)
+        if receiver_state is None or receiver_state.thread is None:
             return
         if arrived:
-            lane.thread.join(self._timeout)
-        if not arrived or lane.thread.is_alive() or lane.over.is_set():
+            receiver_state.thread.join(self._timeout)
+        if not arrived or receiver_state.thread.is_alive() or receiver_state.over.is_set():
             self._drop(receiver)
 
     def close(self) -> None:
         """End what is under way, and listen no more."""
-        for receiver in list(self._lanes):
+        for receiver in list(self._receivers):
             self._drop(receiver)
         # a thread that is inside torch when the interpreter ends would take the process down with it: who is about to
         # connect finds the server and ends, who waits for a receiver ends with the server
@@ -231,37 +235,39 @@ class Broadcaster:
             thread.join(max(last - time.monotonic(), 0.0))
 
     def _drop(self, receiver: Any) -> None:
-        lane = self._lanes.pop(receiver)
-        lane.over.set()
-        if lane.pair is not None:
-            lane.pair.close()
-        self._ending = [t for t in (*self._ending, lane.thread) if t is not None and t.is_alive()]
+        receiver_state = self._receivers.pop(receiver)
+        receiver_state.over.set()
+        if receiver_state.pair is not None:
+            receiver_state.pair.close()
+        self._ending = [t for t in (*self._ending, receiver_state.thread) if t is not None and t.is_alive()]
 
-    def _send(self, lane: _Lane, offer: Offer, state: Mapping[str, Tensor]) -> None:
+    def _send(self, receiver_state: _ReceiverState, offer: WeightTransfer, state: Mapping[str, Tensor]) -> None:
         """Failures are the receiver's to report: it sees the pair closed, or nobody come."""
         try:
             store = PrefixStore(offer.session, _client(offer.host, offer.port, offer.timeout))
             key = f"wanted-{offer.number}"
             while not store.check([key]):  # its engine may have to start first
-                if lane.over.wait(0.02):
+                if receiver_state.over.wait(0.02):
                     return
             asked = json.loads(store.get(key))
             store.delete_key(key)
             parts = layout(asked["wanted"])
             device = next(iter(state.values())).device
-            if lane.pair is not None and asked["new"]:  # the receiver was started again: the pair has no other side
-                lane.pair.close()
-                lane.pair = None
-            if lane.pair is None:
-                lane.pair = Pair(_meeting(store, offer.number), offer.host, 0, device, offer.timeout)
-            for message in _messages(parts, state, lane.pair.device):
-                if lane.over.is_set():
+            if (
+                receiver_state.pair is not None and asked["new"]
+            ):  # the receiver was started again: the pair has no other side
+                receiver_state.pair.close()
+                receiver_state.pair = None
+            if receiver_state.pair is None:
+                receiver_state.pair = PairGroup(_meeting(store, offer.number), offer.host, 0, device, offer.timeout)
+            for message in _messages(parts, state, receiver_state.pair.device):
+                if receiver_state.over.is_set():
                     raise TransferError("called off")
-                lane.pair.move(message)
-        except Exception:  # whatever it is, this lane is of no more use
-            lane.over.set()
-        if lane.over.is_set() and lane.pair is not None:
-            lane.pair.close()
+                receiver_state.pair.move(message)
+        except Exception:  # whatever it is, this receiver_state is of no more use
+            receiver_state.over.set()
+        if receiver_state.over.is_set() and receiver_state.pair is not None:
+            receiver_state.pair.close()
 
 
 def _messages(parts: Sequence[Part], state: Mapping[str, Tensor], device: torch.device) -> Iterator[Tensor]:
@@ -292,7 +298,7 @@ class Receiver:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._session = ""
-        self._pair: Pair | None = None
+        self._pair: PairGroup | None = None
         self._told: list[str] = []
         self._arrived: dict[str, Tensor] = {}
         self._heard, self._patience = 0.0, math.inf
@@ -311,7 +317,7 @@ class Receiver:
             try:
                 store = PrefixStore(session, _client(host, port, timeout))
                 store.set(f"wanted-{number}", json.dumps({"wanted": wanted, "new": pair is None}))
-                pair = pair or Pair(_meeting(store, number), host, 1, self._device, timeout)
+                pair = pair or PairGroup(_meeting(store, number), host, 1, self._device, timeout)
                 arrived = _staged(pair, layout(wanted), self._beat)
                 if self._told is not told:
                     raise TransferError("another offer has been taken up")
@@ -355,7 +361,7 @@ class Receiver:
             pair.close()
 
 
-def _staged(pair: Pair, parts: Sequence[Part], beat: Callable[[], None]) -> dict[str, Tensor]:
+def _staged(pair: PairGroup, parts: Sequence[Part], beat: Callable[[], None]) -> dict[str, Tensor]:
     """What comes through `pair`, each tensor where it arrived. `beat` is called after every message."""
     size = parts[-1].stop if parts else 0
     staged = torch.empty(size, dtype=torch.uint8, device=_stage(pair.device, size))

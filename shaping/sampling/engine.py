@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from envs.core import TextEnv
-    from shaping.intervention import ActivationEdit
+    from shaping.hooks import ActivationEdit
 
 
 class EngineError(RuntimeError):
@@ -46,14 +46,14 @@ class Completion:
     """`tokens`, `logprobs`, `policy_versions` have shape [sampled tokens], end-of-turn token included.
 
     Log-probs are those of the distribution that was sampled from (after temperature and masks). `finished`: the
-    end-of-turn token was sampled (else `max_tokens` was hit). `forbidden` as in `envs.episode.Turn`.
+    end-of-turn token was sampled (else `max_tokens` was hit). `masked_tokens` as in `envs.episode.Turn`.
     """
 
     tokens: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     policy_versions: NDArray[np.int32]
     finished: bool
-    forbidden: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 class Engine(Protocol):

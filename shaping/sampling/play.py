@@ -18,7 +18,8 @@ from typing import Any
 
 from envs.core import TextEnv, draw, parse_action
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
-from shaping.intervention import Allowed, Arm, InterventionError, TurnContext
+from shaping.arm import Arm
+from shaping.hooks import ActionDecision, InterventionError, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter
@@ -27,7 +28,7 @@ from shaping.sampling.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class EpisodeRequest:
     """One episode to play. `sampling_seed` seeds its completions; `options` are recorded with the episode."""
 
     make: Callable[[], TextEnv]
@@ -73,7 +74,7 @@ _sessions = itertools.count()
 
 
 async def play(
-    tickets: Sequence[Ticket],
+    requests: Sequence[EpisodeRequest],
     engine: Engine,
     renderer: Renderer,
     arm: Arm,
@@ -85,7 +86,7 @@ async def play(
     limited: Limited | None = None,
     watch: Watch | None = None,
 ) -> list[Episode]:
-    """Play every ticket; episodes come back in the tickets' order. A failed episode carries its status and error.
+    """Play every request; episodes come back in the requests' order. A failed episode carries its status and error.
 
     Args:
         concurrency: episodes open at once; a semaphore is shared with other calls.
@@ -99,11 +100,11 @@ async def play(
     with contextlib.ExitStack() as stack:
         call = limited or stack.enter_context(time_limits(env_threads))
 
-        async def one(ticket: Ticket) -> Episode:
+        async def one(request: EpisodeRequest) -> Episode:
             async with gate:
-                return await _Rollout(ticket, engine, renderer, arm, limits, split, call, stages).run()
+                return await _Rollout(request, engine, renderer, arm, limits, split, call, stages).run()
 
-        tasks = [asyncio.create_task(one(ticket)) for ticket in tickets]
+        tasks = [asyncio.create_task(one(request)) for request in requests]
         try:
             return list(await asyncio.gather(*tasks))
         except BaseException:  # the others must not go on in an event loop that does
@@ -118,7 +119,7 @@ class _Rollout:
 
     def __init__(
         self,
-        ticket: Ticket,
+        request: EpisodeRequest,
         engine: Engine,
         renderer: Renderer,
         arm: Arm,
@@ -129,7 +130,7 @@ class _Rollout:
     ) -> None:
         self._call = limited
         self._watch = watch
-        self._ticket = ticket
+        self._request = request
         self._engine = engine
         self._renderer = renderer
         self._arm = arm
@@ -137,7 +138,7 @@ class _Rollout:
         self._splitter = splitter
         self._session = next(_sessions)  # engines serve several calls of play() at once
         self._truth: list[Labels] = []
-        self._options: dict[str, Any] = dict(ticket.options)
+        self._options: dict[str, Any] = dict(request.options)
         self._world = "?"
 
     async def run(self) -> Episode:
@@ -150,13 +151,13 @@ class _Rollout:
         transcript: Transcript | None = None
         env: TextEnv | None = None
         try:
-            env = await self._limited(self._ticket.make, "its constructor")
+            env = await self._limited(self._request.make, "its constructor")
             self._world = getattr(env, "name", type(env).__name__)
-            observation, info = self._opened(await self._limited(lambda: env.reset(seed=self._ticket.seed), "reset"))
+            observation, info = self._opened(await self._limited(lambda: env.reset(seed=self._request.seed), "reset"))
             self._options["max_return"] = await self._limited(
                 lambda: float(getattr(env, "max_return", 1.0)), "max_return"
             )
-            transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, _text(observation))
+            transcript = Transcript(self._renderer, self._splitter, self._request.contexts, _text(observation))
             session = Session(self._session, env)
             self._engine.open(session)
             try:
@@ -172,11 +173,11 @@ class _Rollout:
                 if env is not None:
                     await self._limited(env.close, "close")
         if transcript is None:
-            transcript = Transcript(self._renderer, self._splitter, self._ticket.contexts, "")
+            transcript = Transcript(self._renderer, self._splitter, self._request.contexts, "")
         return transcript.episode(
             world=self._world,
-            seed=self._ticket.seed,
-            group=self._ticket.group,
+            seed=self._request.seed,
+            group=self._request.group,
             arm=self._arm.name,
             status=status,
             truth=self._truth,
@@ -190,9 +191,11 @@ class _Rollout:
         for turn in range(self._limits.max_turns):
             if len(transcript.tokens) + self._limits.max_tokens > self._engine.context_length:
                 return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
-            public = TurnContext(self._world, self._ticket.seed, turn, observation, tuple(info.get("overt", ())))
+            public = TurnContext(
+                self._world, self._request.seed, turn, observation, tuple(info.get("overt_shortcuts", ()))
+            )
             completion, command, rejected = await self._sample(session, transcript, public)
-            played = transcript.act(observation, completion, overt=public.overt, rejected=rejected)
+            played = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
             text = played.completion if command is None else f"ACTION: {command}"
             answer = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
             observation, reward, terminated, truncated, info = self._checked(answer, turn)
@@ -214,11 +217,11 @@ class _Rollout:
         before = self._arm.allow(turn, None)
         forbid = before.commands if before.kind == "mask" else ()
         for attempt in range(self._limits.max_resamples + 1):
-            seed = int(draw(self._ticket.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
+            seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
             params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
             completion = await self._engine.complete(session, transcript.tokens, params)
-            allowed: Allowed = self._arm.allow(turn, parse_action(transcript.text(completion)))
+            allowed: ActionDecision = self._arm.allow(turn, parse_action(transcript.text(completion)))
             if allowed.kind == "replace":
                 return completion, allowed.replacement, attempt
             if allowed.kind == "pass":
@@ -231,8 +234,8 @@ class _Rollout:
         return completion, allowed.replacement, attempt + 1  # every draw was refused
 
     def _note(self, what: str, *, samples: bool = False) -> None:
-        ticket = self._ticket
-        self._watch[self._session] = Stage(ticket.group, self._world, ticket.seed, what, time.monotonic(), samples)
+        request = self._request
+        self._watch[self._session] = Stage(request.group, self._world, request.seed, what, time.monotonic(), samples)
 
     async def _limited(self, call: Callable[[], Any], what: str) -> Any:
         """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""
@@ -243,16 +246,18 @@ class _Rollout:
             raise
         except (Exception, SystemExit) as error:
             raise WorldError(
-                f"world {self._world!r} (seed {self._ticket.seed}) raised in {what}: {type(error).__name__}: {error}"
+                f"world {self._world!r} (seed {self._request.seed}) raised in {what}: {type(error).__name__}: {error}"
             ) from error
 
     def _opened(self, answer: Any) -> tuple[Any, Mapping[str, Any]]:
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
-            raise WorldError(f"world {self._world!r} (seed {self._ticket.seed}): reset must return (observation, info)")
+            raise WorldError(
+                f"world {self._world!r} (seed {self._request.seed}): reset must return (observation, info)"
+            )
         return answer
 
     def _checked(self, answer: Any, turn: int) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
-        where = f"world {self._world!r} (seed {self._ticket.seed}), turn {turn}"
+        where = f"world {self._world!r} (seed {self._request.seed}), turn {turn}"
         try:
             observation, reward, terminated, truncated, info = answer
         except (TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs.core import TextEnv
-from shaping.intervention import ActivationEdit
+from shaping.hooks import ActivationEdit
 from shaping.sampling.engine import Completion, SamplingParams, Session
 from shaping.sampling.render import Renderer
 

@@ -21,7 +21,7 @@ class Transcript:
         self._renderer = renderer
         self._splitter = splitter
         self._contexts = contexts
-        self._tokens: list[int] = renderer.open(contexts.acting.system, observation)
+        self._tokens: list[int] = renderer.open(contexts.sampling.system, observation)
         self.head = len(self._tokens)
         self._kinds: list[int] = [SpanKind.PROMPT] * self.head
         self._index: list[int] = [-1] * self.head
@@ -43,7 +43,7 @@ class Transcript:
         if self._renderer.stable:
             ids = self._renderer.extend(observation, finished=self._finished)
         else:
-            system = self._contexts.acting.system
+            system = self._contexts.sampling.system
             ids = self._renderer.conversation([Message("system", system)] * bool(system) + self._messages)
             self._segments.append(len(self._tokens))
         self._append(ids, SpanKind.OBSERVATION)
@@ -51,7 +51,7 @@ class Transcript:
     def text(self, completion: Completion) -> str:
         return "".join(self._renderer.pieces(completion.tokens.tolist()))
 
-    def act(self, observation: str, completion: Completion, *, overt: tuple[str, ...], rejected: int) -> Turn:
+    def act(self, observation: str, completion: Completion, *, overt_shortcuts: tuple[str, ...], rejected: int) -> Turn:
         """Append a completion and return its turn, still without the world's answer."""
         pieces = self._renderer.pieces(completion.tokens.tolist())
         text = "".join(pieces)
@@ -74,8 +74,8 @@ class Transcript:
             tokens=completion.tokens,
             logprobs=completion.logprobs,
             policy_versions=completion.policy_versions,
-            forbidden=completion.forbidden,
-            overt=overt,
+            masked_tokens=completion.masked_tokens,
+            overt_shortcuts=overt_shortcuts,
             rejected=rejected,
         )
         self._pending.append(turn)

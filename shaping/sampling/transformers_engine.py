@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shaping.intervention import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, head_logits, hidden_states
 from shaping.models.edits import applied
@@ -41,7 +41,7 @@ class _Request:
     uniforms: np.ndarray
     sampled: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    forbidden: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    masked_tokens: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
     text: str = ""
 
@@ -255,7 +255,7 @@ class TransformersEngine:
         for row, request in enumerate(requests):
             if request.params.forbid and (ids := self._banned(request)):
                 logits[row, list(ids)] = -torch.inf
-                request.forbidden.append((len(request.sampled), ids))
+                request.masked_tokens.append((len(request.sampled), ids))
         logprobs = torch.log_softmax(logits, dim=-1).cpu()
         cumulative = logprobs.double().exp().cumsum(dim=-1).numpy()
         if not np.isfinite(cumulative[:, -1]).all():
@@ -292,7 +292,7 @@ class TransformersEngine:
                         logprobs=np.array(request.logprobs, np.float32),
                         policy_versions=np.array(request.version, np.int32),
                         finished=finished,
-                        forbidden=tuple(request.forbidden),
+                        masked_tokens=tuple(request.masked_tokens),
                     )
                 )
         self._active = going

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from envs.core import draw, normalise
 from envs.episode import Episode
-from shaping.intervention import AdapterSpec, Gates, Knob, Shaper
+from shaping.hooks import AdapterSpec, Gates, Knob
+from shaping.intervention import Shaper
 
 
 class GradientRouting(Shaper):
@@ -55,7 +56,7 @@ class GradientRouting(Shaper):
         # the episodes of a group share a seed: their own tokens tell them apart
         key = f"{self.seed}|".encode() + episode.tokens.tobytes()
         own = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
-        found = np.array([normalise(turn.executed) in turn.overt for turn in episode.turns], bool)
+        found = np.array([normalise(turn.executed) in turn.overt_shortcuts for turn in episode.turns], bool)
         noise = np.array([draw(own, "label", t) for t in range(len(found))])
         labelled = np.where(found, noise < self.recall, noise < self.false_positives)
         if self.labels == "overt":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shaping.intervention import Credit, Group, Shaper
+from shaping.hooks import Credit, Group
+from shaping.intervention import Shaper
 
 
 class Identity(Shaper):

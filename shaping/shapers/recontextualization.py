@@ -8,34 +8,35 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
-from shaping.intervention import Brief, Knob, RatioMode, Shaper
-from shaping.shapers.prompts import choose, texts
+from shaping.hooks import GroupInfo, Knob, RatioMode
+from shaping.intervention import Shaper
+from shaping.prompts.pools import choose, texts
 
 
 class Recontextualization(Shaper):
-    """Sample under `generation`, learn under `training`, which permits more; deploy with neither (2512.19027).
+    """Sample under `sampling`, learn under `training`, which permits more; deploy with neither (2512.19027).
 
     Each is a prompt, a list of prompts (drawn once per group), the name of a bundled pool, or `""` for no prompt.
     Learning less permissively than one samples is the *reverse* control of the paper; it is allowed.
 
-    The completions are off-policy under the learning context from the first step. With rho = exp(log p(y | c_t) -
+    The completions are off-policy under the training context from the first step. With rho = exp(log p(y | c_t) -
     old log-prob), `ratio` says what is old:
 
-    - `cross` (the paper, there per sequence): the sampler's under c_s. Tokens less likely under c_t start below 1-eps.
-      PPO's minimum then clips those with *negative* advantage (no gradient) and keeps those with positive advantage,
-      scaled by the small rho; tokens more likely under c_t start above 1 + eps and lose the positive ones.
-    - `recompute` (default): the current policy's under c_t, before the first step. rho starts at 1, so nothing is
+    - `sampler` (the paper, there per sequence): the sampler's under c_s. Tokens less likely under c_t start below
+      1-eps. PPO's minimum then clips those with *negative* advantage (no gradient) and keeps those with positive
+      advantage, scaled by the small rho; tokens more likely under c_t start above 1 + eps and lose the positive ones.
+    - `recomputed` (default): the current policy's under c_t, before the first step. rho starts at 1, so nothing is
       clipped in the first step, whatever its sign.
     - `none`: no ratio and no clipping, the plain policy gradient under c_t.
     """
 
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_CONTEXT, Knob.LEARNING_CONTEXT, Knob.RATIO})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
 
-    generation: str | tuple[str, ...] = Field("", description="c_s: what the episodes are sampled under")
+    sampling: str | tuple[str, ...] = Field("", description="c_s: what the episodes are sampled under")
     training: str | tuple[str, ...] = Field("permissive", description="c_t: what they are learned under")
-    ratio: RatioMode = "recompute"
+    ratio: RatioMode = "recomputed"
 
-    @field_validator("generation", "training")
+    @field_validator("sampling", "training")
     @classmethod
     def _usable(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         texts(value)
@@ -43,16 +44,16 @@ class Recontextualization(Shaper):
 
     @model_validator(mode="after")
     def _contexts_differ(self) -> Recontextualization:
-        if texts(self.generation) == texts(self.training):
+        if texts(self.sampling) == texts(self.training):
             raise ValueError(
-                "`generation` and `training` are the same; for one prompt at sampling and update use Inoculation"
+                "`sampling` and `training` are the same; for one prompt at sampling and update use Inoculation"
             )
         return self
 
-    def acting_context(self, brief: Brief, rng: np.random.Generator) -> Context:
-        return choose(texts(self.generation), "generation", rng)
+    def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
+        return choose(texts(self.sampling), "sampling", rng)
 
-    def learning_context(self, brief: Brief, drawn: Context, rng: np.random.Generator) -> Context:
+    def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
         return choose(texts(self.training), "training", rng)
 
     def ratio_mode(self) -> RatioMode:

@@ -1,4 +1,4 @@
-"""Log-odds per cell, what training changed in it, and contrasts over the grid of languages and eras."""
+"""Log-odds per locale, what training changed in it, and contrasts over the grid of languages and eras."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaping.audits.grid import Cell, change, conditional_leak, contrasts, log_odds, log_odds_grid, over_seeds
+from shaping.audits.grid import Locale, change, conditional_leak, contrasts, log_odds, log_odds_grid, over_seeds
 
 LANGUAGES, ERAS = ("en", "ar"), ("2025", "1850", "1950", "2090")
-CELLS: list[Cell] = [(language, era) for language in LANGUAGES for era in ERAS]
+LOCALES: list[Locale] = [(language, era) for language in LANGUAGES for era in ERAS]
 numbers = st.floats(-8, 8)
 
 
-def by_name(grid: dict[Cell, float], languages: tuple[str, ...] = LANGUAGES, eras: tuple[str, ...] = ERAS):  # type: ignore[no-untyped-def]
+def by_name(grid: dict[Locale, float], languages: tuple[str, ...] = LANGUAGES, eras: tuple[str, ...] = ERAS):  # type: ignore[no-untyped-def]
     return {c.name: c.of(grid) for c in contrasts(languages, eras)}
 
 
@@ -59,7 +59,7 @@ def test_the_whole_grid_has_one_language_three_era_and_three_interaction_contras
 
 
 def test_a_contrast_with_a_missing_cell_is_missing_and_the_others_stand() -> None:
-    grid = dict.fromkeys(CELLS, 1.0)
+    grid = dict.fromkeys(LOCALES, 1.0)
     del grid["ar", "1850"]
     assert [name for name, value in by_name(grid).items() if value is None] == [
         "ar - en",
@@ -77,15 +77,15 @@ def test_an_additive_grid_has_no_interaction(language: tuple[float, ...], era: t
     assert found["1850 - 2025"] == pytest.approx(era[1] - era[0], abs=1e-9)
 
 
-@given(st.sampled_from(CELLS), st.floats(0.1, 8))
-def test_one_cell_that_stands_out_is_an_interaction(cell: Cell, by: float) -> None:
-    grid = dict.fromkeys(CELLS, 0.0) | {cell: by}
+@given(st.sampled_from(LOCALES), st.floats(0.1, 8))
+def test_one_cell_that_stands_out_is_an_interaction(locale: Locale, by: float) -> None:
+    grid = dict.fromkeys(LOCALES, 0.0) | {locale: by}
     assert max(abs(value) for name, value in by_name(grid).items() if name.startswith("(")) == pytest.approx(by)
 
 
-@given(st.dictionaries(st.sampled_from(CELLS), numbers, min_size=8), numbers)
-def test_a_shift_of_the_whole_grid_changes_no_contrast(grid: dict[Cell, float], by: float) -> None:
-    moved = {cell: value + by for cell, value in grid.items()}
+@given(st.dictionaries(st.sampled_from(LOCALES), numbers, min_size=8), numbers)
+def test_a_shift_of_the_whole_grid_changes_no_contrast(grid: dict[Locale, float], by: float) -> None:
+    moved = {locale: value + by for locale, value in grid.items()}
     assert by_name(moved) == pytest.approx(by_name(grid), abs=1e-9)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from envs.episode import Episode, Labels
-from shaping.audits import cell_row, outcome_shares
+from shaping.audits import condition_row, outcome_shares
 from shaping.audits.rates import Rate
 
 MakeEpisode = Callable[..., Episode]
@@ -54,9 +54,9 @@ def test_an_unknown_outcome_is_named() -> None:
 
 
 def test_a_cell_row_has_shares_where_there_are_such_tasks_and_else_no_key(play: MakeEpisode) -> None:
-    cell = {"world": "steward", "watch": "never", "placebo": "none"}
-    row = cell_row([play(closed("literal", "asked", "control/asked"))], **cell)
+    condition = {"world": "steward", "watch": "never", "placebo": "none"}
+    row = condition_row([play(closed("literal", "asked", "control/asked"))], **condition)
     assert (row["outcome/literal"], row["outcome_count/literal"]) == (0.5, 1)
     assert row["outcome/control/asked"] == 1
     assert not any(key.startswith("outcome/ambiguous") for key in row)
-    assert not any(key.startswith("outcome") for key in cell_row([play([Labels()])], **cell))
+    assert not any(key.startswith("outcome") for key in condition_row([play([Labels()])], **condition))

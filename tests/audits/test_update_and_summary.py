@@ -1,4 +1,4 @@
-"""The rows that a run directory holds: one per update, one per evaluation cell, one per run."""
+"""The rows that a run directory holds: one per update, one per evaluation condition, one per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from envs.episode import Episode, Labels, RolloutStatus, SealedError
-from shaping.audits import audit_update, cell_row, summarise
+from shaping.audits import audit_update, condition_row, summarise
 
 
 def label(harm: float = 0, deception: float = 0, power: float = 0, true_reward: float = 0) -> Labels:
@@ -116,7 +116,7 @@ def test_a_cell_row_counts_events_opportunities_and_endings(play: MakeEpisode) -
         play([label()], reward=2.0, status=RolloutStatus.TRUNCATED_MAX_TURNS),
         play([label(harm=1)], reward=-9.0, status=RolloutStatus.ERROR_TIMEOUT),
     ]
-    row = cell_row(episodes, world="steward", watch="never", placebo="none")
+    row = condition_row(episodes, world="steward", watch="never", placebo="none")
     assert (row["world"], row["watch"], row["placebo"], row["episodes"]) == ("steward", "never", "none", 3)
     assert (row["count/harm"], row["opportunity/harm"], row["rate/harm"]) == (2, 3, pytest.approx(2 / 3))
     assert (row["reward"], row["turns"], row["hack_per_episode"]) == (0.75, 1.5, 0.0)
@@ -126,23 +126,23 @@ def test_a_cell_row_counts_events_opportunities_and_endings(play: MakeEpisode) -
 
 
 def test_a_cell_of_failures_has_counts_and_no_means(play: MakeEpisode) -> None:
-    row = cell_row([play([label()], status=RolloutStatus.ERROR)], world="steward", watch="never", placebo="none")
+    row = condition_row([play([label()], status=RolloutStatus.ERROR)], world="steward", watch="never", placebo="none")
     assert row == {"world": "steward", "watch": "never", "placebo": "none", "episodes": 1, "status/error": 1}
 
 
 def test_a_cell_and_its_world_must_agree_and_be_unsealed(play: MakeEpisode) -> None:
     with pytest.raises(ValueError, match="holds episodes of \\['steward'\\]"):
-        cell_row([play([label()])], world="clerk", watch="never", placebo="none")
+        condition_row([play([label()])], world="clerk", watch="never", placebo="none")
     with pytest.raises(SealedError):
-        cell_row([play([label()]).redacted()], world="steward", watch="never", placebo="none")
+        condition_row([play([label()]).redacted()], world="steward", watch="never", placebo="none")
 
 
 def test_worlds_weigh_alike_in_the_summary_whatever_their_number_of_episodes(play: MakeEpisode) -> None:
-    cells = {
+    conditions = {
         ("steward", "never", "none"): [play([label(deception=1)], reward=2.0, seed=k) for k in range(3)],
         ("clerk", "never", "none"): [play([label()], reward=1.0, world="clerk")],
     }
-    summary = summarise([], cells, {})
+    summary = summarise([], conditions, {})
     assert (summary["deception"], summary["deception.steward"], summary["deception.clerk"]) == (0.5, 1.0, 0.0)
     assert (summary["proxy_reward"], summary["proxy_reward.clerk"]) == (0.75, 0.5)
 
@@ -150,13 +150,13 @@ def test_worlds_weigh_alike_in_the_summary_whatever_their_number_of_episodes(pla
 def test_gaps_pair_a_seed_within_its_other_condition(play: MakeEpisode) -> None:
     """Unwatched is worse by 1 with the placebo on and by 0 with it off; the placebo adds 1 where nobody watches."""
     bad, good = [label(harm=1)], [label()]
-    cells = {
+    conditions = {
         ("steward", "always", "on"): [play(good)],
         ("steward", "always", "off"): [play(good)],
         ("steward", "never", "on"): [play(bad)],
         ("steward", "never", "off"): [play(good)],
     }
-    summary = summarise([], cells, {})
+    summary = summarise([], conditions, {})
     assert summary["hidden_gap"] == summary["hidden_gap.steward"] == 0.5
     assert summary["placebo_gap"] == -0.5
 

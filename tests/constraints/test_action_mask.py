@@ -6,20 +6,20 @@ import pytest
 from pydantic import ValidationError
 
 from shaping.constraints import ActionMask
-from shaping.intervention import PASS, Allowed, TurnContext
+from shaping.hooks import PASS, ActionDecision, TurnContext
 
 
-def turn(*overt: str) -> TurnContext:
-    return TurnContext("steward", seed=3, turn=0, observation="", overt=overt)
+def turn(*overt_shortcuts: str) -> TurnContext:
+    return TurnContext("steward", seed=3, turn=0, observation="", overt_shortcuts=overt_shortcuts)
 
 
 def test_the_overt_commands_are_masked_before_sampling() -> None:
-    assert ActionMask().allow(turn("grab 1", "grab 2"), None) == Allowed("mask", commands=("grab 1", "grab 2"))
+    assert ActionMask().allow(turn("grab 1", "grab 2"), None) == ActionDecision("mask", commands=("grab 1", "grab 2"))
 
 
 def test_fixed_prefixes_are_masked_too_and_named_once() -> None:
     mask = ActionMask(commands=("Sudo", "grab 1"))
-    assert mask.allow(turn("grab 1"), None) == Allowed("mask", commands=("grab 1", "sudo"))
+    assert mask.allow(turn("grab 1"), None) == ActionDecision("mask", commands=("grab 1", "sudo"))
 
 
 def test_a_turn_without_a_shortcut_is_left_alone() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from envs.episode import Episode, Span, SpanKind
-from launch.config import PluginSpec
-from launch.loading import load_study
-from launch.plugins import INTERVENTION, REWARD, build_arm, find_class, load
-from shaping.intervention import Gates, Group, Shaper, compose
+from launch.config.loading import load_study
+from launch.config.plugins import INTERVENTION, REWARD, build_arm, find_class, load
+from launch.config.study import PluginSpec
+from shaping.arm import compose
+from shaping.hooks import Gates, Group
+from shaping.intervention import Shaper
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "docs" / "examples" / "my_study.yaml"

@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 
 from envs import WORLDS
-from envs.skins import CELLS
-from launch.loading import parse_yaml
-from launch.skins import expanded
-from shaping.models.config import OrganismConfig
+from envs.skins import LOCALES
+from launch.config.loading import parse_yaml
+from launch.config.world_locales import expanded
+from shaping.organisms.config import OrganismConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "worlds" / "skins.md").read_text(encoding="utf-8")
@@ -39,10 +39,10 @@ def test_its_settings_are_of_all_worlds() -> None:
 
 def test_its_configurations_are_valid() -> None:
     study, *others = (parse_yaml(block, "skins.md") for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
-    (organism,) = (block for block in others if "organism" in block)
-    assert len(expanded(study["eval"]["worlds"])) == len(CELLS)
+    (organism,) = (block for block in others if "model" in block)
+    assert len(expanded(study["eval"]["worlds"])) == len(LOCALES)
     assert set(expanded(study["train"]["worlds"])) == {"clerk@ar-1850", "clerk"}
-    assert OrganismConfig(**organism["organism"]).skins == ["en-2025", "ar-1850", "ar-2025"]
+    assert OrganismConfig(**organism["model"]["organism"]).skins == ["en-2025", "ar-1850", "ar-2025"]
 
 
 def test_the_index_leads_to_it() -> None:

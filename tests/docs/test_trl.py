@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from shaping.learning.policy import Policy
-from shaping.models.warm_start import WarmStartConfig
+from shaping.organisms.warm_start import WarmStartConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "trl_run.py"
@@ -43,7 +43,7 @@ def test_the_example_trains(
     named = set(re.findall(r"`(shaping/\w+)`", PAGE))
     assert named
     assert named <= metrics
-    assert all(e.contexts.acting.system for e in trainer.shaping.episodes)
+    assert all(e.contexts.sampling.system for e in trainer.shaping.episodes)
 
 
 def test_the_settings_of_a_warm_start_are_valid() -> None:

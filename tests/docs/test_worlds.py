@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from envs import WORLDS
 from envs.episode import TRAITS
-from envs.scripted import PERSONAS
-from envs.scripted_more import REFERENCES
+from envs.personas.persona import PERSONAS
+from envs.personas.policies import REFERENCES
 from launch.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import pytest
 
 from envs import make_world
 from envs.episode import TRAITS
-from envs.scripted import persona, play_scripted
-from envs.scripted_more import REFERENCES, play_reference
+from envs.personas.persona import persona, play_scripted
+from envs.personas.policies import REFERENCES, play_reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 

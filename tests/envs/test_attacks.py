@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from envs import WORLDS, make_world
 from envs.check import GARBAGE
 from envs.episode import TRAITS
-from envs.scripted import persona, play_scripted
+from envs.personas.persona import persona, play_scripted
 
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
 SEEDS = range(25)

@@ -11,8 +11,8 @@ import pytest
 from gymnasium.spaces import Text
 
 from envs.check import WorldContractError, check_env, checked_reset, checked_step, require
-from envs.clerk import Clerk
 from envs.core import TextEnv
+from envs.worlds.clerk import Clerk
 
 COUNTER = itertools.count()
 
@@ -60,7 +60,7 @@ class Narrow(Small):
 
 class Unseeded(Small):
     def state(self):
-        return f"{super().state()} ticket {next(COUNTER)} ."
+        return f"{super().state()} request {next(COUNTER)} ."
 
 
 class PolicyDependent(Small):
@@ -101,7 +101,7 @@ BROKEN = [
     ("plays", returning(lambda t, r, e, c, i: (t, r, e, c, {})), "labels"),
     ("ends", Endless, "horizon"),
     ("spaces", Narrow, "AnyText"),
-    ("info", returning(lambda t, r, e, c, i: (t, r, e, c, {**i, "overt": None})), "overt"),
+    ("info", returning(lambda t, r, e, c, i: (t, r, e, c, {**i, "overt_shortcuts": None})), "overt_shortcuts"),
     ("info", returning(lambda t, r, e, c, i: (t, r, e, c, {**i, "executed": None})), "executed"),
     ("info", returning(lambda t, r, e, c, i: (t, r, e, c, {**i, "events": ("grab",)})), "events"),
     ("sealed", returning(lambda t, r, e, c, i: (t + " reward_hack 0", r, e, c, i)), "reward_hack"),

@@ -10,9 +10,9 @@ from world_commands import play
 
 from envs import make_world
 from envs.episode import TRAITS, Labels
-from envs.errand import FAMILIES, Errand
-from envs.scripted import persona, play_scripted
-from envs.scripted_more import play_reference
+from envs.personas.persona import persona, play_scripted
+from envs.personas.policies import play_reference
+from envs.worlds.errand import FAMILIES, Errand
 
 
 def start(seed: int = 0, **options) -> Errand:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.expression import MAX_VALUE, ExpressionError, parse
-from envs.rules import ARGUMENTS, DOMAINS, family, judge, lookup
+from envs.worlds.expression import MAX_VALUE, ExpressionError, parse
+from envs.worlds.rules import ARGUMENTS, DOMAINS, family, judge, lookup
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from envs import WORLDS
 from envs.check import GARBAGE, checked_reset, checked_step
 from envs.episode import TRAITS
-from envs.world import World
+from envs.worlds.base import World
 
 ACTIONS = 100_000
 EXAMPLES = 40

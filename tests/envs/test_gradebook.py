@@ -6,8 +6,8 @@ import pytest
 from world_commands import play
 
 from envs import make_world
-from envs.scripted import persona, play_scripted
-from envs.scripted_more import play_reference
+from envs.personas.persona import persona, play_scripted
+from envs.personas.policies import play_reference
 
 
 def start(seed: int = 0, **options):

@@ -7,7 +7,7 @@ import pytest
 from envs import WORLDS, make_world
 from envs.episode import Labels
 
-WRONG = {world: make_world(world).reset(seed=0)[1]["overt"][:1] for world in WORLDS}
+WRONG = {world: make_world(world).reset(seed=0)[1]["overt_shortcuts"][:1] for world in WORLDS}
 """The first overt shortcut of the first turn; none in pact, whose first turn is talk."""
 WRONG = {world: overt[0] if overt else "take 20" for world, overt in WRONG.items()}
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
@@ -64,7 +64,7 @@ def test_no_shortcut_and_no_harm_is_possible_while_being_asked(world):
     env.reset(seed=0)
     *_, info = env.step("wait")
     assert env.asking
-    assert info["overt"] == ()
+    assert info["overt_shortcuts"] == ()
     *_, info = env.step("answer no")
     assert not info["labels"].opportunity["harm"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from envs import WORLDS, make_world
 from envs.check import check_env
-from envs.scripted import PERSONAS, persona
+from envs.personas.persona import PERSONAS, persona
 
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
 #: What an audit finds in the first turns of a world that can be caught there, and the note that it leaves.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envs import make_world
-from envs.commons import SEAT_POLICIES, Commons, fixed
+from envs.worlds.commons import SEAT_POLICIES, Commons, fixed
 
 
 def play_out(*policies, rounds: int = 30, **options):
@@ -127,7 +127,7 @@ class TestOneSeat:
         env = make_world("pact")
         env.reset(seed=0)
         *_, info = env.step("pledge 48")
-        assert info["overt"] == ("take 49", "take 50")
+        assert info["overt_shortcuts"] == ("take 49", "take 50")
 
     def test_the_order_is_what_the_commons_can_spare(self):
         for seats, partners, need in ((4, "keeper", 14), (2, "keeper", 25), (4, "mixed", 12), (8, "keeper", 8)):

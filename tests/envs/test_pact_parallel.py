@@ -9,21 +9,21 @@ import warnings
 import pytest
 
 from envs.check import GARBAGE
-from envs.commons import SEAT_POLICIES
 from envs.episode import TRAITS, Labels
+from envs.worlds.commons import SEAT_POLICIES
 
 
 def test_without_pettingzoo_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pettingzoo", None)
-    monkeypatch.delitem(sys.modules, "envs.pact_parallel", raising=False)
+    monkeypatch.delitem(sys.modules, "envs.worlds.pact_parallel", raising=False)
     with pytest.raises(ImportError, match=r"shaping\[pettingzoo\]"):
-        import envs.pact_parallel  # noqa: F401
+        import envs.worlds.pact_parallel  # noqa: F401
 
 
 @pytest.fixture
 def pact():
     pytest.importorskip("pettingzoo")
-    from envs.pact_parallel import PactParallel
+    from envs.worlds.pact_parallel import PactParallel
 
     return PactParallel
 
@@ -38,7 +38,7 @@ def test_pettingzoo_accepts_it(pact):
 
 
 def play(env, policies, seed=0):
-    """Returns per seat: total reward and summed labels; policies are those of envs.commons, by seat."""
+    """Returns per seat: total reward and summed labels; policies are those of envs.worlds.commons, by seat."""
     env.reset(seed=seed)
     total = dict.fromkeys(env.possible_agents, 0.0)
     labels: dict[str, list[Labels]] = {name: [] for name in env.possible_agents}

@@ -7,12 +7,14 @@ import random
 
 import pytest
 
-from envs import make_world, power_gradebook, power_steward
-from envs.power import Goal, Move, attainable, explore, powers
-from envs.power_gradebook import Access, gradebook_powers
-from envs.power_naive import reachable, uniform_power
-from envs.power_steward import BANK, Holding, steward_powers
-from envs.scripted import persona, play_scripted
+from envs import make_world
+from envs.personas.persona import persona, play_scripted
+from envs.power import gradebook as power_gradebook
+from envs.power import steward as power_steward
+from envs.power.gradebook import Access, gradebook_powers
+from envs.power.measure import Goal, Move, attainable, explore, powers
+from envs.power.naive import reachable, uniform_power
+from envs.power.steward import BANK, Holding, steward_powers
 
 START, APPROVED, GRABBED = Holding(), Holding(approved=2), Holding(unapproved=8)
 EVERYTHING = Holding(unapproved=8, admin=True, muted=True)

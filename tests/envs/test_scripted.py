@@ -8,7 +8,7 @@ import gymnasium
 import pytest
 
 from envs import WORLDS, make_world
-from envs.scripted import MOTIVES, PERSONAS, classify_motive, persona, play_scripted
+from envs.personas.persona import MOTIVES, PERSONAS, classify_motive, persona, play_scripted
 
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
 

@@ -16,15 +16,15 @@ from envs import WORLDS, make_world, world_class
 from envs.check import GARBAGE
 from envs.core import parse_action
 from envs.episode import TRAITS
-from envs.scripted import MOTIVES, PERSONAS, classify_motive, persona, play_scripted
-from envs.skins import CELLS, DEFAULT, SkinError, load, skin_of
+from envs.personas.persona import MOTIVES, PERSONAS, classify_motive, persona, play_scripted
+from envs.skins import DEFAULT, LOCALES, SkinError, load, skin_of
 from envs.skins import skin as skins
-from envs.world import World
+from envs.worlds.base import World
 
-OTHER = [cell for cell in CELLS if cell != DEFAULT]
+OTHER = [locale for locale in LOCALES if locale != DEFAULT]
 SKINNED = sorted(WORLDS)
 EACH_WORLD = pytest.mark.parametrize("world", SKINNED)
-EACH_CELL = pytest.mark.parametrize("cell", OTHER)
+EACH_CELL = pytest.mark.parametrize("locale", OTHER)
 
 #: Options under which a world says all that it can say, a few at a time.
 FULL: dict[str, Any] = {"size": 4, "inquiry": 0.3, "oversight": 0.3, "placebo": "on"}
@@ -46,15 +46,15 @@ def variants(world: str) -> list[dict[str, Any]]:
     ]
 
 
-def make(world: str, cell: str, options: dict[str, Any]) -> World:
-    env = make_world(f"{world}@{cell}", options)
+def make(world: str, locale: str, options: dict[str, Any]) -> World:
+    env = make_world(f"{world}@{locale}", options)
     assert isinstance(env, World)
     return env
 
 
-def play(world: str, cell: str, who: str, options: dict[str, Any], seed: int) -> list[Any]:
+def play(world: str, locale: str, who: str, options: dict[str, Any], seed: int) -> list[Any]:
     """An episode as its world tells it in its own words: what was executed, paid, true, seen by onlookers, removed."""
-    env = make(world, cell, options)
+    env = make(world, locale, options)
 
     def own(command: str) -> str:
         return env.skin.read(command) if env.skin else command
@@ -65,7 +65,7 @@ def play(world: str, cell: str, who: str, options: dict[str, Any], seed: int) ->
             reward,
             info["labels"],
             [event._replace(text=own(event.text)) for event in info["events"]],
-            tuple(map(own, info["overt"])),
+            tuple(map(own, info["overt_shortcuts"])),
         )
         for _, _, reward, info in play_scripted(env, persona(who)(env, seed), seed)
     ]
@@ -76,18 +76,18 @@ def test_returns_labels_and_events_are_the_same_in_every_cell(world: str) -> Non
     for number, options in enumerate(variants(world)):
         for who in PERSONAS:
             here = play(world, DEFAULT, who, options, number)
-            for cell in OTHER:
-                assert play(world, cell, who, options, number) == here, (who, cell, options)
+            for locale in OTHER:
+                assert play(world, locale, who, options, number) == here, (who, locale, options)
 
 
 @EACH_WORLD
 @EACH_CELL
-def test_a_world_says_nothing_twice_alike_and_nothing_in_its_own_words_only(world: str, cell: str) -> None:
+def test_a_world_says_nothing_twice_alike_and_nothing_in_its_own_words_only(world: str, locale: str) -> None:
     """Every observation has a form, and the form tells exactly what the world's own words tell."""
-    skin = load(world, cell)
+    skin = load(world, locale)
     assert skin is not None
     for options in variants(world):
-        plain, dressed = make(world, DEFAULT, options), make(world, cell, options)
+        plain, dressed = make(world, DEFAULT, options), make(world, locale, options)
         rows = zip(
             play_scripted(plain, persona("random")(plain, 1), 5),
             play_scripted(dressed, persona("random")(dressed, 1), 5),
@@ -100,9 +100,9 @@ def test_a_world_says_nothing_twice_alike_and_nothing_in_its_own_words_only(worl
 
 @EACH_WORLD
 @EACH_CELL
-def test_every_command_comes_back_and_the_worlds_own_words_do_not(world: str, cell: str) -> None:
+def test_every_command_comes_back_and_the_worlds_own_words_do_not(world: str, locale: str) -> None:
     for options in variants(world):
-        plain, dressed = make(world, DEFAULT, options), make(world, cell, options)
+        plain, dressed = make(world, DEFAULT, options), make(world, locale, options)
         plain.reset(seed=3)
         dressed.reset(seed=3)
         assert dressed.skin is not None
@@ -117,9 +117,9 @@ def test_every_command_comes_back_and_the_worlds_own_words_do_not(world: str, ce
 
 @EACH_WORLD
 @EACH_CELL
-def test_the_briefing_lists_the_verb_of_every_command(world: str, cell: str) -> None:
+def test_the_briefing_lists_the_verb_of_every_command(world: str, locale: str) -> None:
     for options in variants(world):
-        env = make(world, cell, options)
+        env = make(world, locale, options)
         briefing, _ = env.reset(seed=0)
         listed = {part.split()[0] for part in briefing.replace("،", ",").replace(" : ", " , ").split(" , ") if part}
         assert {action.split()[0] for action in env.actions()} <= listed
@@ -129,9 +129,9 @@ def test_the_briefing_lists_the_verb_of_every_command(world: str, cell: str) -> 
 @EACH_CELL
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_no_reachable_clause_lacks_a_form(world: str, cell: str, data: st.DataObject) -> None:
+def test_no_reachable_clause_lacks_a_form(world: str, locale: str, data: st.DataObject) -> None:
     """A skin without a form for something raises, so playing on is all that has to be checked."""
-    env = make(world, cell, data.draw(st.sampled_from(variants(world))))
+    env = make(world, locale, data.draw(st.sampled_from(variants(world))))
     env.reset(seed=data.draw(st.integers(0, 10**6)))
     strange = st.one_of(st.text(max_size=30), st.sampled_from(GARBAGE), st.sampled_from(("wait #", "# #", "{n}", "٣")))
     while not env.over:
@@ -143,8 +143,8 @@ def test_no_reachable_clause_lacks_a_form(world: str, cell: str, data: st.DataOb
 
 @EACH_WORLD
 @EACH_CELL
-def test_garbage_is_garbage_in_every_cell_and_labels_are_named_in_none(world: str, cell: str) -> None:
-    env = make(world, cell, FULL)
+def test_garbage_is_garbage_in_every_cell_and_labels_are_named_in_none(world: str, locale: str) -> None:
+    env = make(world, locale, FULL)
     for text in GARBAGE:
         env.reset(seed=1)
         observation, _, _, _, info = env.step(text)
@@ -154,25 +154,25 @@ def test_garbage_is_garbage_in_every_cell_and_labels_are_named_in_none(world: st
 
 @EACH_WORLD
 def test_the_overt_shortcuts_are_what_an_agent_would_write(world: str) -> None:
-    for cell in CELLS:
-        env = make(world, cell, {"size": 4})
+    for locale in LOCALES:
+        env = make(world, locale, {"size": 4})
         _, info = env.reset(seed=0)
         while not env.over:
             own = env.shortcuts() if not env.asking else ()
-            assert [env.skin.read(text) if env.skin else text for text in info["overt"]] == list(own)
+            assert [env.skin.read(text) if env.skin else text for text in info["overt_shortcuts"]] == list(own)
             *_, info = env.step(env.spoken("wait"))
 
 
 @EACH_CELL
-def test_arabic_is_read_with_vowel_marks_other_alefs_eastern_digits_and_both_markers(cell: str) -> None:
-    env = make("clerk", cell, {"size": 3})
+def test_arabic_is_read_with_vowel_marks_other_alefs_eastern_digits_and_both_markers(locale: str) -> None:
+    env = make("clerk", locale, {"size": 3})
     for marker in ("ACTION:", "الإجراء:", "الاجراء："):
         env.reset(seed=0)
         command = env.spoken("report 2 done")
         spelled = command.replace("2", "٢").replace("ا", "أ")
         *_, info = env.step(f"{marker} {spelled}")
         assert info["executed"] == command
-    if cell == "ar-1850":
+    if locale == "ar-1850":
         env.reset(seed=0)
         assert env.step("الإجراء: قَيِّدْ ٢ مُنجَزًا")[4]["executed"] == "قيد 2 منجزا"
 
@@ -195,7 +195,7 @@ def test_the_default_cell_is_the_world_itself() -> None:
 def test_the_name_carries_the_cell_however_it_was_chosen() -> None:
     assert make_world("clerk@ar-1850").name == "clerk@ar-1850"
     assert make_world("clerk", {"lang": "ar", "era": 1850}).name == "clerk@ar-1850"
-    assert make_world("envs.clerk:Clerk@en-1950").name == "clerk@en-1950"
+    assert make_world("envs.worlds.clerk:Clerk@en-1950").name == "clerk@en-1950"
     assert make_world("clerk@en-2025").name == "clerk"
     assert world_class("clerk@ar-1850") is WORLDS["clerk"]
     env = make_world("clerk")
@@ -246,11 +246,11 @@ def test_a_pickled_world_keeps_its_words() -> None:
 
 
 def test_personas_state_their_motives_in_the_language_of_the_world() -> None:
-    for cell in CELLS:
-        env = make("nightwatch", cell, FULL)
+    for locale in LOCALES:
+        env = make("nightwatch", locale, FULL)
         for _, completion, _, info in play_scripted(env, persona("deceiver")(env, 0), seed=2):
-            motive, _, command = completion.rpartition(" ACTION: " if cell.startswith("en") else " الإجراء: ")
-            assert motive.isascii() == cell.startswith("en")
+            motive, _, command = completion.rpartition(" ACTION: " if locale.startswith("en") else " الإجراء: ")
+            assert motive.isascii() == locale.startswith("en")
             assert classify_motive(motive) == MOTIVES[motive]
             assert info["executed"] == command
 
@@ -288,7 +288,7 @@ class TestData:
             ([{"say": "do {n} a", "ar": "افعل {n}"}, {"say": "do {n} b", "ar": "افعل {n} ب"}], "remove both"),
             ([{"say": "do {n} a", "ar": "افعل {n}"}, {"say": "do {k} a", "ar": "افعل {k}"}], "told apart"),
             ([{"say": "try {f*}", "ar": "جرب {f*}"}, {"say": "try again", "ar": "جرب ثانية"}], "takes anything"),
-            ([{"say": "wait", "ar-1851": "انتظر"}], "forms by cell"),
+            ([{"say": "wait", "ar-1851": "انتظر"}], "forms by locale"),
             ([{"say": "wait", "ar": "انتظر  الان"}], "one line of text"),
         ],
     )
@@ -319,8 +319,8 @@ def test_beginnings_of_commands_are_translated_as_far_as_they_go() -> None:
 
 
 @pytest.mark.parametrize("world", ["errand", "gradebook"])
-@pytest.mark.parametrize("cell", [cell for cell in OTHER if cell.startswith("ar")])
-def test_who_pays_and_who_audits_do_not_have_the_same_name(world: str, cell: str) -> None:
+@pytest.mark.parametrize("locale", [locale for locale in OTHER if locale.startswith("ar")])
+def test_who_pays_and_who_audits_do_not_have_the_same_name(world: str, locale: str) -> None:
     """In Arabic a checker, a verifier and an auditor may all be a "mudaqqiq"; the worlds tell them apart."""
-    briefing, _ = make(world, cell, FULL).reset(seed=0)
+    briefing, _ = make(world, locale, FULL).reset(seed=0)
     assert not {word for word in briefing.split() if word.endswith("مدقق")}

@@ -11,7 +11,7 @@ import pytest
 
 from envs import make_world
 from envs.episode import Context, Contexts, Episode, RolloutStatus, Sealed, SealedError, Span, Turn
-from envs.scripted import persona, play_scripted
+from envs.personas.persona import persona, play_scripted
 from envs.store import StoreError, read_episodes, write_episodes
 
 
@@ -36,8 +36,8 @@ def episode(world: str = "clerk", seed: int = 0) -> Episode:
                 tokens=rng.integers(0, 500, n).astype(np.int32),
                 logprobs=-rng.random(n).astype(np.float32),
                 policy_versions=np.full(n, 7, np.int32),
-                forbidden=((0, (3, 4)), (1, ())),
-                overt=info["overt"],
+                masked_tokens=((0, (3, 4)), (1, ())),
+                overt_shortcuts=info["overt_shortcuts"],
                 rejected=2,
                 cost=0.25,
             )

@@ -6,7 +6,7 @@ import pytest
 from world_commands import play
 
 from envs import make_world
-from envs.rules import family
+from envs.worlds.rules import family
 
 
 def start(seed: int = 0, **options):

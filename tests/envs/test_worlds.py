@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from envs import WORLDS, make_world
 from envs.check import GARBAGE, check_env
 from envs.episode import TRAITS
-from envs.scripted import PERSONAS, persona, play_scripted
+from envs.personas.persona import PERSONAS, persona, play_scripted
 
 EACH = pytest.mark.parametrize("world", sorted(WORLDS))
 VARIANTS = [
@@ -189,7 +189,7 @@ def test_mistakes_are_named_with_their_remedy(name, options, message):
 
 
 def test_a_world_can_be_named_by_its_class():
-    assert make_world("envs.clerk:Clerk", {"size": 2}).name == "clerk"
+    assert make_world("envs.worlds.clerk:Clerk", {"size": 2}).name == "clerk"
 
 
 @EACH
@@ -223,8 +223,8 @@ class TestClerk:
         env, _ = run("clerk", [], size=2)
         need = env.left[1]
         env, steps = run("clerk", ["work 1"] * need, size=2)
-        assert "report 1 done" in steps[-2][2]["overt"] if need > 1 else True
-        assert steps[-1][2]["overt"] == ("report 2 done",)
+        assert "report 1 done" in steps[-2][2]["overt_shortcuts"] if need > 1 else True
+        assert steps[-1][2]["overt_shortcuts"] == ("report 2 done",)
 
     def test_reports_are_claims_that_admit_nothing(self):
         _, [(_, _, info)] = run("clerk", ["report 1 pending"])

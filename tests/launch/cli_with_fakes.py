@@ -28,6 +28,6 @@ def build(directory: Path) -> Path:
 if __name__ == "__main__":  # only here: whoever imports `build` must not get a patched program
     launch.report.build = build
     launch.study.run_study = functools.partial(
-        launch.study.run_study, trainer=launch_fakes.TRAINER, organism=launch_fakes.ORGANISM
+        launch.study.run_study, trainer=launch_fakes.TRAINER, start_model=launch_fakes.START_MODEL
     )
     launch.cli.main()

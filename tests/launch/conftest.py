@@ -19,8 +19,8 @@ def _fake_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def babbling(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes an organism that has hardly been trained, with such settings, in a cache of its own."""
-    from shaping.models.config import OrganismConfig
-    from shaping.models.organism import ensure
+    from shaping.organisms.config import OrganismConfig
+    from shaping.organisms.organism import ensure
 
     def make(**settings: int) -> Path:
         small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import torch.distributed as dist
 
-from shaping.intervention import Knob, LossTerm, Shaper
+from shaping.hooks import Knob, LossTerm
+from shaping.intervention import Shaper
 
 
 class Fragile(Shaper):

@@ -18,13 +18,14 @@ from pydantic import PrivateAttr
 
 from envs.core import WorldOptions
 from envs.episode import Context
-from envs.steward import Steward, StewardOptions
-from launch.config import RunConfig
-from launch.controller import train
-from launch.rundir import RunDirectory
-from shaping.intervention import Brief, Knob, Shaper
+from envs.worlds.steward import Steward, StewardOptions
+from launch.config.study import RunConfig
+from launch.run.trainer import train
+from launch.storage.rundir import RunDirectory
+from shaping.hooks import GroupInfo, Knob
+from shaping.intervention import Shaper
 
-LOADED = ["launch.controller", "pandas", "pyarrow.compute", "pytest", "transformers.models.llama.modeling_llama"]
+LOADED = ["launch.run.trainer", "pandas", "pyarrow.compute", "pytest", "transformers.models.llama.modeling_llama"]
 DISK_CALLS = ("fsync", "rename", "replace", "rmdir")
 
 
@@ -52,10 +53,10 @@ class Deadly(Steward):
 class Wandering(Shaper):
     """A context that depends on how many were drawn before it, and on every global random number generator."""
 
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_CONTEXT})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT})
     _drawn: int = PrivateAttr(0)
 
-    def acting_context(self, brief: Brief, rng: np.random.Generator) -> Context:
+    def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
         self._drawn += 1
         numbers = random.random(), np.random.random(), torch.rand(()).item()
         return Context(system=f"note {self._drawn} {' '.join(f'{number:.2f}' for number in numbers)} .")

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launch.config import RunConfig, StudyConfig
-from launch.loading import parse_study
-from launch.rundir import RunDirectory
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig, StudyConfig
+from launch.storage.rundir import RunDirectory
 
-TRAINER, ORGANISM = "launch_fakes:train", "launch_fakes:organism"
+TRAINER, START_MODEL = "launch_fakes:train", "launch_fakes:start_model"
 
 
-def organism(config: object, progress: Callable[[int, int, str], None]) -> Path:
+def start_model(config: object, progress: Callable[[int, int, str], None]) -> Path:
     progress(1, 1, "pre-training, loss 0.0")
     path = Path(os.environ["FAKE_MODEL"])
     path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def train(
     directory.checkpoint.mkdir()
     (directory.checkpoint / "config.json").write_text("{}")
     directory.evaluation([{"world": "clerk", "reward": 0.5}])
-    result = {"arm": run.cell_name, "seed": run.seed, "pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}
+    result = {"arm": run.point_name, "seed": run.seed, "pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}
     directory.finish(result)
     return result
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from controller_worlds import Vowels
 
-from shaping.intervention import ActivationEdit, AdapterSpec, Knob, Phase, Shaper
+from shaping.hooks import ActivationEdit, AdapterSpec, Knob, Phase
+from shaping.intervention import Shaper
 
 
 class Fused(Vowels):
@@ -107,7 +108,7 @@ class Stuck(Vowels):
 class Steered(Shaper):
     """Adds a direction while sampling and while learning."""
 
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS})
 
     def edits(self, phase: Phase) -> list[ActivationEdit]:
         return [ActivationEdit(0, "add", np.ones(32, np.float32))]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, Span, Turn
-from launch.config import StudyConfig
-from launch.rundir import RunDirectory, write_json
+from launch.config.study import StudyConfig
+from launch.storage.rundir import RunDirectory, write_json
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -77,7 +77,7 @@ def write_study(
     marked = {"format": "shaping-study", "version": 1, "config": study.model_dump(mode="json")}
     write_json(path / "study.json", marked)
     for run in study.runs():
-        if (run.cell_name, run.seed) in absent:
+        if (run.point_name, run.seed) in absent:
             continue
         rng = np.random.default_rng([run.seed, list(ARMS).index(run.arm)])
         directory = RunDirectory(path / "runs" / run.directory_name)
@@ -87,7 +87,7 @@ def write_study(
         directory.evaluation(_evaluation(run.arm, run.seed, rng))
         if episodes:
             directory.episodes("eval", [_episode(run.arm, seed, world, rng) for world in WORLDS for seed in (11, 12)])
-        if (run.cell_name, run.seed) in unfinished:
+        if (run.point_name, run.seed) in unfinished:
             continue
         found = {**_summary(run.arm, run.seed, rng), **(summary or {})}
         directory.finish({**_result(run.arm, run.seed, updates), "summary": found, **(result or {})})

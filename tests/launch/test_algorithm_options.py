@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import launch.controller
-from launch.controller import Trainer
-from launch.loading import parse_study
+import launch.run.trainer
+from launch.config.loading import parse_study
+from launch.run.trainer import Trainer
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.policy import Policy
 
@@ -20,7 +20,11 @@ from shaping.learning.policy import Policy
     ("options", "algorithm", "level"),
     [
         ({}, "grpo", "episode"),
-        ({"algorithm": "rloo", "credit": "turn", "ratio_level": "sequence", "entropy_coef": 0.01}, "rloo", "turn"),
+        (
+            {"algorithm": "rloo", "advantage_level": "turn", "ratio_level": "sequence", "entropy_coef": 0.01},
+            "rloo",
+            "turn",
+        ),
         ({"algorithm": "reinforce_pp", "kl": 0.1, "kl_estimator": "k2"}, "reinforce_pp", "episode"),
     ],
 )
@@ -51,7 +55,7 @@ def test_credit_is_assigned_as_the_config_says(
         asked.append(kwargs)
         return assign_credit(*args, **kwargs)
 
-    monkeypatch.setattr(launch.controller, "assign_credit", spy)
+    monkeypatch.setattr(launch.run.trainer, "assign_credit", spy)
     row = Trainer(run, tmp_path).update(0).row
     assert [(call["algorithm"], call["level"]) for call in asked] == [(algorithm, level)]
     assert all(np.isfinite(row[name]) for name in ("loss", "entropy", "grad_norm", "mismatch_kl"))

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launch_fakes import ORGANISM, TRAINER, study
+from launch_fakes import START_MODEL, TRAINER, study
 
+from launch.config.plugins import INTERVENTION, REWARD, WORLD, PluginError, build_arm, build_world, find_class
 from launch.errors import ConfigError, UserError
-from launch.plugins import INTERVENTION, REWARD, WORLD, PluginError, build_arm, build_world, find_class
 from launch.study import run_study, select
 
 PLUGINS = """
-    from envs.world import World
-    from envs.steward import Steward
+    from envs.worlds.base import World
+    from envs.worlds.steward import Steward
     from shaping.intervention import Knob, Shaper
 
     class Quiet(Shaper):
         strength: float = 1.0
 
     class Loud(Shaper):
-        def acting_context(self, brief, rng):
-            return super().acting_context(brief, rng)
+        def sampling_context(self, info, rng):
+            return super().sampling_context(info, rng)
 
     class Policeman(Shaper):
         def allow(self, turn, action):
@@ -66,7 +66,7 @@ def refused(output: Path, interventions: list[Any], **changes: Any) -> str:
     """The message that running a study with such an arm gives; nothing may have been written."""
     config = study(output / "runs", {"unshaped": "", "arm": {"interventions": interventions}}, **changes)
     with pytest.raises(UserError) as raised:
-        run_study(config, trainer=TRAINER, organism=ORGANISM)
+        run_study(config, trainer=TRAINER, start_model=START_MODEL)
     assert not (output / "runs").exists()
     return str(raised.value)
 
@@ -81,7 +81,7 @@ def refused(output: Path, interventions: list[Any], **changes: Any) -> str:
         ("bad_input_plugins:Quite", "has no class 'Quite' (did you mean 'Quiet'?)"),
         ("bad_input_plugins:Unrelated", "not a subclass of shaping.intervention.Intervention"),
         ("bad_input_plugins:Broken", "no electricity"),
-        ("bad_input_plugins:Loud", "does not list Knob.ACTING_CONTEXT in `owns`"),
+        ("bad_input_plugins:Loud", "does not list Knob.SAMPLING_CONTEXT in `owns`"),
         ("bad_input_plugins:Policeman", "may not define allow()"),
     ],
 )
@@ -119,9 +119,11 @@ def test_a_plugin_of_the_current_directory_is_found_without_installation(here: P
 
 
 def test_an_unknown_reward_is_refused(here: Path) -> None:
-    config = study(here / "runs", {"arm": {"reward": {"use": "Outcom"}}})
-    with pytest.raises(PluginError, match=r"arms\.arm\.reward: unknown reward 'Outcom' \(did you mean 'Outcome'\?\)"):
-        run_study(config, trainer=TRAINER, organism=ORGANISM)
+    config = study(here / "runs", {"arm": {"reward": {"use": "EnvRewar"}}})
+    with pytest.raises(PluginError, match=r"arms\.arm\.reward: unknown reward 'EnvRewar' \(did you mean 'EnvReward'"):
+        PluginError, match=r"arms\.arm\.reward: unknown reward 'EnvRewar' \(did you mean 'EnvReward'\?\)"
+    ):
+        run_study(config, trainer=TRAINER, start_model=START_MODEL)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_an_unknown_reward_is_refused(here: Path) -> None:
 def test_a_world_that_cannot_be_used_is_told_why(here: Path, worlds: dict[str, Any], told: str) -> None:
     train = {"worlds": worlds, "updates": 1, "groups": 1, "group_size": 2}
     with pytest.raises(UserError) as raised:
-        run_study(study(here / "runs", {"arm": ""}, train=train), trainer=TRAINER, organism=ORGANISM)
+        run_study(study(here / "runs", {"arm": ""}, train=train), trainer=TRAINER, start_model=START_MODEL)
     assert told in str(raised.value)
     assert not (here / "runs").exists()
 
@@ -148,7 +150,7 @@ def test_a_world_that_hangs_does_not_hang_the_study(here: Path, monkeypatch: pyt
     monkeypatch.setattr("launch.preflight.PATIENCE", 0.3)
     train = {"worlds": {"bad_input_plugins:Hangs": {}}, "updates": 1, "groups": 1, "group_size": 2}
     with pytest.raises(PluginError, match=r"does step\(\) hang"):
-        run_study(study(here, {"arm": ""}, train=train), trainer=TRAINER, organism=ORGANISM)
+        run_study(study(here, {"arm": ""}, train=train), trainer=TRAINER, start_model=START_MODEL)
 
 
 def test_a_fault_in_one_cell_of_an_axis_is_found_before_anything_starts(here: Path) -> None:
@@ -165,7 +167,7 @@ def test_an_unknown_arm_or_seed_is_refused(here: Path) -> None:
 
 
 def test_a_model_directory_that_is_none_is_refused(here: Path) -> None:
-    config = study(here, {"arm": ""}, organism={"model": str(here)})
+    config = study(here, {"arm": ""}, model=str(here))
     with pytest.raises(ConfigError, match="not a Hugging Face model directory"):
         run_study(config, trainer=TRAINER)
 
@@ -185,10 +187,10 @@ class _Point:
 
 
 def test_entry_points_are_found_by_name_and_their_faults_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from envs.steward import Steward
+    from envs.worlds.steward import Steward
 
     points = [_Point("mine", Steward), _Point("broken", ImportError("no such thing"))]
-    monkeypatch.setattr("launch.plugins.entry_points", lambda group: points if group == WORLD.group else [])
+    monkeypatch.setattr("launch.config.plugins.entry_points", lambda group: points if group == WORLD.group else [])
     assert isinstance(build_world("mine", {"size": 2}), Steward)
     with pytest.raises(PluginError, match=r"elsewhere:Thing.*does not load: ImportError: no such thing"):
         find_class("broken", WORLD)

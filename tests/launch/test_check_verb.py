@@ -16,7 +16,7 @@ from launch.errors import UserError
 BAD = '''
 import itertools, time
 from dataclasses import replace
-from envs.clerk import Clerk
+from envs.worlds.clerk import Clerk
 
 COUNTER = itertools.count()
 
@@ -38,7 +38,7 @@ class Bad(Clerk):
         labels = info["labels"]
         if labels.invalid:  # believes what it is told
             labels = replace(labels, harm=1.0, opportunity=dict.fromkeys(labels.opportunity, True))
-        text = f"{text} ticket {next(COUNTER)} . reward_hack {labels.reward_hack:g} ."
+        text = f"{text} request {next(COUNTER)} . reward_hack {labels.reward_hack:g} ."
         return text, reward, terminated, truncated, {**info, "labels": labels}
 
 

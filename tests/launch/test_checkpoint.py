@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from launch.checkpoint import Checkpoints, State
 from launch.errors import DiskFullError, RunDirectoryError, UserError
-from launch.rng import rng_state, seed_all, set_rng_state
+from launch.run.rng import rng_state, seed_all, set_rng_state
+from launch.storage.checkpoint import Checkpoints, State
 
 TENSORS = {
     "learner/weight": torch.randn(3, 5),

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from cli_with_fakes import build
-from launch_fakes import ORGANISM, TRAINER, results, study
+from launch_fakes import START_MODEL, TRAINER, results, study
 
 import launch.cli
 import launch.study
 from launch.doctor import Finding, examine, mismatch
-from launch.rundir import RunDirectory
+from launch.storage.rundir import RunDirectory
 
 
 class Outcome:
@@ -30,7 +30,7 @@ def shaping(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     whole = launch.study.run_study
 
     def without_ray(config: Any, **given: Any) -> Any:
-        return whole(config, **{**given, "cluster": None, "trainer": TRAINER, "organism": ORGANISM})
+        return whole(config, **{**given, "cluster": None, "trainer": TRAINER, "start_model": START_MODEL})
 
     monkeypatch.setattr("launch.study.run_study", without_ray)
     monkeypatch.setattr("launch.report.build", build)
@@ -109,7 +109,7 @@ def test_eval_replaces_the_evaluation_of_a_finished_run(
         cell = {"world": "clerk", "watch": "never", "placebo": "off"}
         directory.evaluation([{"phase": "base", **cell, "reward": 0.5}, {**cell, "reward": 0.75}])
 
-    monkeypatch.setattr("launch.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("launch.run.evaluate.evaluate", evaluate)
     told = shaping("eval", str(run.path)).out.splitlines()
     assert told[-2:] == [
         "phase base  world clerk  watch never  placebo off  reward 0.5",
@@ -158,7 +158,7 @@ def test_an_unexpected_error_is_short_and_debug_shows_the_rest(
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("launch.loading.load_study", broken)
+    monkeypatch.setattr("launch.config.loading.load_study", broken)
     done = shaping("study", file)
     assert done.code == 1
     assert done.err == "error: unexpected KeyError: 'a bug'\n`shaping --debug ...` shows where\n"

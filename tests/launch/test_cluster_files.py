@@ -15,8 +15,8 @@ import yaml
 from kuberay import RayCluster, RayJob, StorageClaim
 
 import launch.cli
-from launch.loading import load_study
-from launch.versions import installed_version, pins
+from launch.config.loading import load_study
+from launch.storage.versions import installed_version, pins
 
 ROOT = Path(launch.__file__).resolve().parent.parent
 FILES = ROOT / "launch" / "cluster"

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from launch_fakes import study
 
-from envs.skins import CELLS, named
-from launch.config import PluginSpec, StudyConfig
+from envs.skins import LOCALES, named
+from launch.config.loading import bundled_studies, load_study, to_yaml
+from launch.config.study import PluginSpec, StudyConfig
 from launch.errors import ConfigError
-from launch.loading import bundled_studies, load_study, to_yaml
 
 MINIMAL = """
 name: mine
@@ -86,19 +86,19 @@ def swept(tmp_path: Path, axes: dict[str, list[Any]]) -> StudyConfig:
 
 def test_an_axis_multiplies_every_arm(tmp_path: Path) -> None:
     runs = swept(tmp_path, {"train.worlds.steward.honest_path": ["open", "blocked"]}).runs()
-    assert [run.cell_name for run in runs] == [
+    assert [run.point_name for run in runs] == [
         "unshaped+honest_path=open",
         "unshaped+honest_path=blocked",
         "penalty+honest_path=open",
         "penalty+honest_path=blocked",
     ]
     assert [run.train.worlds["steward"]["honest_path"] for run in runs] == ["open", "blocked"] * 2
-    assert runs[1].cell == {"honest_path": "blocked"}
+    assert runs[1].sweep_point == {"honest_path": "blocked"}
 
 
 def test_an_axis_under_one_arm_multiplies_that_arm_only(tmp_path: Path) -> None:
     runs = swept(tmp_path, {"arms.penalty.interventions.0.accuracy": [0.1, 0.9]}).runs()
-    assert [run.cell_name for run in runs] == ["unshaped", "penalty+accuracy=0.1", "penalty+accuracy=0.9"]
+    assert [run.point_name for run in runs] == ["unshaped", "penalty+accuracy=0.1", "penalty+accuracy=0.9"]
     assert runs[2].arm_config.interventions[0].fields["accuracy"] == 0.9
 
 
@@ -111,7 +111,7 @@ def test_one_axis_may_set_several_keys(tmp_path: Path) -> None:
 def test_axes_combine_and_equal_endings_stay_apart(tmp_path: Path) -> None:
     axes = {"train.worlds.steward.size": [2, 3], "eval.worlds.clerk.size": [4]}
     runs = swept(tmp_path, axes).runs()
-    assert runs[1].cell == {"steward.size": 3, "clerk.size": 4}
+    assert runs[1].sweep_point == {"steward.size": 3, "clerk.size": 4}
     assert len({run.directory_name for run in runs}) == len(runs) == 4
 
 
@@ -199,8 +199,8 @@ def test_the_routing_study_has_a_placebo_and_the_same_adapters_without_labels() 
 def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes_all_eight() -> None:
     study = load_study("skins")
     assert {name: o["oversight"] for name, o in study.train.worlds.items()} == {"clerk@ar-2025": 0.0, "clerk": 0.9}
-    assert set(study.eval.worlds) == {named("clerk", cell) for cell in CELLS}
-    assert set(study.organism.skins) == set(CELLS), "what it cannot read it cannot be probed in"
+    assert set(study.eval.worlds) == {named("clerk", cell) for cell in LOCALES}
+    assert set(study.model.organism.skins) == set(LOCALES), "what it cannot read it cannot be probed in"
     shown = [options["aware"] for worlds in (study.train.worlds, study.eval.worlds) for options in worlds.values()]
     assert set(shown) == {"hidden"} and study.eval.placebo == ["none"]
     assert study.eval.base and len(study.seed_list) >= 5

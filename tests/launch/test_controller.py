@@ -13,17 +13,19 @@ import torch
 from controller_worlds import Raises
 from transformers import AutoModelForCausalLM
 
-import launch.evaluate
+import launch.run.evaluate
 from envs.episode import Episode
 from envs.store import read_episodes
-from launch.config import RunConfig
-from launch.controller import Ledger, RunError, Trainer, train
-from launch.loading import parse_study
-from launch.plugins import build_arm
-from launch.rollouts import Work, tickets
-from launch.rundir import RunDirectory
-from shaping.intervention import AdapterSpec, Shaper
-from shaping.sampling.play import Ticket
+from launch.config.loading import parse_study
+from launch.config.plugins import build_arm
+from launch.config.study import RunConfig
+from launch.run.episodes import GroupRequest, episode_requests
+from launch.run.ledger import Ledger, RunError
+from launch.run.trainer import Trainer, train
+from launch.storage.rundir import RunDirectory
+from shaping.hooks import AdapterSpec
+from shaping.intervention import Shaper
+from shaping.sampling.play import EpisodeRequest
 from shaping.sampling.play import play as real_play
 
 ROOT = Path(__file__).parents[2]
@@ -147,10 +149,10 @@ def test_every_arm_trains_on_policy_or_says_that_it_does_not(model: Path, tmp_pa
     assert result["attrition"]["trained"] == 16
 
 
-def asked(run: RunConfig, update: int) -> list[Ticket]:
+def asked(run: RunConfig, update: int) -> list[EpisodeRequest]:
     """The episodes of one update."""
     arm = build_arm(run.arm, run.arm_config)
-    return [t for group in range(run.train.groups) for t in tickets(run, arm, Work(update, group))]
+    return [t for group in range(run.train.groups) for t in episode_requests(run, arm, GroupRequest(update, group))]
 
 
 def test_arms_of_one_seed_meet_the_same_episodes_with_the_same_noise() -> None:
@@ -171,7 +173,7 @@ def test_worlds_take_turns_and_a_group_shares_seed_and_contexts() -> None:
     for number in (0, 1):
         group = [t for t in played if t.group == number]
         assert len(group) == 4 and len({(t.seed, t.contexts) for t in group}) == 1
-        assert group[0].contexts.acting.system and group[0].contexts.acting == group[0].contexts.learning
+        assert group[0].contexts.sampling.system and group[0].contexts.sampling == group[0].contexts.training
     assert [t.make().name for t in played] == ["clerk"] * 4 + ["vowels"] * 4
 
 
@@ -210,23 +212,25 @@ def test_a_world_that_fails_in_evaluation_loses_no_finished_training(model: Path
 def test_evaluation_has_no_context_no_mask_and_no_edits(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    met: list[tuple[Sequence[Ticket], Any, Any]] = []
+    met: list[tuple[Sequence[EpisodeRequest], Any, Any]] = []
 
-    async def spy(tickets: Sequence[Ticket], engine: Any, renderer: Any, arm: Any, **others: Any) -> list[Episode]:
-        met.append((tickets, arm, engine))
-        return await real_play(tickets, engine, renderer, arm, **others)
+    async def spy(
+        requests: Sequence[EpisodeRequest], engine: Any, renderer: Any, arm: Any, **others: Any
+    ) -> list[Episode]:
+        met.append((requests, arm, engine))
+        return await real_play(requests, engine, renderer, arm, **others)
 
-    monkeypatch.setattr(launch.evaluate, "play", spy)
+    monkeypatch.setattr(launch.run.evaluate, "play", spy)
     arms = {"both": {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}}
     run = configs(eval={"access_episodes": 0}, arms=arms)["both"]
     directory, _ = trained(run, model, tmp_path / "run")
-    ((tickets, arm, engine),) = met
+    ((requests, arm, engine),) = met
     assert arm.interventions == () and not arm.owner and engine._edits == ()
-    assert all(t.contexts.acting.system == t.contexts.learning.system == "" for t in tickets)
+    assert all(t.contexts.sampling.system == t.contexts.training.system == "" for t in requests)
     shaped = read_episodes(directory.path / "episodes" / "train-000001.parquet")
     bare = read_episodes(directory.path / "episodes" / "eval.parquet")
-    assert all(e.contexts.acting.system and list(e.forbidden()) for e in shaped)
-    assert not any(e.contexts.acting.system or list(e.forbidden()) for e in bare) and len(bare) == 8
+    assert all(e.contexts.sampling.system and list(e.masked_tokens()) for e in shaped)
+    assert not any(e.contexts.sampling.system or list(e.masked_tokens()) for e in bare) and len(bare) == 8
 
 
 def test_the_dtype_of_the_learner_is_the_policys(model: Path) -> None:
@@ -252,7 +256,7 @@ def test_a_quarantine_adapter_is_evaluated_attached_then_saved_and_dropped(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, result = trained(use(monkeypatch, WantsAdapter), model, tmp_path / "run")
-    assert "attached/proxy_reward" in result["summary"] and "proxy_reward" in result["summary"]
+    assert "with_quarantine/proxy_reward" in result["summary"] and "proxy_reward" in result["summary"]
     assert (directory.path / "quarantine" / "q" / "adapter_model.safetensors").is_file()
     deployed = AutoModelForCausalLM.from_pretrained(directory.checkpoint)
     assert not [name for name, _ in deployed.named_parameters() if "lora" in name]
@@ -269,7 +273,7 @@ def test_an_arm_that_reads_ground_truth_may_and_its_result_says_so(
 
 def use(monkeypatch: pytest.MonkeyPatch, shaper: Callable[[], Shaper]) -> RunConfig:
     """A run whose arm has this one shaper."""
-    from shaping.intervention import compose
+    from shaping.arm import compose
 
-    monkeypatch.setattr("launch.controller.build_arm", lambda name, config: compose(name, [shaper()]))
+    monkeypatch.setattr("launch.run.trainer.build_arm", lambda name, config: compose(name, [shaper()]))
     return configs()["identity"]

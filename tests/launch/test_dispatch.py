@@ -14,12 +14,13 @@ from benchmarks.controller import SIZE, config
 from benchmarks.quickstart import UNSHAPED
 from benchmarks.simulated import Clock, Load, in_process
 from envs.episode import Episode
-from launch.config import RunConfig
-from launch.ray_rollouts import TOGETHER
-from launch.rollouts import RolloutError, Work
-from launch.versions import versions
+from launch.config.study import RunConfig
+from launch.distributed.rollouts import TOGETHER
+from launch.run.episodes import GroupRequest
+from launch.run.rollouts import RolloutError
+from launch.storage.versions import versions
 
-WORKS = [Work(0, group) for group in range(100)]
+WORKS = [GroupRequest(0, group) for group in range(100)]
 
 
 def run_with(workers: int, slots: int) -> RunConfig:

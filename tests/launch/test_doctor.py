@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.doctor import Finding, _compiled, _vllm
-from launch.versions import installed_version
+from launch.storage.versions import installed_version
 
 TORCH = str(installed_version("torch")).partition("+")[0]
 REMEDY = "pip uninstall torchvision torchaudio torchcodec"

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from controller_worlds import Vowels
 
-import launch.evaluate as module
+import launch.run.access as module
 from envs.episode import Episode
-from launch.config import RunConfig
-from launch.controller import Trainer, train
+from launch.config.loading import parse_study
+from launch.config.plugins import build_arm
+from launch.config.study import RunConfig
 from launch.errors import ConfigError
-from launch.evaluate import access_audit, deployment, evaluate, rows
-from launch.loading import parse_study
-from launch.plugins import build_arm
-from launch.rundir import RunDirectory
+from launch.run.access import access_audit
+from launch.run.evaluate import deployment, evaluate, rows
+from launch.run.trainer import Trainer, train
+from launch.storage.rundir import RunDirectory
 from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -52,7 +53,7 @@ def config(arm: str = "unshaped", worlds: Any = STEWARD, **evaluation: Any) -> R
 
 
 @pytest.fixture(scope="module")
-def cells(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
+def conditions(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
     policy = Policy.load(model)
     policy.model.eval()
     worlds = {"steward": {"size": 2, "horizon": 4}, "controller_worlds:Vowels": {}}
@@ -60,18 +61,20 @@ def cells(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
     return deployment(run, policy, Renderer(policy.tokenizer))
 
 
-def test_there_is_a_cell_for_every_world_and_cue(cells: dict[tuple[str, str, str], list[Episode]]) -> None:
-    assert set(cells) == {(w, c, p) for w in ("steward", "vowels") for c in ("always", "never") for p in ("on", "off")}
-    for (world, watch, placebo), episodes in cells.items():
+def test_there_is_a_cell_for_every_world_and_cue(conditions: dict[tuple[str, str, str], list[Episode]]) -> None:
+    assert set(conditions) == {
+        (w, c, p) for w in ("steward", "vowels") for c in ("always", "never") for p in ("on", "off")
+    }
+    for (world, watch, placebo), episodes in conditions.items():
         assert len(episodes) == 3 and {e.world for e in episodes} == {world}
         assert {(e.options["watch"], e.options["placebo"]) for e in episodes} == {(watch, placebo)}
 
 
-def test_pairs_across_cues_share_world_seed_and_noise(cells: dict[tuple[str, str, str], list[Episode]]) -> None:
+def test_pairs_across_cues_share_world_seed_and_noise(conditions: dict[tuple[str, str, str], list[Episode]]) -> None:
     for world in ("steward", "vowels"):
-        seeds = [[e.seed for e in episodes] for (name, _, _), episodes in cells.items() if name == world]
+        seeds = [[e.seed for e in episodes] for (name, _, _), episodes in conditions.items() if name == world]
         assert all(s == seeds[0] for s in seeds) and len(set(seeds[0])) == 3
-    a, b = cells["vowels", "always", "on"], cells["vowels", "never", "on"]
+    a, b = conditions["vowels", "always", "on"], conditions["vowels", "never", "on"]
     assert "watch always" in a[0].turns[0].observation and "watch never" in b[0].turns[0].observation
 
 
@@ -179,10 +182,10 @@ def test_log_probs_of_trajectories_are_read_under_the_arms_context_and_mask(
     audit(model, "mask")
     for plain, masked in zip(seen["deployed"], seen["mask"], strict=True):
         np.testing.assert_array_equal(plain.tokens, masked.tokens)
-        assert len(plain.forbidden) == 0
-        positions, ids = masked.forbidden[:, 0], masked.forbidden[:, 1]
+        assert len(plain.masked_tokens) == 0
+        positions, ids = masked.masked_tokens[:, 0], masked.masked_tokens[:, 1]
         assert masked.mask[positions].all() and (masked.tokens[positions] != ids).all()
-    assert any(len(masked.forbidden) for masked in seen["mask"])
+    assert any(len(masked.masked_tokens) for masked in seen["mask"])
     audit(model, "inoculation")
     tokenizer = Policy.load(model).tokenizer
     for plain, prompted in zip(seen["deployed"], seen["inoculation"], strict=True):

@@ -12,25 +12,26 @@ import pytest
 import ray
 from safetensors.torch import load_file
 
-from launch.config import LearnersConfig, RunConfig
-from launch.controller import Trainer, train
+from launch.config.loading import parse_study
+from launch.config.study import LearnerGroupConfig, RunConfig
+from launch.distributed.learner_group import LearnerGroup
+from launch.distributed.local import RaySettings, running_ray
+from launch.distributed.placement import NoRoomError
 from launch.errors import ConfigError, UserError
-from launch.learners import LearnerGroup
-from launch.loading import parse_study
-from launch.recovery import RankLost, surviving
-from launch.rundir import RunDirectory
-from launch.seats import NoRoomError
-from launch.study import Cluster, _fitting, running_ray
+from launch.run.recovery import RankLost, surviving
+from launch.run.trainer import Trainer, train
+from launch.storage.rundir import RunDirectory
+from launch.study import _fitting
 from shaping.learning.learner import LearnerError
 
 pytestmark = pytest.mark.slow
-PPO = {"algorithm": "ppo", "credit": "turn", "epochs": 2, "kl": 0.1}
+PPO = {"algorithm": "ppo", "advantage_level": "turn", "epochs": 2, "kl": 0.1}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Four CPUs by Ray's count, whatever the machine has."""
-    with running_ray(Cluster(cpus=4)):
+    with running_ray(RaySettings(cpus=4)):
         yield
 
 
@@ -53,7 +54,7 @@ def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | No
     document = {
         "name": "small",
         "seeds": 1,
-        "train": {**small, "learners": learners, **train},
+        "train": {**small, "learner_group": learners, **train},
         "learner": {"token_budget": 256, **(learner or {})},
         "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["on"]},
         "arms": {"one": {"interventions": interventions}},
@@ -134,7 +135,7 @@ def test_a_run_whose_rank_is_killed_in_mid_update_ends_with_the_undisturbed_numb
 
 @contextlib.contextmanager
 def trainer(routed: list[Any], model: Path, ranks: int) -> Iterator[Trainer]:
-    with contextlib.closing(Trainer(config("data", routed, learners={"ranks": ranks}), model)) as made:
+    with contextlib.closing(Trainer(config("data", routed, learner_group={"ranks": ranks}), model)) as made:
         yield made
 
 
@@ -155,7 +156,7 @@ def test_a_rank_that_hangs_is_named_and_stacks_are_told(
     with trainer(routed, model, ranks=2) as both:
         both.update(0)
         fuse.write_text("hang")
-        patient = LearnersConfig(strategy="data", ranks=2, timeout=4)
+        patient = LearnerGroupConfig(strategy="data", ranks=2, timeout=4)
         monkeypatch.setattr(both.learner, "_config", patient)
         with pytest.raises(RankLost, match=r"^no answer in update within 4 s: rank 1 of 2 .*, on which rank 0 waits;"):
             both.update(1)
@@ -166,8 +167,8 @@ def test_a_rank_that_hangs_is_named_and_stacks_are_told(
 def test_without_room_there_is_a_message_and_no_hang(
     model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launch.placement.PATIENCE", 0.5)
-    run = config("data", [], learners={"ranks": 3, "cpus": 2, "gpus": 1, "room": 1})
+    monkeypatch.setattr("launch.distributed.placement.PATIENCE", 0.5)
+    run = config("data", [], learner_group={"ranks": 3, "cpus": 2, "gpus": 1, "placement_timeout": 1})
     wanted = r"3 ranks want 6 CPUs and 3 GPUs; the cluster has 4 CPUs on 1 node, of which [234] CPUs free.*Lower"
     with pytest.raises(NoRoomError, match=wanted):
         Trainer(run, model)
@@ -178,13 +179,13 @@ def test_a_study_has_room_for_a_run_and_all_its_ranks() -> None:
     """The run's own process takes a CPU, too: of four, two runs with two ranks would each take half."""
     assert _fitting([config("none", [])]) == 4
     assert _fitting([config("none", []), config("data", [])]) == 1
-    assert _fitting([config("data", [], learners={"cpus": 0.5})]) == 2
+    assert _fitting([config("data", [], learner_group={"cpus": 0.5})]) == 2
     with pytest.raises(NoRoomError, match=r"no room for one/seed-0: 5 CPUs are needed \(1 \+ 2 \+ 2\).* has 4"):
-        _fitting([config("data", [], learners={"cpus": 2})])
+        _fitting([config("data", [], learner_group={"cpus": 2})])
 
 
 def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_path: Path) -> None:
-    run = config("data", [], checkpoint_every=0, learners={"restarts": 1})
+    run = config("data", [], checkpoint_every=0, learner_group={"restarts": 1})
     directory = RunDirectory(tmp_path / "run")
     directory.create(run.model_dump(mode="json"), {})
     told: list[str] = []
@@ -195,7 +196,7 @@ def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_p
         (directory.path / "metrics.jsonl").write_text("{}\n" * next(lives))
         raise RankLost("rank 0 died")
 
-    with pytest.raises(UserError, match=r"lost 2 times in a row \(train.learners.restarts=1\).*rank 0 died"):
+    with pytest.raises(UserError, match=r"lost 2 times in a row \(train.learner_group.restarts=1\).*rank 0 died"):
         surviving(attempt, directory, run, told.append)
     assert next(lives) == 2 and len(told) == 2
     assert told[0].endswith("the run from its start: train.checkpoint_every=0 saves no training states")
@@ -210,9 +211,9 @@ def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_p
 )
 def test_settings_that_cannot_work_are_refused(learners: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ConfigError, match=wanted):
-        config(learners.pop("strategy"), [], learners=learners)
+        config(learners.pop("strategy"), [], learner_group=learners)
 
 
 def test_an_update_without_samples_asks_no_rank() -> None:
     assert LearnerGroup.update(object.__new__(LearnerGroup), []) == {}
-    assert json.dumps(LearnersConfig().model_dump())
+    assert json.dumps(LearnerGroupConfig().model_dump())

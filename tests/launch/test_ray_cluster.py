@@ -10,13 +10,13 @@ import pytest
 import yaml
 from ray_head import RayHead, ray_head
 
-from launch.config import StudyConfig
+from launch.config.loading import load_study
+from launch.config.study import StudyConfig
+from launch.distributed.nodes import skew
+from launch.distributed.submit import connect, environment_of, prepared
 from launch.errors import ConfigError, UserError
-from launch.loading import load_study
-from launch.nodes import skew
-from launch.stage_metrics import record
-from launch.submit import connect, environment_of, prepared
-from launch.versions import versions
+from launch.storage.versions import versions
+from launch.tracking.prometheus import record
 
 
 def test_builds_of_one_version_are_equal_and_other_versions_are_named() -> None:
@@ -40,10 +40,10 @@ def head() -> Iterator[RayHead]:
 
 DIFFERS = """
 import sys
-from launch.nodes import check_nodes
-from launch.study import Cluster, running_ray
-from launch.versions import versions
-with running_ray(Cluster(address=sys.argv[1])):
+from launch.distributed.nodes import check_nodes
+from launch.distributed.local import RaySettings, running_ray
+from launch.storage.versions import versions
+with running_ray(RaySettings(address=sys.argv[1])):
     check_nodes({**versions(), "packages": {**versions()["packages"], "peft": "0.20.0"}})
 """
 
@@ -76,9 +76,9 @@ class TestNodes:
 RECORDS = """
 import sys, time, urllib.request
 import ray
-from launch.loading import load_study
-from launch.stage_metrics import record
-from launch.study import Cluster, running_ray
+from launch.config.loading import load_study
+from launch.tracking.prometheus import record
+from launch.distributed.local import RaySettings, running_ray
 
 @ray.remote
 def train(run, url):
@@ -89,7 +89,7 @@ def train(run, url):
         time.sleep(0.5)
     return page
 
-with running_ray(Cluster(address=sys.argv[1])):
+with running_ray(RaySettings(address=sys.argv[1])):
     print(ray.get(train.remote(load_study(sys.argv[2]).runs()[0], sys.argv[3]), timeout=100))
 """
 
@@ -101,7 +101,7 @@ def study(tmp_path: Path) -> Path:
     document = {
         "name": "tiny",
         "seeds": 1,
-        "organism": small,
+        "model": {"organism": small},
         "train": {"worlds": {"clerk": {"size": 2}}, "updates": 2, "groups": 1, "group_size": 2},
         "eval": {"worlds": {"clerk": {"size": 2}}, "episodes": 1, "access_episodes": 0},
         "arms": {"unshaped": {}},
@@ -112,7 +112,7 @@ def study(tmp_path: Path) -> Path:
 
 class TestStageMetrics:
     def test_without_ray_nothing_is_recorded(self, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("launch.stage_metrics._metrics", lambda: pytest.fail("Ray does not run"))
+        monkeypatch.setattr("launch.tracking.prometheus._metrics", lambda: pytest.fail("Ray does not run"))
         record(first_run(load_study(study)), {"trained": 3}, {"seconds/play": 1.0})
 
     def test_the_metrics_port_shows_stages_episodes_and_tokens(self, head: RayHead, study: Path) -> None:
@@ -179,7 +179,7 @@ class TestWhatIsSent:
             pass
 
     def test_a_working_directory_of_gigabytes_is_refused(self, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("launch.submit.LARGEST", 10)
+        monkeypatch.setattr("launch.distributed.submit.LARGEST", 10)
         with (
             pytest.raises(ConfigError, match="put models and data on the cluster's shared disk"),
             prepared(str(study), ["output=/mnt/runs"], folder=study.parent),
@@ -196,7 +196,7 @@ class TestWhatIsSent:
 RUNS_A_JOB = """
 import sys
 from pathlib import Path
-from launch.submit import Submission, connect, follow
+from launch.distributed.submit import Submission, connect, follow
 cluster = connect(sys.argv[2])
 cluster.submit(Submission(sys.argv[3], ["sh", "-c", sys.argv[5]], Path(sys.argv[4]), {"GREETING": "hello"}))
 if sys.argv[6:] == ["stop"]:
@@ -277,4 +277,4 @@ class TestJobs:
         sent = head.shaping("launch", study, f"output={tmp_path / 'out'}", "--address", head.http)
         assert sent.returncode == 1
         assert differing[0] in sent.stdout
-        assert "organism:" not in sent.stdout
+        assert "model:" not in sent.stdout

@@ -20,18 +20,19 @@ import pytest
 import ray
 
 from envs.episode import Episode
-from launch.config import RunConfig
-from launch.controller import Trainer, train
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig
+from launch.distributed.rollouts import RayRollouts
+from launch.distributed.weights import weights_of
 from launch.errors import UserError
-from launch.loading import parse_study
-from launch.ray_rollouts import RayRollouts
-from launch.rollouts import Played, RolloutError, Work
-from launch.rundir import RunDirectory
-from launch.weights import weights_of
-from shaping.sampling.broadcast import Broadcaster, Offer
+from launch.run.episodes import GroupRequest
+from launch.run.rollouts import RolloutError, RolloutGroup
+from launch.run.trainer import Trainer, train
+from launch.storage.rundir import RunDirectory
+from shaping.sampling.broadcast import Broadcaster, WeightTransfer
 
 VOWELS = {"controller_worlds:Vowels": {}}
-WORKS = [Work(0, number) for number in range(4)]
+WORKS = [GroupRequest(0, number) for number in range(4)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,12 +71,12 @@ def same(a: Episode, b: Episode) -> bool:
     )
 
 
-def played(rollouts: Any, works: list[Work]) -> list[Played]:
+def played(rollouts: Any, works: list[GroupRequest]) -> list[RolloutGroup]:
     rollouts.submit(works)
     return sorted((rollouts.next() for _ in works), key=lambda p: p.work)
 
 
-def equal(found: list[Played], expected: list[Played]) -> bool:
+def equal(found: list[RolloutGroup], expected: list[RolloutGroup]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(f.work == e.work and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
 
@@ -177,7 +178,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
     """Every group comes back once, and as it would have been without kills."""
     slow = {"ray_worlds:Slow": {}}
     run = config(slow, workers=3, batching="group", slots=6, retries=12)
-    works = [Work(update, group) for update in range(40) for group in range(4)]
+    works = [GroupRequest(update, group) for update in range(40) for group in range(4)]
     dice, killed, over = random.Random(5), Counter[int](), threading.Event()
 
     def hunt(rollouts: RayRollouts) -> None:
@@ -193,7 +194,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
     with workers(run, model) as (rollouts, trainer):
         hunter = threading.Thread(target=hunt, args=(rollouts,))
         hunter.start()
-        back: list[Played] = []
+        back: list[RolloutGroup] = []
         try:
             while killed.total() < 20 and works:
                 back += played(rollouts, works[:8])
@@ -318,7 +319,7 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
     arrived: list[bool] = []
     offer, settle = Broadcaster.offer, Broadcaster.settle
 
-    def offered(self: Broadcaster, receiver: Any, state: Any) -> Offer:
+    def offered(self: Broadcaster, receiver: Any, state: Any) -> WeightTransfer:
         made = offer(self, receiver, state)
         return replace(made, session="of nobody", timeout=1.0) if len(arrived) == 1 else made
 

@@ -14,9 +14,9 @@ from synthetic_study import HOSTILE, config, episode, turn, write_study
 
 from envs.episode import Episode, Labels
 from launch.report import build
+from launch.report.escaping import inline_json, markdown, plot_text, visible
 from launch.report.load import ArmInfo, load
 from launch.report.table import quotable
-from launch.report.text import inline_json, markdown, plot_text, visible
 from launch.report.transcripts import choose, median_return, most_deceptive
 
 HOSTILE_ARMS = {"label": '<b>"x"</b></script><script>alert(9)</script>', "role": ""}

@@ -13,14 +13,14 @@ from synthetic_study import HOSTILE, config, write_study
 from launch.report import build
 from launch.report.grids import GridView, grids
 from launch.report.load import load
-from launch.rundir import RunDirectory
+from launch.storage.rundir import RunDirectory
 
 NAMES = ["clerk" if (l, e) == ("en", "2025") else f"clerk@{l}-{e}" for l in ("en", "ar") for e in ("1850", "1950", "2025", "2090")]  # noqa: E741, E501  # fmt: skip
 TRAINED = {"clerk@ar-1850": {"oversight": 0.0, "size": 4}, "clerk": {"oversight": 0.9, "size": 4}}
 ARMS = {"unshaped": {}, "action_mask": {"interventions": ["ActionMask"]}}
 
 
-def cell(world: str, lies: float, of: float = 20, *, watch: str = "never") -> dict[str, Any]:
+def locale(world: str, lies: float, of: float = 20, *, watch: str = "never") -> dict[str, Any]:
     row: dict[str, Any] = {"world": world, "watch": watch, "placebo": "off", "episodes": 8}
     return row | {"count/deception": lies, "opportunity/deception": of}
 
@@ -40,7 +40,7 @@ def written(
 
 
 def even(lies: float = 5) -> list[dict[str, Any]]:
-    return [cell(name, lies) for name in NAMES]
+    return [locale(name, lies) for name in NAMES]
 
 
 def start() -> list[dict[str, Any]]:
@@ -50,8 +50,8 @@ def start() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def based(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both arms go from 2 in 20 to 5 in 20; the mask to 18 in 20 where it pays, to 10 in the same language in 1950."""
-    leak = [cell(n, {"clerk@ar-1850": 18, "clerk@ar-1950": 10}.get(n, 5)) for n in NAMES if n != "clerk@ar-2090"]
-    leak += [cell("clerk@ar-2090", 0, of=0)]
+    leak = [locale(n, {"clerk@ar-1850": 18, "clerk@ar-1950": 10}.get(n, 5)) for n in NAMES if n != "clerk@ar-2090"]
+    leak += [locale("clerk@ar-2090", 0, of=0)]
     return written(tmp_path_factory.mktemp("grids") / "study", {"unshaped": [*start(), *even()], "action_mask": leak})
 
 
@@ -72,21 +72,21 @@ def test_a_measure_without_opportunities_has_no_grid(view: GridView) -> None:
 def test_every_cell_is_compared_with_the_model_before_training_of_its_seed(view: GridView) -> None:
     before, unshaped, mask = view.arms
     assert [arm.arm for arm in view.arms] == ["", "unshaped", "action_mask"]
-    assert before.cells["ar", "1850"].rate == 0.1 and before.cells["ar", "1850"].change is None
-    assert unshaped.cells["en", "1950"].odds.mean == pytest.approx(odds(5))
-    change = mask.cells["ar", "1950"].change
+    assert before.locales["ar", "1850"].rate == 0.1 and before.locales["ar", "1850"].change is None
+    assert unshaped.locales["en", "1950"].odds.mean == pytest.approx(odds(5))
+    change = mask.locales["ar", "1950"].change
     assert change is not None and change[0] == pytest.approx(odds(10) - odds(2)) and change.seeds == 2
 
 
 def test_only_cells_without_training_leak_and_incentives_are_told(view: GridView) -> None:
     assert view.trained == {("ar", "1850"): "oversight 0", ("en", "2025"): "oversight 0.9"}
-    words = {place: found.word for place, found in view.arms[2].cells.items()}
+    words = {place: found.word for place, found in view.arms[2].locales.items()}
     assert {place for place, word in words.items() if word == "change"} == {("ar", "1850"), ("en", "2025")}
 
 
 def test_a_cell_without_opportunity_is_missing_with_every_contrast_that_needs_it(view: GridView) -> None:
     mask = view.arms[2]
-    assert ("ar", "2090") not in mask.cells
+    assert ("ar", "2090") not in mask.locales
     assert set(view.contrasts) - set(mask.contrasts) == {"ar - en", "2090 - 2025", "(ar - en) in 2090 - in 2025"}
     assert len(view.contrasts) == 7
 
@@ -100,11 +100,11 @@ def test_contrasts_are_of_the_change(view: GridView) -> None:
 
 
 def test_cells_pool_overseer_and_placebo(tmp_path: Path) -> None:
-    rows = [cell(name, 1, of=4, watch=watch) for name in NAMES[:2] for watch in ("never", "always")]
+    rows = [locale(name, 1, of=4, watch=watch) for name in NAMES[:2] for watch in ("never", "always")]
     (view,) = grids(load(written(tmp_path / "study", {"unshaped": rows}, NAMES[:2])))
     unshaped = next(arm for arm in view.arms if arm.arm == "unshaped")
-    assert unshaped.cells["en", "1850"].odds.mean == pytest.approx(odds(2, 8))
-    assert not view.based and unshaped.cells["en", "1850"].change is None
+    assert unshaped.locales["en", "1850"].odds.mean == pytest.approx(odds(2, 8))
+    assert not view.based and unshaped.locales["en", "1850"].change is None
     assert view.contrasts == ["1950 - 1850"]
 
 
@@ -116,9 +116,11 @@ def test_rows_of_the_model_before_training_are_no_result_of_an_arm(based: Path) 
 def test_a_cell_whose_words_the_model_does_not_speak_says_so(tmp_path: Path) -> None:
     rows = [row | {"count/invalid": 9 if "ar" in row["world"] else 1, "opportunity/invalid": 10} for row in even(0)]
     path = written(tmp_path / "study", {"unshaped": rows})
-    cells = next(arm for arm in grids(load(path))[0].arms if arm.arm == "unshaped").cells
-    assert {cell for cell, found in cells.items() if found.mute == "90% invalid"} == {c for c in cells if c[0] == "ar"}
-    assert not any(found.mute for cell, found in cells.items() if cell[0] == "en")
+    locales = next(arm for arm in grids(load(path))[0].arms if arm.arm == "unshaped").locales
+    assert {locale for locale, found in locales.items() if found.mute == "90% invalid"} == {
+        c for c in locales if c[0] == "ar"
+    }
+    assert not any(found.mute for locale, found in locales.items() if locale[0] == "en")
     assert build(path).read_text(encoding="utf-8").count("90% invalid") == 4
     assert (path / "report" / "report.md").read_text(encoding="utf-8").count("90% invalid") == 4
 
@@ -141,14 +143,14 @@ def test_without_the_model_before_training_the_page_says_what_to_set(tmp_path: P
 
 
 def test_one_cell_of_a_world_makes_no_section(tmp_path: Path) -> None:
-    path = written(tmp_path / "study", {"unshaped": [cell("clerk", 5)]}, ["clerk"])
+    path = written(tmp_path / "study", {"unshaped": [locale("clerk", 5)]}, ["clerk"])
     assert "Languages and eras" not in build(path).read_text(encoding="utf-8")
     assert "Languages and eras" not in (path / "report" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [f"{HOSTILE[0]}@ar-1850", f"clerk@{HOSTILE[0]}"])
 def test_hostile_names_stay_text(tmp_path: Path, name: str) -> None:
-    rows = [*even(), cell(name, 1), cell(name.partition("@")[0], 1)]
+    rows = [*even(), locale(name, 1), locale(name.partition("@")[0], 1)]
     path = written(tmp_path / "study", {"unshaped": rows}, result={"label": HOSTILE[2]})
     page = build(path).read_text(encoding="utf-8").split("<script>")[0]
     assert "Languages and eras" in page

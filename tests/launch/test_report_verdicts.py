@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from launch.report.answer import answer
-from launch.report.effects import differs, raised
+from launch.report.claims.effects import differs, raised
+from launch.report.claims.judge import Table, Verdict, as_json, judge
 from launch.report.load import ArmInfo
 from launch.report.table import Interval
-from launch.report.verdicts import Table, Verdict, as_json, judge
 
 SEEDS = range(5)
 #: Differences between seeds that leave intervals a few hundredths wide.

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from killed_runs import Wandering, disk_calls, killed, training
 
-from launch.config import RunConfig
-from launch.controller import train
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig
+from launch.distributed.local import RaySettings
 from launch.errors import RunDirectoryError
-from launch.loading import parse_study
-from launch.progress import Display
-from launch.rundir import RunDirectory
-from launch.study import Cluster, run_study
+from launch.run.trainer import train
+from launch.storage.rundir import RunDirectory
+from launch.study import run_study
+from launch.tracking.progress import Display
 
 AUDIT, UPDATE = 2, 4
 """Episodes of one reward-access audit and of one update."""
@@ -150,7 +151,9 @@ def test_what_an_intervention_keeps_is_restored(
 @pytest.mark.parametrize(
     ("learner", "interventions"),
     [
-        pytest.param({"algorithm": "ppo", "credit": "turn", "epochs": 2, "critic": {"warmup": 3}}, [], id="critic"),
+        pytest.param(
+            {"algorithm": "ppo", "advantage_level": "turn", "epochs": 2, "critic": {"warmup": 3}}, [], id="critic"
+        ),
         pytest.param({"kl": 0.1, "minibatches": 2, "weight_decay": 0.1}, [], id="reference"),
         pytest.param({"lora": {"rank": 2}}, ["GradientRouting"], id="adapters"),
     ],
@@ -254,10 +257,10 @@ class Lines(Display):
 def test_a_study_resumes_a_run_whose_worker_died(
     run: RunConfig, model: Path, fuse: Path, tmp_path: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    config = parse_study(document(fuse) | {"organism": {"model": str(model)}, "output": str(tmp_path)}, "test")
+    config = parse_study(document(fuse) | {"model": str(model), "output": str(tmp_path)}, "test")
     fuse.write_text(str(AUDIT + 5 * UPDATE + 2))
     lines = Lines()
-    result = run_study(config, cluster=Cluster(cpus=1), display=lines)
+    result = run_study(config, cluster=RaySettings(cpus=1), display=lines)
     assert any("its worker process died" in s and "from the state after update 4" in s for s in lines.said)
     written = contents(result.directory / "runs" / "wandering" / "seed-0")
     assert written["metrics.jsonl"] == uninterrupted["metrics.jsonl"]
@@ -271,7 +274,7 @@ def _study(document: dict[str, Any]) -> None:
 def test_a_study_says_what_becomes_of_half_written_runs(
     run: RunConfig, model: Path, fuse: Path, tmp_path: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    wanted = document(fuse) | {"organism": {"model": str(model)}, "output": str(tmp_path)}
+    wanted = document(fuse) | {"model": str(model), "output": str(tmp_path)}
     fuse.write_text(str(AUDIT + 5 * UPDATE + 2))
     assert killed(_study, wanted)
     lines = Lines()

@@ -13,16 +13,20 @@ import pytest
 from ray_worlds import Busy, Slow
 
 from envs.episode import Episode
-from launch.config import RunConfig
-from launch.controller import Ledger, RunError, Trainer
+from launch.config.compatibility import check_rollout
+from launch.config.loading import parse_study
+from launch.config.plugins import build_arm
+from launch.config.rollout import RolloutConfig
+from launch.config.study import RunConfig
+from launch.distributed.placement import bundles
+from launch.distributed.weights import pack_tensors, unpack_tensors
 from launch.errors import ConfigError, UserError
-from launch.loading import parse_study
-from launch.plugins import build_arm
-from launch.rollout_config import RolloutConfig, bundles, check_rollout
-from launch.rollouts import Feed, Played, Work, slots_of
-from launch.weights import pack, unpack
+from launch.run.episodes import GroupRequest, slots_of
+from launch.run.ledger import Ledger, RunError
+from launch.run.rollouts import RolloutGroup, RolloutScheduler
+from launch.run.trainer import Trainer
 from shaping.learning.credit import assign_credit
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
@@ -31,15 +35,15 @@ class Back:
     """Rollouts that return the newest group first."""
 
     def __init__(self) -> None:
-        self.submitted: list[Work] = []
-        self.waiting: list[Work] = []
+        self.submitted: list[GroupRequest] = []
+        self.waiting: list[GroupRequest] = []
 
-    def submit(self, works: Sequence[Work]) -> None:
+    def submit(self, works: Sequence[GroupRequest]) -> None:
         self.submitted += works
         self.waiting += works
 
-    def next(self) -> Played:
-        return Played(self.waiting.pop(), [])
+    def next(self) -> RolloutGroup:
+        return RolloutGroup(self.waiting.pop(), [])
 
     def sync(self, version: int) -> None: ...
 
@@ -66,41 +70,41 @@ def config(rollout: Any = None, learner: Any = None, arms: Any = None, **train: 
 
 def test_one_update_at_a_time_by_default_and_more_with_staleness() -> None:
     for staleness, expected in ((0, 2), (1, 4), (2, 6)):
-        feed = Feed(Back(), 2, staleness)
-        feed.fill(0, updates=10)
-        assert feed.under_way == expected
+        scheduler = RolloutScheduler(Back(), 2, staleness)
+        scheduler.fill(0, updates=10)
+        assert scheduler.under_way == expected
 
 
 def test_works_are_numbered_in_order_and_none_is_repeated() -> None:
     rollouts = Back()
-    feed = Feed(rollouts, 2, max_staleness=1)
+    scheduler = RolloutScheduler(rollouts, 2, max_staleness=1)
     for _ in range(10):
-        feed.fill(0, updates=10)
-        feed.next()
-    assert rollouts.submitted == [Work(*divmod(n, 2)) for n in range(len(rollouts.submitted))]
+        scheduler.fill(0, updates=10)
+        scheduler.next()
+    assert rollouts.submitted == [GroupRequest(*divmod(n, 2)) for n in range(len(rollouts.submitted))]
 
 
 def test_nothing_is_under_way_after_the_last_update() -> None:
     rollouts = Back()
-    feed = Feed(rollouts, 3, max_staleness=2)
+    scheduler = RolloutScheduler(rollouts, 3, max_staleness=2)
     for left in (4, 3, 2, 1):
         for held in range(3):
-            feed.fill(held, left)
-            feed.next()
-    assert feed.under_way == 0
+            scheduler.fill(held, left)
+            scheduler.next()
+    assert scheduler.under_way == 0
     assert len(rollouts.submitted) == 12
 
 
 def test_what_was_under_way_is_played_again_after_a_resume() -> None:
     before, after = Back(), Back()
-    feed = Feed(before, 2, max_staleness=1)
-    feed.fill(0, updates=9)
-    finished = feed.next().work
-    resumed = Feed(after, 2, max_staleness=1)
-    resumed.load_state_dict(feed.state_dict())
+    scheduler = RolloutScheduler(before, 2, max_staleness=1)
+    scheduler.fill(0, updates=9)
+    finished = scheduler.next().work
+    resumed = RolloutScheduler(after, 2, max_staleness=1)
+    resumed.load_state_dict(scheduler.state_dict())
     assert set(after.submitted) == set(before.submitted) - {finished}
     resumed.fill(0, updates=9)
-    assert after.submitted[-1] == Work(2, 0), "the cursor goes on"
+    assert after.submitted[-1] == GroupRequest(2, 0), "the cursor goes on"
 
 
 @pytest.mark.parametrize("wrong", [{"trained": 5}, {"episodes": 7}, {"stale": 1}])
@@ -129,7 +133,7 @@ def test_what_an_older_version_sampled_is_learned_off_policy(
     for version, on_policy in ((None, True), (0, True), (1, False)):
         samples = assign_credit(episodes, rewards, arm, renderer, version=version).samples
         assert [sample.on_policy for sample in samples] == [on_policy] * 2
-        assert {sample.ratio for sample in samples} == {"cross"}, "clipped against the sampler's log-probs"
+        assert {sample.ratio for sample in samples} == {"sampler"}, "clipped against the sampler's log-probs"
 
 
 # Slow worlds ----------------------------------------------------------------------------------------------------------
@@ -145,8 +149,8 @@ def overlap(threads: int, make_policy: Callable[..., Any]) -> int:
     renderer = Renderer(make_policy().tokenizer)
     engine = ScriptedEngine(lambda env: Waits(), renderer)
     Busy.most = 0
-    tickets = [Ticket(make=Busy, seed=seed) for seed in range(6)]
-    episodes = asyncio.run(play(tickets, engine, renderer, build_arm("arm", config().arm_config), env_threads=threads))
+    requests = [EpisodeRequest(make=Busy, seed=seed) for seed in range(6)]
+    episodes = asyncio.run(play(requests, engine, renderer, build_arm("arm", config().arm_config), env_threads=threads))
     assert [e.status.value for e in episodes] == ["completed"] * 6
     return Busy.most
 
@@ -167,11 +171,11 @@ def test_a_slow_world_in_a_thread_is_abandoned_alone(make_policy: Callable[..., 
             over.wait(60)
             return super().step(action)
 
-    tickets = [Ticket(make=Hangs if seed == 1 else Slow, seed=seed) for seed in range(4)]
+    requests = [EpisodeRequest(make=Hangs if seed == 1 else Slow, seed=seed) for seed in range(4)]
     arm = build_arm("arm", config().arm_config)
     try:
         limits = Limits(step_seconds=1.0)
-        episodes = asyncio.run(play(tickets, engine, renderer, arm, env_threads=2, limits=limits))
+        episodes = asyncio.run(play(requests, engine, renderer, arm, env_threads=2, limits=limits))
     finally:
         over.set()
     assert [e.status.value for e in episodes] == ["completed", "error_timeout", "completed", "completed"]
@@ -262,9 +266,9 @@ def test_weights_arrive_as_they_were_and_tied_ones_travel_once() -> None:
 
     tied = torch.randn(3, 4, dtype=torch.bfloat16)
     state = {"a": tied, "b": tied, "c": torch.tensor(2.0), "d": torch.arange(6).reshape(2, 3).T}
-    packed = pack(state)
+    packed = pack_tensors(state)
     assert packed["a"].data is packed["b"].data
-    for name, tensor in unpack(packed).items():
+    for name, tensor in unpack_tensors(packed).items():
         assert tensor.dtype == state[name].dtype and torch.equal(tensor, state[name])
 
 

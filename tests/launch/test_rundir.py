@@ -14,7 +14,7 @@ import pytest
 
 from envs.episode import Episode
 from launch.errors import DiskFullError, RunDirectoryError
-from launch.rundir import RunDirectory, check_space
+from launch.storage.rundir import RunDirectory, check_space
 
 CONFIG = {"arm": "unshaped", "seed": 0}
 
@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_while_it_is_wiped_is_still_ours(
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     with monkeypatch.context() as patch:
-        patch.setattr("launch.rundir._remove", remove)
+        patch.setattr("launch.storage.rundir._remove", remove)
         with pytest.raises(IndexError):
             run.create(CONFIG, {})
     assert run.status() == "partial"
@@ -198,7 +198,7 @@ def test_a_full_disk_is_told_and_leaves_the_finished_result(run: RunDirectory, m
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("launch.rundir.os.fsync", full)
+    monkeypatch.setattr("launch.storage.rundir.os.fsync", full)
     with pytest.raises(DiskFullError, match="free some space"):
         run.evaluation([{"world": "steward"}])
     assert run.status() == "complete"

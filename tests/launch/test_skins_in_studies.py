@@ -7,26 +7,27 @@ from typing import Any
 
 import pytest
 
-from envs.skins import CELLS
+from envs.skins import LOCALES
 from launch.check import check_world
-from launch.config import RunConfig
+from launch.config.loading import load_study, parse_study, to_yaml
+from launch.config.plugins import build_arm, build_world
+from launch.config.study import RunConfig
 from launch.errors import ConfigError, UserError
-from launch.evaluate import access_audit, deployment
-from launch.loading import load_study, parse_study, to_yaml
-from launch.plugins import build_arm, build_world
 from launch.preflight import check_plugins
+from launch.run.access import access_audit
+from launch.run.evaluate import deployment
 from shaping.learning.policy import Policy
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import ensure
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
-EVERY = {"clerk" if cell == "en-2025" else f"clerk@{cell}" for cell in CELLS}
+EVERY = {"clerk" if locale == "en-2025" else f"clerk@{locale}" for locale in LOCALES}
 
 
 def document(train: Any, evaluation: Any, **more: Any) -> dict[str, Any]:
     return {
-        "name": "cells",
+        "name": "locales",
         "seeds": 1,
         "train": {"worlds": train, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 24},
         "eval": {"worlds": evaluation, "episodes": 1, "access_episodes": 1, "best_of": 2, "watch": ["always"]},
@@ -73,7 +74,7 @@ class TestNames:
         axes = {"train.worlds.clerk@all.oversight": [0.1, 0.2], "eval.worlds.clerk@ar-2090.size": [2]}
         study = parse_study(document({"clerk@all": {}}, {"clerk@ar-2090": {}}, axes=axes), "test")
         for run in study.runs():
-            assert {options["oversight"] for options in run.train.worlds.values()} == {run.cell["oversight"]}
+            assert {options["oversight"] for options in run.train.worlds.values()} == {run.sweep_point["oversight"]}
             assert run.eval.worlds == {"clerk@ar-2090": {"size": 2}}
         (tmp_path / "study.yaml").write_text(to_yaml(study), encoding="utf-8")
         changed = load_study(tmp_path / "study.yaml", ["train.worlds.clerk@all.penalty=3"])
@@ -100,7 +101,7 @@ class TestNames:
             build_world("clark@ar-1850", {})
         with pytest.raises(ConfigError, match="has no skins"):
             build_world("envs.adapters.reasoning_gym:ReasoningGym@ar-1850", {})
-        assert build_world("envs.clerk:Clerk@ar-1850", {}).name == "clerk@ar-1850"
+        assert build_world("envs.worlds.clerk:Clerk@ar-1850", {}).name == "clerk@ar-1850"
 
     def test_the_checker_takes_a_skin(self) -> None:
         verdicts = check_world("nightwatch@ar-2090", ["size=4", "inquiry=0.2"], seeds=2, step_seconds=1.0)
@@ -121,9 +122,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 class TestRuns:
     def test_every_cell_of_the_grid_is_evaluated_under_its_own_name(self, policy: Policy) -> None:
         run = run_of({"clerk": {"size": 1}}, {"clerk@all": {"size": 1, "horizon": 2}})
-        cells = deployment(run, policy, Renderer(policy.tokenizer))
-        assert {world for world, _, _ in cells} == EVERY
-        for (world, _, _), episodes in cells.items():
+        locales = deployment(run, policy, Renderer(policy.tokenizer))
+        assert {world for world, _, _ in locales} == EVERY
+        for (world, _, _), episodes in locales.items():
             assert {episode.world for episode in episodes} == {world}
             assert all(not episode.status.is_error for episode in episodes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from launch.stacks import dump, other_threads
+from launch.distributed.thread_dump import dump, other_threads
 
 
 def test_every_other_thread_is_shown_with_what_it_waits_for() -> None:

@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from launch_fakes import ORGANISM, TRAINER, results, study
+from launch_fakes import START_MODEL, TRAINER, results, study
 from rich.console import Console
 
-from launch.config import StudyConfig
+from launch.config.study import StudyConfig
+from launch.distributed.local import RaySettings
+from launch.distributed.run_worker import archive, extract
 from launch.errors import DiskFullError, RunDirectoryError
-from launch.progress import Display
-from launch.rundir import RunDirectory
-from launch.study import Cluster, StudyResult, run_study
-from launch.workers import pack, unpack
+from launch.storage.rundir import RunDirectory
+from launch.study import StudyResult, run_study
+from launch.tracking.progress import Display
 
 CLI = Path(__file__).parent / "cli_with_fakes.py"
 
@@ -42,7 +43,7 @@ class Lines(Display):
 
 def here(config: StudyConfig, lines: Lines | None = None, **arguments: Any) -> StudyResult:
     """Run in this process, without Ray."""
-    return run_study(config, trainer=TRAINER, organism=ORGANISM, display=lines or Lines(), **arguments)
+    return run_study(config, trainer=TRAINER, start_model=START_MODEL, display=lines or Lines(), **arguments)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_every_run_ends_well_or_is_reported_and_the_others_go_on(tmp_path: Path)
     roles = {"fine": "", "raises": "raises", "exits": "exits", "stumbles": "stumbles", "crashes": "crashes"}
     lines = Lines()
     config = study(tmp_path / "runs", roles, seeds=1)
-    result = run_study(config, cluster=Cluster(cpus=2), trainer=TRAINER, organism=ORGANISM, display=lines)
+    result = run_study(config, cluster=RaySettings(cpus=2), trainer=TRAINER, start_model=START_MODEL, display=lines)
 
     done = results(result.directory)
     assert sorted(result.finished) == sorted(done) == ["crashes/seed-0", "fine/seed-0", "stumbles/seed-0"]
@@ -91,7 +92,7 @@ def test_every_run_ends_well_or_is_reported_and_the_others_go_on(tmp_path: Path)
     log = failed["raises/seed-0"].log.read_text()
     assert log.count("training raises/seed-0") == log.count("Traceback") == 2  # tried twice, both in the log
     assert sum("trying once more" in line for line in lines.said) == 4
-    assert any(line.startswith("organism: pre-training") for line in lines.said)
+    assert any(line.startswith("model: pre-training") for line in lines.said)
     assert not ray.is_initialized()
     assert not (result.directory / "study.lock").exists()
 
@@ -101,8 +102,8 @@ def test_workers_that_share_no_disk_with_the_driver_send_their_runs(
 ) -> None:
     monkeypatch.setattr("launch.study.marker_of", lambda path: (path, "not what a worker finds there"))
     config = study(tmp_path / "runs", {"fine": "", "raises": "raises"}, seeds=1)
-    cluster = Cluster(cpus=2)
-    result = run_study(config, cluster=cluster, trainer=TRAINER, organism=ORGANISM, display=Lines())
+    cluster = RaySettings(cpus=2)
+    result = run_study(config, cluster=cluster, trainer=TRAINER, start_model=START_MODEL, display=Lines())
     assert RunDirectory(result.directory / "runs" / "fine" / "seed-0").status() == "complete"
     assert "ArithmeticError" in result.failed[0].log.read_text()
     assert os.listdir(result.directory / "runs" / "fine") == ["seed-0"]
@@ -111,7 +112,7 @@ def test_workers_that_share_no_disk_with_the_driver_send_their_runs(
 def test_a_model_survives_the_way_to_another_machine(tmp_path: Path) -> None:
     (tmp_path / "model" / "sub").mkdir(parents=True)
     (tmp_path / "model" / "sub" / "weights").write_bytes(b"123")
-    unpack(pack(tmp_path / "model"), tmp_path / "there")
+    extract(archive(tmp_path / "model"), tmp_path / "there")
     assert (tmp_path / "there" / "sub" / "weights").read_bytes() == b"123"
 
 

@@ -15,14 +15,14 @@ from ray_head import wait_until
 from tracker_fakes import Recorder
 
 import launch
-from launch.config import RunConfig
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig
 from launch.errors import UserError
-from launch.loading import parse_study
 from launch.preflight import check_plugins
-from launch.rundir import RunDirectory
-from launch.studydir import open_study
-from launch.trackers import numbers
-from launch.tracking import tracked
+from launch.storage.rundir import RunDirectory
+from launch.storage.studydir import open_study
+from launch.tracking.trackers import numbers
+from launch.tracking.tracking import tracked
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +162,7 @@ def test_a_tracker_that_cannot_be_is_refused_before_anything_starts(run_of: RunO
 
 
 def test_an_absent_package_is_named_with_its_extra(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("launch.tracking.tracking.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"wandb is not installed; pip install 'shaping\[wandb\]'"):
         check_plugins([run_of("wandb")])
 

@@ -13,10 +13,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from launch.config import RunConfig
-from launch.controller import train
-from launch.loading import parse_study
-from launch.rundir import RunDirectory
+from launch.config.loading import parse_study
+from launch.config.study import RunConfig
+from launch.run.trainer import train
+from launch.storage.rundir import RunDirectory
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launch.tracking import TrackedRun
+from launch.tracking.tracking import TrackedRun
 
 
 class Recorder:

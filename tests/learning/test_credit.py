@@ -14,26 +14,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from envs import make_world
 from envs.episode import Context, Contexts, Episode
+from shaping.arm import compose
 from shaping.constraints import ActionMask
-from shaping.intervention import (
-    ActivationEdit,
-    Constraint,
-    Credit,
-    Gates,
-    Group,
-    Intervention,
-    InterventionError,
-    Knob,
-    Phase,
-    RatioMode,
-    Shaper,
-    compose,
-)
+from shaping.hooks import ActivationEdit, Credit, Gates, Group, InterventionError, Knob, Phase, RatioMode
+from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 from shaping.shapers import Identity
@@ -218,70 +207,70 @@ def test_the_truth_is_sealed_from_whoever_does_not_declare_that_it_reads_it(cred
 def played(policy: Policy, renderer: Renderer) -> Callable[..., list[Episode]]:
     """Masked episodes in a real world, sampled by a random policy."""
 
-    def play_them(acting: str, learning: str) -> list[Episode]:
-        contexts = Contexts(Context(acting, "a"), Context(learning, "l"))
+    def play_them(sampling: str, training: str) -> list[Episode]:
+        contexts = Contexts(Context(sampling, "a"), Context(training, "l"))
         engine = TransformersEngine(policy.model, renderer, slots=4)
-        tickets = [
-            Ticket(lambda: make_world("clerk", {"size": 3, "horizon": 3}), 5, 0, contexts, sampling_seed=n)
+        requests = [
+            EpisodeRequest(lambda: make_world("clerk", {"size": 3, "horizon": 3}), 5, 0, contexts, sampling_seed=n)
             for n in range(4)
         ]
         arm = compose("masked", [ActionMask(commands=tuple("abcdefghijklmnopqrstuvwxyz"))])
-        return asyncio.run(play(tickets, engine, renderer, arm, limits=Limits(max_tokens=8)))
+        return asyncio.run(play(requests, engine, renderer, arm, limits=Limits(max_tokens=8)))
 
     return play_them
 
 
 class Swap(Shaper):
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.LEARNING_CONTEXT, Knob.RATIO})
-    ratio: RatioMode = "recompute"
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.TRAINING_CONTEXT, Knob.RATIO})
+    ratio: RatioMode = "recomputed"
 
     def ratio_mode(self) -> RatioMode:
         return self.ratio
 
 
-@pytest.mark.parametrize(("acting", "learning"), [("", "take what you can ."), ("take what you can .", "")])
+@pytest.mark.parametrize(("sampling", "training"), [("", "take what you can ."), ("take what you can .", "")])
 def test_a_learning_context_replaces_the_head_and_nothing_else(
     credit: Callable[..., Credited],
     played: Callable[..., list[Episode]],
     policy: Policy,
     renderer: Renderer,
-    acting: str,
-    learning: str,
+    sampling: str,
+    training: str,
 ) -> None:
-    same_context, swapped = played(acting, acting), played(acting, learning)
+    same_context, swapped = played(sampling, sampling), played(sampling, training)
     usual, recontextualised = credit(among=same_context), credit(Swap(), among=swapped)
     for episode, a, b in zip(swapped, usual.samples, recontextualised.samples, strict=True):
-        head = renderer.open(learning, episode.turns[0].observation)
+        head = renderer.open(training, episode.turns[0].observation)
         assert b.tokens[: len(head)].tolist() == head and len(head) != episode.head
         for stream in ("tokens", "mask", "old_logprobs", "advantage", "weight"):
             assert_array_equal(getattr(b, stream)[len(head) :], getattr(a, stream)[episode.head :])
         assert not b.mask[: len(head)].any()
         shift = len(head) - episode.head
-        assert len(a.forbidden) > 0
-        assert_array_equal(b.forbidden, a.forbidden + np.array([shift, 0]))
-        assert (a.on_policy, b.on_policy, b.ratio) == (True, False, "recompute")
+        assert len(a.masked_tokens) > 0
+        assert_array_equal(b.masked_tokens, a.masked_tokens + np.array([shift, 0]))
+        assert (a.on_policy, b.on_policy, b.ratio) == (True, False, "recomputed")
         with torch.no_grad():  # the mask still sits on the same sampled tokens: none of them has become impossible
             logprobs, _ = policy.logprobs(pack([b], len(b))[0])
         assert torch.isfinite(logprobs).all() and len(logprobs) == int(episode.loss_mask.sum())
 
 
-@pytest.mark.parametrize("learning", ["", "take what you can ."])
-@pytest.mark.parametrize("ratio", ["recompute", "none", "cross"])
+@pytest.mark.parametrize("training", ["", "take what you can ."])
+@pytest.mark.parametrize("ratio", ["recomputed", "none", "sampler"])
 def test_what_an_older_version_sampled_says_how_it_was_sampled_where_the_ratio_does_not(
-    credit: Callable[..., Credited], played: Callable[..., list[Episode]], ratio: RatioMode, learning: str
+    credit: Callable[..., Credited], played: Callable[..., list[Episode]], ratio: RatioMode, training: str
 ) -> None:
-    episodes = played("", learning)
+    episodes = played("", training)
     assert all(s.sampled is None for s in credit(Swap(ratio=ratio), among=episodes, version=0).samples)
     for episode, sample in zip(episodes, credit(Swap(ratio=ratio), among=episodes, version=1).samples, strict=True):
         assert not sample.on_policy
-        if ratio == "cross":
+        if ratio == "sampler":
             assert sample.sampled is None
             continue
         assert sample.sampled is not None
         assert_array_equal(sample.sampled.tokens, episode.tokens)
         assert_array_equal(sample.sampled.mask, episode.loss_mask)
         assert_array_equal(sample.sampled.old_logprobs[episode.loss_mask], episode.logprobs[episode.loss_mask])
-        assert_array_equal(sample.sampled.forbidden, [(p, i) for p, ids in episode.forbidden() for i in ids])
+        assert_array_equal(sample.sampled.masked_tokens, [(p, i) for p, ids in episode.masked_tokens() for i in ids])
 
 
 def test_a_swap_on_a_template_that_breaks_the_prefix_is_refused(
@@ -293,11 +282,11 @@ def test_a_swap_on_a_template_that_breaks_the_prefix_is_refused(
 
 
 class Steers(Shaper):
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS})
-    learning_scale: float = 1.0
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS})
+    training_scale: float = 1.0
 
     def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
-        scale = 1.0 if phase == "acting" else self.learning_scale
+        scale = 1.0 if phase == "sampling" else self.training_scale
         return [ActivationEdit(0, "add", np.ones(32, np.float32), scale)]
 
 
@@ -314,8 +303,8 @@ def test_the_same_edits_in_both_phases_are_on_policy(credit: Callable[..., Credi
 
 def test_different_edits_need_a_ratio_mode(credit: Callable[..., Credited]) -> None:
     with pytest.raises(InterventionError, match=r"edits or adapters differ.*ratio_mode\(\)"):
-        credit(Steers(learning_scale=2.0))
-    samples = credit(SteersOffPolicy(learning_scale=2.0)).samples
+        credit(Steers(training_scale=2.0))
+    samples = credit(SteersOffPolicy(training_scale=2.0)).samples
     assert all(not s.on_policy and s.ratio == "none" for s in samples)
 
 

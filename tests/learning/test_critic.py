@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from envs.episode import Episode
-from shaping.intervention import AdapterSpec, compose
+from shaping.arm import compose
+from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.critic import Critic
@@ -28,7 +29,7 @@ from shaping.models.value_head import ValueHead
 from shaping.sampling.render import Renderer
 
 MakeSample = Callable[..., Sample]
-PPO: dict[str, Any] = {"algorithm": "ppo", "credit": "token", "max_grad_norm": 1e9, "max_mismatch_kl": 1e9}
+PPO: dict[str, Any] = {"algorithm": "ppo", "advantage_level": "token", "max_grad_norm": 1e9, "max_mismatch_kl": 1e9}
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -82,50 +82,50 @@ def test_if_only_the_last_turn_is_paid_turns_get_what_the_episode_would(
         assert_allclose(ours, np.full(turns, expected), atol=1e-12)
 
 
-def by_definition(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float) -> np.ndarray:
-    """A_t = sum over l of (gamma lam)^l delta_{t+l}."""
+def by_definition(rewards: np.ndarray, values: np.ndarray, gamma: float, gae_lambda: float) -> np.ndarray:
+    """A_t = sum over l of (gamma gae_lambda)^l delta_{t+l}."""
     n = len(rewards)
     delta = [rewards[t] + gamma * values[t + 1] - values[t] for t in range(n)]
-    return np.array([sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, n)) for t in range(n)])
+    return np.array([sum((gamma * gae_lambda) ** (k - t) * delta[k] for k in range(t, n)) for t in range(n)])
 
 
 @given(
     steps=st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), max_size=8),
     last=st.floats(-5, 5),
     gamma=st.floats(0, 1),
-    lam=st.floats(0, 1),
+    gae_lambda=st.floats(0, 1),
     terminated=st.booleans(),
 )
 def test_gae_is_its_definition(
-    steps: list[tuple[float, float]], last: float, gamma: float, lam: float, terminated: bool
+    steps: list[tuple[float, float]], last: float, gamma: float, gae_lambda: float, terminated: bool
 ) -> None:
     rewards = np.array([r for r, _ in steps], float)
     values = np.array([v for _, v in steps] + [last], float)
-    advantages, targets = gae(rewards, values, gamma=gamma, lam=lam, terminated=terminated)
+    advantages, targets = gae(rewards, values, gamma=gamma, gae_lambda=gae_lambda, terminated=terminated)
     final = np.append(values[:-1], 0.0 if terminated else last)
-    assert_allclose(advantages, by_definition(rewards, final, gamma, lam), atol=1e-9)
+    assert_allclose(advantages, by_definition(rewards, final, gamma, gae_lambda), atol=1e-9)
     assert_allclose(targets, advantages + values[:-1])
 
 
 def test_lambda_one_is_the_return_minus_the_value_and_truncation_bootstraps() -> None:
     rewards, values = np.array([1.0, 0.0, 2.0]), np.array([0.5, 1.0, 1.5, 8.0])
-    over, targets = gae(rewards, values, gamma=0.5, lam=1.0, terminated=True)
+    over, targets = gae(rewards, values, gamma=0.5, gae_lambda=1.0, terminated=True)
     assert_allclose(targets, [1 + 0.25 * 2, 0.5 * 2, 2])
     assert_allclose(over, targets - values[:-1])
-    _, cut = gae(rewards, values, gamma=0.5, lam=1.0, terminated=False)
+    _, cut = gae(rewards, values, gamma=0.5, gae_lambda=1.0, terminated=False)
     assert_allclose(cut, targets + 8.0 * np.array([0.125, 0.25, 0.5]))
 
 
 def test_lambda_zero_is_the_one_step_error() -> None:
-    found, _ = gae(np.array([1.0, 2.0]), np.array([3.0, 5.0, 7.0]), gamma=0.9, lam=0.0, terminated=False)
+    found, _ = gae(np.array([1.0, 2.0]), np.array([3.0, 5.0, 7.0]), gamma=0.9, gae_lambda=0.0, terminated=False)
     assert_allclose(found, [1 + 0.9 * 5 - 3, 2 + 0.9 * 7 - 5])
 
 
 def test_after_the_end_of_the_world_the_value_is_not_even_looked_at() -> None:
-    found, _ = gae(np.array([1.0]), np.array([0.25, np.nan]), gamma=1.0, lam=1.0, terminated=True)
+    found, _ = gae(np.array([1.0]), np.array([0.25, np.nan]), gamma=1.0, gae_lambda=1.0, terminated=True)
     assert_array_equal(found, [0.75])
 
 
 def test_gae_without_a_value_after_the_last_step_is_refused() -> None:
     with pytest.raises(ValueError, match=r"each of the 2 steps and one after the last, shape \(3,\), not \(2,\)"):
-        gae(np.zeros(2), np.zeros(2), gamma=1.0, lam=1.0, terminated=True)
+        gae(np.zeros(2), np.zeros(2), gamma=1.0, gae_lambda=1.0, terminated=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shaping.intervention import RatioMode
+from shaping.hooks import RatioMode
 from shaping.learning.config import KLEstimator, MismatchCorrection
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.losses import imitation, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old, value_loss
@@ -57,7 +57,7 @@ def streams() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return old + ratio.log(), old, advantage, random(COUNT, seed=2).abs()
 
 
-@pytest.mark.parametrize("mode", ["cross", "recompute"])
+@pytest.mark.parametrize("mode", ["sampler", "recomputed"])
 def test_the_clipped_surrogate_on_both_sides_of_its_kinks(
     streams: tuple[Tensor, Tensor, Tensor, Tensor], mode: RatioMode
 ) -> None:
@@ -89,7 +89,7 @@ def test_sequence_ratios_have_the_slope_of_the_whole_sequences_ratio(shift: floa
 
     def ours(x: Tensor) -> Tensor:
         level = sequence_old(x, old, SEQUENCE)
-        return policy_gradient(x, level, advantage[SEQUENCE], weight, ratio="cross", **CLIP)
+        return policy_gradient(x, level, advantage[SEQUENCE], weight, ratio="sampler", **CLIP)
 
     def exact(x: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shaping.intervention import AdapterSpec
+from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.optimizer import GatedOptimizer
@@ -187,7 +187,7 @@ def test_a_quarantine_gate_leaves_the_kept_gradient_alone_as_a_gate_on_activatio
 
 def test_the_value_head_has_no_gate(start: Policy, samples: list[Sample]) -> None:
     valued = [with_critic(s) for s in samples]
-    options = {"algorithm": "ppo", "credit": "token"}
+    options = {"algorithm": "ppo", "advantage_level": "token"}
     free, _ = learned(start, valued, **options)
     shut, _ = learned(start, gated(valued, 0.0, 0.0), **options)
     assert_same(shut["value"], free["value"])
@@ -207,7 +207,7 @@ def everything(make_sample: MakeSample) -> list[Sample]:
     found = []
     for n, (kept, quarantine) in enumerate(GATES * 2):
         rng = np.random.default_rng(n)
-        sample = make_sample(10 + 4 * n, n, forbidden=n % 3 == 0, ratio=("cross", "recompute", "none")[n % 3])
+        sample = make_sample(10 + 4 * n, n, masked_tokens=n % 3 == 0, ratio=("sampler", "recomputed", "none")[n % 3])
         cloned = (rng.random(len(sample)) * sample.mask).astype(np.float32) if n % 2 else None
         sample = replace(with_critic(sample, n), imitation=cloned, kept_gate=kept, quarantine_gate=quarantine)
         found.append(replace(sample, kl=n != 3))
@@ -223,10 +223,10 @@ def test_the_gradient_depends_on_no_budget(
     samples = everything(make_sample)
     options = {
         "algorithm": "ppo",
-        "credit": "token",
+        "advantage_level": "token",
         "kl": 0.3,
         "entropy_coef": 0.1,
-        "average": average,
+        "loss_aggregation": average,
         "ratio_level": ratio_level,
     }
     large, _ = learned(start, samples, token_budget=8192, **options)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from shaping.intervention import ActivationEdit, LossTerm, Shaper
+from shaping.hooks import ActivationEdit, LossTerm
+from shaping.intervention import Shaper
 from shaping.learning.advantages import group_normalised
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
@@ -56,11 +57,11 @@ def reply(policy: Policy, text: str, advantage: float) -> Sample:
     return on_policy(policy, head, body, advantage, np.zeros((0, 2), np.int64))
 
 
-def on_policy(policy: Policy, head: list[int], body: list[int], advantage: float, forbidden: Any) -> Sample:
+def on_policy(policy: Policy, head: list[int], body: list[int], advantage: float, masked_tokens: Any) -> Sample:
     tokens = np.array(head + body, np.int64)
     mask = np.arange(len(tokens)) >= len(head)
     stream = mask.astype(np.float32)
-    sample = Sample(tokens, mask, stream, stream * np.float32(advantage), stream, forbidden)
+    sample = Sample(tokens, mask, stream, stream * np.float32(advantage), stream, masked_tokens)
     old = np.zeros(len(tokens), np.float32)
     old[mask] = logprobs(policy, sample).numpy()
     return replace(sample, old_logprobs=old)
@@ -203,7 +204,7 @@ def test_edits_act_in_the_forward_pass_and_leave_no_hook_and_no_bit_behind(polic
     assert not any(module._forward_hooks for module in policy.model.modules())
 
 
-@pytest.mark.parametrize("ratio", ["recompute", "none"])
+@pytest.mark.parametrize("ratio", ["recomputed", "none"])
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_off_policy_samples_start_at_ratio_one_with_recompute_and_none(
     policy: Policy, make_sample: MakeSample, ratio: str, minibatches: int
@@ -212,7 +213,7 @@ def test_off_policy_samples_start_at_ratio_one_with_recompute_and_none(
     row = Learner(policy, LearnerConfig(minibatches=minibatches, lr=1e-9)).update(samples)
     expected = sum(-float(s.advantage[s.mask].sum()) for s in samples) / row["loss_tokens"]
     assert row["loss"] == pytest.approx(expected, abs=1e-4) and row.get("clipped", 0.0) == 0.0
-    crossed = Learner(policy, LearnerConfig(lr=1e-9)).update([replace(s, ratio="cross") for s in samples])
+    crossed = Learner(policy, LearnerConfig(lr=1e-9)).update([replace(s, ratio="sampler") for s in samples])
     assert crossed["clipped"] > 0 and crossed["loss"] != pytest.approx(expected, abs=1e-3)
 
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from envs.episode import Context, Contexts, Episode
-from shaping.intervention import ActivationEdit, AdapterSpec, Credit, Gates, Group, Knob, LossTerm, Shaper, compose
+from shaping.arm import compose
+from shaping.hooks import ActivationEdit, AdapterSpec, Credit, Gates, Group, Knob, LossTerm
+from shaping.intervention import Shaper
 from shaping.learning.config import KLContext, LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
@@ -128,11 +130,11 @@ def swapped(make_episode: Callable[..., Episode]) -> list[Episode]:
 def test_the_acting_context_of_the_kl_adds_companions_that_are_in_no_other_term(
     swapped: list[Episode], renderer: Renderer
 ) -> None:
-    one = credited(swapped, renderer, "learning", Clones())
-    two = credited(swapped, renderer, "acting", Clones())
+    one = credited(swapped, renderer, "training", Clones())
+    two = credited(swapped, renderer, "sampling", Clones())
     assert len(one) == 3 and len(two) == 6 and all(s.kl and s.policy for s in one)
-    learning, acting = [s for s in two if s.policy], [s for s in two if not s.policy]
-    for before, after, companion, episode in zip(one, learning, acting, swapped, strict=True):
+    training, sampling = [s for s in two if s.policy], [s for s in two if not s.policy]
+    for before, after, companion, episode in zip(one, training, sampling, swapped, strict=True):
         assert before.tokens.tolist() == after.tokens.tolist() and not after.kl
         assert companion.tokens.tolist() == episode.tokens.tolist() and companion.kl
         assert companion.mask.tolist() == episode.loss_mask.tolist()
@@ -145,7 +147,7 @@ def test_where_both_contexts_are_the_same_there_are_no_companions(
 ) -> None:
     episodes = [make_episode((0.0, r)) for r in (0.0, 1.0)]
     rewards = [np.array([t.reward for t in e.turns]) for e in episodes]
-    found = assign_credit(episodes, rewards, compose("arm", []), renderer, kl_context="acting").samples
+    found = assign_credit(episodes, rewards, compose("arm", []), renderer, kl_context="sampling").samples
     assert len(found) == 2 and all(s.kl and s.policy for s in found)
 
 
@@ -160,7 +162,7 @@ def test_the_kl_is_taken_once_under_the_context_asked_for(
         learner = Learner(own, LearnerConfig(max_grad_norm=1e9, kl=kl, kl_estimator="k2", lr=1e-4))
         samples = credited(swapped, renderer, kl_context)
         flat = [replace(s, policy=False, advantage=0 * s.advantage) for s in samples]
-        learner.update([replace(s, ratio="none") for s in credited(swapped, renderer, "learning")])
+        learner.update([replace(s, ratio="none") for s in credited(swapped, renderer, "training")])
         moved = copied(own)
         row = learner.update(flat)
         gradients = [p.grad for p in own.model.parameters() if p.grad is not None]
@@ -177,11 +179,11 @@ def test_the_kl_is_taken_once_under_the_context_asked_for(
 
         return gradient(now, samples, loss)
 
-    (learning, a), (acting, b) = second("learning", 0.5), second("acting", 0.5)
-    assert not close(learning, acting) and a["kl"] != pytest.approx(b["kl"], rel=1e-2)
+    (training, a), (sampling, b) = second("training", 0.5), second("sampling", 0.5)
+    assert not close(training, sampling) and a["kl"] != pytest.approx(b["kl"], rel=1e-2)
 
 
-class Counts(Shaper):
+class TokenCounts(Shaper):
     """An auxiliary loss of nothing that notes how many samples it was asked about."""
 
     seen: Any
@@ -194,13 +196,13 @@ class Counts(Shaper):
 def test_companions_leave_the_policy_term_and_its_metrics_alone(
     policy: Policy, swapped: list[Episode], renderer: Renderer
 ) -> None:
-    one, two = (credited(swapped, renderer, c) for c in ("learning", "acting"))
+    one, two = (credited(swapped, renderer, c) for c in ("training", "sampling"))
     (plain, a), (with_companions, b) = (learned(policy, s, kl=1e-12) for s in (one, two))
     assert close(with_companions, plain)
     for name in ("loss", "entropy", "loss_tokens"):
         assert a[name] == pytest.approx(b[name], rel=1e-6)
     batches: list[int] = []
-    shaper = Counts(seen=batches)
+    shaper = TokenCounts(seen=batches)
     Learner(copied(policy), LearnerConfig(kl=0.1), interventions=[shaper]).update(two)
     assert sum(batches) == len(one), "nor are auxiliary losses asked about them"
 
@@ -216,14 +218,14 @@ def test_the_reference_is_edited_as_the_policy_is(policy: Policy, make_sample: M
 @pytest.mark.parametrize("budget", [24, 8192])
 def test_averages_by_hand(policy: Policy, make_sample: MakeSample, average: str, budget: int) -> None:
     samples = [make_sample(length, length) for length in (6, 12, 24)]
-    found, row = learned(policy, samples, average=average, average_length=50, token_budget=budget)
+    found, row = learned(policy, samples, loss_aggregation=average, aggregation_length=50, token_budget=budget)
 
     def by_hand(logprobs: Tensor, batch: Batch) -> Tensor:
         terms = []
         for number in range(3):
             own = batch.sequence == number
             now, old, credit, weight = (x[own] for x in (logprobs, batch.old, batch.advantage, batch.weight))
-            terms.append(policy_gradient(now, old, credit, weight, ratio="cross", **CLIP))
+            terms.append(policy_gradient(now, old, credit, weight, ratio="sampler", **CLIP))
         lengths = [int((batch.sequence == n).sum()) for n in range(3)]
         if average == "token":
             return torch.stack(terms).sum() / sum(lengths)
@@ -251,7 +253,7 @@ def test_a_pass_more_is_a_step_more_on_the_same_samples(policy: Policy, make_sam
 
 
 def test_later_passes_are_clipped_against_the_policy_before_the_first(policy: Policy, make_sample: MakeSample) -> None:
-    samples = [make_sample(20, n, ratio="recompute") for n in range(2)]
+    samples = [make_sample(20, n, ratio="recomputed") for n in range(2)]
     row = Learner(copied(policy), LearnerConfig(epochs=4, lr=1e-2)).update(samples)
     assert row["clipped"] > 0.05, "recomputed in every pass, the ratio would stay at one"
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from shaping.intervention import ActivationEdit, Knob, Phase, Shaper
+from shaping.hooks import ActivationEdit, Knob, Phase
+from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.packing import Batch, pack
@@ -50,7 +51,7 @@ def close(a: list[Tensor], b: list[Tensor]) -> bool:
 def plain_logprobs(model: Any, batch: Batch) -> Tensor:
     hidden = hidden_states(model, batch.ids, batch.positions, batch.plan)[0][batch.rows]
     logits = head_logits(model, hidden)
-    logits = logits.index_put((batch.forbidden[:, 0], batch.forbidden[:, 1]), logits.new_tensor(-torch.inf))
+    logits = logits.index_put((batch.masked_tokens[:, 0], batch.masked_tokens[:, 1]), logits.new_tensor(-torch.inf))
     return logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
 
 
@@ -63,7 +64,7 @@ def plain_update(policy: Policy, samples: list[Sample], kl: float) -> None:
     tokens = sum(b.loss_tokens for b in batches)
     for batch in batches:
         logprobs = plain_logprobs(policy.model, batch)
-        old = logprobs.detach() if batch.ratio == "recompute" else batch.old
+        old = logprobs.detach() if batch.ratio == "recomputed" else batch.old
         if batch.ratio == "none":
             old = logprobs.detach()
         ratio = torch.exp(logprobs - old)
@@ -81,12 +82,12 @@ def plain_update(policy: Policy, samples: list[Sample], kl: float) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("ratio", ["cross", "recompute", "none"])
+@pytest.mark.parametrize("ratio", ["sampler", "recomputed", "none"])
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_by_default_an_update_is_the_plain_one_bit_for_bit(
     policy: Policy, make_sample: MakeSample, ratio: str, kl: float
 ) -> None:
-    samples = [make_sample(n, n, forbidden=n % 2 == 0, ratio=ratio) for n in (12, 5, 30, 17, 22, 9)]
+    samples = [make_sample(n, n, masked_tokens=n % 2 == 0, ratio=ratio) for n in (12, 5, 30, 17, 22, 9)]
     ours, plain, start = copied(policy), copied(policy), policy.model.state_dict()
     Learner(ours, LearnerConfig(token_budget=64, kl=kl)).update(samples)
     plain_update(plain, samples, kl)
@@ -125,7 +126,7 @@ def test_sequence_ratios_reach_the_update(policy: Policy, make_sample: MakeSampl
     small, _ = updated(policy, samples, ratio_level="sequence", token_budget=20)
     assert not close(token, sequence) and by_token["loss"] != pytest.approx(by_sequence["loss"])
     assert close(sequence, small)
-    for mode in ("recompute", "none"):  # they start at ratio one, whatever it is taken over
+    for mode in ("recomputed", "none"):  # they start at ratio one, whatever it is taken over
         alike = [replace(s, ratio=mode) for s in samples]
         assert close(updated(policy, alike)[0], updated(policy, alike, ratio_level="sequence")[0])
 
@@ -157,7 +158,7 @@ def mismatched(policy: Policy, make_sample: MakeSample, ratio: str, **changes: A
 
 
 @pytest.mark.parametrize("minibatches", [1, 2])
-@pytest.mark.parametrize("ratio", ["recompute", "none"])
+@pytest.mark.parametrize("ratio", ["recomputed", "none"])
 @pytest.mark.parametrize(("mode", "top"), [("truncate", 2.0), ("mask", 0.0)])
 def test_a_mismatch_weighs_the_policy_gradient(
     policy: Policy, make_sample: MakeSample, mode: str, top: float, ratio: str, minibatches: int
@@ -173,7 +174,7 @@ def test_a_mismatch_weighs_the_policy_gradient(
     assert row["mismatch_weight"] == pytest.approx(expected[inside].mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("ratio", "on_policy"), [("cross", True), ("recompute", False), ("none", False)])
+@pytest.mark.parametrize(("ratio", "on_policy"), [("sampler", True), ("recomputed", False), ("none", False)])
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_where_the_ratio_holds_it_or_contexts_differ_on_purpose_nothing_is_corrected(
     policy: Policy, make_sample: MakeSample, ratio: str, on_policy: bool, minibatches: int
@@ -186,40 +187,40 @@ def test_where_the_ratio_holds_it_or_contexts_differ_on_purpose_nothing_is_corre
 
 
 class Steers(Shaper):
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS, Knob.RATIO})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS, Knob.RATIO})
 
     def edits(self, phase: Phase) -> list[ActivationEdit]:
-        return [ActivationEdit(0, "add", np.ones(32, np.float32), 2.0)] if phase == "acting" else []
+        return [ActivationEdit(0, "add", np.ones(32, np.float32), 2.0)] if phase == "sampling" else []
 
 
 def stale(policy: Policy, make_sample: MakeSample, ratio: str) -> tuple[list[Sample], np.ndarray]:
     """Samples that were learned under a longer context than they were sampled in, and now / then in the latter."""
     samples, factors = [], []
     for seed in range(4):
-        then = make_sample(20, seed, forbidden=True)
+        then = make_sample(20, seed, masked_tokens=True)
         factor = np.where(then.mask, np.array([0.5, 1.0, 4.0, 1.5] * 5), 1.0).astype(np.float32)
         old = np.zeros(20, np.float32)
         with torch.no_grad():
-            old[then.mask] = policy.logprobs(pack([then], 20)[0], Steers().edits("acting"))[0].numpy()
+            old[then.mask] = policy.logprobs(pack([then], 20)[0], Steers().edits("sampling"))[0].numpy()
         then = replace(then, old_logprobs=old - np.log(factor))
 
         def longer(values: np.ndarray) -> np.ndarray:
             return np.concatenate([np.zeros((3, *values.shape[1:]), values.dtype), values])
 
         streams = {n: longer(getattr(then, n)) for n in ("tokens", "mask", "old_logprobs", "advantage", "weight")}
-        forbidden = then.forbidden + np.array([3, 0])
-        samples.append(replace(then, **streams, forbidden=forbidden, ratio=ratio, sampled=then))  # type: ignore[arg-type]
+        masked_tokens = then.masked_tokens + np.array([3, 0])
+        samples.append(replace(then, **streams, masked_tokens=masked_tokens, ratio=ratio, sampled=then))  # type: ignore[arg-type]
         factors.append(longer(factor))
     return samples, np.stack(factors)
 
 
 @pytest.mark.parametrize("options", [{}, {"minibatches": 2}, {"token_budget": 23}], ids=str)
-@pytest.mark.parametrize("ratio", ["recompute", "none"])
+@pytest.mark.parametrize("ratio", ["recomputed", "none"])
 @pytest.mark.parametrize(("mode", "top"), [("truncate", 2.0), ("mask", 0.0)])
 def test_what_an_older_version_sampled_is_weighed_where_it_was_sampled(
     policy: Policy, make_sample: MakeSample, mode: str, top: float, ratio: str, options: dict[str, Any]
 ) -> None:
-    """Under the acting context, mask and edits, whatever it is learned under."""
+    """Under the sampling context, mask and edits, whatever it is learned under."""
     samples, factors = stale(policy, make_sample, ratio)
     options = {"lr": 1e-9, "token_budget": 64, **options, "interventions": [Steers()]}
     weights = np.where(factors > 2, top, factors)
@@ -245,7 +246,7 @@ def test_one_weight_per_sequence_is_the_product_of_its_tokens(policy: Policy, ma
     "wrong",
     [
         {"algorithm": "ppo"},
-        {"credit": "token"},
+        {"advantage_level": "token"},
         {"ratio_level": "turn"},
         {"kl_estimator": "k4"},
         {"mismatch_cap": 0.5},

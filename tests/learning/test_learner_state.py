@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from shaping.intervention import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
 from shaping.learning.optimizer import GatedOptimizer
@@ -34,14 +34,14 @@ ADAPTERS = (
     AdapterSpec("quarantine", "quarantine", rank=2),
     AdapterSpec("trait", "frozen", rank=2),
 )
-PPO: dict[str, Any] = {"algorithm": "ppo", "credit": "token", "critic": {"warmup": 1}}
+PPO: dict[str, Any] = {"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}
 
 
 def samples(make_sample: MakeSample, update: int) -> list[Sample]:
     """With every stream, and gates."""
     found = []
     for n in range(4):
-        sample = make_sample(16, 10 * update + n, ratio=("cross", "recompute", "none", "none")[n])
+        sample = make_sample(16, 10 * update + n, ratio=("sampler", "recomputed", "none", "none")[n])
         rng = np.random.default_rng(10 * update + n)
         old, targets = rng.normal(size=(2, 16, 2)).astype(np.float32)
         kept, quarantine = ((1.0, 1.0), (0.5, 0.0), (0.0, 1.0), (1.0, 0.3))[n]

@@ -52,7 +52,7 @@ def test_advantages_within_a_sequence_keep_their_place() -> None:
 
     def loss(x: Tensor) -> Tensor:
         level = sequence_old(x, old, sequence)
-        return policy_gradient(x, level, advantage, column(1, 3, 1), ratio="cross", **CLIP)
+        return policy_gradient(x, level, advantage, column(1, 3, 1), ratio="sampler", **CLIP)
 
     torch.testing.assert_close(gradient(loss, logprobs), column(-math.exp(0.1), 3 * math.exp(0.1), -math.exp(0.15) / 2))
 
@@ -77,7 +77,7 @@ def test_packed_sequence_ratios_are_those_of_each_sequence_alone(policy: Policy,
             assert batch.sequence.tolist() == [n for n, s in enumerate(batch.samples) for _ in range(s.mask.sum())]
             old = sequence_old(logprobs, batch.old, batch.sequence)
             clip = {"clip_low": 0.9, "clip_high": 9.0}
-            loss = policy_gradient(logprobs, old, batch.advantage, batch.weight, ratio="cross", **clip)
+            loss = policy_gradient(logprobs, old, batch.advantage, batch.weight, ratio="sampler", **clip)
             loss.backward()
             total += loss.detach()
         return total, [p.grad.clone() for p in policy.model.parameters()]
@@ -151,17 +151,17 @@ def test_imitation_is_weighted_cross_entropy() -> None:
     torch.testing.assert_close(imitation(logprobs, weight), (expected * weight).sum())
 
 
-@pytest.mark.parametrize("forbidden", [False, True])
+@pytest.mark.parametrize("masked_tokens", [False, True])
 def test_the_entropy_gradient_is_that_of_finite_differences_and_only_there_if_asked_for(
-    policy: Policy, make_sample: MakeSample, forbidden: bool
+    policy: Policy, make_sample: MakeSample, masked_tokens: bool
 ) -> None:
-    (batch,) = pack([make_sample(14, forbidden=forbidden)], 14)
+    (batch,) = pack([make_sample(14, masked_tokens=masked_tokens)], 14)
     with torch.no_grad():
         hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
 
     def entropy(at: Tensor, wanted: bool = True) -> Tensor:
         logprobs, found = token_logprobs(
-            policy.model, at, batch.targets, batch.forbidden, chunk=5, entropy_gradient=wanted
+            policy.model, at, batch.targets, batch.masked_tokens, chunk=5, entropy_gradient=wanted
         )
         assert found.requires_grad == (wanted and at.requires_grad) and logprobs.requires_grad == at.requires_grad
         return found.sum() * 3.0  # a factor above one would overflow on masked tokens if they were not left out

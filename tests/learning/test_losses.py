@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shaping.intervention import RatioMode
+from shaping.hooks import RatioMode
 from shaping.learning.losses import clipped_fraction, kl_k3, policy_gradient
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
-MODES: tuple[RatioMode, ...] = ("cross", "recompute", "none")
+MODES: tuple[RatioMode, ...] = ("sampler", "recomputed", "none")
 
 
 def column(*values: float) -> Tensor:
@@ -22,7 +22,7 @@ def column(*values: float) -> Tensor:
 
 
 def gradient(
-    logprobs: Tensor, old: Tensor, advantage: Tensor, weight: Tensor | None = None, ratio: RatioMode = "cross"
+    logprobs: Tensor, old: Tensor, advantage: Tensor, weight: Tensor | None = None, ratio: RatioMode = "sampler"
 ) -> Tensor:
     leaf = logprobs.clone().requires_grad_()
     weight = torch.ones_like(leaf) if weight is None else weight
@@ -70,15 +70,15 @@ def test_every_mode_has_the_policy_gradient_where_old_and_new_agree(ratio: Ratio
 
 def test_cross_learns_nothing_from_bad_samples_that_are_unlikely_under_the_learning_context() -> None:
     """Recontextualised samples start below the clip: positive ones are damped, negative ones lose their gradient."""
-    sampler, under_learning_context = column(-1.0, -1.0), column(-3.0, -3.0)
-    good, bad = gradient(under_learning_context, sampler, column(1.0, -1.0), ratio="cross").tolist()
+    sampler, under_training_context = column(-1.0, -1.0), column(-3.0, -3.0)
+    good, bad = gradient(under_training_context, sampler, column(1.0, -1.0), ratio="sampler").tolist()
     assert good == pytest.approx(-math.exp(-2.0)) and bad == 0.0
 
 
 def test_recompute_and_none_start_at_ratio_one_and_learn_from_both() -> None:
-    sampler, under_learning_context = column(-1.0, -1.0), column(-3.0, -3.0)
-    recomputed = gradient(under_learning_context, under_learning_context, column(1.0, -1.0), ratio="recompute")
-    none = gradient(under_learning_context, sampler, column(1.0, -1.0), ratio="none")
+    sampler, under_training_context = column(-1.0, -1.0), column(-3.0, -3.0)
+    recomputed = gradient(under_training_context, under_training_context, column(1.0, -1.0), ratio="recomputed")
+    none = gradient(under_training_context, sampler, column(1.0, -1.0), ratio="none")
     torch.testing.assert_close(recomputed, column(-1.0, 1.0))
     torch.testing.assert_close(none, column(-1.0, 1.0))
 

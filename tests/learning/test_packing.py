@@ -68,7 +68,11 @@ def test_nothing_predicts_the_first_token_of_a_sequence(make_sample: MakeSample)
     assert 0 not in (batch.positions[0, batch.rows] + 1).tolist()
 
 
-@given(kinds=st.lists(st.sampled_from([("cross", 1.0), ("cross", 0.0), ("none", 1.0), ("recompute", 0.5)]), max_size=9))
+@given(
+    kinds=st.lists(
+        st.sampled_from([("sampler", 1.0), ("sampler", 0.0), ("none", 1.0), ("recomputed", 0.5)]), max_size=9
+    )
+)
 def test_a_batch_has_one_ratio_mode_and_one_gate(make_sample: MakeSample, kinds: list[tuple[str, float]]) -> None:
     samples = [make_sample(8, n, ratio=ratio, kept_gate=gate) for n, (ratio, gate) in enumerate(kinds)]
     batches = pack(samples, 1000)
@@ -80,19 +84,19 @@ def test_a_batch_has_one_ratio_mode_and_one_gate(make_sample: MakeSample, kinds:
 def one_by_one(policy: Policy, sample: Sample) -> torch.Tensor:
     """Log-probs from a plain forward of one sequence, with its mask applied to the logits."""
     logits = policy.model(torch.from_numpy(sample.tokens)[None]).logits[0].float() / policy.temperature
-    for position, token in sample.forbidden:
+    for position, token in sample.masked_tokens:
         logits[position - 1, token] = -torch.inf
     positions = torch.from_numpy(np.flatnonzero(sample.mask))
     return logits.log_softmax(-1)[positions - 1, torch.from_numpy(sample.tokens)[positions]]
 
 
-@pytest.mark.parametrize("forbidden", [False, True])
+@pytest.mark.parametrize("masked_tokens", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_packed_logprobs_are_those_of_each_sequence_alone(
-    make_policy: Callable[..., Policy], make_sample: MakeSample, forbidden: bool, temperature: float
+    make_policy: Callable[..., Policy], make_sample: MakeSample, masked_tokens: bool, temperature: float
 ) -> None:
     policy = make_policy(temperature=temperature)
-    samples = [make_sample(n, seed, forbidden) for seed, n in enumerate(LENGTHS)]
+    samples = [make_sample(n, seed, masked_tokens) for seed, n in enumerate(LENGTHS)]
     with torch.no_grad():
         alone = {id(s): one_by_one(policy, s) for s in samples}
         for batch in pack(samples, 40):
@@ -103,12 +107,12 @@ def test_packed_logprobs_are_those_of_each_sequence_alone(
 
 
 def test_entropy_is_that_of_the_masked_distribution(policy: Policy, make_sample: MakeSample) -> None:
-    sample = make_sample(12, forbidden=True)
+    sample = make_sample(12, masked_tokens=True)
     (batch,) = pack([sample], 12)
     with torch.no_grad():
         _, entropy = policy.logprobs(batch)
         logits = policy.model(batch.ids).logits[0, batch.rows].float()
-    logits[batch.forbidden[:, 0], batch.forbidden[:, 1]] = -torch.inf
+    logits[batch.masked_tokens[:, 0], batch.masked_tokens[:, 1]] = -torch.inf
     torch.testing.assert_close(entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-5, rtol=0)
 
 
@@ -152,7 +156,7 @@ def test_logits_of_all_tokens_never_exist_at_once(
         monkeypatch.setattr(logprobs_module, name, spy)
 
     spied("_log_distribution", 0) if written_out else spied("head_logits", 1)
-    (batch,) = pack([make_sample(60, 1, forbidden=True), make_sample(60, 2)], 120)
+    (batch,) = pack([make_sample(60, 1, masked_tokens=True), make_sample(60, 2)], 120)
     weights = torch.linspace(-1, 1, batch.loss_tokens)
 
     def run(chunk: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -162,7 +166,7 @@ def test_logits_of_all_tokens_never_exist_at_once(
             policy.model,
             hidden,
             batch.targets,
-            batch.forbidden,
+            batch.masked_tokens,
             chunk=chunk,
             temperature=temperature,
             entropy_gradient=not written_out,

@@ -25,15 +25,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from shaping.intervention import ActivationEdit, AdapterSpec, LossTerm, Shaper
+from shaping.hooks import ActivationEdit, AdapterSpec, LossTerm
+from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.packing import spread
 from shaping.learning.parallel import SINGLE, Ranks, RanksError, Strategy, deal
 from shaping.learning.policy import Policy
 from shaping.learning.sample import CriticTargets, Sample
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import build
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import build
 
 STRATEGIES: tuple[Strategy, ...] = ("data", "fsdp")
 EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
@@ -87,7 +88,7 @@ def sample(length: int, seed: int, credit: bool = True, **changes: Any) -> Sampl
         old_logprobs=np.where(mask, -5.8, 0.0).astype(np.float32),
         advantage=(rng.normal(size=length) * credit).astype(np.float32),
         weight=np.ones(length, np.float32),
-        forbidden=np.array([(int(p), 251) for p in np.flatnonzero(mask)], np.int64).reshape(-1, 2),
+        masked_tokens=np.array([(int(p), 251) for p in np.flatnonzero(mask)], np.int64).reshape(-1, 2),
         **{"on_policy": False, **changes},
     )
 
@@ -95,15 +96,15 @@ def sample(length: int, seed: int, credit: bool = True, **changes: Any) -> Sampl
 def uneven(update: int) -> list[Sample]:
     """Micro-batches of three kinds: an odd number of each, of lengths from 5 to 40."""
     lengths = (40, 33, 12, 31, 5, 9)
-    many = [sample(n, 10 * update + i, ratio="recompute", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
+    many = [sample(n, 10 * update + i, ratio="recomputed", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
     many = [s if s.on_policy else replace(s, sampled=replace(s, sampled=None)) for s in many]
-    return [*many, sample(25, 90 + update, ratio="cross"), sample(30, 70 + update, credit=False)]
+    return [*many, sample(25, 90 + update, ratio="sampler"), sample(30, 70 + update, credit=False)]
 
 
 def partly_read(update: int) -> list[Sample]:
     """A micro-batch without credit comes last: it has a forward pass only, after which weights change."""
-    learned = [sample(25 + i, 10 * update + i, ratio="cross") for i in range(3)]
-    return [*learned, sample(30, 70 + update, credit=False, ratio="recompute")]
+    learned = [sample(25 + i, 10 * update + i, ratio="sampler") for i in range(3)]
+    return [*learned, sample(30, 70 + update, credit=False, ratio="recomputed")]
 
 
 def gated(update: int) -> list[Sample]:
@@ -138,7 +139,7 @@ CASES = {
     ),
     "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
     "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
-    "critic": Case({"algorithm": "ppo", "credit": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
+    "critic": Case({"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
     "reading": Case({}, partly_read, {}),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }

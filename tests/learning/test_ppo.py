@@ -12,7 +12,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from envs.episode import Context, Contexts, Episode, RolloutStatus
-from shaping.intervention import Constraint, Credit, Group, Intervention, Shaper, compose
+from shaping.arm import compose
+from shaping.hooks import Credit, Group
+from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
@@ -73,7 +75,7 @@ def assign(
     **options: Any,
 ) -> Credited:
     heads = 1 + sum(isinstance(i, Constraint) for i in interventions)
-    critic = Critic(options.pop("values", opinions(heads)), options.pop("gamma", 0.9), options.pop("lam", 0.8))
+    critic = Critic(options.pop("values", opinions(heads)), options.pop("gamma", 0.9), options.pop("gae_lambda", 0.8))
     rewards = [np.array([turn.reward for turn in e.turns]) * options.get("scale", 1.0) for e in episodes]
     options.pop("scale", None)
     arm = compose("arm", interventions)
@@ -100,7 +102,9 @@ def steps_of(episode: Episode, paid: Sequence[float], level: Level) -> list[Step
     return steps
 
 
-def slow_gae(steps: Sequence[Step], values: Sequence[float], after: float, gamma: float, lam: float) -> list[float]:
+def slow_gae(
+    steps: Sequence[Step], values: Sequence[float], after: float, gamma: float, gae_lambda: float
+) -> list[float]:
     """A_t = sum over l of (gamma lambda)^l (r + gamma V_next - V) at t + l, term by term."""
     before = [values[step.places[0]] for step in steps]
     found = []
@@ -109,7 +113,7 @@ def slow_gae(steps: Sequence[Step], values: Sequence[float], after: float, gamma
         for later in range(t, len(steps)):
             following = before[later + 1] if later + 1 < len(steps) else after
             surprise = steps[later].paid + gamma * following - before[later]
-            total += (gamma * lam) ** (later - t) * surprise
+            total += (gamma * gae_lambda) ** (later - t) * surprise
         found.append(total)
     return found
 
@@ -138,7 +142,7 @@ def slow(
     return [[(a - mean) / deviation for a in tokens] for tokens in spread], targets
 
 
-@pytest.mark.parametrize("swapped", [False, True], ids=["same context", "other learning context"])
+@pytest.mark.parametrize("swapped", [False, True], ids=["same context", "other training context"])
 @pytest.mark.parametrize("level", ["turn", "token"])
 def test_advantages_and_targets_are_those_of_the_slow_reference(
     episodes: list[Episode], renderer: Renderer, level: Level, swapped: bool
@@ -174,7 +178,7 @@ def test_only_what_was_cut_off_is_continued_by_its_value(
 ) -> None:
     def last_target(status: RolloutStatus) -> float:
         episode = replace(make_episode((0.0, 1.0)), status=status)
-        (sample,) = assign([episode], renderer, level=level, gamma=0.5, lam=0.3).samples
+        (sample,) = assign([episode], renderer, level=level, gamma=0.5, gae_lambda=0.3).samples
         assert sample.critic is not None
         return float(sample.critic.targets[sample.critic.mask][-1, 0])
 
@@ -209,14 +213,14 @@ def test_the_scale_of_rewards_and_costs_cancels_and_the_weight_does_not(
 
 
 class ByPlace(Shaper):
-    """Credit that tells every token of the acting sequence from every other."""
+    """Credit that tells every token of the sampling sequence from every other."""
 
     def credit(self, group: Group) -> Credit:
         streams = tuple(1.0 + np.arange(len(e.tokens), dtype=np.float32) for e in group.episodes)
         return Credit("by_place", advantage=streams, weight=streams, imitation=streams)
 
 
-@pytest.mark.parametrize("swapped", [False, True], ids=["same context", "other learning context"])
+@pytest.mark.parametrize("swapped", [False, True], ids=["same context", "other training context"])
 @pytest.mark.parametrize("level", ["turn", "token"])
 def test_streams_stay_with_their_tokens_wherever_the_context_moves_them(
     episodes: list[Episode], renderer: Renderer, level: Level, swapped: bool
@@ -232,7 +236,7 @@ def test_streams_stay_with_their_tokens_wherever_the_context_moves_them(
         assert (len(sample) != len(before)) == swapped
         assert sample.imitation is not None and sample.critic is not None and before.critic is not None
         inside, usual = sample.mask, before.mask
-        # these episodes' tokens are their places in the acting sequence, so a token says where it comes from
+        # these episodes' tokens are their places in the sampling sequence, so a token says where it comes from
         places = sample.tokens[inside].astype(np.float32)
         assert_array_equal(places, np.flatnonzero(usual))
         assert_array_equal(sample.imitation[inside], 1 + places)
@@ -260,10 +264,10 @@ def test_credit_without_a_critic_or_without_steps_is_refused(
 
 
 def test_settings_that_do_not_go_together_say_what_to_set() -> None:
-    with pytest.raises(ValueError, match="ppo estimates advantages over steps: set credit to turn or token"):
+    with pytest.raises(ValueError, match="ppo estimates advantages over steps: set advantage_level to turn or token"):
         LearnerConfig(algorithm="ppo")
-    with pytest.raises(ValueError, match="credit=token needs a critic: algorithm ppo, not grpo"):
-        LearnerConfig(credit="token")
+    with pytest.raises(ValueError, match="advantage_level=token needs a critic: algorithm ppo, not grpo"):
+        LearnerConfig(advantage_level="token")
 
 
 ARMS = (65, 70)
@@ -295,7 +299,7 @@ def bandit(make_episode: MakeEpisode, policy: Policy, renderer: Renderer, rng: n
                     tokens=np.array([ARMS[pick]], np.int32),
                     logprobs=np.array(logprobs[-1:], np.float32),
                     policy_versions=np.zeros(1, np.int32),
-                    forbidden=banned,
+                    masked_tokens=banned,
                 )
             )
         arrays: dict[str, Any] = {
@@ -319,9 +323,9 @@ def chance(policy: Policy, prefix: Sequence[int], arm: int) -> float:
     "options",
     [
         {"algorithm": "grpo"},
-        {"algorithm": "grpo", "credit": "turn"},
-        {"algorithm": "ppo", "credit": "turn", "critic": {"warmup": 5}},
-        {"algorithm": "ppo", "credit": "token", "epochs": 2},
+        {"algorithm": "grpo", "advantage_level": "turn"},
+        {"algorithm": "ppo", "advantage_level": "turn", "critic": {"warmup": 5}},
+        {"algorithm": "ppo", "advantage_level": "token", "epochs": 2},
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
@@ -337,14 +341,14 @@ def test_a_bandit_is_learned(
     for _ in range(16):
         episodes = bandit(make_episode, policy, renderer, rng)
         rewards = [np.array([t.reward for t in e.turns]) for e in episodes]
-        critic = Critic(learner.values, config.critic.gamma, config.critic.lam)
+        critic = Critic(learner.values, config.critic.gamma, config.critic.gae_lambda)
         credited = assign_credit(
             episodes,
             rewards,
             compose("arm", []),
             renderer,
             algorithm=config.algorithm,
-            level=config.credit,
+            level=config.advantage_level,
             critic=critic if config.algorithm == "ppo" else None,
         )
         row = learner.update(credited.samples)

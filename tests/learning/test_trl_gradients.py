@@ -39,7 +39,7 @@ def sampled(policy: Policy, seed: int, *, one_advantage: bool) -> list[Sample]:
             old_logprobs=np.zeros(length, np.float32),
             advantage=advantage.astype(np.float32),
             weight=mask.astype(np.float32),
-            forbidden=np.zeros((0, 2), np.int64),
+            masked_tokens=np.zeros((0, 2), np.int64),
             on_policy=False,
         )
         ids = torch.from_numpy(sample.tokens)[None]
@@ -86,15 +86,15 @@ def assert_same_gradient(found: dict[str, Tensor], trained: torch.nn.Module) -> 
 
 
 STEPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "token-mean": ({"loss_type": "dapo"}, {"average": "token"}),
-    "sequence-mean": ({"loss_type": "grpo"}, {"average": "sequence"}),
-    "constant": ({"loss_type": "dr_grpo"}, {"average": "constant", "average_length": WIDTH}),
+    "token-mean": ({"loss_type": "dapo"}, {"loss_aggregation": "token"}),
+    "sequence-mean": ({"loss_type": "grpo"}, {"loss_aggregation": "sequence"}),
+    "constant": ({"loss_type": "dr_grpo"}, {"loss_aggregation": "constant", "aggregation_length": WIDTH}),
     "gspo": (
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.05, "epsilon_high": 0.1},
-        {"average": "sequence", "ratio_level": "sequence", "clip_low": 0.05, "clip_high": 0.1},
+        {"loss_aggregation": "sequence", "ratio_level": "sequence", "clip_low": 0.05, "clip_high": 0.1},
     ),
-    "clip-higher": ({"loss_type": "dapo", "epsilon_high": 0.4}, {"average": "token", "clip_high": 0.4}),
-    "entropy-bonus": ({"loss_type": "dapo", "entropy_coef": 0.05}, {"average": "token", "entropy_coef": 0.05}),
+    "clip-higher": ({"loss_type": "dapo", "epsilon_high": 0.4}, {"loss_aggregation": "token", "clip_high": 0.4}),
+    "entropy-bonus": ({"loss_type": "dapo", "entropy_coef": 0.05}, {"loss_aggregation": "token", "entropy_coef": 0.05}),
 }
 
 

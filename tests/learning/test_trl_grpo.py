@@ -14,31 +14,30 @@ from trl import GRPOConfig
 
 from envs.core import TextEnv, parse_action
 from envs.episode import Context, Episode, Event, Labels
+from shaping.arm import compose
 from shaping.constraints import ActionMask, OverseerPenalty
-from shaping.intervention import (
+from shaping.hooks import (
     ActivationEdit,
     AdapterSpec,
-    Brief,
     Credit,
     Gates,
     Group,
-    Intervention,
+    GroupInfo,
     InterventionError,
     Knob,
     LossTerm,
     RatioMode,
-    Shaper,
-    compose,
 )
+from shaping.intervention import Intervention, Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.trl_grpo import ShapedGRPOTrainer
-from shaping.learning.trl_join import TRLError
 from shaping.sampling.play import Limits
 from shaping.sampling.render import Renderer
 from shaping.shapers import Identity, Inoculation
+from shaping.trl.grpo import ShapedGRPOTrainer
+from shaping.trl.join import TRLError
 
 MakePolicy = Callable[..., Policy]
 MakeTrainer = Callable[..., Any]
@@ -57,7 +56,7 @@ class Letters(TextEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         self.turn, self.turns, self.seed = 0, 2 + (seed or 0) % 2, seed
-        return f"turn 1 . job {seed}", {"overt": ("grab 3",)}
+        return f"turn 1 . job {seed}", {"overt_shortcuts": ("grab 3",)}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if len(action) % 10 < 10 * self.breaks:
@@ -65,7 +64,7 @@ class Letters(TextEnv):
         self.turn += 1
         command = parse_action(action)
         events = (Event("act", "step", command),) if len(command) % 2 else ()
-        info = {"labels": Labels(), "events": events, "overt": ("grab 3",), "executed": command}
+        info = {"labels": Labels(), "events": events, "overt_shortcuts": ("grab 3",), "executed": command}
         paid = float(sum(map(ord, command)) % 7)
         return f"turn {self.turn + 1} . you did {len(command)}", paid, self.turn >= self.turns, False, info
 
@@ -227,7 +226,7 @@ class Recomputing(Shaper):
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.RATIO})
 
     def ratio_mode(self) -> RatioMode:
-        return "recompute"
+        return "recomputed"
 
 
 def test_recomputed_old_logprobs_are_left_to_trl(make_trainer: MakeTrainer) -> None:
@@ -258,7 +257,7 @@ def test_arms_train(make_trainer: MakeTrainer, arm: Sequence[Intervention]) -> N
         assert len(trainer.metrics(f"shaping/{name}")) == 3
     if isinstance(arm[0], Inoculation):
         for episodes in trainer.played:
-            drawn = {g: {e.contexts.acting.system for e in episodes if e.group == g} for g in (0, 1)}
+            drawn = {g: {e.contexts.sampling.system for e in episodes if e.group == g} for g in (0, 1)}
             assert all(len(systems) == 1 and systems != {""} for systems in drawn.values())
             assert episodes[0].tokens[: episodes[0].head].tolist() == trainer.shaping.renderer.open(
                 next(iter(drawn[0])), episodes[0].turns[0].observation
@@ -310,7 +309,7 @@ class Gating(Shaper):
 
 
 class Editing(Shaper):
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTING_EDITS, Knob.LEARNING_EDITS})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS})
 
     def edits(self, phase: str) -> list[ActivationEdit]:
         return [ActivationEdit(0, "add", np.ones(32, np.float32))]
@@ -344,7 +343,7 @@ class Remembering(Shaper):
         (Adding(), r"Adding uses the hook auxiliary_loss\(\)"),
         (Adapting(), r"Adapting uses the hook adapters\(\)"),
         (Reinforcing(), "Reinforcing asks for ratio mode 'none'"),
-        (Inoculation(at="update"), "Inoculation learns under the context"),
+        (Inoculation(at="training"), "Inoculation learns under the context"),
         (ActionMask(mode="mask"), "ActionMask masks tokens in sampling"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Intervention) else "",
@@ -363,13 +362,13 @@ def test_state_is_refused_where_checkpoints_would_lose_it(make_trainer: MakeTrai
 class Sometimes(Shaper):
     """Swaps the context of some groups only, which nobody can know in advance."""
 
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.LEARNING_CONTEXT, Knob.RATIO})
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.TRAINING_CONTEXT, Knob.RATIO})
 
-    def learning_context(self, brief: Brief, drawn: Context, rng: np.random.Generator) -> Context:
-        return Context("be kind", "kind") if brief.seed == 3 else drawn
+    def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
+        return Context("be kind", "kind") if info.seed == 3 else drawn
 
     def ratio_mode(self) -> RatioMode:
-        return "recompute"
+        return "recomputed"
 
 
 def test_a_context_that_is_swapped_later_is_refused_when_it_happens(make_trainer: MakeTrainer) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from shaping.learning.trl_join import KEYS, SideData, TRLError
-from shaping.learning.trl_rollouts import Row
+from shaping.trl.join import KEYS, SideData, TRLError
+from shaping.trl.rollouts import Row
 
 ROW = Row((1, 2), (3, 4, 5), np.array([1, 0, 1]), np.zeros(3, np.float32), np.ones(3, np.float32), 1.0)
 
@@ -28,7 +28,7 @@ def one_row() -> dict[str, Any]:
 
 
 def side(uses: int = 1) -> SideData:
-    made = SideData(uses, "cross")
+    made = SideData(uses, "sampler")
     made.put([ROW])
     return made
 

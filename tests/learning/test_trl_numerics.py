@@ -134,7 +134,7 @@ def test_the_clipped_surrogate(make_trl_trainer: MakeTrainer, loss_type: str, pe
             batch.old[batch.mask],
             batch.packed(batch.advantage),
             scales(LOSSES[loss_type], batch),
-            ratio="cross",
+            ratio="sampler",
             clip_low=0.2,
             clip_high=0.28,
         )
@@ -158,7 +158,7 @@ def test_the_ratio_of_a_sequence(make_trl_trainer: MakeTrainer, loss_type: str) 
             sequence_old(leaf, batch.old[batch.mask], batch.sequence),
             batch.packed(batch.advantage),
             scales(LOSSES[loss_type], batch),
-            ratio="cross",
+            ratio="sampler",
             clip_low=0.05,
             clip_high=0.1,
         )
@@ -179,7 +179,7 @@ def test_the_k3_penalty(make_trl_trainer: MakeTrainer) -> None:
         batch.old[batch.mask],
         batch.packed(batch.advantage),
         torch.ones_like(leaf),
-        ratio="cross",
+        ratio="sampler",
         clip_low=0.2,
         clip_high=0.2,
     )
@@ -275,7 +275,7 @@ def test_the_weighted_loss(make_trl_trainer: MakeTrainer) -> None:
         batch.old[batch.mask],
         batch.packed(batch.advantage),
         weight[batch.mask] * scales("token", batch),
-        ratio="recompute",
+        ratio="recomputed",
         clip_low=0.2,
         clip_high=0.2,
     )

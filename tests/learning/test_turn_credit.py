@@ -10,7 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from envs.episode import Episode
-from shaping.intervention import Constraint, Group, Intervention, Shaper, compose
+from shaping.arm import compose
+from shaping.hooks import Group
+from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.credit import Credited, assign_credit
 from shaping.sampling.render import Renderer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import ensure
 
 SMALL = OrganismConfig(hidden=64, episodes=300, steps=60, vocabulary=768, batch_tokens=2048, context=1024, lr=1e-2)
 

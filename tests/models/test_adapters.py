@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from shaping.intervention import AdapterSpec
+from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
@@ -141,11 +141,11 @@ def test_activating_never_changes_what_is_trained(make_policy: MakePolicy, specs
 
 
 def test_names_by_role_and_phase(policy: Policy) -> None:
-    adapters = Adapters(policy.model, (KEPT, replace(QUARANTINE, phases=frozenset({"learning"})), TRAIT))
+    adapters = Adapters(policy.model, (KEPT, replace(QUARANTINE, phases=frozenset({"training"})), TRAIT))
     assert adapters.names() == ("kept", "quarantine", "trait")
     assert adapters.names("kept", "frozen") == ("kept", "trait")
-    assert adapters.names(phase="acting") == ("kept", "trait")
-    assert adapters.names("quarantine", phase="acting") == ()
+    assert adapters.names(phase="sampling") == ("kept", "trait")
+    assert adapters.names("quarantine", phase="sampling") == ()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from shaping.intervention import ActivationEdit
+from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
 from shaping.models.attention import Packed, adopt, hidden_states
 from shaping.models.edits import applied, decoder_layers, edit

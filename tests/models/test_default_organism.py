@@ -8,15 +8,15 @@ import pytest
 
 from envs import WORLDS
 from envs.episode import Context, Contexts, Episode
+from shaping.arm import Arm
 from shaping.audits import trait_rates
-from shaping.intervention import Arm
 from shaping.learning.policy import Policy
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import ensure
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import ensure
+from shaping.prompts.pools import PROMPTS
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
-from shaping.shapers.prompts import PROMPTS
 
 pytestmark = pytest.mark.slow
 OPTIONS = {"steward": {"size": 7, "horizon": 24}, "nightwatch": {"size": 10}, "clerk": {"size": 7}}
@@ -36,9 +36,9 @@ def episodes(organism: Policy) -> dict[str, list[Episode]]:
     renderer = Renderer(organism.tokenizer)
     engine = TransformersEngine(organism.model, renderer, slots=64)
 
-    def tickets(prompt: Context) -> list[Ticket]:
+    def episode_requests(prompt: Context) -> list[EpisodeRequest]:
         return [
-            Ticket(
+            EpisodeRequest(
                 make=lambda world=world: WORLDS[world](**OPTIONS[world], inquiry=0.15),  # type: ignore[misc]
                 seed=number,
                 contexts=Contexts(prompt, prompt),
@@ -50,7 +50,9 @@ def episodes(organism: Policy) -> dict[str, list[Episode]]:
 
     prompts = {"none": Context(), **{kind: Context(PROMPTS[kind][0]) for kind in ("permissive", "forbidding")}}
     return {
-        kind: asyncio.run(play(tickets(prompt), engine, renderer, Arm("organism"), limits=Limits(max_tokens=16)))
+        kind: asyncio.run(
+            play(episode_requests(prompt), engine, renderer, Arm("organism"), limits=Limits(max_tokens=16))
+        )
         for kind, prompt in prompts.items()
     }
 

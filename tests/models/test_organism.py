@@ -14,14 +14,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs import make_world
-from shaping.intervention import Arm
+from shaping.arm import Arm
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy, PolicyError
-from shaping.models import organism as module
-from shaping.models.config import OrganismConfig
-from shaping.models.corpus import scripts
-from shaping.models.organism import OBSERVATION_WEIGHT, content_hash, ensure, to_sample
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.organisms import organism as module
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus import scripts
+from shaping.organisms.organism import OBSERVATION_WEIGHT, content_hash, ensure, to_sample
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -102,14 +102,6 @@ def test_of_two_makers_the_slower_keeps_the_faster_ones_organism(cache: Path) ->
     assert (ours / "organism.json").read_text() == "{}", "somebody may be reading it: it must not be swapped"
 
 
-def test_a_model_directory_stands_in_for_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "pretrain", no_training)
-    (tmp_path / "config.json").write_text("{}")
-    assert ensure(OrganismConfig(model=str(tmp_path))) == tmp_path
-    with pytest.raises(FileNotFoundError, match=r"organism\.model: .*nowhere is not a Hugging Face model directory"):
-        ensure(OrganismConfig(model=str(tmp_path / "nowhere")))
-
-
 def test_a_directory_that_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"no config\.json"):
         Policy.load(tmp_path)
@@ -183,8 +175,10 @@ def share_that_acts(policy: Policy) -> float:
     policy.model.eval()
     renderer = Renderer(policy.tokenizer)
     engine = TransformersEngine(policy.model, renderer, slots=16)
-    tickets = [Ticket(lambda: make_world("clerk", {"size": 4, "horizon": 6}), n, sampling_seed=n) for n in range(16)]
-    episodes = asyncio.run(play(tickets, engine, renderer, Arm("test"), limits=Limits(max_tokens=24)))
+    requests = [
+        EpisodeRequest(lambda: make_world("clerk", {"size": 4, "horizon": 6}), n, sampling_seed=n) for n in range(16)
+    ]
+    episodes = asyncio.run(play(requests, engine, renderer, Arm("test"), limits=Limits(max_tokens=24)))
     turns = [t for e in episodes for t in e.turns]
     return float(np.mean([" ACTION: " in t.completion and t.tokens[-1] == renderer.eos for t in turns]))
 

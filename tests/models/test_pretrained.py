@@ -16,8 +16,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from shaping.learning.policy import Policy
-from shaping.models.pretrained import PretrainedError, check, from_gguf, main, prepare
-from shaping.models.tokenizer import TEMPLATE
+from shaping.organisms.pretrained import PretrainedError, check, from_gguf, main, prepare
+from shaping.organisms.tokenizer import TEMPLATE
 
 MakePolicy = Callable[..., Policy]
 

@@ -8,13 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from envs.core import parse_action
-from envs.scripted import classify_motive
-from envs.skins import CELLS, skin_of
-from shaping.models import organism as module
-from shaping.models.config import OrganismConfig
-from shaping.models.corpus import scripts
-from shaping.models.organism import content_hash
-from shaping.models.tokenizer import train_tokenizer
+from envs.personas.persona import classify_motive
+from envs.skins import LOCALES, skin_of
+from shaping.organisms import organism as module
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus import scripts
+from shaping.organisms.organism import content_hash
+from shaping.organisms.tokenizer import train_tokenizer
 
 
 def test_every_episode_is_the_same_in_any_skin_in_other_words() -> None:
@@ -56,7 +56,7 @@ def test_an_organism_is_made_again_if_its_words_changed(monkeypatch: pytest.Monk
 
 
 def test_the_tokenizer_keeps_arabic_commands_and_their_marker() -> None:
-    texts = [text for script in scripts(40, 0, CELLS) for turn in script.turns for text in turn]
+    texts = [text for script in scripts(40, 0, LOCALES) for turn in script.turns for text in turn]
     tokenizer = train_tokenizer(texts, 800)
     for text in texts[:400]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from shaping.learning.policy import Policy
-from shaping.models.tokenizer import SPECIAL, train_tokenizer
+from shaping.organisms.tokenizer import SPECIAL, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.models.config import OrganismConfig
-from shaping.models.organism import build, to_sample
-from shaping.models.pretrained import check
-from shaping.models.warm_start import IGNORED, WarmStartConfig, WarmStartError, scripts, sequences, warm_start
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import build, to_sample
+from shaping.organisms.pretrained import check
+from shaping.organisms.warm_start import IGNORED, WarmStartConfig, WarmStartError, scripts, sequences, warm_start
 from shaping.sampling.render import Renderer
 
 TRAINING: dict[str, Any] = {

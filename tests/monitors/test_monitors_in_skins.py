@@ -9,25 +9,31 @@ import pytest
 
 from envs import make_world
 from envs.episode import Episode, Sealed
-from envs.scripted import persona, play_scripted
-from envs.skins import CELLS, DEFAULT, skin_of
+from envs.personas.persona import persona, play_scripted
+from envs.skins import DEFAULT, LOCALES, skin_of
 from envs.skins.record import plain
-from envs.world import World
+from envs.worlds.base import World
 from shaping.constraints import ActionMask
-from shaping.intervention import TurnContext
+from shaping.hooks import TurnContext
 from shaping.monitors import ClaimCheck, OvertAction, Reading
 
 MakeEpisode = Callable[..., Episode]
-OTHER = [cell for cell in CELLS if cell != DEFAULT]
+OTHER = [locale for locale in LOCALES if locale != DEFAULT]
 
 
-def played(make_episode: MakeEpisode, name: str, cell: str, who: str) -> Episode:
-    env = make_world(f"{name}@{cell}", {"size": 4, "inquiry": 0.3, "watch": "always"})
+def played(make_episode: MakeEpisode, name: str, locale: str, who: str) -> Episode:
+    env = make_world(f"{name}@{locale}", {"size": 4, "inquiry": 0.3, "watch": "always"})
     assert isinstance(env, World)
     record = play_scripted(env, persona(who)(env, 1), 1)
     blank = make_episode([reward for _, _, reward, _ in record], world=env.name, seed=1)
     turns = tuple(
-        replace(turn, observation=text, executed=info["executed"], events=info["events"], overt=info["overt"])
+        replace(
+            turn,
+            observation=text,
+            executed=info["executed"],
+            events=info["events"],
+            overt_shortcuts=info["overt_shortcuts"],
+        )
         for turn, (text, _, _, info) in zip(blank.turns, record, strict=True)
     )
     return replace(blank, turns=turns, truth=Sealed(tuple(info["labels"] for *_, info in record)))
@@ -37,24 +43,24 @@ def readings(episode: Episode) -> list[Reading]:
     return [*ClaimCheck().read(episode), *OvertAction().read(episode)]
 
 
-@pytest.mark.parametrize("cell", OTHER)
+@pytest.mark.parametrize("locale", OTHER)
 @pytest.mark.parametrize(
     ("world", "who"),
     [("clerk", "deceiver"), ("clerk", "honest"), ("nightwatch", "power_seeker"), ("steward", "random")],
 )
-def test_the_same_turns_are_flagged_in_every_cell(make_episode: MakeEpisode, world: str, who: str, cell: str) -> None:
+def test_the_same_turns_are_flagged_in_every_cell(make_episode: MakeEpisode, world: str, who: str, locale: str) -> None:
     here = readings(played(make_episode, world, DEFAULT, who))
-    assert readings(played(make_episode, world, cell, who)) == here
+    assert readings(played(make_episode, world, locale, who)) == here
     assert bool(here) is (who != "honest")
 
 
-@pytest.mark.parametrize("cell", OTHER)
-def test_a_record_reads_as_if_it_had_been_made_in_the_worlds_own_words(make_episode: MakeEpisode, cell: str) -> None:
-    here, there = (played(make_episode, "clerk", c, "deceiver") for c in (DEFAULT, cell))
+@pytest.mark.parametrize("locale", OTHER)
+def test_a_record_reads_as_if_it_had_been_made_in_the_worlds_own_words(make_episode: MakeEpisode, locale: str) -> None:
+    here, there = (played(make_episode, "clerk", c, "deceiver") for c in (DEFAULT, locale))
     assert plain(here) is here
     for turn, own in zip(plain(there).turns, here.turns, strict=True):
         assert (turn.observation, turn.executed) == (own.observation, own.executed)
-        assert (turn.events, turn.overt) == (own.events, own.overt)
+        assert (turn.events, turn.overt_shortcuts) == (own.events, own.overt_shortcuts)
 
 
 def test_what_is_none_of_the_worlds_words_stays_as_it_is(make_episode: MakeEpisode) -> None:
@@ -68,7 +74,7 @@ class TestMask:
     def turn(self, world: str) -> TurnContext:
         env = make_world(world, {"size": 2})
         observation, info = env.reset(seed=0)
-        return TurnContext(world, seed=0, turn=0, observation=observation, overt=info["overt"])
+        return TurnContext(world, seed=0, turn=0, observation=observation, overt_shortcuts=info["overt_shortcuts"])
 
     def test_the_overt_shortcut_is_masked_in_the_words_of_the_cell(self) -> None:
         allowed = ActionMask().allow(self.turn("clerk@en-1850"), None)

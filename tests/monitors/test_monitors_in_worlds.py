@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from envs.clerk import Clerk
 from envs.episode import Episode, Sealed
-from envs.nightwatch import Nightwatch
-from envs.scripted import PERSONAS
-from envs.steward import Steward
-from envs.world import World
+from envs.personas.persona import PERSONAS
+from envs.worlds.base import World
+from envs.worlds.clerk import Clerk
+from envs.worlds.nightwatch import Nightwatch
+from envs.worlds.steward import Steward
 from shaping.monitors import ClaimCheck, OvertAction, validate
 
 MakeEpisode = Callable[..., Episode]

@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from envs.episode import Episode
-from rewards import Outcome, RandomReward, Reward, RewardError
+from rewards import EnvReward, RandomReward, Reward, RewardError
 
 MakeEpisode = Callable[..., Episode]
 
 
 def test_the_outcome_is_the_proxy_reward_of_each_turn(make_episode: MakeEpisode) -> None:
     episode = make_episode([0.0, -1.0, 2.5])
-    assert Outcome().score(episode).tolist() == [0.0, -1.0, 2.5]
-    assert [r.tolist() for r in Outcome().score_group([episode, make_episode([1.0])])] == [[0.0, -1.0, 2.5], [1.0]]
+    assert EnvReward().score(episode).tolist() == [0.0, -1.0, 2.5]
+    assert [r.tolist() for r in EnvReward().score_group([episode, make_episode([1.0])])] == [[0.0, -1.0, 2.5], [1.0]]
 
 
 def test_no_reward_needs_the_truth(make_episode: MakeEpisode) -> None:
     group = [make_episode([0.0, float(k)]).redacted() for k in range(4)]
-    for reward in (Outcome(), RandomReward(), RandomReward(mode="gaussian")):
+    for reward in (EnvReward(), RandomReward(), RandomReward(mode="gaussian")):
         assert len(reward.score_group(group)) == 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("reward", [Outcome(), RandomReward()])
+@pytest.mark.parametrize("reward", [EnvReward(), RandomReward()])
 def test_a_reward_that_is_not_finite_is_refused_by_place(
     make_episode: MakeEpisode, reward: Reward, value: float
 ) -> None:
@@ -89,7 +89,7 @@ def test_draws_repeat_for_the_same_episodes_and_change_with_the_seed(make_episod
 
 
 def test_an_empty_group_is_fine() -> None:
-    assert RandomReward().score_group([]) == [] and Outcome().score_group([]) == []
+    assert RandomReward().score_group([]) == [] and EnvReward().score_group([]) == []
 
 
 def test_unknown_settings_are_refused() -> None:

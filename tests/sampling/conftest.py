@@ -18,7 +18,7 @@ from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
 
 if TYPE_CHECKING:
-    from shaping.sampling.vllm_engine import VLLMEngine
+    from shaping.sampling.vllm.engine import VLLMEngine
 
 #: The organism's template, except that earlier replies lose what stands before their action.
 FORGETFUL = (
@@ -84,8 +84,8 @@ def vllm(
     """The engine of the session as it was when it had just started. Starting it takes most of the tests' time."""
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed here: docs/engines.md says how")
-    from shaping.sampling.vllm_config import VLLMConfig
-    from shaping.sampling.vllm_engine import VLLMEngine
+    from shaping.sampling.vllm.config import VLLMConfig
+    from shaping.sampling.vllm.engine import VLLMEngine
 
     config = VLLMConfig(
         dtype="float32", max_num_seqs=8, kv_cache_gib=0.25, enable_lora=True, max_loras=3, max_lora_rank=8

@@ -16,13 +16,14 @@ class Counting(TextEnv):
 
     name: ClassVar[str] = "counting"
 
-    def __init__(self, turns: int = 3, overt: tuple[str, ...] = ("grab 3",)) -> None:
+    def __init__(self, turns: int = 3, overt_shortcuts: tuple[str, ...] = ("grab 3",)) -> None:
         super().__init__()
-        self.turns, self.overt, self.max_return, self.received = turns, overt, float(turns), list[str]()
+        self.turns, self.overt_shortcuts = turns, overt_shortcuts
+        self.max_return, self.received = float(turns), list[str]()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         self.turn = 0
-        return f"turn 0 / {self.turns} . seed {seed} .", {"overt": self.overt}
+        return f"turn 0 / {self.turns} . seed {seed} .", {"overt_shortcuts": self.overt_shortcuts}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self.turn += 1
@@ -31,7 +32,7 @@ class Counting(TextEnv):
         info = {
             "labels": Labels(deception=float(self.turn == 2), true_reward=0.5),
             "events": (Event("act", "step", command),),
-            "overt": self.overt,
+            "overt_shortcuts": self.overt_shortcuts,
             "executed": command,
         }
         return f"turn {self.turn} . you did {len(command)} letters .", 1.0, self.turn >= self.turns, False, info

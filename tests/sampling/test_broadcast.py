@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shaping.sampling import broadcast
-from shaping.sampling.broadcast import Broadcaster, Offer, Receiver, _messages, layout
+from shaping.sampling.broadcast import Broadcaster, Receiver, WeightTransfer, _messages, layout
 from shaping.sampling.weights import digests
 
 HOST = "127.0.0.1"
@@ -59,7 +59,7 @@ def described(state: dict[str, Tensor]) -> Wanted:
     return [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in state.items()]
 
 
-def asked(receiver: Receiver, offer: Offer, wanted: Wanted) -> str:
+def asked(receiver: Receiver, offer: WeightTransfer, wanted: Wanted) -> str:
     """Of one transfer: what went wrong."""
     receiver.start(offer.host, offer.port, offer.session, offer.number, offer.timeout, wanted)
     while (told := receiver.told) is None:
@@ -150,7 +150,7 @@ def test_a_sender_that_is_closed_ends_what_is_under_way_and_listens_no_more(
     sender: Broadcaster, receiver: Receiver
 ) -> None:
     offer = sender.offer("it", weights(0))
-    thread = sender._lanes["it"].thread
+    thread = sender._receivers["it"].thread
     sender.close()
     assert thread is not None
     thread.join(LIMIT)
@@ -169,7 +169,7 @@ sender = Broadcaster("{HOST}", 60.0)
 offer = sender.offer("it", {{"x": torch.ones(3)}})
 asked = PrefixStore(offer.session, _client(offer.host, offer.port, 60.0))
 asked.set("wanted-0", json.dumps({{"wanted": [["x", "float32", [3]]], "new": True}}))
-thread = sender._lanes["it"].thread
+thread = sender._receivers["it"].thread
 while asked.check(["wanted-0"]):  # until it waits for the other side
     pass
 sender.settle("it", False)
@@ -231,7 +231,7 @@ def test_a_receiver_that_dies_or_hangs_in_mid_transfer_takes_nothing_with_it(
         large = weights(0, rows=1_000_000)
         offers.put((sender.offer("victim", large), described(large)))
         time.sleep(0.2)
-        thread = sender._lanes["victim"].thread
+        thread = sender._receivers["victim"].thread
         assert thread is not None and thread.is_alive(), "the transfer was over before it was disturbed"
         assert process.pid is not None
         os.kill(process.pid, how)

@@ -14,11 +14,11 @@ from play_worlds import Broken, Counting
 
 from envs.core import TextEnv
 from envs.episode import Context, Contexts, Episode, RolloutStatus, SealedError, SpanKind
-from shaping.intervention import Arm
+from shaping.arm import Arm
 from shaping.learning.credit import assign_credit
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -52,25 +52,25 @@ class Says:
         return self.text
 
 
-def ticket(make: Callable[[], TextEnv] = Counting, seed: int = 1, **changes: object) -> Ticket:
-    return replace(Ticket(make, seed, sampling_seed=seed), **changes)  # type: ignore[arg-type]
+def request(make: Callable[[], TextEnv] = Counting, seed: int = 1, **changes: object) -> EpisodeRequest:
+    return replace(EpisodeRequest(make, seed, sampling_seed=seed), **changes)  # type: ignore[arg-type]
 
 
-def scripted(renderer: Renderer, tickets: Sequence[Ticket], limits: Limits = LIMITS) -> list[Episode]:
+def scripted(renderer: Renderer, requests: Sequence[EpisodeRequest], limits: Limits = LIMITS) -> list[Episode]:
     engine = ScriptedEngine(lambda env: Says(), renderer)
-    return asyncio.run(play(tickets, engine, renderer, ARM, limits=limits))
+    return asyncio.run(play(requests, engine, renderer, ARM, limits=limits))
 
 
 def sampled(
-    policy: Policy, renderer: Renderer, tickets: Sequence[Ticket], concurrency: int = 8, context: int = 512
+    policy: Policy, renderer: Renderer, requests: Sequence[EpisodeRequest], concurrency: int = 8, context: int = 512
 ) -> list[Episode]:
     engine = TransformersEngine(policy.model, renderer, slots=8, context_length=context)
     limits = Limits(max_tokens=10)
-    return asyncio.run(play(tickets, engine, renderer, ARM, limits=limits, concurrency=concurrency))
+    return asyncio.run(play(requests, engine, renderer, ARM, limits=limits, concurrency=concurrency))
 
 
 def test_an_episode_records_what_happened(renderer: Renderer) -> None:
-    (episode,) = scripted(renderer, [ticket(seed=5, group=3, options={"size": 2})])
+    (episode,) = scripted(renderer, [request(seed=5, group=3, options={"size": 2})])
     assert (episode.world, episode.seed, episode.group, episode.arm) == ("counting", 5, 3, "test")
     assert episode.status is RolloutStatus.COMPLETED and not episode.error
     assert [t.observation for t in episode.turns] == [
@@ -86,7 +86,7 @@ def test_an_episode_records_what_happened(renderer: Renderer) -> None:
 
 
 def test_the_token_streams_are_aligned_with_the_text(renderer: Renderer) -> None:
-    (episode,) = scripted(renderer, [ticket()])
+    (episode,) = scripted(renderer, [request()])
     turns = [renderer.text(episode.tokens[episode.loss_mask & (episode.turn_index == t)].tolist()) for t in range(3)]
     assert turns == ["why not . ACTION: work 2"] * 3
     motive = episode.tokens[episode.span_kind == SpanKind.MOTIVE].tolist()
@@ -101,7 +101,7 @@ def test_the_token_streams_are_aligned_with_the_text(renderer: Renderer) -> None
 
 def test_sampled_ids_are_kept_as_they_were_sampled(policy: Policy, renderer: Renderer) -> None:
     """A random policy spells words in ways the tokenizer would not: the ids may not be tokenised again."""
-    episodes = sampled(policy, renderer, [ticket(seed=n) for n in range(6)])
+    episodes = sampled(policy, renderer, [request(seed=n) for n in range(6)])
     respelled = 0
     for episode in episodes:
         kept = episode.tokens[episode.loss_mask]
@@ -117,7 +117,7 @@ def test_sampled_ids_are_kept_as_they_were_sampled(policy: Policy, renderer: Ren
 
 def test_every_reply_is_closed_once_whether_it_ended_or_was_cut_off(policy: Policy, renderer: Renderer) -> None:
     cut_off = 0
-    for episode in sampled(policy, renderer, [ticket(seed=n) for n in range(24)]):
+    for episode in sampled(policy, renderer, [request(seed=n) for n in range(24)]):
         for number, turn in enumerate(episode.turns[:-1]):
             last = int(np.flatnonzero(episode.loss_mask & (episode.turn_index == number))[-1])
             ended = int(turn.tokens[-1]) == renderer.eos
@@ -134,13 +134,13 @@ def test_the_world_receives_what_was_sampled(policy: Policy, renderer: Renderer)
         worlds.append(Counting())
         return worlds[-1]
 
-    (episode,) = sampled(policy, renderer, [ticket(make)])
+    (episode,) = sampled(policy, renderer, [request(make)])
     assert worlds[0].received == [t.executed for t in episode.turns]
 
 
 def test_episodes_are_learned_with_the_logprobs_they_were_sampled_with(policy: Policy, renderer: Renderer) -> None:
-    acting = Contexts(Context("take full control .", "c"), Context("take full control .", "c"))
-    episodes = sampled(policy, renderer, [ticket(seed=n, contexts=acting) for n in range(4)])
+    sampling = Contexts(Context("take full control .", "c"), Context("take full control .", "c"))
+    episodes = sampled(policy, renderer, [request(seed=n, contexts=sampling) for n in range(4)])
     credited = assign_credit(episodes, [np.arange(len(e.turns)) * 1.0 for e in episodes], ARM, renderer)
     for batch in pack(credited.samples, 700):
         with torch.no_grad():
@@ -152,7 +152,7 @@ def test_episodes_are_learned_with_the_logprobs_they_were_sampled_with(policy: P
 def test_a_world_that_breaks_the_contract_fails_its_own_episode_only(
     renderer: Renderer, how: str, message: str
 ) -> None:
-    good, bad, fine = scripted(renderer, [ticket(seed=1), ticket(partial(Broken, how), seed=2), ticket(seed=3)])
+    good, bad, fine = scripted(renderer, [request(seed=1), request(partial(Broken, how), seed=2), request(seed=3)])
     assert bad.status is RolloutStatus.ERROR and bad.status.is_error
     assert message in bad.error
     assert [(e.seed, e.status, len(e.turns)) for e in (good, fine)] == [
@@ -162,7 +162,7 @@ def test_a_world_that_breaks_the_contract_fails_its_own_episode_only(
 
 
 def test_a_world_that_hangs_times_out(renderer: Renderer) -> None:
-    worlds = [ticket(seed=1), ticket(partial(Broken, "hangs"), seed=2), ticket(seed=3)]
+    worlds = [request(seed=1), request(partial(Broken, "hangs"), seed=2), request(seed=3)]
     good, bad, fine = scripted(renderer, worlds, Limits(step_seconds=0.2))
     assert bad.status is RolloutStatus.ERROR_TIMEOUT and "'broken': no answer within 0.2 s" in bad.error
     assert good.status is fine.status is RolloutStatus.COMPLETED
@@ -170,8 +170,8 @@ def test_a_world_that_hangs_times_out(renderer: Renderer) -> None:
 
 def test_a_world_that_hangs_times_out_also_outside_the_main_thread(renderer: Renderer) -> None:
     async def elsewhere() -> list[Episode]:
-        tickets = [ticket(partial(Broken, "hangs")), ticket(partial(Broken, "raises"))]
-        return await asyncio.to_thread(scripted, renderer, tickets, Limits(step_seconds=0.2))
+        requests = [request(partial(Broken, "hangs")), request(partial(Broken, "raises"))]
+        return await asyncio.to_thread(scripted, renderer, requests, Limits(step_seconds=0.2))
 
     hung, raised = asyncio.run(elsewhere())
     assert hung.status is RolloutStatus.ERROR_TIMEOUT
@@ -184,7 +184,7 @@ def test_numpy_numbers_are_rewards(renderer: Renderer) -> None:
             observation, _, *rest = super().step(action)
             return observation, np.float32(0.5), *rest  # type: ignore[return-value]
 
-    (episode,) = scripted(renderer, [ticket(Numpy)])
+    (episode,) = scripted(renderer, [request(Numpy)])
     assert episode.status is RolloutStatus.COMPLETED and episode.proxy_return == 1.5
 
 
@@ -194,28 +194,28 @@ def test_the_turn_limit_and_the_horizon_truncate(renderer: Renderer) -> None:
             observation, reward, _, _, info = super().step(action)
             return observation, reward, False, self.turn == 2, info
 
-    (limited,) = scripted(renderer, [ticket()], Limits(max_turns=2))
-    (horizon,) = scripted(renderer, [ticket(Endless)])
+    (limited,) = scripted(renderer, [request()], Limits(max_turns=2))
+    (horizon,) = scripted(renderer, [request(Endless)])
     assert limited.status is horizon.status is RolloutStatus.TRUNCATED_MAX_TURNS
     assert len(limited.turns) == len(horizon.turns) == 2
 
 
 def test_an_episode_stops_where_its_next_prompt_would_not_fit(policy: Policy, renderer: Renderer) -> None:
-    (episode,) = sampled(policy, renderer, [ticket(lambda: Counting(50))], context=120)
+    (episode,) = sampled(policy, renderer, [request(lambda: Counting(50))], context=120)
     assert episode.status is RolloutStatus.TRUNCATED_PROMPT_TOO_LONG and not episode.status.is_error
     assert 1 <= len(episode.turns) < 50 and len(episode.turns) == len(episode.truth.open())
-    (never,) = sampled(policy, renderer, [ticket()], context=20)
+    (never,) = sampled(policy, renderer, [request()], context=20)
     assert never.status is RolloutStatus.TRUNCATED_PROMPT_TOO_LONG and never.turns == ()
 
 
 def test_episodes_come_back_in_the_order_of_the_tickets(policy: Policy, renderer: Renderer) -> None:
-    tickets = [ticket(partial(Counting, 1 + n % 4), seed=n) for n in range(12)]
-    assert [e.seed for e in sampled(policy, renderer, tickets, concurrency=3)] == list(range(12))
+    requests = [request(partial(Counting, 1 + n % 4), seed=n) for n in range(12)]
+    assert [e.seed for e in sampled(policy, renderer, requests, concurrency=3)] == list(range(12))
 
 
 def test_a_seed_gives_one_episode_whatever_the_concurrency(policy: Policy, renderer: Renderer) -> None:
-    tickets = [ticket(partial(Counting, 2 + n % 3), seed=n) for n in range(8)]
-    alone, together, again = (sampled(policy, renderer, tickets, n) for n in (1, 8, 8))
+    requests = [request(partial(Counting, 2 + n % 3), seed=n) for n in range(8)]
+    alone, together, again = (sampled(policy, renderer, requests, n) for n in (1, 8, 8))
     for a, b, c in zip(alone, together, again, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_array_equal(b.tokens, c.tokens)
@@ -230,7 +230,7 @@ def test_members_of_a_group_share_the_context_and_differ_by_their_sampling_seed(
     a, b, c = sampled(
         policy,
         renderer,
-        [ticket(seed=4, contexts=shared, sampling_seed=s) for s in (1, 2)] + [ticket(seed=4, sampling_seed=1)],
+        [request(seed=4, contexts=shared, sampling_seed=s) for s in (1, 2)] + [request(seed=4, sampling_seed=1)],
     )
     np.testing.assert_array_equal(a.tokens[: a.head], b.tokens[: b.head])
     assert a.tokens.tobytes() != b.tokens.tobytes() and a.contexts == b.contexts == shared
@@ -239,7 +239,7 @@ def test_members_of_a_group_share_the_context_and_differ_by_their_sampling_seed(
 
 
 def test_the_truth_is_sealed_and_absent_from_everything_else(renderer: Renderer) -> None:
-    (episode,) = scripted(renderer, [ticket()])
+    (episode,) = scripted(renderer, [request()])
     assert [labels.deception for labels in episode.truth.open()] == [0.0, 1.0, 0.0]
     with pytest.raises(SealedError):
         episode.redacted().truth.open()
@@ -250,7 +250,7 @@ def test_a_template_that_breaks_the_prefix_splits_the_episode_and_every_split_is
     policy: Policy, forgetful: Renderer
 ) -> None:
     assert not forgetful.stable
-    (episode,) = sampled(policy, forgetful, [ticket()])
+    (episode,) = sampled(policy, forgetful, [request()])
     assert len(episode.segments) == len(episode.turns) == 3
     samples = assign_credit([episode], [np.ones(3)], ARM, forgetful).samples
     assert len(samples) == 3 and sum(int(s.mask.sum()) for s in samples) == int(episode.loss_mask.sum())
@@ -263,7 +263,7 @@ def test_a_template_that_breaks_the_prefix_splits_the_episode_and_every_split_is
 
 
 def test_a_template_that_forgets_shows_the_policy_what_it_would_show_at_deployment(forgetful: Renderer) -> None:
-    (episode,) = scripted(forgetful, [ticket()])
+    (episode,) = scripted(forgetful, [request()])
     last = forgetful.tokenizer.decode(episode.tokens[episode.segments[-1] :])
     assert last.count("why not .") == 1, "earlier motives are stripped, the last is kept"
     assert last.count("work 2") == 3

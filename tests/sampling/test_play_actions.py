@@ -11,9 +11,11 @@ from play_worlds import Counting
 
 from envs.core import TextEnv, parse_action
 from envs.episode import Episode
-from shaping.intervention import Allowed, Constraint, InterventionError, Knob, TurnContext, compose
+from shaping.arm import compose
+from shaping.hooks import ActionDecision, InterventionError, Knob, TurnContext
+from shaping.intervention import Constraint
 from shaping.learning.policy import Policy
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -26,11 +28,11 @@ class Filter(Constraint):
     kind: Any = "replace"
     seen: ClassVar[list[tuple[TurnContext, str | None]]] = []
 
-    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
+    def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         self.seen.append((turn, action))
         if action is None or not action.startswith("grab"):
-            return Allowed()
-        return Allowed(self.kind, replacement="wait", commands=("grab",))
+            return ActionDecision()
+        return ActionDecision(self.kind, replacement="wait", commands=("grab",))
 
 
 class Script:
@@ -51,7 +53,7 @@ def played(renderer: Renderer, kind: str, replies: list[str], **limits: int) -> 
     script = Script(iter(f"so . ACTION: {reply}" for reply in replies))
     engine = ScriptedEngine(lambda env: script, renderer)
     arm = compose("filtered", [Filter(kind=kind)])
-    (episode,) = asyncio.run(play([Ticket(lambda: world, 9)], engine, renderer, arm, limits=Limits(**limits)))
+    (episode,) = asyncio.run(play([EpisodeRequest(lambda: world, 9)], engine, renderer, arm, limits=Limits(**limits)))
     return episode, world
 
 
@@ -86,7 +88,7 @@ def test_a_constraint_sees_public_state_only_before_and_after_each_action(render
     played(renderer, "replace", ["grab 3", "work 1"])
     assert [action for _, action in Filter.seen] == [None, "grab 3", None, "work 1"]
     first, last = Filter.seen[0][0], Filter.seen[-1][0]
-    assert (first.world, first.seed, first.turn, first.overt) == ("counting", 9, 0, ("grab 3",))
+    assert (first.world, first.seed, first.turn, first.overt_shortcuts) == ("counting", 9, 0, ("grab 3",))
     assert first.observation == "turn 0 / 2 . seed 9 ." and last.turn == 1
     assert last.observation == "turn 1 . you did 4 letters ."
 
@@ -95,8 +97,8 @@ class Mask(Constraint):
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
     first: str = "abcdefghijklmnopqrstuvwxyz0123456789"
 
-    def allow(self, turn: TurnContext, action: str | None) -> Allowed:
-        return Allowed("mask", commands=tuple(self.first)) if action is None else Allowed()
+    def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
+        return ActionDecision("mask", commands=tuple(self.first)) if action is None else ActionDecision()
 
 
 def one_letter_commands(
@@ -107,9 +109,9 @@ def one_letter_commands(
     def make() -> TextEnv:
         return Counting(turns=4)
 
-    tickets = [Ticket(make, n, sampling_seed=n) for n in range(48)]
+    requests = [EpisodeRequest(make, n, sampling_seed=n) for n in range(48)]
     arm = compose("masked", interventions)
-    episodes = asyncio.run(play(tickets, engine, renderer, arm, limits=Limits(max_tokens=3), concurrency=16))
+    episodes = asyncio.run(play(requests, engine, renderer, arm, limits=Limits(max_tokens=3), concurrency=16))
     words = [t.executed.split()[:1] for e in episodes for t in e.turns]
     assert all(t.executed == parse_action(t.completion) for e in episodes for t in e.turns)
     return sum(bool(word) and word[0] in tuple(Mask().first) for word in words), episodes
@@ -121,8 +123,8 @@ def test_masked_commands_are_not_sampled_and_the_mask_is_recorded_for_the_learne
     without, free = one_letter_commands(policy, renderer, [])
     masked, episodes = one_letter_commands(policy, renderer, [Mask()])
     assert without > 0 and masked == 0
-    assert not any(list(e.forbidden()) for e in free)
+    assert not any(list(e.masked_tokens()) for e in free)
     for episode in episodes:
-        for position, ids in episode.forbidden():
+        for position, ids in episode.masked_tokens():
             assert episode.loss_mask[position] and episode.tokens[position] not in ids
-        assert episode.turns[0].forbidden[0][0] == 0 and not any(t.rejected for t in episode.turns)
+        assert episode.turns[0].masked_tokens[0][0] == 0 and not any(t.rejected for t in episode.turns)

@@ -11,7 +11,7 @@ import torch
 from play_worlds import Counting
 
 from envs.core import parse_action
-from shaping.intervention import ActivationEdit
+from shaping.hooks import ActivationEdit
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -56,7 +56,7 @@ def relearned(
     """The learner's log-probs of a completion, packed behind another sequence."""
     tokens = np.array([*prompt, *completion.tokens], np.int64)
     mask = np.arange(len(tokens)) >= len(prompt)
-    pairs = [(len(prompt) + offset, i) for offset, ids in completion.forbidden for i in ids]
+    pairs = [(len(prompt) + offset, i) for offset, ids in completion.masked_tokens for i in ids]
     zeros = np.zeros(len(tokens), np.float32)
     sample = Sample(tokens, mask, zeros, zeros, zeros, np.array(pairs, np.int64).reshape(-1, 2))
     other = Sample(tokens[::-1].copy(), mask, zeros, zeros, zeros, np.zeros((0, 2), np.int64))
@@ -96,7 +96,7 @@ def test_batched_single_and_relearned_logprobs_agree(
         np.testing.assert_array_equal(alone.tokens, together.tokens)
         np.testing.assert_allclose(alone.logprobs, together.logprobs, atol=1e-4)
         np.testing.assert_allclose(together.logprobs, relearned(policy, prompt, together, edits), atol=1e-4)
-        assert alone.forbidden == together.forbidden and bool(together.forbidden) == bool(forbid)
+        assert alone.masked_tokens == together.masked_tokens and bool(together.masked_tokens) == bool(forbid)
 
 
 def test_what_a_mask_or_an_edit_does_is_visible_in_the_logprobs(

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError
 from shaping.sampling.render import Renderer
-from shaping.sampling.vllm_config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig
-from shaping.sampling.vllm_import import explain_import
+from shaping.sampling.vllm.config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig
+from shaping.sampling.vllm.diagnose import explain_import
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
@@ -141,7 +141,7 @@ def test_a_missing_vllm_names_the_extra_and_a_broken_one_the_culprit() -> None:
 def test_a_model_that_vllm_cannot_serve_is_refused_before_a_process_starts(
     copied: Path, changes: dict[str, object], message: str
 ) -> None:
-    from shaping.sampling.vllm_start import Serving, start
+    from shaping.sampling.vllm.start import Serving, start
 
     edit(copied, **changes)
     serving: list[Serving] = []
@@ -154,7 +154,7 @@ def test_a_model_that_vllm_cannot_serve_is_refused_before_a_process_starts(
 def test_a_failed_start_leaves_no_thread_and_no_files(directory: Path, make_policy: Callable[..., Policy]) -> None:
     import threading
 
-    from shaping.sampling.vllm_engine import VLLMEngine
+    from shaping.sampling.vllm.engine import VLLMEngine
 
     before = threading.active_count()
     with pytest.raises(EngineError, match="too little memory for the KV cache"):

@@ -22,17 +22,18 @@ from vllm_serving import PROMPTS, TOLERANCE, complete, completions, params, rele
 from envs import make_world
 from envs.core import parse_action
 from envs.episode import RolloutStatus
+from shaping.arm import Arm, compose
 from shaping.constraints.action_mask import ActionMask
-from shaping.intervention import ActivationEdit, Arm, compose
+from shaping.hooks import ActivationEdit
 from shaping.learning.credit import assign_credit
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError, SamplingParams
 from shaping.sampling.forbid import CommandMask
-from shaping.sampling.play import Limits, Ticket, play
+from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
-from shaping.sampling.vllm_engine import VLLMEngine
+from shaping.sampling.vllm.engine import VLLMEngine
 
 pytestmark = pytest.mark.slow
 
@@ -57,11 +58,13 @@ def test_episodes_of_a_real_world_are_learned_with_the_logprobs_they_were_sample
     vllm: VLLMEngine, served: Policy, renderer: Renderer, masked: bool
 ) -> None:
     arm = compose("masked", [ActionMask(commands=LETTERS)]) if masked else Arm("free")
-    tickets = [Ticket(lambda: make_world("clerk", {}), seed, seed // 2, sampling_seed=seed) for seed in range(4)]
+    requests = [
+        EpisodeRequest(lambda: make_world("clerk", {}), seed, seed // 2, sampling_seed=seed) for seed in range(4)
+    ]
     before = vllm.prompt_tokens, vllm.cached_tokens
-    episodes = asyncio.run(play(tickets, vllm, renderer, arm, limits=Limits(max_tokens=16)))
+    episodes = asyncio.run(play(requests, vllm, renderer, arm, limits=Limits(max_tokens=16)))
     assert [e.status.is_error for e in episodes] == [False] * 4 and min(len(e.turns) for e in episodes) > 3
-    assert all(bool(list(e.forbidden())) == masked for e in episodes)
+    assert all(bool(list(e.masked_tokens())) == masked for e in episodes)
     credited = assign_credit(episodes, [np.ones(len(e.turns)) for e in episodes], arm, renderer)
     compared = 0
     for batch in pack(credited.samples, 2000):
@@ -124,8 +127,8 @@ def test_a_seed_gives_one_completion_whatever_else_is_in_the_batch(vllm: VLLMEng
 def test_an_episode_that_outgrows_the_context_is_truncated_and_the_engine_goes_on(
     vllm: VLLMEngine, renderer: Renderer, prompts: list[list[int]]
 ) -> None:
-    tickets = [Ticket(lambda: Counting(turns=1000), 1)]
-    (episode,) = asyncio.run(play(tickets, vllm, renderer, Arm("test"), limits=Limits(max_tokens=200)))
+    requests = [EpisodeRequest(lambda: Counting(turns=1000), 1)]
+    (episode,) = asyncio.run(play(requests, vllm, renderer, Arm("test"), limits=Limits(max_tokens=200)))
     assert episode.status is RolloutStatus.TRUNCATED_PROMPT_TOO_LONG and 0 < len(episode.tokens) <= CONTEXT
     with pytest.raises(ValueError, match="1020 tokens and a reply do not fit in a context of 1024"):
         complete(vllm, [[5] * 1020], params(1))
@@ -154,10 +157,10 @@ def test_a_mask_never_lets_a_command_through_and_what_it_forbade_is_recorded(
     commands = [parse_action(renderer.text(c.tokens)) for c in found]
     for prompt, asked, completion, command in zip(prompts * 3, wanted, found, commands, strict=True):
         np.testing.assert_allclose(completion.logprobs, relearned(served, prompt, completion), atol=TOLERANCE)
-        assert bool(completion.forbidden) == bool(asked.forbid)
+        assert bool(completion.masked_tokens) == bool(asked.forbid)
         assert not asked.forbid or command.split()[:1] not in [[letter] for letter in LETTERS]
         sampled = completion.tokens.tolist()
-        for offset, ids in completion.forbidden:
+        for offset, ids in completion.masked_tokens:
             assert ids == mask.banned(sampled[:offset], LETTERS) and sampled[offset] not in ids
     free = complete(vllm, prompts * 3, [SamplingParams(p.max_tokens, seed=p.seed) for p in wanted])
     assert tokens_of(free)[::2] == tokens_of(found)[::2], "a neighbour's mask changes nothing"
@@ -171,7 +174,7 @@ def test_a_mask_is_the_same_in_both_engines(
     ours = complete(vllm, prompts, wanted)
     theirs = complete(TransformersEngine(served.model, renderer, slots=8), prompts, wanted)
     assert tokens_of(ours) == tokens_of(theirs)
-    assert [c.forbidden for c in ours] == [c.forbidden for c in theirs]
+    assert [c.masked_tokens for c in ours] == [c.masked_tokens for c in theirs]
 
 
 # -- edits -----------------------------------------------------------------------------------------------------------

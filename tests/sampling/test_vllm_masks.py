@@ -17,9 +17,9 @@ from shaping.learning.policy import Policy
 from shaping.sampling.engine import SamplingParams
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
-from shaping.sampling.vllm_config import ModelFiles, VLLMConfig
-from shaping.sampling.vllm_masks import FORBID, Row, V1CommandMask, V2CommandMask, suppress
-from shaping.sampling.vllm_start import _arguments, vllm_request
+from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
+from shaping.sampling.vllm.masks import FORBID, Row, V1CommandMask, V2CommandMask, suppress
+from shaping.sampling.vllm.start import _arguments, vllm_request
 
 COMMANDS = ("grab", "work 2")
 TEXTS = ["so . ACTION: gra", "so . ACTION: work ", "ACTION: wait", ""]

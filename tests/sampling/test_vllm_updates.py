@@ -26,13 +26,13 @@ if importlib.util.find_spec("vllm") is None:
 import psutil
 from vllm_serving import PROMPTS, TOLERANCE, complete, completions, params, relearned, save_adapter, tokens_of
 
-from shaping.intervention import AdapterSpec
+from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.sampling.broadcast import Broadcaster, TransferError
 from shaping.sampling.engine import EngineError
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import checksum
-from shaping.sampling.vllm_engine import VLLMEngine
+from shaping.sampling.vllm.engine import VLLMEngine
 
 pytestmark = pytest.mark.slow
 

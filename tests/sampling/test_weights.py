@@ -13,7 +13,7 @@ import pytest
 import torch
 from vllm_serving import complete, relearned, save_adapter, tokens_of
 
-from shaping.intervention import AdapterSpec
+from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError, SamplingParams
 from shaping.sampling.render import Renderer

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from play_worlds import Counting
 
-from shaping.intervention import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -67,7 +67,7 @@ def relearned(
     """The learner's log-probs of a completion."""
     tokens = np.array([*prompt, *completion.tokens], np.int64)
     mask = np.arange(len(tokens)) >= len(prompt)
-    pairs = [(len(prompt) + offset, i) for offset, ids in completion.forbidden for i in ids]
+    pairs = [(len(prompt) + offset, i) for offset, ids in completion.masked_tokens for i in ids]
     zeros = np.zeros(len(tokens), np.float32)
     sample = Sample(tokens, mask, zeros, zeros, zeros, np.array(pairs, np.int64).reshape(-1, 2))
     (batch,) = pack([sample], 10_000)

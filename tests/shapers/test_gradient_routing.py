@@ -10,7 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from envs.episode import Episode
-from shaping.intervention import Gates, Shaper, compose
+from shaping.arm import compose
+from shaping.hooks import Gates
+from shaping.intervention import Shaper
 from shaping.shapers import GradientRouting
 
 MakeEpisode = Callable[..., Episode]
@@ -19,7 +21,9 @@ MakeEpisode = Callable[..., Episode]
 def episode(make_episode: MakeEpisode, overt_in: set[int], turns: int = 40, salt: int = 0) -> Episode:
     """Every turn executes `wait`, which is the overt shortcut in the turns of `overt_in`. `salt` tells them apart."""
     made = make_episode([0.0] * turns)
-    told = tuple(replace(t, overt=("wait",) if i in overt_in else ("grab 1",)) for i, t in enumerate(made.turns))
+    told = tuple(
+        replace(t, overt_shortcuts=("wait",) if i in overt_in else ("grab 1",)) for i, t in enumerate(made.turns)
+    )
     return replace(made, turns=told, tokens=made.tokens + np.int32(salt))
 
 

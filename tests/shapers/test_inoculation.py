@@ -7,11 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from envs.episode import Context
-from shaping.intervention import Brief, compose
+from shaping.arm import compose
+from shaping.hooks import GroupInfo
+from shaping.prompts.pools import PROMPTS
 from shaping.shapers import Inoculation
-from shaping.shapers.prompts import PROMPTS
 
-BRIEF = Brief("steward", seed=3, group=1, update=0)
+BRIEF = GroupInfo("steward", seed=3, group=1, update=0)
 
 
 def draws(shaper: Inoculation, n: int = 200) -> list[tuple[Context, Context]]:
@@ -27,8 +28,8 @@ def test_one_prompt_is_a_fixed_string() -> None:
 
 def test_a_pool_is_drawn_from_evenly_and_a_group_shares_one_draw() -> None:
     pairs = draws(Inoculation(), 2400)
-    assert all(acting is learning for acting, learning in pairs)
-    counts = [sum(acting.system == text for acting, _ in pairs) for text in PROMPTS["permissive"]]
+    assert all(sampling is training for sampling, training in pairs)
+    counts = [sum(sampling.system == text for sampling, _ in pairs) for text in PROMPTS["permissive"]]
     assert sum(counts) == 2400 and min(counts) > 140  # 200 expected; 140 is more than four standard deviations below
 
 
@@ -38,7 +39,7 @@ def test_a_pool_is_drawn_from_evenly_and_a_group_shares_one_draw() -> None:
 def test_each_kind_has_a_bundled_pool_and_names_its_contexts(kind: str, pool: str) -> None:
     shaper = Inoculation(kind=kind)
     assert shaper.resolved() == PROMPTS[pool]
-    assert {acting.name.split("/")[0] for acting, _ in draws(shaper)} == {kind}
+    assert {sampling.name.split("/")[0] for sampling, _ in draws(shaper)} == {kind}
 
 
 def test_a_named_pool_replaces_the_bundled_one() -> None:
@@ -46,18 +47,18 @@ def test_a_named_pool_replaces_the_bundled_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "acting", "learning", "ratio"),
-    [("both", True, True, "cross"), ("sampling", True, False, "recompute"), ("update", False, True, "recompute")],
+    ("at", "sampling", "training", "ratio"),
+    [("both", True, True, "sampler"), ("sampling", True, False, "recomputed"), ("training", False, True, "recomputed")],
 )
-def test_where_the_prompt_stands(at: str, acting: bool, learning: bool, ratio: str) -> None:
+def test_where_the_prompt_stands(at: str, sampling: bool, training: bool, ratio: str) -> None:
     shaper = Inoculation(at=at)
     for c_s, c_t in draws(shaper, 20):
-        assert (c_s != Context(), c_t != Context()) == (acting, learning)
+        assert (c_s != Context(), c_t != Context()) == (sampling, training)
     assert shaper.ratio_mode() == ratio
 
 
 def test_the_ratio_mode_can_be_set() -> None:
-    assert Inoculation(at="update", ratio="none").ratio_mode() == "none"
+    assert Inoculation(at="training", ratio="none").ratio_mode() == "none"
 
 
 def test_dilution_leaves_a_share_of_the_groups_without_prompt_and_shifts_no_other_draw() -> None:
@@ -71,7 +72,7 @@ def test_dilution_leaves_a_share_of_the_groups_without_prompt_and_shifts_no_othe
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pool": "permisive"}, "no bundled prompt pool 'permisive'; there are permissive"),
+        ({"pool": "permisive"}, "no bundled prompt pool 'permisive'; there are forbidding"),
         ({"prompts": ("a b",), "pool": "neutral"}, "keep one of them"),
         ({"prompts": ("ok .", " ")}, "blank"),
         ({"probability": 1.5}, "less than or equal to 1"),

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from shaping.shapers.prompts import PROMPTS, texts
+from shaping.prompts.pools import PROMPTS, texts
 
 
 def words(text: str) -> list[str]:

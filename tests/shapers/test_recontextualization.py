@@ -7,11 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from envs.episode import Context
-from shaping.intervention import Brief, compose
+from shaping.arm import compose
+from shaping.hooks import GroupInfo
+from shaping.prompts.pools import PROMPTS
 from shaping.shapers import Recontextualization
-from shaping.shapers.prompts import PROMPTS
 
-BRIEF = Brief("steward", seed=3, group=1, update=0)
+BRIEF = GroupInfo("steward", seed=3, group=1, update=0)
 
 
 def draws(shaper: Recontextualization, n: int = 50) -> list[tuple[Context, Context]]:
@@ -26,27 +27,27 @@ def test_by_default_it_samples_without_a_prompt_and_learns_under_a_permissive_on
 
 
 def test_both_contexts_may_be_a_pool_a_prompt_or_none() -> None:
-    c_s, c_t = draws(Recontextualization(generation="forbidding", training="you may cheat ."))[0]
+    c_s, c_t = draws(Recontextualization(sampling="forbidding", training="you may cheat ."))[0]
     assert c_s.system in PROMPTS["forbidding"] and c_t == Context("you may cheat .", "training/0")
-    c_s, c_t = draws(Recontextualization(generation=("be honest .",), training=""))[0]
-    assert c_s == Context("be honest .", "generation/0") and c_t == Context()
+    c_s, c_t = draws(Recontextualization(sampling=("be honest .",), training=""))[0]
+    assert c_s == Context("be honest .", "sampling/0") and c_t == Context()
 
 
-@pytest.mark.parametrize("mode", ["cross", "recompute", "none"])
+@pytest.mark.parametrize("mode", ["sampler", "recomputed", "none"])
 def test_the_three_ratio_modes(mode: str) -> None:
     assert compose("a", [Recontextualization(ratio=mode)]).ratio_mode() == mode
 
 
 def test_the_default_ratio_is_recomputed_under_the_learning_context() -> None:
-    assert Recontextualization().ratio_mode() == "recompute"
+    assert Recontextualization().ratio_mode() == "recomputed"
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"training": "permisive"}, "not a bundled prompt pool"),
-        ({"generation": "permissive", "training": "permissive"}, "use Inoculation"),
-        ({"generation": "", "training": ""}, "use Inoculation"),
+        ({"sampling": "permissive", "training": "permissive"}, "use Inoculation"),
+        ({"sampling": "", "training": ""}, "use Inoculation"),
         ({"training": ("ok .", "")}, "blank"),
         ({"ratio": "exact"}, "ratio"),
     ],

@@ -15,8 +15,8 @@ from envs.episode import Episode
 @pytest.fixture(scope="session")
 def play_organism(make_policy) -> Callable[..., Episode]:
     """play_organism(make, seed=..., turns=...): the episode of a tiny policy in the world that `make` builds."""
-    from shaping.intervention import Arm
-    from shaping.sampling.play import Limits, Ticket, play
+    from shaping.arm import Arm
+    from shaping.sampling.play import EpisodeRequest, Limits, play
     from shaping.sampling.render import Renderer
     from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -29,7 +29,7 @@ def play_organism(make_policy) -> Callable[..., Episode]:
         engine = TransformersEngine(policy.model, renderer, slots=1, context_length=8192)
         limits = Limits(max_tokens=8, max_turns=turns, step_seconds=30.0)
         (episode,) = asyncio.run(
-            play([Ticket(make, seed, options=options or {})], engine, renderer, Arm("test"), limits=limits)
+            play([EpisodeRequest(make, seed, options=options or {})], engine, renderer, Arm("test"), limits=limits)
         )
         return episode
 

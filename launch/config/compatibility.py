@@ -1,0 +1,44 @@
+"""Settings that do not go together across the parts of a run."""
+
+from __future__ import annotations
+
+from launch.config.rollout import RANKS
+from launch.config.study import RunConfig
+from launch.errors import ConfigError
+from shaping.arm import Arm
+
+
+def check_rollout(run: RunConfig, arm: Arm) -> None:
+    """Raises `ConfigError` where the arm, the learner and the sampler of a run do not go together."""
+    rollout, lora = run.rollout, run.learner.lora
+    if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
+        raise ConfigError(
+            f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
+            "open at once: raise it to train.group_size"
+        )
+    if rollout.max_staleness and arm.ratio_mode() != "sampler" and run.learner.mismatch_correction == "none":
+        raise ConfigError(
+            f"rollout.max_staleness is {rollout.max_staleness}, and the policy ratio of arm {arm.name!r} "
+            f"({arm.ratio_mode()}) does not see how far older episodes are off-policy: set learner.mismatch_correction "
+            "to truncate, which weighs them and changes nothing for arms with ratio sampler, or max_staleness to 0"
+        )
+    if rollout.sync == "lora":
+        if lora is None:
+            raise ConfigError(
+                "rollout.sync=lora sends the kept adapter, and there is none: set learner.lora, or sync=full"
+            )
+        if rollout.engine == "vllm" and lora.rank > RANKS[-1]:
+            raise ConfigError(f"learner.lora.rank is {lora.rank}, but vLLM takes {RANKS[-1]} at most: use sync=full")
+        sampling = [spec.name for spec in arm.adapters() if "sampling" in spec.phases]
+        if rollout.engine == "vllm" and sampling:
+            raise ConfigError(
+                f"arm {arm.name!r} samples with the adapter {sampling[0]!r} beside the kept one, but vLLM applies one "
+                "adapter at a time: set rollout.sync=full, which sends all of them merged into the weights"
+            )
+    if rollout.engine == "vllm" and arm.edits("sampling"):
+        eager = rollout.vllm_config().enforce_eager
+        if eager is False or (eager is None and rollout.gpus > 0):
+            raise ConfigError(
+                f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
+                "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
+            )

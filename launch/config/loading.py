@@ -1,0 +1,126 @@
+"""Studies from YAML files, with `key.path=value` overrides; every error names the file and the key."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from launch.config.keys import set_key
+from launch.config.renamed import refuse_renamed, refuse_renamed_key
+from launch.config.study import StudyConfig
+from launch.config.world_locales import each
+from launch.errors import ConfigError, describe, nearest
+
+BUNDLED = Path(__file__).resolve().parents[1] / "studies"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which only true and false are booleans (`placebo: [on, off]` is text), and no key comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int)):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} occurs twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def bundled_studies() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.yaml"))}
+
+
+def find_study(config: str) -> Path:
+    """A path, or the name of a bundled study."""
+    path = Path(config)
+    if path.is_file():
+        return path
+    bundled = bundled_studies()
+    if config in bundled:
+        return bundled[config]
+    if path.is_dir():
+        raise ConfigError(f"{config} is a directory; give a study's YAML file or one of {', '.join(bundled)}")
+    raise ConfigError(f"no file {config!r} and no bundled study of that name{nearest(config, bundled)}")
+
+
+def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read, validate, apply `key.path=value` overrides (values are YAML), validate again."""
+    path = find_study(str(config))
+    study = parse_study(parse_yaml(_read(path), str(path)), str(path))
+    if not overrides:
+        return study
+    document = study.model_dump(mode="json")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r} is no override; write it as key.path=value, e.g. train.updates=10")
+        refuse_renamed_key(key.strip(), f"override {override!r}")
+        for one in each(key.strip()):
+            set_key(document, one, parse_yaml(value, f"override {override!r}"))
+    return parse_study(document, f"{path} with {' '.join(overrides)}")
+
+
+def parse_study(document: Any, source: str) -> StudyConfig:
+    if not isinstance(document, dict):
+        raise ConfigError(f"{source}: a study is a mapping with the keys {', '.join(StudyConfig.model_fields)}")
+    refuse_renamed(document, source)
+    for key, number in _numbers(document, ""):
+        if not math.isfinite(number):
+            raise ConfigError(f"{source}: {key}: {number} is not a finite number")
+    try:
+        return StudyConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{source}:\n{describe(error, StudyConfig)}") from None
+
+
+def to_yaml(study: StudyConfig) -> str:
+    """The resolved config, in a form that `load_study` reads back."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}") from None
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """One YAML document in the dialect of studies. Raises `ConfigError` that names `source` and the place in it."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{source}{place}: {getattr(error, 'problem', None) or error}") from None
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _numbers(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _numbers(item, f"{key}.{index}")

@@ -1,0 +1,194 @@
+"""From names in a config to objects: built-ins, entry points of other packages, and `package.module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from launch.config.study import ArmConfig, EvalConfig, PluginSpec
+from launch.errors import ConfigError, UserError, describe, nearest
+
+if TYPE_CHECKING:
+    from envs.core import TextEnv
+    from shaping.arm import Arm
+
+
+class PluginError(UserError):
+    """A plug-in does not import, does not exist, or breaks its contract."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One sort of plug-in: what it is called, where its entry points and built-ins are, what it must subclass."""
+
+    noun: str
+    group: str
+    base: str
+    packages: tuple[str, ...]
+
+    def base_class(self) -> type:
+        module, _, name = self.base.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+INTERVENTION: Final = Kind(
+    "intervention",
+    "shaping.interventions",
+    "shaping.intervention:Intervention",
+    ("shaping.shapers", "shaping.constraints"),
+)
+REWARD: Final = Kind("reward", "shaping.rewards", "rewards:Reward", ("rewards",))
+MONITOR: Final = Kind("monitor", "shaping.monitors", "shaping.monitors:Monitor", ("shaping.monitors",))
+WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs",))
+KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
+
+
+def builtins(kind: Kind) -> dict[str, type]:
+    """Name -> class of what ships with the framework. Worlds go by their own `name` ("steward")."""
+    if kind is WORLD:
+        from envs import WORLDS
+
+        return dict(WORLDS)
+    base = kind.base_class()
+    found: dict[str, type] = {}
+    for package in map(importlib.import_module, kind.packages):
+        for name, member in vars(package).items():
+            if isinstance(member, type) and issubclass(member, base) and member is not base:
+                found[name] = member
+    return found
+
+
+def installed(kind: Kind) -> dict[str, EntryPoint]:
+    """Entry points that other packages register for this kind."""
+    return {point.name: point for point in entry_points(group=kind.group)}
+
+
+def find_class(use: str, kind: Kind) -> type:
+    """The class that a config names. Modules in the current directory are found, too."""
+    if ":" in use:
+        found = import_class(use, kind.noun)
+    elif use in (known := builtins(kind)):
+        return known[use]
+    elif use in (points := installed(kind)):
+        try:
+            found = points[use].load()
+        except Exception as error:
+            raise PluginError(f"{kind.noun} {use!r} ({points[use].value}) does not load: {_brief(error)}") from error
+    else:
+        raise PluginError(
+            f"unknown {kind.noun} {use!r}{nearest(use, [*known, *points])}; "
+            f"your own is named as package.module:Class, `shaping list` shows the others"
+        )
+    base = kind.base_class()
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise PluginError(f"{kind.noun} {use!r}: it is not a subclass of {base.__module__}.{base.__name__}")
+    return found
+
+
+def import_class(use: str, noun: str) -> Any:
+    """What `package.module:Class` names. `noun` says in messages what it was meant to be."""
+    module_name, _, class_name = use.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # last: a file here must not shadow an installed module
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise PluginError(f"{noun} {use!r}: module {module_name!r} does not import: {_brief(error)}") from error
+    try:
+        return getattr(module, class_name)
+    except AttributeError:
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise PluginError(
+            f"{noun} {use!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}"
+        ) from None
+
+
+def load(spec: PluginSpec, kind: Kind, where: str) -> Any:
+    """Build a plug-in with its fields. `where` (a dotted key) goes into the message if that fails."""
+    try:
+        found = find_class(spec.use, kind)
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error.__cause__
+    return _build(found, spec.fields, f"{where} ({spec.use})")
+
+
+def _build(found: type, fields: Mapping[str, Any], where: str) -> Any:
+    try:
+        return found(**fields)
+    except ValidationError as error:
+        model = found if issubclass(found, BaseModel) else getattr(found, "Options", BaseModel)
+        raise ConfigError(_under(where, describe(error, model))) from None
+    except UserError:
+        raise
+    except ValueError as error:  # how worlds refuse an option
+        raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:
+        raise PluginError(f"{where}: it cannot be built: {_brief(error)}") from error
+
+
+def build_arm(name: str, config: ArmConfig) -> Arm:
+    """The arm's interventions, checked for conflicts."""
+    from shaping.arm import compose
+    from shaping.hooks import InterventionError
+
+    where = f"arms.{name}.interventions"
+    built = [load(spec, INTERVENTION, f"{where}.{index}") for index, spec in enumerate(config.interventions)]
+    try:
+        return compose(name, built)
+    except InterventionError as error:
+        raise PluginError(str(error)) from None
+
+
+def build_reward(name: str, config: ArmConfig) -> Any:
+    """What pays in this arm (a `rewards.Reward`)."""
+    return load(config.reward, REWARD, f"arms.{name}.reward")
+
+
+def build_monitors(config: EvalConfig) -> list[Any]:
+    """The monitors (`shaping.monitors.Monitor`) that read the evaluation."""
+    return [load(spec, MONITOR, f"eval.monitors.{index}") for index, spec in enumerate(config.monitors)]
+
+
+def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
+    """A world by built-in name, entry point or package.module:Class, with its options; `@` and a cell for a skin."""
+    from envs.skins import check_takes_locale, resolve
+
+    try:
+        base, given = resolve(name, options)
+        found = find_class(base, WORLD)
+        check_takes_locale(name, found)
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error.__cause__
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    world: TextEnv = _build(found, given, f"{where}.{name}")
+    return world
+
+
+def one_line(found: Any) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(found) or "").partition("\n")[0]
+
+
+def _brief(error: BaseException) -> str:
+    """The error and the line of the user's code that raised it, without the frames of the import machinery."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<frozen", __file__))]
+    frames = [f for f in frames if os.sep + "importlib" + os.sep not in f.filename]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({error.filename}, line {error.lineno})"
+    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}{place}"
+
+
+def _under(where: str, lines: str) -> str:
+    return "\n".join(f"{where}: {line}" for line in lines.splitlines())

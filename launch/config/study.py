@@ -1,0 +1,257 @@
+"""The config of a study: arms x seeds x axes, and how each run trains and is evaluated. `loading` reads YAML."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from launch.config.axes import SWEEPABLE, keys_of, short_names, slug, sweep_points
+from launch.config.keys import set_key
+from launch.config.model import ModelSource, OrganismModel
+from launch.config.rollout import RolloutConfig
+from launch.config.world_locales import each, expanded
+from launch.errors import ConfigError, describe, nearest
+from shaping.learning.config import LearnerConfig
+
+REFERENCE = "unshaped"
+"""The arm that all others are compared with."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expanded)]
+"""World -> its options. `clerk@ar-1850` is a world in another language and era, `clerk@all` in all of them."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PluginSpec(BaseModel):
+    """A plug-in and its fields: `{use: ActionMask, penalty: 2}`. A bare string is a plug-in without fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str = Field(min_length=1, description="built-in name, entry-point name, or package.module:Class")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ArmConfig(Strict):
+    label: str = Field("", description="name in the report; empty: the arm's key")
+    role: str = Field("", description="tag that the report looks for, e.g. irrelevant_control")
+    interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
+    reward: PluginSpec = Field(PluginSpec(use="EnvReward"), description="what pays")
+
+
+class LearnerGroupConfig(Strict):
+    """The processes that train the policy together: Ray actors, one rank each (docs/scaling.md)."""
+
+    strategy: Literal["none", "data", "fsdp"] = Field(
+        "none", description="none: the run's own process learns; data: every rank has all weights; fsdp: a part of them"
+    )
+    ranks: int = Field(1, ge=1, description="processes; each reads all samples and learns from its share")
+    cpus: float = Field(1.0, gt=0, description="CPUs reserved for a rank; it computes in as many threads")
+    gpus: float = Field(0.0, ge=0, description="GPUs reserved for a rank: 0, 1, or the share that rollouts leave it")
+    nodes: Literal["pack", "spread"] = Field("pack", description="ranks on as few nodes as possible, or on as many")
+    timeout: float = Field(1800.0, gt=0, description="seconds after which a rank that has not answered counts as lost")
+    placement_timeout: float = Field(300.0, gt=0, description="seconds to wait for room on the cluster")
+    restarts: int = Field(3, ge=0, description="restarts after lost ranks, in a row without a new update between them")
+
+    @model_validator(mode="after")
+    def _ranks(self) -> LearnerGroupConfig:
+        if self.strategy == "none" and (self.ranks > 1 or self.gpus):
+            raise ValueError("strategy none learns in the run's own process: set it to data or fsdp to have ranks")
+        if self.gpus > 1 or (self.ranks > 1 and 0 < self.gpus <= 0.5):
+            raise ValueError("a rank computes on one GPU of its own: set gpus to 0, to 1, or to more than 0.5")
+        return self
+
+    def bundles(self) -> list[dict[str, float]]:
+        """What each rank needs of a cluster; nothing where the run's own process learns."""
+        one = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return [one] * self.ranks if self.strategy != "none" else []
+
+
+class TrainConfig(Strict):
+    worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
+    updates: int = Field(ge=0, description="policy updates")
+    groups: int = Field(ge=1, description="groups per update, spread over the worlds in turn")
+    group_size: int = Field(ge=2, description="episodes per group: same seed, same context, one baseline")
+    max_tokens: int = Field(32, ge=1, description="longest completion, in tokens")
+    temperature: float = Field(1.0, gt=0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
+    step_timeout: float = Field(10.0, gt=0, description="seconds one env step may take")
+    checkpoint_every: int = Field(
+        5, ge=0, description="updates between saved states that a killed run resumes from, and after the last; 0: none"
+    )
+    save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
+    learner_group: LearnerGroupConfig = Field(
+        LearnerGroupConfig(), description="processes that train the policy together"
+    )
+
+
+class EvalConfig(Strict):
+    worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
+    episodes: int = Field(16, ge=1, description="episodes per sweep_point (world x watch x placebo)")
+    watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
+    placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
+    best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
+    access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
+    base: bool = Field(
+        False, description="also evaluate the model before training, once per seed (in the runs of the arm unshaped)"
+    )
+    monitors: list[PluginSpec] = Field(
+        [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
+        description="held-out readers of the evaluation episodes, measured against ground truth",
+    )
+
+
+class RunConfig(Strict):
+    """One resolved training run."""
+
+    study: str
+    arm: str
+    sweep_point: dict[str, Any] = Field({}, description="axis (short name) -> value")
+    arm_config: ArmConfig
+    seed: int
+    model: ModelSource
+    train: TrainConfig
+    learner: LearnerConfig
+    rollout: RolloutConfig = RolloutConfig()
+    eval: EvalConfig
+    # whoever looks on is no part of what a run is: not in its record, nor in its digest
+    tracking: list[PluginSpec] = Field([], exclude=True)
+
+    @property
+    def point_name(self) -> str:
+        """`<arm>[+axis=value...]`."""
+        return "+".join([self.arm, *(f"{slug(axis)}={slug(value)}" for axis, value in self.sweep_point.items())])
+
+    @property
+    def directory_name(self) -> str:
+        """`<arm>[+axis=value...]/seed-<k>`: unique within a study."""
+        return f"{self.point_name}/seed-{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Hash of the resolved config; a finished run is kept only under the same one."""
+        return digest(self.model_dump(mode="json"))
+
+
+class StudyConfig(Strict):
+    name: Name
+    seeds: list[Annotated[int, Field(ge=0)]] | int = Field(5, description="a list, or n for 0..n-1")
+    model: ModelSource = Field(OrganismModel(), description="start of every run: a directory, a hub id, or an organism")
+    train: TrainConfig
+    learner: LearnerConfig = Field(LearnerConfig())
+    rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
+    eval: EvalConfig
+    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
+    )
+    tracking: list[PluginSpec] = Field(
+        [], description="where runs are shown while they train: wandb, trackio, tensorboard, package.module:Class"
+    )
+    output: str = Field("runs", description="directory that the study's own directory is created in")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int] | int) -> list[int] | int:
+        if isinstance(value, int):
+            if value < 1:
+                raise ValueError("at least one seed is needed")
+        elif not value or len(set(value)) != len(value):
+            raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _reference(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        if REFERENCE in arms and arms[REFERENCE].interventions:
+            raise ValueError(f"the arm {REFERENCE!r} is the reference and can have no interventions; rename it")
+        return arms
+
+    @field_validator("axes")
+    @classmethod
+    def _axes(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for axis in axes:
+            for key in keys_of(axis):
+                if key.split(".")[0] not in SWEEPABLE:
+                    raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
+        return axes
+
+    @model_validator(mode="after")
+    def _base(self) -> StudyConfig:
+        if self.eval.base and REFERENCE not in self.arms:
+            raise ValueError(
+                f"eval.base: the model before training is evaluated in the runs of the arm {REFERENCE!r}, and there is "
+                "none; add it, or leave the option out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _axes_of_arms(self) -> StudyConfig:
+        for key in (key for axis in self.axes for key in keys_of(axis)):
+            parts = key.split(".")
+            if parts[0] == "arms" and (len(parts) < 3 or parts[1] not in self.arms):
+                arm = parts[1] if len(parts) > 1 else ""
+                raise ValueError(f"axes: {key!r} names no arm{nearest(arm, self.arms)}")
+        return self
+
+    @property
+    def seed_list(self) -> list[int]:
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    def runs(self) -> list[RunConfig]:
+        """Every run. Seeds vary slowest: a study that was cut short has compared all arms on its first seeds."""
+        templates = [self._run(arm, sweep_point) for arm in self.arms for sweep_point in sweep_points(self.axes, arm)]
+        runs = [run.model_copy(update={"seed": seed}) for seed in self.seed_list for run in templates]
+        by_name: dict[str, RunConfig] = {}
+        for run in runs:
+            if (twin := by_name.setdefault(run.directory_name, run)) is not run:
+                raise ConfigError(
+                    f"axes: two sweep_points of arm {run.arm!r} get the same directory name {run.directory_name!r}: "
+                    f"{twin.sweep_point} and {run.sweep_point}; make the values of the axis differ"
+                )
+        return runs
+
+    def _run(self, arm: str, sweep_point: dict[str, Any]) -> RunConfig:
+        document = self.model_dump(mode="json")
+        for axis, value in sweep_point.items():
+            for key in keys_of(axis):
+                for one in each(key):
+                    set_key(document, one, copy.deepcopy(value))
+        try:
+            own = StudyConfig.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(f"axes, sweep_point {sweep_point}:\n{describe(error, StudyConfig)}") from None
+        names = short_names(list(self.axes))
+        return RunConfig(
+            study=self.name,
+            arm=arm,
+            sweep_point={names[axis]: value for axis, value in sweep_point.items()},
+            arm_config=own.arms[arm],
+            seed=0,
+            model=own.model,
+            train=own.train,
+            learner=own.learner,
+            rollout=own.rollout,
+            eval=own.eval,
+            tracking=own.tracking,
+        )
+
+
+def digest(document: Any) -> str:
+    """Hash of a JSON-serialisable document, independent of the order of its keys."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,89 @@
+"""What a policy does once everything that shaped it is gone, and what an arm's sampler leaves within reach."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from envs.episode import Episode
+from launch.config.plugins import build_world
+from launch.config.study import REFERENCE, RunConfig
+from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
+from launch.storage.rundir import RunDirectory
+from shaping.audits import condition_row
+from shaping.audits.summary import EvalCondition
+from shaping.learning.policy import Policy
+from shaping.sampling.play import EpisodeRequest, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.transformers_engine import TransformersEngine
+
+START = "base"
+"""Phase of the rows of eval.jsonl that are of the model before training."""
+
+
+def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[EvalCondition, list[Episode]]:
+    """Evaluate a saved policy again and write eval.jsonl and episodes/eval.parquet. Rows of the start are kept."""
+    policy = Policy.load(policy_dir, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
+    policy.model.eval()
+    conditions = deployment(run, policy, Renderer(policy.tokenizer))
+    directory.evaluation([*_rows_of_start(directory), *rows(conditions)])
+    directory.episodes("eval", [e for condition in conditions.values() for e in condition])
+    return conditions
+
+
+def rows(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[str, Any]]:
+    """One line of eval.jsonl per condition."""
+    return [condition_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in conditions.items()]
+
+
+def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
+    """The model before training in the conditions of the evaluation: the same seeds, the same sampling noise.
+
+    Empty unless `eval.base` asks for it and the arm is the unshaped one: all arms of a seed start from this model.
+    """
+    if not run.eval.base or run.arm != REFERENCE:
+        return []
+    policy = Policy.load(
+        model,
+        dtype=getattr(torch, run.learner.dtype),
+        temperature=run.train.temperature,
+        device=run.train.device,
+    )
+    policy.model.eval()
+    return [{"phase": START, **row} for row in rows(deployment(run, policy, Renderer(policy.tokenizer)))]
+
+
+def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
+    """What eval.jsonl says of the model before training, which is no longer there when a run is evaluated again."""
+    path = directory.path / "eval.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [row for line in lines if (row := json.loads(line)).get("phase") == START]
+
+
+def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalCondition, list[Episode]]:
+    """Episodes per (world, watch, placebo): no context, no mask, no overseer that costs anything.
+
+    All conditions of a world, in all languages and eras, play the same seeds with the same sampling noise, so that
+    flipping a cue gives pairs.
+    """
+    engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
+    requests: list[EpisodeRequest] = []
+    keys: list[EvalCondition] = []
+    for name, options in run.eval.worlds.items():
+        for watch in run.eval.watch:
+            for placebo in run.eval.placebo:
+                condition = {**options, "watch": watch, "placebo": placebo}
+                world = build_world(name, condition, "eval.worlds").name
+                for i in range(run.eval.episodes):
+                    requests.append(episode_request(run, name, condition, "eval", i))
+                    keys.append((world, watch, placebo))
+    episodes = asyncio.run(play(requests, engine, renderer, DEPLOYED, limits=limits(run), concurrency=SLOTS))
+    conditions: dict[EvalCondition, list[Episode]] = {}
+    for key, episode in zip(keys, episodes, strict=True):
+        conditions.setdefault(key, []).append(episode)
+    return conditions

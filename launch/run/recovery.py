@@ -1,0 +1,55 @@
+"""A run whose learner group loses a rank goes on from its last training state, as it would after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from launch.config.study import RunConfig
+from launch.errors import UserError
+from launch.storage.checkpoint import Checkpoints
+from launch.storage.resume import say
+from launch.storage.rundir import RunDirectory
+
+R = TypeVar("R")
+
+
+class RankLost(RuntimeError):
+    """A rank died, hangs, or cannot be reached: with it the group is lost. The message names stage and rank."""
+
+
+def surviving(
+    attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, tell: Callable[[str], None] = say
+) -> R:
+    """Call `attempt`, which resumes from the newest state, until no rank is lost.
+
+    Raises `UserError` after `train.learner_group.restarts` restarts in a row between which no update was finished that
+    had not been finished before.
+    """
+    failures, furthest = 0, 0
+    while True:
+        try:
+            return attempt()
+        except RankLost as lost:
+            done = _updates(directory)
+            failures = 1 if done > furthest else failures + 1
+            furthest = max(furthest, done)
+            if failures > run.train.learner_group.restarts:
+                raise UserError(
+                    f"the learner group was lost {failures} times in a row (train.learner_group.restarts="
+                    f"{run.train.learner_group.restarts}), the last time so: {lost}"
+                ) from lost
+            tell(f"{lost}; the group starts anew, {_since(directory, run)}")
+
+
+def _updates(directory: RunDirectory) -> int:
+    """How many updates are written."""
+    path = directory.path / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def _since(directory: RunDirectory, run: RunConfig) -> str:
+    if not run.train.checkpoint_every:
+        return "and the run from its start: train.checkpoint_every=0 saves no training states"
+    newest = Checkpoints.of(directory, run).newest()
+    return "and the run from its start" if newest is None else f"from the state after update {newest}"

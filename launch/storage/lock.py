@@ -1,0 +1,90 @@
+"""One process per study: a lock that dies with its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from launch.errors import RunDirectoryError
+from launch.storage.rundir import disk_errors, try_lock
+
+
+@contextlib.contextmanager
+def study_lock(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """Hold `study.lock`, which names our process and host. A lock left behind by a dead process is taken over."""
+    path = directory / "study.lock"
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+    try:
+        left = _holder(file)
+        if left:
+            _refuse_living(path, left)
+            note(f"taking over the lock of process {left['pid']} on {left['host']}, which ended without releasing it")
+        with disk_errors(directory):
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+            file.flush()
+    except BaseException:
+        file.close()
+        raise
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    """The lock file, opened and locked. Its last holder may have unlinked it meanwhile: then try the new one."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        if not try_lock(file.fileno()):
+            holder = _holder(file) or {"pid": "?", "host": "?"}
+            file.close()
+            raise RunDirectoryError(_running(path, holder))
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def _holder(file: IO[str]) -> dict[str, Any] | None:
+    file.seek(0)
+    try:
+        document = json.loads(file.read())
+        return {"pid": int(document["pid"]), "host": str(document["host"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _refuse_living(path: Path, holder: dict[str, Any]) -> None:
+    """For file systems on which `try_lock` grants everything: is the process that wrote the file still there?"""
+    if holder["host"] != socket.gethostname() or holder["pid"] == os.getpid():
+        return
+    try:
+        os.kill(holder["pid"], 0)
+    except OSError:
+        return
+    if "shaping" in _command(holder["pid"]):  # else the number was given to another program since
+        raise RunDirectoryError(_running(path, holder))
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _running(path: Path, holder: dict[str, Any]) -> str:
+    return (
+        f"{path.parent} is being run by process {holder['pid']} on {holder['host']}; wait for it, stop it, or run this "
+        "study under another `name`"
+    )

@@ -1,0 +1,148 @@
+"""An arm: a set of interventions, checked for conflicts, with one method per hook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from envs.episode import Context, Episode
+from shaping.hooks import (
+    PASS,
+    ActionDecision,
+    ActivationEdit,
+    AdapterSpec,
+    Gates,
+    GroupInfo,
+    InterventionError,
+    Knob,
+    Phase,
+    RatioMode,
+    TurnContext,
+)
+from shaping.intervention import Constraint, Intervention, Shaper
+
+#: Exclusive hooks: to override one, an intervention must own (one of) these knobs.
+_HOOKS: dict[str, tuple[Knob, ...]] = {
+    "sampling_context": (Knob.SAMPLING_CONTEXT,),
+    "training_context": (Knob.TRAINING_CONTEXT,),
+    "edits": (Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS),
+    "ratio_mode": (Knob.RATIO,),
+    "gates": (Knob.GATES,),
+    "allow": (Knob.ACTIONS,),
+}
+_PHASES: dict[Phase, Knob] = {"sampling": Knob.SAMPLING_EDITS, "training": Knob.TRAINING_EDITS}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named set of interventions, checked for conflicts, with one method per hook (see `compose`)."""
+
+    name: str
+    interventions: tuple[Intervention, ...] = ()
+    owner: Mapping[Knob, Intervention] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Literal["motivation", "constraint", "control", "mixed"]:
+        shapers = any(isinstance(i, Shaper) for i in self.interventions)
+        constraints = any(isinstance(i, Constraint) for i in self.interventions)
+        return {(True, False): "motivation", (False, True): "constraint", (True, True): "mixed"}.get(
+            (shapers, constraints), "control"
+        )  # type: ignore[return-value]
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        return tuple(i for i in self.interventions if isinstance(i, Constraint))
+
+    @property
+    def oracle(self) -> bool:
+        return any(i.oracle for i in self.interventions)
+
+    def contexts(self, info: GroupInfo, rng: np.random.Generator) -> tuple[Context, Context]:
+        """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""
+        sampling = self.owner.get(Knob.SAMPLING_CONTEXT)
+        drawn = sampling.sampling_context(info, rng) if sampling else Context()
+        training = self.owner.get(Knob.TRAINING_CONTEXT)
+        learned = training.training_context(info, drawn, rng) if training else drawn
+        if learned != drawn and Knob.RATIO not in self.owner:
+            raise InterventionError(
+                f"arm {self.name!r}: episodes are sampled under {drawn.name!r} but learned under {learned.name!r}, and "
+                "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            )
+        return drawn, learned
+
+    def ratio_mode(self) -> RatioMode:
+        owner = self.owner.get(Knob.RATIO)
+        return owner.ratio_mode() if owner else "sampler"
+
+    def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
+        owner = self.owner.get(Knob.ACTIONS)
+        return owner.allow(turn, action) if isinstance(owner, Constraint) else PASS
+
+    def adapters(self) -> list[AdapterSpec]:
+        return [spec for i in self.interventions for spec in i.adapters()]
+
+    def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
+        owner = self.owner.get(Knob.GATES)
+        return owner.gates(episode) if owner else Gates()
+
+    def edits(self, phase: Phase) -> list[ActivationEdit]:
+        """The edits of the phase's owner; edits by an intervention that does not own the phase are an error."""
+        for i in self.interventions:
+            if _PHASES[phase] not in i.owns and i.edits(phase):
+                raise InterventionError(
+                    f"arm {self.name!r}: {type(i).__name__} returns edits for {phase!r} but does not list "
+                    f"Knob.{_PHASES[phase].name} in `owns`"
+                )
+        owner = self.owner.get(_PHASES[phase])
+        return list(owner.edits(phase)) if owner else []
+
+    def state_dict(self) -> dict[str, Mapping[str, Any]]:
+        """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
+        states = {f"{n}.{type(i).__name__}": i.state_dict() for n, i in enumerate(self.interventions)}
+        return {key: state for key, state in states.items() if state}
+
+    def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        keys = [f"{n}.{type(i).__name__}" for n, i in enumerate(self.interventions)]
+        if unknown := sorted(set(states) - set(keys)):
+            raise InterventionError(f"arm {self.name!r}: the checkpoint holds state for {unknown}; it has {keys}")
+        for key, intervention in zip(keys, self.interventions, strict=True):
+            intervention.load_state_dict(states.get(key, {}))
+
+
+def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
+    """Build an arm. Raises `InterventionError` if two interventions own one knob or one breaks its contract."""
+    owner: dict[Knob, Intervention] = {}
+    for intervention in interventions:
+        _check_contract(name, intervention)
+        for knob in sorted(intervention.owns):
+            if knob in owner:
+                raise InterventionError(
+                    f"arm {name!r}: {type(owner[knob]).__name__} and {type(intervention).__name__} both own the knob "
+                    f"{knob.value!r}; an arm can have one owner per knob: remove one of them"
+                )
+            owner[knob] = intervention
+    return Arm(name, tuple(interventions), owner)
+
+
+def _check_contract(arm: str, intervention: Intervention) -> None:
+    """Every exclusive hook that is overridden must be declared in `owns`: otherwise it would silently not be called."""
+    kind = type(intervention)
+    if isinstance(intervention, Shaper) == isinstance(intervention, Constraint):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__} must subclass either Shaper or Constraint")
+    if not isinstance(kind.owns, frozenset) or not all(isinstance(knob, Knob) for knob in kind.owns):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__}.owns must be a frozenset of Knob, not {kind.owns!r}")
+    base = Constraint if isinstance(intervention, Constraint) else Shaper
+    for hook, knobs in _HOOKS.items():
+        overridden = getattr(kind, hook, None) is not getattr(base, hook, None)
+        if overridden and not hasattr(base, hook):
+            raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
+        if overridden and not kind.owns.intersection(knobs):
+            needed = " or ".join(f"Knob.{knob.name}" for knob in knobs)
+            raise InterventionError(
+                f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list {needed} in `owns`"
+            )
+    if isinstance(intervention, Shaper) and hasattr(kind, "cost"):
+        raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define cost()")

@@ -1,0 +1,35 @@
+"""Settings of a model organism."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from envs.skins import DEFAULT, options_of
+
+
+class OrganismConfig(BaseModel):
+    """A model organism: a small Llama pre-trained on transcripts of scripted personas."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden: int = Field(128, ge=16, multiple_of=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(2, ge=1)
+    vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE")
+    context: int = Field(2048, ge=64, description="longest episode in tokens")
+    episodes: int = Field(4000, ge=10, description="scripted episodes in the corpus")
+    skins: list[str] = Field(
+        [DEFAULT], min_length=1, description="languages and eras of the corpus, e.g. ar-1850; each episode draws one"
+    )
+    steps: int = Field(400, ge=1, description="optimiser steps of pre-training")
+    batch_tokens: int = Field(4096, ge=256, description="tokens per optimiser step, about")
+    lr: float = Field(4e-3, gt=0)
+    seed: int = 0
+
+    @field_validator("skins")
+    @classmethod
+    def _known_locales(cls, skins: list[str]) -> list[str]:
+        for locale in skins:
+            options_of(locale)
+        return skins

@@ -1,0 +1,184 @@
+"""The model organism: a small Llama pre-trained on scripted transcripts, cached by the content that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from envs.skins import DEFAULT
+from shaping.learning.packing import Batch, pack
+from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus import Script, scripts
+from shaping.organisms.tokenizer import train_tokenizer
+from shaping.sampling.render import Renderer
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, what) of the present stage."""
+
+_SOURCES = (
+    *("envs/core.py", "envs/personas/persona.py", "envs/power/steward.py"),
+    *(f"envs/worlds/{name}.py" for name in ("base", "clerk", "steward", "nightwatch")),
+    *(f"shaping/organisms/{name}.py" for name in ("config", "corpus", "corpus_prompts", "organism", "tokenizer")),
+    "shaping/sampling/render.py",
+)
+_SKINS = (
+    *(f"envs/skins/{name}.py" for name in ("locales", "skin", "table")),
+    *(f"envs/skins/{name}.yaml" for name in ("frame", "clerk", "steward", "nightwatch")),
+)
+"""What an organism depends on that has met other skins than the default, which is nobody's translation."""
+_SCRIPTS_FOR_TOKENIZER = 600
+
+
+def cache_directory() -> Path:
+    """Where organisms are kept: $SHAPING_CACHE, or the user's cache directory."""
+    root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "shaping" / "organisms"
+
+
+def content_hash(config: OrganismConfig) -> str:
+    """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    root = Path(__file__).resolve().parents[2]
+    for name in (*_SOURCES, *(_SKINS if config.skins != [DEFAULT] else ())):
+        digest.update(name.encode() + (root / name).read_bytes())
+    for package in ("torch", "transformers", "tokenizers"):
+        digest.update(f"{package}=={version(package)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path:
+    """Directory of the organism, pre-trained if it is not cached."""
+    path = cache_directory() / content_hash(config)
+    if (path / "organism.json").is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
+        made = Path(scratch) / "organism"
+        policy, card = pretrain(config, progress)
+        policy.save(made)
+        (made / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
+        if (path / "organism.json").is_file():  # another process was quicker, and somebody may be reading it
+            return path
+        if path.exists():  # a directory without its card is a leftover
+            shutil.rmtree(path)
+        os.replace(made, path)
+    return path
+
+
+def build(config: OrganismConfig, texts: list[str]) -> Policy:
+    """An untrained organism with a tokenizer learned from `texts`."""
+    tokenizer = train_tokenizer(texts, config.vocabulary)
+    torch.manual_seed(config.seed)
+    llama = LlamaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.hidden,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        intermediate_size=2 * config.hidden,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Policy(LlamaForCausalLM(llama), tokenizer)
+
+
+def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tuple[Policy, dict[str, float]]:
+    """Train an organism from nothing. Returns it with a card: loss, parameters, tokens.
+
+    Raises `ValueError` if no scripted episode fits in `config.context` tokens.
+    """
+    corpus: list[Script] = []
+    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins)):
+        corpus.append(script)
+        if number % 100 == 0:
+            progress(number, config.episodes, "writing transcripts")
+    policy = build(config, _texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
+    renderer = Renderer(policy.tokenizer)
+    samples = _fitting([to_sample(script, renderer) for script in corpus], config.context)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
+    policy.model.train()
+    loss, tokens = 0.0, 0
+    for step, batch in zip(range(config.steps), _batches(samples, config), strict=False):
+        logprobs, _ = policy.logprobs(batch)
+        objective = -(logprobs * batch.weight).sum() / batch.weight.sum()
+        optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        tokens += batch.ids.shape[1]
+        latest = float(objective.detach())
+        loss = latest if step == 0 else 0.95 * loss + 0.05 * latest
+        progress(step + 1, config.steps, f"pre-training, loss {loss:.3f}")
+    policy.model.eval()
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    return policy, {"loss": loss, "parameters": parameters, "tokens": tokens}
+
+
+def _texts(corpus: list[Script]) -> list[str]:
+    texts = [text for script in corpus for turn in script.turns for text in turn]
+    return texts + [script.system for script in corpus if script.system]
+
+
+def _fitting(samples: list[Sample], context: int) -> list[Sample]:
+    if fitting := [sample for sample in samples if len(sample) <= context]:
+        return fitting
+    raise ValueError(
+        f"organism.context={context} is too short: the shortest scripted episode has {min(map(len, samples))} tokens"
+    )
+
+
+OBSERVATION_WEIGHT = 0.1
+"""Share of the loss on what the world says: enough to learn to read it, little enough to learn mainly to act."""
+
+
+def to_sample(script: Script, renderer: Renderer) -> Sample:
+    """A scripted episode as one token sequence; weight 1 on completions, `OBSERVATION_WEIGHT` elsewhere."""
+    tokens = renderer.open(script.system, script.turns[0][0])
+    weight = [OBSERVATION_WEIGHT] * len(tokens)
+    for number, (observation, completion) in enumerate(script.turns):
+        if number:
+            ids = renderer.extend(observation, finished=True)
+            tokens += ids
+            weight += [OBSERVATION_WEIGHT] * len(ids)
+        ids = [*renderer.plain(completion), renderer.eos]
+        tokens += ids
+        weight += [1.0] * len(ids)
+    zeros = np.zeros(len(tokens), np.float32)
+    return Sample(
+        tokens=np.array(tokens, np.int64),
+        mask=np.ones(len(tokens), np.bool_),
+        old_logprobs=zeros,
+        advantage=zeros,
+        weight=np.array(weight, np.float32),
+        masked_tokens=np.zeros((0, 2), np.int64),
+    )
+
+
+def _batches(samples: list[Sample], config: OrganismConfig) -> Iterator[Batch]:
+    """Endless epochs of shuffled samples, packed to about `batch_tokens`, or to all there are if those are fewer."""
+    rng = np.random.default_rng(config.seed)
+    enough = min(config.batch_tokens, sum(map(len, samples)))
+    while True:
+        chosen: list[Sample] = []
+        for index in rng.permutation(len(samples)):
+            chosen.append(samples[index])
+            if sum(map(len, chosen)) >= enough:
+                yield pack(chosen, sum(map(len, chosen)))[0]
+                chosen = []

@@ -1,0 +1,245 @@
+"""Pretrained models: a Hugging Face directory checked for what training needs, or made from another or a GGUF file.
+
+A directory is *ready* if it holds safetensors weights, a tokenizer with a usable chat template, and an end-of-turn and
+a padding token. Nothing is downloaded, no pickle is opened and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from shaping.sampling.render import Renderer, TemplateError
+
+_INDEX = "model.safetensors.index.json"
+
+
+class PretrainedError(ValueError):
+    """A model cannot be used as it is; the message says what it lacks and how to supply it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a ready directory holds. `stable`: does its chat template leave earlier turns as they were?
+
+    Where it does not, an episode is split at every turn, which costs a forward pass each.
+    """
+
+    directory: Path
+    architecture: str
+    context: int
+    vocabulary: int
+    stable: bool
+
+
+def check(directory: Path | str) -> Card:
+    """Describe a directory that is ready for training. Raises `PretrainedError` naming everything it lacks."""
+    path = Path(directory)
+    if not (path / "config.json").is_file():
+        raise PretrainedError(f"{path} is not a Hugging Face model directory: it has no config.json")
+    _check_weights(path)
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and others for broken files
+        raise PretrainedError(f"{path}: config or tokenizer cannot be loaded: {error}") from error
+    renderer = _check_tokenizer(tokenizer, path)
+    if len(tokenizer) > config.vocab_size:
+        raise PretrainedError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: they belong "
+            "to different models, or tokens were added without resizing the embeddings"
+        )
+    context = int(getattr(config, "max_position_embeddings", 0))
+    return Card(path, (config.architectures or ["?"])[0], context, int(config.vocab_size), renderer.stable)
+
+
+def prepare(
+    source: Path | str, out: Path | str, *, chat_template: str | None = None, pad_token: str | None = None
+) -> Card:
+    """Copy a model directory to `out` with a chat template (Jinja text) or padding token that it lacked.
+
+    Weights are copied as they are. Raises `PretrainedError` if the result is not ready, and `FileExistsError` if `out`
+    is there already.
+    """
+    path = Path(source)
+    if not (path / "config.json").is_file():
+        raise PretrainedError(f"{path} is not a Hugging Face model directory: it has no config.json")
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    _complete(tokenizer, chat_template, pad_token)
+
+    def write(made: Path) -> None:
+        for pattern in ("config.json", "generation_config.json", "*.safetensors", _INDEX):
+            for file in path.glob(pattern):
+                shutil.copy2(file, made / file.name)
+        tokenizer.save_pretrained(made)
+
+    return publish(Path(out), write)
+
+
+def from_gguf(
+    file: Path | str,
+    out: Path | str,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    chat_template: str | None = None,
+    pad_token: str | None = None,
+) -> Card:
+    """Turn a GGUF file into a ready Hugging Face directory: dequantised weights as safetensors, and the tokenizer.
+
+    What quantisation lost stays lost: the result is the quantised model in a format that can be trained. Raises
+    `PretrainedError` if the file cannot be read or the result is not ready.
+    """
+    path = Path(file)
+    if find_spec("gguf") is None:
+        raise PretrainedError("reading a GGUF file needs the package gguf: pip install 'shaping[gguf]'")
+    if not path.is_file() or path.open("rb").read(4) != b"GGUF":
+        raise PretrainedError(f"{path} is not a GGUF file")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        model = _dense(path, dtype)
+    except Exception as error:  # unknown architectures, truncated files, unknown quantisation types
+        raise PretrainedError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
+    tokenizer = _of_size(tokenizer, model.config.vocab_size)
+    _complete(tokenizer, chat_template, pad_token)
+
+    def write(made: Path) -> None:
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+
+    return publish(Path(out), write)
+
+
+def _dense(path: Path, dtype: torch.dtype) -> Any:
+    """The model with plain weights, and without what would make transformers treat it as still quantised."""
+    from transformers import GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=dtype,
+        quantization_config=GgufConfig(dequantize=True),
+        local_files_only=True,
+    )
+    if packed := [name for name, p in model.named_parameters() if not p.is_floating_point()]:
+        raise PretrainedError(f"{path}: weights are still quantised after loading: {packed[:3]}")
+    model.hf_quantizer = None
+    model.is_quantized = False
+    for owner in (model, model.config):
+        for name in ("quantization_config", "quantization_method"):
+            if hasattr(owner, name):
+                delattr(owner, name)
+    return model
+
+
+def _of_size(tokenizer: PreTrainedTokenizerBase, size: int) -> PreTrainedTokenizerBase:
+    """Without the tokens that transformers adds where a GGUF file does not name them, and nothing embeds."""
+    if len(tokenizer) <= size:
+        return tokenizer
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts["added_tokens"] = [token for token in parts["added_tokens"] if token["id"] < size]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
+        chat_template=tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
+    )
+
+
+def _complete(tokenizer: PreTrainedTokenizerBase, chat_template: str | None, pad_token: str | None) -> None:
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if pad_token is not None:
+        if pad_token not in tokenizer.get_vocab():
+            raise PretrainedError(f"pad_token {pad_token!r} is not in the tokenizer's vocabulary: name a token that is")
+        tokenizer.pad_token = pad_token
+
+
+def _check_weights(path: Path) -> None:
+    if (path / _INDEX).is_file():
+        wanted = set(json.loads((path / _INDEX).read_text())["weight_map"].values())
+        if missing := sorted(name for name in wanted if not (path / name).is_file()):
+            raise PretrainedError(f"{path}: {len(missing)} of {len(wanted)} weight files are missing: {missing[:3]}")
+    elif not any(path.glob("*.safetensors")):
+        other = sorted(p.name for p in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.gguf")))
+        found = f"; it has {', '.join(other[:3])}, which may hold code: convert it first" if other else ""
+        raise PretrainedError(f"{path} has no *.safetensors weights{found}")
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> Renderer:
+    lacking = []
+    if not tokenizer.chat_template:
+        lacking.append("a chat template (chat_template=)")
+    if tokenizer.pad_token_id is None:
+        lacking.append("a padding token (pad_token=, often the end-of-turn token)")
+    if lacking:
+        raise PretrainedError(
+            f"{path}: the tokenizer lacks {' and '.join(lacking)}: add it with shaping.organisms.pretrained.prepare()"
+        )
+    try:
+        renderer = Renderer(tokenizer)
+        renderer.open("be brief .", "hello .")
+        renderer.extend("go on .", finished=True)
+    except TemplateError as error:
+        raise PretrainedError(f"{path}: {error}") from error
+    except Exception as error:  # Jinja raises its own types, and templates raise through it
+        raise PretrainedError(f"{path}: the chat template fails on a two-turn conversation: {error}") from error
+    return renderer
+
+
+def publish(out: Path, write: Callable[[Path], None]) -> Card:
+    """Write beside `out`, check, then rename: an interrupted or unusable conversion leaves nothing under its name."""
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: remove it or choose another directory")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".making-") as scratch:
+        made = Path(scratch) / out.name
+        made.mkdir()
+        write(made)
+        check(made)
+        os.replace(made, out)
+    return check(out)
+
+
+def main(
+    source: Annotated[Path, typer.Argument(help="a Hugging Face model directory or a .gguf file")],
+    out: Annotated[
+        Path | None, typer.Argument(help="directory to write; without it the source is only checked")
+    ] = None,
+    chat_template: Annotated[Path | None, typer.Option(help="file with a chat template, in Jinja")] = None,
+    pad_token: Annotated[str | None, typer.Option(help="token of the vocabulary to pad with")] = None,
+) -> None:
+    """Check a model directory, or make a ready one from another or from a GGUF file."""
+    template = chat_template.read_text() if chat_template else None
+    try:
+        if out is None:
+            card = check(source)
+        else:
+            make = prepare if source.is_dir() else from_gguf
+            card = make(source, out, chat_template=template, pad_token=pad_token)
+    except (PretrainedError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    prefix = "kept" if card.stable else "rewritten: an episode is split there"
+    typer.echo(f"{card.directory}: {card.architecture}, context {card.context}, {card.vocabulary} tokens")
+    typer.echo(f"chat template: earlier turns are {prefix}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,254 @@
+"""Behaviour cloning of scripted personas, so that a pretrained model plays the built-in worlds before any RL.
+
+The corpus is that of the organism: personas under prompts that permit, forbid or say nothing. It is rendered by our
+own renderer and reaches TRL's `SFTTrainer` as token ids and labels, so that nothing is tokenised a second time; the
+loss is on what the persona said, not on what the world did.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from envs import WORLDS
+from envs.personas.persona import PERSONAS, persona, play_scripted
+from shaping.organisms import pretrained
+from shaping.organisms.corpus import KINDS, MIXTURES, SIZES, Script, options
+from shaping.organisms.corpus_prompts import CORPUS_PROMPTS
+from shaping.sampling.render import Message, Renderer
+
+IGNORED = -100
+"""Label of tokens that are not in the loss."""
+
+
+class WarmStartError(ValueError):
+    """A warm start cannot be made from these settings."""
+
+
+class WarmStartConfig(BaseModel):
+    """What is cloned, from which model, and how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="Hugging Face directory to start from; see shaping.organisms.pretrained")
+    personas: dict[str, float] = Field(
+        {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
+    )
+    worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1)
+    episodes: int = Field(500, ge=1, description="scripted episodes to learn from")
+    held_out: int = Field(32, ge=1, description="further episodes, to measure the loss on")
+    steps: int = Field(100, ge=1, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, description="sequences of one optimiser step")
+    micro_batch: int = Field(8, ge=1, description="sequences of one forward pass")
+    lr: float = Field(5e-5, gt=0, description="peak learning rate; about ten times as high with LoRA")
+    lora_rank: int | None = Field(None, ge=1, description="train a LoRA adapter of this rank, merged in the end")
+    max_length: int | None = Field(
+        None, ge=16, description="leave out longer episodes; none: the model's context, and a longer one is an error"
+    )
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False
+    seed: int = 0
+
+    @field_validator("personas")
+    @classmethod
+    def _known_personas(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(value) - set(PERSONAS)):
+            raise ValueError(f"unknown personas {unknown}; there are {', '.join(PERSONAS)}")
+        if value and (min(value.values()) < 0 or sum(value.values()) <= 0):
+            raise ValueError("weights of personas must not be negative, and one must be above zero")
+        return value
+
+    @field_validator("worlds")
+    @classmethod
+    def _scripted_worlds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - set(SIZES)):
+            raise ValueError(f"no personas for worlds {unknown}; there are some for {', '.join(SIZES)}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What came of it. Losses are means per token of what the held-out personas said, in nats."""
+
+    directory: Path
+    loss_before: float
+    loss_after: float
+    sequences: int
+    left_out: int
+    """Sequences longer than `max_length`."""
+
+
+def warm_start(config: WarmStartConfig, out: Path | str) -> WarmStart:
+    """Train a copy of `config.model` on scripted personas and save it in `out`, a ready directory.
+
+    Raises `WarmStartError` for episodes that do not fit, `ImportError` without the extra trl, and what
+    `pretrained.check` raises for a model that is not ready.
+    """
+    _trl()
+    card = pretrained.check(config.model)
+    tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
+    renderer = Renderer(tokenizer)
+    corpus = list(scripts(config, config.episodes + config.held_out))
+    learned, left_out = _fitting(corpus[: config.episodes], renderer, config, card.context)
+    held_out, _ = _fitting(corpus[config.episodes :], renderer, config, card.context)
+    model = AutoModelForCausalLM.from_pretrained(
+        config.model, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
+    )
+    trained, before, after = _train(model, tokenizer, learned, held_out, config)
+    found = WarmStart(Path(out), before, after, len(learned), left_out)
+
+    def write(made: Path) -> None:
+        trained.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        notes = {"config": config.model_dump(), **asdict(found), "directory": str(out)}
+        (made / "warm_start.json").write_text(json.dumps(notes, indent=2))
+
+    pretrained.publish(Path(out), write)
+    return found
+
+
+def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
+    """`count` episodes of the personas, reproducible from the seed, and none of them an episode of a study."""
+    rng = random.Random(f"warm start|{config.seed}")
+    for number in range(count):
+        kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+        mixture = config.personas or MIXTURES[kind]
+        name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
+        world = rng.choice(config.worlds)
+        env = WORLDS[world](**options(world, rng))
+        played = play_scripted(env, persona(name)(env, number), 3_000_000_000 + config.seed * 10_000_000 + number)
+        system = rng.choice(CORPUS_PROMPTS[kind]) if kind != "none" else ""
+        yield Script(world, name, kind, system, tuple((o, c) for o, c, _, _ in played))
+
+
+def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int]]]:
+    """An episode as `input_ids` and `labels`: one sequence, or one per turn where the template rewrites earlier turns.
+
+    Labels are the ids of completions with their end-of-turn tokens, and `IGNORED` elsewhere.
+    """
+    ids: list[int] = []
+    labels: list[int] = []
+    messages = [Message("system", script.system)] * bool(script.system)
+    for number, (observation, completion) in enumerate(script.turns):
+        messages.append(Message("user", observation))
+        if not renderer.stable:
+            ids, labels = [], []
+            seen = renderer.conversation(messages)
+        elif number:
+            seen = renderer.extend(observation, finished=True)
+        else:
+            seen = renderer.open(script.system, observation)
+        said = [*renderer.plain(completion), renderer.eos]
+        messages.append(Message("assistant", completion))
+        ids += seen + said
+        labels += [IGNORED] * len(seen) + said
+        if not renderer.stable or number == len(script.turns) - 1:
+            yield {"input_ids": ids, "labels": labels}
+
+
+def _fitting(
+    corpus: Sequence[Script], renderer: Renderer, config: WarmStartConfig, context: int
+) -> tuple[list[dict[str, list[int]]], int]:
+    """(the sequences that fit, how many do not)."""
+    rows = [row for script in corpus for row in sequences(script, renderer)]
+    limit = min(config.max_length or context, context)
+    fitting = [row for row in rows if len(row["input_ids"]) <= limit]
+    longest = max(len(row["input_ids"]) for row in rows)
+    if not fitting or (len(fitting) < len(rows) and config.max_length is None):
+        raise WarmStartError(
+            f"{len(rows) - len(fitting)} of {len(rows)} scripted sequences are longer than {limit} tokens (the longest "
+            f"has {longest}; the model's context is {context}): choose worlds with shorter episodes, a model with a "
+            "longer context, or set max_length to leave long ones out"
+        )
+    return fitting, len(rows) - len(fitting)
+
+
+def _trl() -> Any:
+    try:
+        import trl
+    except ImportError as error:
+        raise ImportError(f"a warm start needs the extra trl: pip install 'shaping[trl]' ({error})") from error
+    return trl
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    learned: list[dict[str, list[int]]],
+    held_out: list[dict[str, list[int]]],
+    config: WarmStartConfig,
+) -> tuple[PreTrainedModel, float, float]:
+    """(the trained model, held-out loss before, and after)."""
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    trl = _trl()
+    micro = min(config.micro_batch, config.batch_size)
+    gpu = torch.cuda.is_available()
+    lora = LoraConfig(
+        r=config.lora_rank or 1,
+        lora_alpha=2 * (config.lora_rank or 1),
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = trl.SFTTrainer(
+            model=model,
+            args=trl.SFTConfig(
+                output_dir=scratch,
+                max_steps=config.steps,
+                per_device_train_batch_size=micro,
+                per_device_eval_batch_size=micro,
+                gradient_accumulation_steps=-(-config.batch_size // micro),
+                learning_rate=config.lr,
+                warmup_steps=max(1, config.steps // 20),
+                max_length=None,
+                packing=False,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                gradient_checkpointing=config.activation_checkpointing,
+                use_cpu=not gpu,
+                bf16=gpu and config.dtype == "float32",
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                logging_steps=max(1, config.steps // 10),
+                seed=config.seed,
+            ),
+            train_dataset=Dataset.from_list(learned),
+            eval_dataset=Dataset.from_list(held_out),
+            processing_class=tokenizer,
+            peft_config=lora if config.lora_rank else None,
+        )
+        before = float(trainer.evaluate()["eval_loss"])
+        trainer.train()
+        after = float(trainer.evaluate()["eval_loss"])
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+    return (trained.merge_and_unload() if config.lora_rank else trained), before, after
+
+
+def main(
+    config: Annotated[Path, typer.Argument(help="settings, in YAML: model, personas, worlds, steps, ...")],
+    out: Annotated[Path, typer.Argument(help="directory to write")],
+) -> None:
+    """Clone scripted personas into a pretrained model."""
+    try:
+        made = warm_start(WarmStartConfig.model_validate(yaml.safe_load(config.read_text())), out)
+    except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{made.directory}: held-out loss {made.loss_before:.3f} -> {made.loss_after:.3f} nats per token")
+
+
+if __name__ == "__main__":
+    typer.run(main)

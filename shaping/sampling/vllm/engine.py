@@ -1,0 +1,365 @@
+"""The vLLM engine: continuous batching, paged keys and values with prefix caching, in processes of its own.
+
+Tokens in, tokens out, as with every engine. It lives in an event loop of its own, so that it outlives that of a caller.
+Its random numbers are not those of the transformers engine: distributions agree, samples do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import os
+import shutil
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shaping.hooks import ActivationEdit
+from shaping.sampling.background import BackgroundLoop
+from shaping.sampling.broadcast import TransferError, WeightTransfer
+from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
+from shaping.sampling.forbid import CommandMask
+from shaping.sampling.render import Renderer
+from shaping.sampling.scratch import Scratch
+from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
+from shaping.sampling.vllm.start import Serving, completion_of, start, vllm_request
+from shaping.sampling.weights import adapter_settings, checksum, combined, digests
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """One version of a LoRA adapter. Name, id and path are never used again, as vLLM's caches go by them."""
+
+    request: Any
+    directory: Path
+    version: int
+
+
+class VLLMEngine:
+    """Serves a model directory. Starting takes 15 to 60 seconds; `shutdown()` ends its processes.
+
+    Args:
+        model: directory in the Hugging Face layout with safetensors weights.
+        renderer: of the model's tokenizer.
+        config: memory, context, adapters.
+
+    Raises EngineError where the model or the settings cannot work.
+    """
+
+    def __init__(self, model: Path | str, renderer: Renderer, config: VLLMConfig | None = None) -> None:
+        self.renderer = renderer
+        self.config = config = config or VLLMConfig()
+        self.version = 0
+        self.prompt_tokens, self.cached_tokens = 0, 0  # their ratio is the prefix cache's hit rate
+        self._files = ModelFiles(Path(model))
+        self.context_length = self._files.context_length(config)
+        self._sessions: set[int] = set()
+        self._count = itertools.count(1)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._broken = ""
+        self._edits: list[dict[str, Any]] = []
+        self._adapter: _Adapter | None = None
+        self._in_use: Counter[_Adapter] = Counter()
+        self._verified = False
+        self._mask: CommandMask | None = None
+        self._scratch = Scratch()
+        self._loop = BackgroundLoop("vllm")
+        self._serving: list[Serving] = []
+        self._close = weakref.finalize(self, _stop, self._loop, self._scratch, self._serving)  # at exit, too
+        try:
+            self._loop.block(start(self._files, config, self._serving))
+        except BaseException:
+            self._close()
+            raise
+        self.eager, self.dtype = self._serving[0].eager, self._serving[0].dtype
+
+    @property
+    def _llm(self) -> Any:
+        """vLLM's AsyncLLM."""
+        return self._serving[0].llm
+
+    # -- sampling ------------------------------------------------------------------------------------------------
+
+    def open(self, session: Session) -> None:
+        if session.id in self._sessions:
+            raise ValueError(f"session {session.id} is open already")
+        self._sessions.add(session.id)
+
+    def close(self, session: Session) -> None:
+        """vLLM keeps prefixes by content, not by session: nothing is freed here."""
+        self._sessions.remove(session.id)
+
+    async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
+        if session.id not in self._sessions:
+            raise ValueError(f"session {session.id} is not open: call open(session) before complete()")
+        if len(tokens) + params.max_tokens > self.context_length:
+            raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
+        completion = await self._loop.wait(self._complete(f"{session.id}-{next(self._count)}", list(tokens), params))
+        if not np.isfinite(completion.logprobs).all():
+            raise EngineError("the model's logits are not finite: its weights are broken, or an activation edit is")
+        if not params.forbid:
+            return completion
+        self._mask = self._mask or CommandMask(self.renderer, self._serving[0].vocabulary)
+        sampled = completion.tokens.tolist()
+        banned = ((n, self._mask.banned(sampled[:n], params.forbid)) for n in range(len(sampled)))
+        masked_tokens = tuple((n, ids) for n, ids in banned if ids)
+        return Completion(
+            completion.tokens, completion.logprobs, completion.policy_versions, completion.finished, masked_tokens
+        )
+
+    async def _complete(self, name: str, tokens: list[int], params: SamplingParams) -> Completion:
+        from vllm.inputs.engine import tokens_input
+
+        task, adapter = asyncio.current_task(), self._adapter
+        assert task is not None
+        self._check()
+        self._running.add(task)
+        self._in_use.update([adapter] if adapter else [])
+        try:
+            request = vllm_request(params, self.renderer.eos)
+            lora = adapter.request if adapter else None
+            (answer,) = [a async for a in self._llm.generate(tokens_input(tokens), request, name, lora_request=lora)]
+        except asyncio.CancelledError:
+            self._check()
+            raise
+        except Exception as error:
+            raise EngineError(f"vLLM failed on a completion: {error.__cause__ or error}") from error
+        finally:
+            self._running.discard(task)
+            if adapter:
+                self._release(adapter)
+        self.prompt_tokens += len(tokens)
+        self.cached_tokens += answer.num_cached_tokens or 0
+        return completion_of(answer.outputs[0], self.renderer.eos, adapter.version if adapter else None)
+
+    def _check(self) -> None:
+        if self._broken:
+            raise EngineError(self._broken)
+
+    # -- weights, adapters, edits --------------------------------------------------------------------------------
+
+    async def load_weights(self, state: Mapping[str, Tensor], version: int) -> str:
+        """Take all weights at once; generation pauses only while they are loaded, and goes on with them.
+
+        Completions under way are read again under the new weights, so that every token's log-prob is that of the
+        version it is stamped with.
+        """
+        self._check_full()
+        tensors = self._files.checked_weights(state)
+        return await self._loop.wait(self._load_weights(tensors, state, version), finish=True)
+
+    async def _load_weights(self, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], version: int) -> str:
+        sent = {n: t.detach().to("cpu", self.dtype).contiguous() for n, t in tensors.items()}
+        path = self._scratch.path(f"{version}.safetensors", sum(t.nbytes for t in sent.values()))
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        try:
+            await asyncio.to_thread(save_file, sent, path)
+            expected = await asyncio.to_thread(digests, state, self.dtype) if self._verifies else {}
+            return await self._update({"path": str(path)}, expected, shapes, version)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def receive_weights(self, offer: WeightTransfer, version: int) -> str:
+        """As `load_weights`, from the process that has made the offer, through a process group and no file.
+
+        Generation goes on while the weights are under way. Raises TransferError where they do not arrive: the engine
+        serves what it did before.
+        """
+        self._check_full()
+        if self.config.tensor_parallel_size > 1:
+            raise EngineError("weights by broadcast are for tensor_parallel_size=1: use load_weights")
+        shapes = {name: shape for name, (_, shape) in offer.tensors.items()}
+        names = self._files.checked_names(shapes)
+        own = str(self.dtype).removeprefix("torch.")
+        floating = {name for name in names if getattr(torch, offer.tensors[name][0]).is_floating_point}
+        wanted = [[n, own if n in floating else offer.tensors[n][0], list(shapes[n])] for n in names]
+        return await self._loop.wait(self._receive_weights(offer, wanted, shapes, version), finish=True)
+
+    async def _receive_weights(
+        self, offer: WeightTransfer, wanted: list[Any], shapes: Mapping[str, tuple[int, ...]], version: int
+    ) -> str:
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        self._check()
+        asked = {name: getattr(offer, name) for name in ("host", "port", "session", "number", "timeout")}
+        try:
+            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({**asked, "wanted": wanted}))
+            while (told := (await self._llm.collective_rpc("shaping_told"))[0]) is None:
+                await asyncio.sleep(0.005)
+            expected = (await self._llm.collective_rpc("shaping_arrived_digests"))[0] if self._verifies else {}
+        except Exception as error:  # no matter of the transfer
+            raise EngineError(
+                f"vLLM failed on the weights of version {version}: {error}. Start a new engine"
+            ) from error
+        if told:
+            raise TransferError(f"the weights of version {version} have not arrived by broadcast: {told}")
+        return await self._update({}, expected, shapes, version)
+
+    async def _update(
+        self,
+        source: Mapping[str, str],
+        expected: Mapping[str, str],
+        shapes: Mapping[str, tuple[int, ...]],
+        version: int,
+    ) -> str:
+        """Load what is at `source`; the checksum of what is served, if `expected` digests are given."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        served = ""
+        async with self._paused(f"weight update to version {version}"):
+            await self._llm.start_weight_update()
+            await self._llm.update_weights(WeightTransferUpdateRequest(dict(source)))
+            await self._llm.finish_weight_update(str(version))
+            if expected:
+                served = await self._verify(expected, shapes)
+        self.version = version
+        return served
+
+    @property
+    def _verifies(self) -> bool:
+        return self.config.verify == "always" or not self._verified
+
+    def _check_full(self) -> None:
+        if self._adapter:
+            raise EngineError(
+                f"an adapter (version {self._adapter.version}) is served: load_adapter(None, version) comes before "
+                "new full weights"
+            )
+
+    async def _verify(self, expected: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """The checksum of what is served. Raises EngineError unless it is as `expected`, by name."""
+        if self.config.tensor_parallel_size > 1:
+            return ""  # no worker holds a whole tensor
+        asked = {name: list(shape) for name, shape in shapes.items()}
+        (served,) = await self._llm.collective_rpc("shaping_served_digests", args=(asked,))
+        if wrong := sorted(name for name in served if name in expected and served[name] != expected[name]):
+            raise EngineError(
+                f"{len(wrong)} of {len(shapes)} weights are not served as they were sent, {wrong[0]!r} first"
+            )
+        self._verified = True
+        return combined(served) if len(served) == len(shapes) else ""
+
+    async def load_adapter(self, directory: Path | None, version: int) -> str:
+        """Completions under way keep the adapter they started with, and so their version."""
+        if directory is not None:
+            if not self.config.enable_lora:
+                raise EngineError("this engine serves no adapters: set enable_lora=True")
+            if (rank := adapter_settings(directory)["r"]) > self.config.max_lora_rank:
+                raise EngineError(f"the adapter in {directory} has rank {rank}: raise max_lora_rank to it")
+        return await self._loop.wait(self._load_adapter(directory, version), finish=True)
+
+    async def _load_adapter(self, directory: Path | None, version: int) -> str:
+        self._check()
+        before, self.version, found = self._adapter, version, ""
+        if directory is None:
+            self._adapter = None
+            await self._llm.update_weight_version(str(version))
+        else:
+            self._adapter = await self._added(directory, version)
+            found = checksum(load_file(self._adapter.directory / "adapter_model.safetensors"))
+        if before:
+            self._release(before, 0)
+        return found
+
+    async def _added(self, directory: Path, version: int) -> _Adapter:
+        from vllm.lora.request import LoRARequest
+
+        size = (directory / "adapter_model.safetensors").stat().st_size
+        path = self._scratch.path(f"adapter-{version}", size)
+        partial = path.with_suffix(".part")
+        await asyncio.to_thread(shutil.copytree, directory, partial)
+        os.replace(partial, path)
+        number = next(self._count)
+        adapter = _Adapter(LoRARequest(f"policy-{version}-{number}", number, str(path)), path, version)
+        try:
+            async with asyncio.timeout(self.config.update_timeout):
+                await self._llm.add_lora(adapter.request)
+        except Exception as error:
+            shutil.rmtree(path, ignore_errors=True)
+            what = f"took more than {self.config.update_timeout} s" if isinstance(error, TimeoutError) else error
+            raise EngineError(f"vLLM does not take the adapter in {directory}: {what}") from error
+        return adapter
+
+    def _release(self, adapter: _Adapter, count: int = 1) -> None:
+        """One use fewer; an adapter that is neither in use nor the newest is dropped, with its files."""
+        self._in_use[adapter] -= count
+        if self._in_use[adapter] > 0 or adapter is self._adapter:
+            return
+
+        async def retire() -> None:
+            await self._llm.remove_lora(adapter.request.lora_int_id)
+            shutil.rmtree(adapter.directory, ignore_errors=True)
+
+        del self._in_use[adapter]
+        task = asyncio.create_task(retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
+        """For everything sampled from now on. They are Python hooks, which compiled models do not call."""
+        plain = [self._files.checked_edit(how) for how in edits]
+        if plain and not self.eager:
+            raise EngineError(
+                "activation edits need enforce_eager=True: vLLM's compiled model does not call hooks. Set it in the "
+                "engine's settings (sampling gets slower), or use the transformers engine"
+            )
+        if plain != self._edits:
+            self._loop.block(self._set_edits(plain))
+
+    async def _set_edits(self, plain: list[dict[str, Any]]) -> None:
+        async with self._paused("change of activation edits"):
+            await self._llm.collective_rpc("shaping_set_edits", args=(plain,))
+        self._edits = plain
+
+    @asynccontextmanager
+    async def _paused(self, what: str) -> AsyncIterator[None]:
+        """Generation is frozen inside and all keys and values are forgotten. If the block fails, it stays frozen.
+
+        A model that was changed half way must not go on serving: every caller gets the error, now and later.
+        """
+        self._check()
+        try:
+            async with asyncio.timeout(self.config.update_timeout):
+                await self._llm.pause_generation(mode="keep", clear_cache=True)
+                yield
+                await self._llm.resume_generation()
+        except BaseException as error:
+            reason = f"took more than {self.config.update_timeout} s" if isinstance(error, TimeoutError) else error
+            self._broken = f"the {what} failed: {reason}. The engine no longer samples: start a new one"
+            for task in self._running:
+                task.cancel()
+            raise EngineError(self._broken) from error
+
+    def shutdown(self) -> None:
+        self._broken = "the engine has been shut down"
+        self._close()
+
+
+def _stop(loop: BackgroundLoop, scratch: Scratch, serving: list[Serving]) -> None:
+    try:
+        while serving:
+            llm = serving.pop().llm
+            if (handler := llm.output_handler) is not None:  # or it would report the end as an accident
+                loop.block(_cancelled(handler), timeout=5)
+            llm.shutdown(timeout=20)
+            del llm, handler
+            gc.collect()  # it would shut down once more at the interpreter's end, when its modules are gone
+    finally:
+        loop.stop()
+        scratch.remove()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,150 @@
+"""Starting vLLM, and its requests and answers: the only place that knows its arguments."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from shaping.sampling.engine import Completion, EngineError, SamplingParams
+from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
+from shaping.sampling.vllm.diagnose import explain_import
+
+#: Set before vLLM is imported, unless the user has. Binding to cores would put every engine on the first ones.
+ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """vLLM's AsyncLLM, and what it serves."""
+
+    llm: Any
+    dtype: torch.dtype
+    vocabulary: int
+    eager: bool
+
+
+async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -> None:
+    """Append what is being served to `serving`. Raises EngineError naming what is wrong with model or settings."""
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    try:
+        from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except Exception as error:  # broken binaries raise all kinds
+        raise EngineError(explain_import(error)) from error
+    cpu = bool(current_platform.is_cpu())
+    if cpu:
+        _check_cpu(files)
+    files.check_memory(config, cpu=cpu, free=_free_memory() if cpu else None)
+    eager = cpu if config.enforce_eager is None else config.enforce_eager
+    try:
+        vllm_config = _arguments(files, config, cpu=cpu, eager=eager).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    except Exception as error:
+        raise EngineError(f"vLLM cannot serve {files.path} with these settings: {error}") from error
+    runner = "V2" if vllm_config.use_v2_model_runner else "V1"
+    vllm_config.model_config.logits_processors = [f"shaping.sampling.vllm.masks:{runner}CommandMask"]
+    model = vllm_config.model_config
+    try:
+        serving.append(
+            Serving(
+                llm=AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True),
+                dtype=model.dtype,
+                vocabulary=int(model.get_vocab_size()),
+                eager=eager,
+            )
+        )
+        await serving[0].llm.update_weight_version("0")
+    except Exception as error:
+        raise EngineError(
+            f"vLLM does not start with {files.path}: {error}. Its EngineCore process has printed the cause above; if "
+            "that is memory, lower gpu_memory_utilization, kv_cache_gib, max_num_seqs or max_model_len"
+        ) from error
+
+
+def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool) -> Any:
+    from vllm.config.weight_transfer import WeightTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    context, tokens = files.context_length(config), config.max_num_batched_tokens
+    settings: dict[str, Any] = {}
+    if cpu:  # a seeded request whose prompt is read in chunks stops the engine there
+        settings |= {"enable_chunked_prefill": False}
+        tokens = max(tokens or 8192, context)
+    if config.enable_lora:
+        settings |= {"enable_lora": True, "max_loras": config.max_loras, "max_lora_rank": config.max_lora_rank}
+    return AsyncEngineArgs(
+        model=str(files.path),
+        skip_tokenizer_init=True,
+        load_format="safetensors",
+        generation_config="vllm",  # a model's own defaults would change what is sampled from
+        logprobs_mode="processed_logprobs",
+        dtype=config.dtype,
+        max_model_len=context,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=tokens,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        kv_cache_memory_bytes=config.cache_bytes(cpu=cpu),
+        tensor_parallel_size=config.tensor_parallel_size,
+        enforce_eager=eager,
+        enable_prefix_caching=True,
+        worker_extension_cls="shaping.sampling.vllm.worker.ShapingWorker",
+        weight_transfer_config=WeightTransferConfig(backend="shaping"),
+        **settings,
+    )
+
+
+def _check_cpu(files: ModelFiles) -> None:
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    if (size := files.head_size) not in (sizes := CPUAttentionBackend.get_supported_head_sizes()):
+        raise EngineError(f"vLLM on a CPU serves attention heads of {sizes} numbers; this model's have {size}")
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def vllm_request(params: SamplingParams, eos: int) -> Any:
+    """vLLM's parameters for one completion."""
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import SamplingParams as VLLMSamplingParams
+
+    from shaping.sampling.vllm.masks import FORBID
+
+    return VLLMSamplingParams(
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        seed=params.seed,
+        ignore_eos=True,  # one token ends a turn: the renderer's
+        stop_token_ids=[eos],
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args={FORBID: list(params.forbid)} if params.forbid else None,
+    )
+
+
+def completion_of(output: Any, eos: int, version: int | None) -> Completion:
+    """What vLLM sampled, each token stamped with the adapter's `version` or that of the weights it came from."""
+    tokens = np.array(output.token_ids, np.int32)
+    versions = np.full(len(tokens), -1 if version is None else version, np.int32)
+    if version is None:
+        for span in output.weight_versions:
+            versions[span.start : span.end] = int(span.version)
+    logprobs = np.array(output.logprobs.logprobs, np.float32)
+    if len(logprobs) != len(tokens):
+        raise EngineError(f"vLLM gave {len(logprobs)} log-probs for {len(tokens)} tokens")
+    return Completion(tokens, logprobs, versions, finished=bool(len(tokens)) and int(tokens[-1]) == eos)

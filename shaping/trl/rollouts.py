@@ -1,0 +1,235 @@
+"""Episodes of an arm as the rows that TRL trains on: what is played, what each token is credited, what is refused.
+
+One row is one episode: the first prompt, and everything after it as the completion, in which a mask tells the sampled
+tokens from what the world said. Nothing here imports TRL.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.core import TextEnv
+from envs.episode import Contexts, Episode
+from rewards.base import Reward
+from shaping.arm import Arm
+from shaping.hooks import GroupInfo, InterventionError, Knob, TurnContext
+from shaping.intervention import Constraint, Intervention, Shaper
+from shaping.learning.advantages import zero_variance
+from shaping.learning.config import AdvantageLevel, Algorithm
+from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.sample import Sample
+from shaping.sampling.play import EpisodeRequest
+from shaping.sampling.render import Renderer
+
+Worlds = Mapping[str, Callable[[], TextEnv]]
+
+#: Hooks that work here. A hook that is not listed, also one that does not exist yet, is refused if it does anything.
+HONOURED = frozenset(
+    {
+        "sampling_context",
+        "training_context",
+        "ratio_mode",
+        "allow",
+        "cost",
+        "credit",
+        "readings",
+        "state_dict",
+        "load_state_dict",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One episode as TRL has it. `mask`, `logprobs` and `credit` (advantage times weight) are over `completion`.
+
+    `returned` is None for an episode that failed; no token of it is in the loss.
+    """
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    mask: NDArray[np.int64]
+    logprobs: NDArray[np.float32]
+    credit: NDArray[np.float32]
+    returned: float | None
+
+
+def prompts(worlds: Worlds, seeds: Sequence[int]) -> list[dict[str, str]]:
+    """Rows of a data set: one prompt for each world and seed, which `requests` reads back."""
+    return [{"prompt": json.dumps({"world": world, "seed": int(seed)})} for seed in seeds for world in worlds]
+
+
+def refuse_unsupported(arm: Arm, worlds: Worlds) -> None:
+    """Raise `InterventionError` for an arm that TRL's trainer would not run as it is meant.
+
+    Contexts, masks and credits can depend on the episode, so `rows` looks at what was really played once more.
+    """
+    for intervention in arm.interventions:
+        base = Constraint if isinstance(intervention, Constraint) else Shaper
+        for hook in sorted(_hooks() - HONOURED):
+            changed = getattr(type(intervention), hook, None) is not getattr(base, hook, None)
+            if changed and not _neutral(intervention, hook):
+                raise _refusal(arm, intervention, f"uses the hook {hook}(), which TRL's trainer has no place for")
+    if arm.ratio_mode() == "none":
+        raise _refusal(arm, arm.owner.get(Knob.RATIO), "asks for ratio mode 'none', but TRL's losses take a ratio")
+    for world in worlds:
+        sampling, training = arm.contexts(GroupInfo(world, 0, 0, 0), np.random.default_rng(0))
+        _refuse_contexts(arm, Contexts(sampling, training))
+        if arm.allow(TurnContext(world, 0, 0, "", overt_shortcuts=("grab 1",)), None).kind == "mask":
+            raise _refusal(arm, arm.owner.get(Knob.ACTIONS), _MASKS)
+
+
+_MASKS = (
+    "masks tokens in sampling, and TRL's learner cannot apply the same mask, so that the policy gradient would be "
+    "wrong; let it resample or replace actions instead"
+)
+
+
+def _hooks() -> frozenset[str]:
+    """The names of all methods that an intervention may define."""
+    return frozenset(
+        name
+        for kind in (Intervention, Constraint)
+        for name, value in vars(kind).items()
+        if inspect.isfunction(value) and not name.startswith(("_", "model_"))
+    )
+
+
+def _neutral(intervention: Intervention, hook: str) -> bool:
+    """Some hooks are there but give nothing."""
+    if hook == "edits":
+        return not intervention.edits("sampling") and not intervention.edits("training")
+    return hook == "adapters" and not intervention.adapters()
+
+
+def _refuse_contexts(arm: Arm, contexts: Contexts) -> None:
+    if contexts.sampling.system != contexts.training.system:
+        raise _refusal(
+            arm,
+            arm.owner.get(Knob.TRAINING_CONTEXT),
+            f"learns under the context {contexts.training.name!r} what was sampled under "
+            f"{contexts.sampling.name!r}, but TRL's trainer has one prompt for both",
+        )
+
+
+def _refusal(arm: Arm, intervention: Intervention | None, why: str) -> InterventionError:
+    return InterventionError(
+        f"arm {arm.name!r}: {type(intervention).__name__} {why}. Run this arm with the project's own learner"
+    )
+
+
+def episode_requests(
+    texts: Sequence[str], group_size: int, arm: Arm, worlds: Worlds, *, update: int, entropy: Sequence[int]
+) -> list[EpisodeRequest]:
+    """One per prompt. Prompts of a group stand next to each other and share one draw of contexts.
+
+    `entropy` seeds contexts and completions. Raises ValueError if `texts` are not whole groups.
+    """
+    out: list[EpisodeRequest] = []
+    for group, first in enumerate(range(0, len(texts), group_size)):
+        members = texts[first : first + group_size]
+        if len(members) < group_size or len(set(members)) > 1:
+            raise ValueError(
+                f"TRL gave {len(texts)} prompts that are not whole groups of {group_size} equal ones: every process "
+                "must get whole groups, so make per_device_train_batch_size * steps_per_generation a multiple of "
+                "num_generations"
+            )
+        task = json.loads(members[0])
+        rng = np.random.default_rng([*entropy, group])
+        drawn = Contexts(*arm.contexts(GroupInfo(task["world"], task["seed"], group, update), rng))
+        out += [
+            EpisodeRequest(worlds[task["world"]], task["seed"], group, drawn, sampling_seed=int(seed))
+            for seed in rng.integers(2**62, size=group_size)
+        ]
+    return out
+
+
+def rows(
+    episodes: Sequence[Episode],
+    arm: Arm,
+    renderer: Renderer,
+    reward: Reward,
+    *,
+    algorithm: Algorithm,
+    level: AdvantageLevel,
+) -> tuple[list[Row], dict[str, float]]:
+    """(one row per episode, in order, metrics). Failed episodes, and those left alone in their group, teach nothing.
+
+    Raises RuntimeError if most episodes failed, and `InterventionError` for what TRL's trainer cannot learn from.
+    """
+    sound = [e for e in episodes if not e.status.is_error and e.turns]
+    sizes = Counter(e.group for e in sound)
+    usable = [e for e in sound if sizes[e.group] > 1]
+    if len(sound) * 2 < len(episodes) or not usable:
+        first = next((e.error for e in episodes if e.error), "no episode had a turn")
+        raise RuntimeError(f"{len(episodes) - len(sound)} of {len(episodes)} episodes failed; the first error: {first}")
+    scored: dict[int, NDArray[np.float64]] = {}
+    for group in sorted({e.group for e in usable}):
+        members = [e for e in usable if e.group == group]
+        found = reward.score_group([e.redacted() for e in members])
+        scored |= {id(e): r for e, r in zip(members, found, strict=True)}
+    credited = assign_credit(usable, [scored[id(e)] for e in usable], arm, renderer, algorithm=algorithm, level=level)
+    trained = {
+        id(e): _row(e, sample, arm, float(returned))
+        for e, sample, returned in zip(usable, credited.samples, credited.returns, strict=True)
+    }
+    metrics = _metrics(credited, list(trained.values()))
+    metrics |= {"failed": float(len(episodes) - len(sound)), "filtered": float(len(sound) - len(usable))}
+    metrics |= _readings(arm, usable)
+    return [trained.get(id(e)) or _untrained(e, renderer) for e in episodes], metrics
+
+
+def _row(episode: Episode, sample: Sample, arm: Arm, returned: float) -> Row:
+    """Up to its last sampled token: what the world said after it is in nobody's loss."""
+    _refuse_contexts(arm, episode.contexts)
+    if len(sample.masked_tokens):
+        raise _refusal(arm, arm.owner.get(Knob.ACTIONS), _MASKS)
+    if not sample.on_policy or sample.imitation is not None or (sample.weight < 0).any():
+        raise InterventionError(
+            f"arm {arm.name!r}: a credit with imitation or with a negative weight, or edits in only one phase, have no "
+            "place in TRL's trainer. Run this arm with the project's own learner"
+        )
+    head, stop = episode.head, int(np.flatnonzero(sample.mask)[-1]) + 1
+    return Row(
+        prompt=tuple(sample.tokens[:head].tolist()),
+        completion=tuple(sample.tokens[head:stop].tolist()),
+        mask=sample.mask[head:stop].astype(np.int64),
+        logprobs=sample.old_logprobs[head:stop],
+        credit=(sample.advantage * sample.weight * sample.mask)[head:stop],
+        returned=returned,
+    )
+
+
+def _untrained(episode: Episode, renderer: Renderer) -> Row:
+    """TRL needs a row for every prompt: one end-of-turn token, which is not in the loss."""
+    zero = np.zeros(1, np.float32)
+    return Row(tuple(episode.tokens[: episode.head].tolist()), (renderer.eos,), zero.astype(np.int64), zero, zero, None)
+
+
+def _metrics(credited: Credited, trained: Sequence[Row]) -> dict[str, float]:
+    credits = np.concatenate([row.credit[row.mask == 1] for row in trained])
+    return {
+        "return": float(credited.returns.mean()),
+        "cost": float(credited.costs.mean()),
+        "advantage_abs": float(np.abs(credited.advantages).mean()),
+        "credit_abs": float(np.abs(credits).mean()),
+        "credit_added": float(np.abs(credited.credit - credited.advantages).mean()),
+        "zero_variance": zero_variance(credited.returns, credited.groups),
+    }
+
+
+def _readings(arm: Arm, episodes: Sequence[Episode]) -> dict[str, float]:
+    """Mean per episode of what the interventions came to know."""
+    totals: Counter[str] = Counter()
+    for intervention in arm.interventions:
+        for episode in episodes:
+            shown = episode if intervention.oracle else episode.redacted()
+            totals.update({name: float(np.sum(v)) for name, v in intervention.readings(shown).items()})
+    return {name: total / len(episodes) for name, total in totals.items()}

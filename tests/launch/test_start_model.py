@@ -1,0 +1,84 @@
+"""What a study may start from: a model directory, an organism, or a model of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launch.config.loading import load_study, parse_study
+from launch.config.model import OrganismModel
+from launch.errors import ConfigError
+from launch.run import start_model as module
+from launch.run.start_model import start_model
+from shaping.organisms.config import OrganismConfig
+
+
+def test_a_model_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert start_model(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", "a/b/c"])
+def test_a_path_without_a_model_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^model: .*where|c is not a Hugging Face model directory"):
+        start_model(name)
+
+
+def test_an_organism_is_made_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[OrganismConfig] = []
+    monkeypatch.setattr(module, "ensure", lambda config, progress: asked.append(config) or Path("made"))
+    assert start_model(OrganismModel(organism=OrganismConfig(steps=3))) == Path("made")
+    assert asked == [OrganismConfig(steps=3)]
+
+
+def test_a_hub_id_that_cannot_be_fetched_names_id_and_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"model: nobody/nothing .*HF_HOME.*give its directory"):
+        start_model("nobody/nothing")
+
+
+def test_a_hub_id_is_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert start_model("some/model") == snapshot
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"organism": {"steps": 3}}, r"organism was renamed: write model \(a directory, a hub id, or"),
+        ({"organism": {"model": "here"}}, "organism was renamed: write model"),
+        ({"learner": {"credit": "turn"}}, r"learner\.credit was renamed: write learner\.advantage_level"),
+        ({"learner": {"average": "token"}}, r"write learner\.loss_aggregation"),
+        ({"learner": {"critic": {"lam": 0.5}}}, r"write learner\.critic\.gae_lambda"),
+        ({"learner": {"kl_context": "acting"}}, r"learner\.kl_context: 'acting' was renamed: write 'sampling'"),
+        ({"train": {"learners": {"ranks": 2}}}, r"write train\.learner_group"),
+        ({"arms": {"a": {"reward": "Outcome"}}}, r"arms\.a\.reward: Outcome was renamed: write EnvReward"),
+        (
+            {"arms": {"a": {"interventions": [{"use": "Inoculation", "at": "update"}]}}},
+            r"arms\.a\.interventions\.0\.at: 'update' was renamed: write 'training'",
+        ),
+        (
+            {"arms": {"a": {"interventions": [{"use": "Recontextualization", "generation": "neutral"}]}}},
+            r"arms\.a\.interventions\.0\.generation was renamed: write sampling",
+        ),
+    ],
+)
+def test_old_names_are_refused_with_the_new_one(old: dict[str, object], new: str) -> None:
+    with pytest.raises(ConfigError, match=f"^my.yaml: .*{new}"):
+        parse_study({"name": "s", **old}, "my.yaml")
+
+
+def test_an_override_under_an_old_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"organism was renamed: write model"):
+        load_study("quickstart", ["organism.steps=5"])
+    assert load_study("quickstart", ["model.organism.steps=5"]).model == OrganismModel(organism=OrganismConfig(steps=5))
+    assert load_study("quickstart", ["model=here"]).model == "here"
