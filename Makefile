@@ -30,7 +30,7 @@ study: $(RUN_READY)
 # Without ARGS: all but what kills processes for minutes (real Ray, real workers), which `make test-all` adds.
 test: lint
 	@if [ -n "$(ARGS)" ]; then $(BIN)/pytest $(ARGS); \
-	else $(BIN)/pytest -m "not slow" && $(BIN)/pytest -m slow tests/models tests/sampling; fi
+	else $(BIN)/pytest -m "not slow" && $(BIN)/pytest -m slow tests/shaping/organisms tests/shaping/sampling; fi
 
 test-all: lint
 	@$(BIN)/pytest $(ARGS)

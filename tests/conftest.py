@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # modules that tests, plug-in names and workers import
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread: results then do not depend on the machine's cores
 
 import numpy as np

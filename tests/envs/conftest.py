@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,6 @@ from envs import make_world
 from envs.episode import TRAITS
 from envs.personas.persona import persona, play_scripted
 from envs.personas.policies import REFERENCES, play_reference
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 Scores = dict[str, np.ndarray]
 

@@ -27,7 +27,7 @@ from launch.storage.rundir import RunDirectory
 from launch.study import StudyResult, run_study
 from launch.tracking.progress import Display
 
-CLI = Path(__file__).parent / "cli_with_fakes.py"
+CLI = Path(__file__).parents[1] / "support" / "cli_with_fakes.py"
 
 
 class Lines(Display):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer

@@ -28,7 +28,7 @@ from shaping.intervention import Shaper
 from shaping.sampling.play import EpisodeRequest
 from shaping.sampling.play import play as real_play
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ARMS: dict[str, Any] = {
     "unshaped": {},
     "identity": {"interventions": ["Identity"]},

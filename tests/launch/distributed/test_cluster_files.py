@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
+from command_lines import parse
 from kuberay import RayCluster, RayJob, StorageClaim
 
 import launch.cli
@@ -86,16 +86,6 @@ def commands(text: str, program: str) -> Iterator[list[str]]:
         line = re.sub(r"\s(2?>|&|#).*$", "", match[1])
         if "..." not in line and '"$' not in line:
             yield shlex.split(line)
-
-
-def parse(command: click.Command, arguments: list[str]) -> tuple[str, dict[str, Any]]:
-    """What the command line interface makes of the arguments; raises `click.UsageError` where it would complain."""
-    name = command.name or ""
-    while isinstance(command, click.Group):
-        name, found, arguments = command.resolve_command(click.Context(command), arguments)
-        assert found is not None and name
-        command = found
-    return name, command.make_context(name, arguments).params
 
 
 def ours() -> list[list[str]]:

@@ -128,8 +128,8 @@ def test_head_then_workers_then_all_nodes_then_the_study_then_everything_stops(s
 
 
 def test_what_is_started_is_started_where_and_how_it_should_be(sbatch: Submit) -> None:
+    from command_lines import parse
     from ray.scripts.scripts import cli
-    from test_cluster_files import parse
 
     job = sbatch()
     job.ends()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are run from the repository, not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # benchmarks are run from the repository, not installed
 
 from benchmarks.controller import SIZE, config
 from benchmarks.quickstart import UNSHAPED
