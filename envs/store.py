@@ -1,7 +1,8 @@
 """Episodes as Parquet: one row per episode, typed columns, nothing pickled.
 
 Reading gives back what was written, bit for bit: token arrays keep their types, rewards stay doubles, a redacted
-episode stays redacted. Files of version 1 are read, too. Options are stored as JSON: their values must be JSON values.
+episode stays redacted. Files of versions 1 and 2 are read, too. Options are stored as JSON, so
+their values must be JSON values.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
 
-FORMAT, VERSION = b"shaping-episodes", b"2"
+FORMAT, VERSION = b"shaping-episodes", b"3"
 
 _ARRAYS = {
     "tokens": (pa.int32(), np.int32),
@@ -37,15 +39,26 @@ _SPAN = pa.struct([("start", pa.int32()), ("stop", pa.int32())])
 _EVENT = pa.struct([("kind", pa.string()), ("name", pa.string()), ("text", pa.string()), ("admits", pa.bool_())])
 _CONTEXT = pa.struct([("system", pa.string()), ("name", pa.string())])
 _MASKED = pa.struct([("offset", pa.int32()), ("ids", pa.list_(pa.int32()))])
-_TURN = pa.struct(
-    [
+_RENAMED = {
+    "sampling": "acting",
+    "training": "learning",
+    "masked_tokens": "forbidden",
+    "overt_shortcuts": "overt",
+}
+"""Column or field of a turn -> its name in versions 1 and 2."""
+
+
+def _turn_type(names: Mapping[str, str]) -> pa.StructType:
+    fields = [
         *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
         *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
         *((name, pa.list_(kind)) for name, (kind, _) in _TURN_ARRAYS.items()),
         *(("masked_tokens", pa.list_(_MASKED)), ("overt_shortcuts", pa.list_(pa.string()))),
         *(("rejected", pa.int32()), ("cost", pa.float64())),
     ]
-)
+    return pa.struct([(names.get(name, name), kind) for name, kind in fields])
+
+
 _LABEL_TYPES = {
     **{"opportunity": pa.map_(pa.string(), pa.bool_()), "outcome": pa.string()},
     **{"knew": pa.bool_(), "monitored": pa.bool_()},
@@ -54,21 +67,28 @@ _SINCE_2 = ("resource_share", "privileges", "unneeded_power", "outcome")
 """Labels that version 1 did not have; they read as 0, or as "" where they are text."""
 
 
-def _schema(version: bytes, without: tuple[str, ...] = ()) -> pa.Schema:
+def _schema(
+    version: bytes, without: tuple[str, ...] = (), renamed: Mapping[str, str] = MappingProxyType({})
+) -> pa.Schema:
     names = [f.name for f in fields(Labels) if f.name not in without]
     labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
     columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
         *(("status", pa.string()), ("sampling", _CONTEXT), ("training", _CONTEXT)),
-        *(("turns", pa.list_(_TURN)), ("truth", pa.list_(labels))),
+        *(("turns", pa.list_(_turn_type(renamed))), ("truth", pa.list_(labels))),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
     ]
-    return pa.schema(columns, metadata={b"format": FORMAT, b"version": version})
+    named = [(renamed.get(name, name), kind) for name, kind in columns]
+    return pa.schema(named, metadata={b"format": FORMAT, b"version": version})
 
 
 SCHEMA = _schema(VERSION)
-_READABLE = {b"1": _schema(b"1", without=_SINCE_2), VERSION: SCHEMA}
+_READABLE = {
+    b"1": _schema(b"1", without=_SINCE_2, renamed=_RENAMED),
+    b"2": _schema(b"2", renamed=_RENAMED),
+    VERSION: SCHEMA,
+}
 """Version -> what a file of it looks like."""
 
 
@@ -104,7 +124,14 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
     if known is None or not table.schema.equals(known):
         found, readable = marks.get(b"version", b"?").decode(), " and ".join(v.decode() for v in _READABLE)
         raise StoreError(f"{path}: episode format {found}, this version reads {readable}; write the file anew")
-    return [_episode(row) for row in table.to_pylist()]
+    return [_episode(row if known is SCHEMA else _new_names(row)) for row in table.to_pylist()]
+
+
+def _new_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of version 1 or 2 under the names of today."""
+    new = {old: name for name, old in _RENAMED.items()}
+    row = {new.get(name, name): value for name, value in row.items()}
+    return row | {"turns": [{new.get(name, name): value for name, value in turn.items()} for turn in row["turns"]]}
 
 
 def _row(episode: Episode) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,23 +127,44 @@ def test_foreign_and_older_files_are_refused(tmp_path):
         read_episodes(tmp_path / "none.parquet")
 
 
-def test_files_of_version_1_are_read_with_defaults_for_the_labels_that_came_later(tmp_path):
+OLD_NAMES = {"sampling": "acting", "training": "learning", "masked_tokens": "forbidden", "overt_shortcuts": "overt"}
+LATER_LABELS = ("resource_share", "privileges", "unneeded_power", "outcome")
+
+
+def written_by(version: str, path: Path, new: Episode) -> None:
+    """A file as version 1 or 2 wrote it: other names and, in 1, fewer labels."""
+    write_episodes(path, [new])
+    table = pq.read_table(path)
+    dropped = LATER_LABELS if version == "1" else ()
+
+    def old(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_list(kind):
+            return pa.list_(old(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([(OLD_NAMES.get(f.name, f.name), old(f.type)) for f in kind if f.name not in dropped])
+        return kind
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(item) for item in value]
+        if isinstance(value, dict):
+            return {OLD_NAMES.get(k, k): named(v) for k, v in value.items() if k not in dropped}
+        return value
+
+    columns = [(OLD_NAMES.get(f.name, f.name), old(f.type)) for f in table.schema]
+    schema = pa.schema(columns, metadata={"format": "shaping-episodes", "version": version})
+    pq.write_table(pa.Table.from_pylist(named(table.to_pylist()), schema), path)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_files_of_older_versions_are_read(tmp_path, version):
     new = episode("steward")
-    write_episodes(tmp_path / "new.parquet", [new])
-    table = pq.read_table(tmp_path / "new.parquet")
-    later = ("resource_share", "privileges", "unneeded_power", "outcome")
-    rows = table.to_pylist()
-    for row in rows:
-        row["truth"] = [{k: v for k, v in labels.items() if k not in later} for labels in row["truth"]]
-    kinds = [field for field in table.schema.field("truth").type.value_type if field.name not in later]
-    schema = table.schema.set(table.schema.get_field_index("truth"), pa.field("truth", pa.list_(pa.struct(kinds))))
-    schema = schema.with_metadata({"format": "shaping-episodes", "version": "1"})
-    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "old.parquet")
+    written_by(version, tmp_path / "old.parquet", new)
     [old] = read_episodes(tmp_path / "old.parquet")
-    assert [labels.resource_share for labels in old.truth.open()] == [0] * len(old.turns)
-    plain = [replace(label, resource_share=0, privileges=0, unneeded_power=0, outcome="") for label in new.truth.open()]
-    assert list(old.truth.open()) == plain != list(new.truth.open())
-    assert same(old.turns, new.turns)
+    assert old.contexts == new.contexts and same(old.turns, new.turns)
+    defaults = dict.fromkeys(LATER_LABELS[:3], 0) | {"outcome": ""} if version == "1" else {}
+    assert list(old.truth.open()) == [replace(label, **defaults) for label in new.truth.open()]
+    assert (old.truth.open() == new.truth.open()) == (version == "2")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
