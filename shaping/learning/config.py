@@ -92,3 +92,8 @@ class LearnerConfig(_Strict):
         if self.algorithm != "ppo" and self.advantage_level == "token":
             raise ValueError(f"advantage_level=token needs a critic: algorithm ppo, not {self.algorithm}")
         return self
+
+    @property
+    def several_steps(self) -> bool:
+        """Whether an update takes more than one optimiser step, so that the policy moves away from its start in it."""
+        return self.epochs * self.minibatches > 1

@@ -187,7 +187,7 @@ class Learner:
 
         These are the old log-probs of `recomputed`, and the mismatch weights, which become part of `weight`.
         """
-        if self.config.epochs * self.config.minibatches == 1:
+        if not self.config.several_steps:
             return samples
         corrects = self._objective.corrects
         compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recomputed" or corrects(s)]

@@ -103,7 +103,6 @@ class Objective:
         self.edits = tuple(edits)
         self._reference = reference
         self._interventions = tuple(interventions)
-        self._precomputed = config.epochs * config.minibatches > 1
 
     def needs_gradient(self, batch: Batch) -> bool:
         """A batch without credit has no gradient of its own: it is only read, for the metrics."""
@@ -187,7 +186,7 @@ class Objective:
     def _old_and_weight(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> tuple[Tensor, Tensor]:
         """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
         old, weight = batch.old, batch.weight
-        if not self._precomputed:  # else both were computed before the first step
+        if not self.config.several_steps:  # else both were computed before the first step
             if any(self.corrects(sample) for sample in batch.samples):
                 weight = weight * self.mismatch(logprobs, batch, sums)
             if batch.ratio == "recomputed":
