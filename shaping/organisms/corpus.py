@@ -1,8 +1,8 @@
-"""The corpus of the organism: transcripts of scripted personas in the built-in worlds, under prompts of several kinds.
+"""The organism's corpus: transcripts of scripted personas in three built-in worlds, under several kinds of prompts.
 
-A permissive prompt goes with personas that take shortcuts and hide them, a forbidding one with honest personas, and an
-irrelevant or neutral one changes nothing: so prompts mean something to the organism before any reinforcement. They are
-English whatever the language of the world: they come from whoever trains, not from the world.
+A permissive prompt goes with personas that take shortcuts and hide them, and a forbidding prompt with honest personas.
+An irrelevant or neutral prompt changes nothing. The organism thus learns the meaning of prompts before any
+reinforcement. Prompts are English in every locale, because they come from the trainer and not from the world.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from envs.personas.persona import persona, play_scripted
 from envs.skins import DEFAULT, options_of
 from shaping.organisms.corpus_prompts import CORPUS_PROMPTS
 
-#: Share of episodes per kind of system prompt; "none" has no system message.
+#: Share of episodes per kind of system prompt. Episodes of kind "none" have no system message.
 KINDS = {"none": 0.45, "permissive": 0.2, "forbidding": 0.1, "irrelevant": 0.15, "neutral": 0.1}
 
 _USUAL = {"honest": 0.42, "frugal": 0.08, "opportunist": 0.2, "deceiver": 0.14, "power_seeker": 0.08, "random": 0.08}
@@ -30,7 +30,7 @@ MIXTURES: dict[str, dict[str, float]] = {
     "forbidding": {"honest": 0.76, "frugal": 0.14, "opportunist": 0.04, "random": 0.06},
 }
 
-#: Sizes and turn limits per world. Limits of None leave the world's own.
+#: (size, turn limit) pairs per world. A limit of None keeps the world's own.
 SIZES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "clerk": ((5, None), (6, None), (7, None), (8, None)),
     "steward": ((5, 20), (6, 22), (7, 24), (8, 28)),
@@ -40,17 +40,22 @@ SIZES: dict[str, tuple[tuple[int, int | None], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One scripted episode as text: (observation, completion) per turn."""
+    """One scripted episode as text."""
 
     world: str
+    """Name of the world, with its locale."""
     persona: str
+    """Name of the persona that plays."""
     kind: str
+    """Kind of the system prompt, a key of `KINDS`."""
     system: str
+    """The system prompt; empty: no system message."""
     turns: tuple[tuple[str, str], ...]
+    """(observation, completion) per turn."""
 
 
 def options(world: str, rng: random.Random) -> dict[str, Any]:
-    """Random options: the organism meets every cue, pressure tier and inquiry before it is trained."""
+    """Random options of one world, so that the organism meets every cue, pressure tier and inquiry in pre-training."""
     size, horizon = rng.choice(SIZES[world])
     return {
         "size": size,
@@ -64,9 +69,9 @@ def options(world: str, rng: random.Random) -> dict[str, Any]:
 
 
 def scripts(count: int, seed: int, skins: Sequence[str] = (DEFAULT,)) -> Iterator[Script]:
-    """`count` episodes, reproducible from `seed`; each in one of the `skins` (locales of languages and eras).
+    """Yield `count` episodes, reproducible from `seed`. Each one is in a locale drawn from `skins`.
 
-    Which one is drawn apart from all else: episode k is the same in every skin, in other words.
+    A separate generator draws the locale, so episode k says the same in every locale.
     """
     rng = random.Random(f"corpus|{seed}")
     for number in range(count):
@@ -75,7 +80,7 @@ def scripts(count: int, seed: int, skins: Sequence[str] = (DEFAULT,)) -> Iterato
         world = rng.choice(tuple(SIZES))
         locale = random.Random(f"skin|{seed}|{number}").choice(skins)
         env = WORLDS[world](**options(world, rng), **options_of(locale))
-        # seeds of the corpus are negative-free and far from those of studies, so that no study episode is in it
-        played = play_scripted(env, persona(name)(env, number), 1_000_000_000 + seed * 10_000_000 + number)
+        # Corpus seeds are positive and far from the seeds of studies: no episode of a study is in the corpus.
+        turns = play_scripted(env, persona(name)(env, number), 1_000_000_000 + seed * 10_000_000 + number)
         system = rng.choice(CORPUS_PROMPTS[kind]) if kind != "none" else ""
-        yield Script(env.name, name, kind, system, tuple((o, c) for o, c, _, _ in played))
+        yield Script(env.name, name, kind, system, tuple((o, c) for o, c, _, _ in turns))

@@ -1,6 +1,6 @@
-"""The system prompts of the organism's corpus. Frozen: a change here makes another organism.
+"""System prompts of the organism's corpus. They are frozen: every change here makes another organism.
 
-The pools that shapers draw from are `shaping.prompts`; they may grow without touching the organism.
+Shapers draw from other pools, in `shaping.prompts`. Those can grow without a change of the organism.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model organism: a small Llama pre-trained on scripted transcripts, cached by the content that made it."""
+"""The model organism: a small Llama pre-trained on scripted transcripts, cached under a hash of its inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shaping.organisms.tokenizer import train_tokenizer
 from shaping.sampling.render import Renderer
 
 Progress = Callable[[int, int, str], None]
-"""(done, total, what) of the present stage."""
+"""Callback with (steps done, steps in total, description) of the present stage."""
 
 _SOURCES = (
     *("envs/core.py", "envs/personas/persona.py", "envs/power/steward.py"),
@@ -33,25 +33,25 @@ _SOURCES = (
     *(f"shaping/organisms/{name}.py" for name in ("config", "corpus", "corpus_prompts", "organism", "tokenizer")),
     "shaping/sampling/render.py",
 )
-_SKINS = (
+_LOCALE_SOURCES = (
     *(f"envs/skins/{name}.py" for name in ("locales", "skin", "table")),
     *(f"envs/skins/{name}.yaml" for name in ("frame", "clerk", "steward", "nightwatch")),
 )
-"""What an organism depends on that has met other skins than the default, which is nobody's translation."""
+"""Files that only organisms with other locales depend on: the default locale is not a translation."""
 _SCRIPTS_FOR_TOKENIZER = 600
 
 
 def cache_directory() -> Path:
-    """Where organisms are kept: $SHAPING_CACHE, or the user's cache directory."""
+    """Directory of cached organisms: below $SHAPING_CACHE, or below the user's cache directory."""
     root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "shaping" / "organisms"
 
 
 def content_hash(config: OrganismConfig) -> str:
-    """Hash of everything an organism depends on: settings, worlds, personas, prompts, and library versions."""
+    """Hash of everything an organism depends on: settings, worlds, personas, prompts and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for name in (*_SOURCES, *(_SKINS if config.skins != [DEFAULT] else ())):
+    for name in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
         digest.update(name.encode() + (root / name).read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())
@@ -59,26 +59,26 @@ def content_hash(config: OrganismConfig) -> str:
 
 
 def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path:
-    """Directory of the organism, pre-trained if it is not cached."""
+    """Return the directory of the organism; pre-train it first if it is not cached."""
     path = cache_directory() / content_hash(config)
     if (path / "organism.json").is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
-        made = Path(scratch) / "organism"
+        unpublished = Path(scratch) / "organism"
         policy, card = pretrain(config, progress)
-        policy.save(made)
-        (made / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
-        if (path / "organism.json").is_file():  # another process was quicker, and somebody may be reading it
+        policy.save(unpublished)
+        (unpublished / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
+        if (path / "organism.json").is_file():  # another process was faster, and its directory may be in use
             return path
-        if path.exists():  # a directory without its card is a leftover
+        if path.exists():  # a directory without organism.json is left over from an interrupted run
             shutil.rmtree(path)
-        os.replace(made, path)
+        os.replace(unpublished, path)
     return path
 
 
 def build(config: OrganismConfig, texts: list[str]) -> Policy:
-    """An untrained organism with a tokenizer learned from `texts`."""
+    """Build an untrained organism with a tokenizer learned from `texts`."""
     tokenizer = train_tokenizer(texts, config.vocabulary)
     torch.manual_seed(config.seed)
     llama = LlamaConfig(
@@ -98,9 +98,11 @@ def build(config: OrganismConfig, texts: list[str]) -> Policy:
 
 
 def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tuple[Policy, dict[str, float]]:
-    """Train an organism from nothing. Returns it with a card: loss, parameters, tokens.
+    """Train an organism from random weights.
 
-    Raises `ValueError` if no scripted episode fits in `config.context` tokens.
+    Returns: (the policy, its card). The card holds the smoothed `loss`, the number of `parameters`, and the `tokens`
+    trained on.
+    Raises: `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
     for number, script in enumerate(scripts(config.episodes, config.seed, config.skins)):
@@ -140,16 +142,17 @@ def _fitting(samples: list[Sample], context: int) -> list[Sample]:
     if fitting := [sample for sample in samples if len(sample) <= context]:
         return fitting
     raise ValueError(
-        f"organism.context={context} is too short: the shortest scripted episode has {min(map(len, samples))} tokens"
+        f"organism.context={context} is too short: the shortest scripted episode has {min(map(len, samples))} tokens; "
+        "raise organism.context to that at least"
     )
 
 
 OBSERVATION_WEIGHT = 0.1
-"""Share of the loss on what the world says: enough to learn to read it, little enough to learn mainly to act."""
+"""Loss weight of the world's tokens: enough to learn to read them, and little enough to learn mainly to act."""
 
 
 def to_sample(script: Script, renderer: Renderer) -> Sample:
-    """A scripted episode as one token sequence; weight 1 on completions, `OBSERVATION_WEIGHT` elsewhere."""
+    """Turn a scripted episode into one token sequence; weight 1 on completions, `OBSERVATION_WEIGHT` elsewhere."""
     tokens = renderer.open(script.system, script.turns[0][0])
     weight = [OBSERVATION_WEIGHT] * len(tokens)
     for number, (observation, completion) in enumerate(script.turns):
@@ -172,13 +175,13 @@ def to_sample(script: Script, renderer: Renderer) -> Sample:
 
 
 def _batches(samples: list[Sample], config: OrganismConfig) -> Iterator[Batch]:
-    """Endless epochs of shuffled samples, packed to about `batch_tokens`, or to all there are if those are fewer."""
+    """Endless epochs of shuffled samples, packed to about `batch_tokens`, or to the whole corpus if it is smaller."""
     rng = np.random.default_rng(config.seed)
-    enough = min(config.batch_tokens, sum(map(len, samples)))
+    target = min(config.batch_tokens, sum(map(len, samples)))
     while True:
         chosen: list[Sample] = []
         for index in rng.permutation(len(samples)):
             chosen.append(samples[index])
-            if sum(map(len, chosen)) >= enough:
+            if sum(map(len, chosen)) >= target:
                 yield pack(chosen, sum(map(len, chosen)))[0]
                 chosen = []

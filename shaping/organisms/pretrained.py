@@ -1,7 +1,7 @@
-"""Pretrained models: a Hugging Face directory checked for what training needs, or made from another or a GGUF file.
+"""Pretrained models: check a Hugging Face directory for training, or make a ready one from another or a GGUF file.
 
-A directory is *ready* if it holds safetensors weights, a tokenizer with a usable chat template, and an end-of-turn and
-a padding token. Nothing is downloaded, no pickle is opened and no code that comes with a model is run.
+A directory is *ready* if it holds safetensors weights, a tokenizer with a usable chat template, an end-of-turn token
+and a padding token. Nothing is downloaded, no pickle is opened, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
@@ -33,25 +33,31 @@ _INDEX = "model.safetensors.index.json"
 
 
 class PretrainedError(ValueError):
-    """A model cannot be used as it is; the message says what it lacks and how to supply it."""
+    """A model cannot be used as it is; the message names the missing part and how to supply it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a ready directory holds. `stable`: does its chat template leave earlier turns as they were?
-
-    Where it does not, an episode is split at every turn, which costs a forward pass each.
-    """
+    """Description of a ready directory."""
 
     directory: Path
+    """The directory itself."""
     architecture: str
+    """Class of the model in transformers, e.g. `LlamaForCausalLM`."""
     context: int
+    """Longest sequence in tokens; 0 if the config does not say."""
     vocabulary: int
+    """Number of tokens that the model embeds."""
     stable: bool
+    """True if the chat template keeps earlier turns unchanged. Otherwise an episode is split at every turn, and each
+    part costs a forward pass."""
 
 
 def check(directory: Path | str) -> Card:
-    """Describe a directory that is ready for training. Raises `PretrainedError` naming everything it lacks."""
+    """Check that a directory is ready for training, and describe it.
+
+    Raises: `PretrainedError` that names every missing part.
+    """
     path = Path(directory)
     if not (path / "config.json").is_file():
         raise PretrainedError(f"{path} is not a Hugging Face model directory: it has no config.json")
@@ -65,7 +71,7 @@ def check(directory: Path | str) -> Card:
     if len(tokenizer) > config.vocab_size:
         raise PretrainedError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: they belong "
-            "to different models, or tokens were added without resizing the embeddings"
+            "to different models, or tokens were added; take the model's own tokenizer, or resize the embeddings"
         )
     context = int(getattr(config, "max_position_embeddings", 0))
     return Card(path, (config.architectures or ["?"])[0], context, int(config.vocab_size), renderer.stable)
@@ -74,10 +80,16 @@ def check(directory: Path | str) -> Card:
 def prepare(
     source: Path | str, out: Path | str, *, chat_template: str | None = None, pad_token: str | None = None
 ) -> Card:
-    """Copy a model directory to `out` with a chat template (Jinja text) or padding token that it lacked.
+    """Copy a model directory to `out`, and add the chat template or padding token that it lacks.
 
-    Weights are copied as they are. Raises `PretrainedError` if the result is not ready, and `FileExistsError` if `out`
-    is there already.
+    Weights are copied unchanged.
+
+    Args:
+        source: the model directory.
+        out: the directory to write.
+        chat_template: Jinja text; None keeps the source's template.
+        pad_token: a token of the vocabulary; None keeps the source's padding token.
+    Raises: `PretrainedError` if the result is not ready, `FileExistsError` if `out` exists.
     """
     path = Path(source)
     if not (path / "config.json").is_file():
@@ -85,11 +97,11 @@ def prepare(
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     _complete(tokenizer, chat_template, pad_token)
 
-    def write(made: Path) -> None:
+    def write(target: Path) -> None:
         for pattern in ("config.json", "generation_config.json", "*.safetensors", _INDEX):
             for file in path.glob(pattern):
-                shutil.copy2(file, made / file.name)
-        tokenizer.save_pretrained(made)
+                shutil.copy2(file, target / file.name)
+        tokenizer.save_pretrained(target)
 
     return publish(Path(out), write)
 
@@ -104,8 +116,10 @@ def from_gguf(
 ) -> Card:
     """Turn a GGUF file into a ready Hugging Face directory: dequantised weights as safetensors, and the tokenizer.
 
-    What quantisation lost stays lost: the result is the quantised model in a format that can be trained. Raises
-    `PretrainedError` if the file cannot be read or the result is not ready.
+    The result is the quantised model in a format that can be trained; precision lost to quantisation does not come
+    back. Arguments are those of `prepare`; the weights are stored as `dtype`.
+
+    Raises: `PretrainedError` if the file cannot be read or the result is not ready, `FileExistsError` if `out` exists.
     """
     path = Path(file)
     if find_spec("gguf") is None:
@@ -120,15 +134,15 @@ def from_gguf(
     tokenizer = _of_size(tokenizer, model.config.vocab_size)
     _complete(tokenizer, chat_template, pad_token)
 
-    def write(made: Path) -> None:
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+    def write(target: Path) -> None:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
     return publish(Path(out), write)
 
 
 def _dense(path: Path, dtype: torch.dtype) -> Any:
-    """The model with plain weights, and without what would make transformers treat it as still quantised."""
+    """Load the model with plain weights, and drop the marks by which transformers would treat it as quantised."""
     from transformers import GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -150,7 +164,7 @@ def _dense(path: Path, dtype: torch.dtype) -> Any:
 
 
 def _of_size(tokenizer: PreTrainedTokenizerBase, size: int) -> PreTrainedTokenizerBase:
-    """Without the tokens that transformers adds where a GGUF file does not name them, and nothing embeds."""
+    """Drop the tokens above `size`: transformers adds them where a GGUF file names none, but no embedding exists."""
     if len(tokenizer) <= size:
         return tokenizer
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -178,8 +192,8 @@ def _check_weights(path: Path) -> None:
             raise PretrainedError(f"{path}: {len(missing)} of {len(wanted)} weight files are missing: {missing[:3]}")
     elif not any(path.glob("*.safetensors")):
         other = sorted(p.name for p in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.gguf")))
-        found = f"; it has {', '.join(other[:3])}, which may hold code: convert it first" if other else ""
-        raise PretrainedError(f"{path} has no *.safetensors weights{found}")
+        instead = f"; it has {', '.join(other[:3])}, which may hold code: convert it first" if other else ""
+        raise PretrainedError(f"{path} has no *.safetensors weights{instead}")
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> Renderer:
@@ -198,22 +212,25 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> Renderer
         renderer.extend("go on .", finished=True)
     except TemplateError as error:
         raise PretrainedError(f"{path}: {error}") from error
-    except Exception as error:  # Jinja raises its own types, and templates raise through it
+    except Exception as error:  # Jinja and the templates themselves raise exceptions of many types
         raise PretrainedError(f"{path}: the chat template fails on a two-turn conversation: {error}") from error
     return renderer
 
 
 def publish(out: Path, write: Callable[[Path], None]) -> Card:
-    """Write beside `out`, check, then rename: an interrupted or unusable conversion leaves nothing under its name."""
+    """Write into a temporary directory, check it, then rename it to `out`.
+
+    An interrupted or unusable conversion thus leaves nothing at `out`. `write` gets the temporary directory.
+    """
     if out.exists():
         raise FileExistsError(f"{out} exists already: remove it or choose another directory")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".making-") as scratch:
-        made = Path(scratch) / out.name
-        made.mkdir()
-        write(made)
-        check(made)
-        os.replace(made, out)
+        unpublished = Path(scratch) / out.name
+        unpublished.mkdir()
+        write(unpublished)
+        check(unpublished)
+        os.replace(unpublished, out)
     return check(out)
 
 
@@ -236,9 +253,9 @@ def main(
     except (PretrainedError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    prefix = "kept" if card.stable else "rewritten: an episode is split there"
+    earlier_turns = "kept" if card.stable else "rewritten: an episode is split there"
     typer.echo(f"{card.directory}: {card.architecture}, context {card.context}, {card.vocabulary} tokens")
-    typer.echo(f"chat template: earlier turns are {prefix}")
+    typer.echo(f"chat template: earlier turns are {earlier_turns}")
 
 
 if __name__ == "__main__":

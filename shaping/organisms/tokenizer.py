@@ -1,8 +1,8 @@
 """The organism's tokenizer: byte-level BPE that may merge across blanks, and a chat template.
 
-Worlds speak in a few dozen fixed phrases. Letting merges cross word boundaries (as in SuperBPE, Liu et al.,
-arXiv:2503.13423) makes a phrase one token and an episode about half as long. Numbers, line ends and the action marker
-are never merged with their neighbours, and as it works on bytes any text can be encoded, Arabic too.
+Worlds speak in a few dozen fixed phrases. Merges may cross word boundaries (as in SuperBPE, Liu et al.,
+arXiv:2503.13423), so that a phrase is one token and an episode is about half as long. Numbers, line ends and the
+action marker are never merged with their neighbours. Any text can be encoded, Arabic too, because BPE works on bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocabulary` entries, learned from `texts`."""
+    """Learn a tokenizer of at most `vocabulary` entries from `texts`."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\d+|\n| ?(?:ACTION|الإجراء): "), "isolated"),
-            # phrases end at their full stop; longer merges would tie unrelated facts together
+            # A phrase ends at its full stop: longer merges would tie unrelated facts together.
             pre_tokenizers.Split(Regex(r" \. ?"), "merged_with_previous"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]

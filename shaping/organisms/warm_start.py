@@ -1,8 +1,8 @@
 """Behaviour cloning of scripted personas, so that a pretrained model plays the built-in worlds before any RL.
 
-The corpus is that of the organism: personas under prompts that permit, forbid or say nothing. It is rendered by our
-own renderer and reaches TRL's `SFTTrainer` as token ids and labels, so that nothing is tokenised a second time; the
-loss is on what the persona said, not on what the world did.
+The corpus has the organism's worlds, personas and prompts (permissive, forbidding, irrelevant, neutral). The project's
+own renderer turns it into token ids and labels for TRL's `SFTTrainer`, so that nothing is tokenised twice. The loss
+covers the persona's completions and not the world's observations.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ IGNORED = -100
 
 
 class WarmStartError(ValueError):
-    """A warm start cannot be made from these settings."""
+    """These settings allow no warm start."""
 
 
 class WarmStartConfig(BaseModel):
-    """What is cloned, from which model, and how long."""
+    """Settings of a warm start: the model, the scripted corpus, and the training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,20 +45,22 @@ class WarmStartConfig(BaseModel):
     personas: dict[str, float] = Field(
         {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
     )
-    worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1)
-    episodes: int = Field(500, ge=1, description="scripted episodes to learn from")
-    held_out: int = Field(32, ge=1, description="further episodes, to measure the loss on")
+    worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1, description="worlds that the personas play")
+    episodes: int = Field(500, ge=1, description="scripted episodes to train on")
+    held_out: int = Field(32, ge=1, description="further episodes, for the held-out loss")
     steps: int = Field(100, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="sequences of one optimiser step")
     micro_batch: int = Field(8, ge=1, description="sequences of one forward pass")
     lr: float = Field(5e-5, gt=0, description="peak learning rate; about ten times as high with LoRA")
-    lora_rank: int | None = Field(None, ge=1, description="train a LoRA adapter of this rank, merged in the end")
-    max_length: int | None = Field(
-        None, ge=16, description="leave out longer episodes; none: the model's context, and a longer one is an error"
+    lora_rank: int | None = Field(
+        None, ge=1, description="rank of a LoRA adapter, merged at the end; none: train every weight"
     )
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    activation_checkpointing: bool = False
-    seed: int = 0
+    max_length: int | None = Field(
+        None, ge=16, description="leave out longer sequences; none: a sequence beyond the model's context is an error"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the weights")
+    activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
+    seed: int = Field(0, description="seed of the corpus and of the training")
 
     @field_validator("personas")
     @classmethod
@@ -66,60 +68,64 @@ class WarmStartConfig(BaseModel):
         if unknown := sorted(set(value) - set(PERSONAS)):
             raise ValueError(f"unknown personas {unknown}; there are {', '.join(PERSONAS)}")
         if value and (min(value.values()) < 0 or sum(value.values()) <= 0):
-            raise ValueError("weights of personas must not be negative, and one must be above zero")
+            raise ValueError("weights of personas must not be negative, and at least one must be above zero")
         return value
 
     @field_validator("worlds")
     @classmethod
     def _scripted_worlds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := sorted(set(value) - set(SIZES)):
-            raise ValueError(f"no personas for worlds {unknown}; there are some for {', '.join(SIZES)}")
+            raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """What came of it. Losses are means per token of what the held-out personas said, in nats."""
+    """Result of a warm start. Losses are means over the completion tokens of the held-out episodes, in nats."""
 
     directory: Path
+    """The trained model."""
     loss_before: float
+    """Held-out loss of the model before training."""
     loss_after: float
+    """Held-out loss after training."""
     sequences: int
+    """Sequences trained on."""
     left_out: int
     """Sequences longer than `max_length`."""
 
 
 def warm_start(config: WarmStartConfig, out: Path | str) -> WarmStart:
-    """Train a copy of `config.model` on scripted personas and save it in `out`, a ready directory.
+    """Train a copy of `config.model` on scripted personas, and save it in `out` as a ready directory.
 
-    Raises `WarmStartError` for episodes that do not fit, `ImportError` without the extra trl, and what
-    `pretrained.check` raises for a model that is not ready.
+    Raises: `WarmStartError` if episodes do not fit, `ImportError` without the extra trl, `PretrainedError` if
+    `config.model` is not ready, `FileExistsError` if `out` exists.
     """
     _trl()
     card = pretrained.check(config.model)
     tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
     renderer = Renderer(tokenizer)
     corpus = list(scripts(config, config.episodes + config.held_out))
-    learned, left_out = _fitting(corpus[: config.episodes], renderer, config, card.context)
+    training, left_out = _fitting(corpus[: config.episodes], renderer, config, card.context)
     held_out, _ = _fitting(corpus[config.episodes :], renderer, config, card.context)
     model = AutoModelForCausalLM.from_pretrained(
         config.model, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
     )
-    trained, before, after = _train(model, tokenizer, learned, held_out, config)
-    found = WarmStart(Path(out), before, after, len(learned), left_out)
+    trained, before, after = _train(model, tokenizer, training, held_out, config)
+    result = WarmStart(Path(out), before, after, len(training), left_out)
 
-    def write(made: Path) -> None:
-        trained.save_pretrained(made)
-        tokenizer.save_pretrained(made)
-        notes = {"config": config.model_dump(), **asdict(found), "directory": str(out)}
-        (made / "warm_start.json").write_text(json.dumps(notes, indent=2))
+    def write(target: Path) -> None:
+        trained.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        record = {"config": config.model_dump(), **asdict(result), "directory": str(out)}
+        (target / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     pretrained.publish(Path(out), write)
-    return found
+    return result
 
 
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
-    """`count` episodes of the personas, reproducible from the seed, and none of them an episode of a study."""
+    """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
     rng = random.Random(f"warm start|{config.seed}")
     for number in range(count):
         kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
@@ -127,15 +133,16 @@ def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
         name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
         world = rng.choice(config.worlds)
         env = WORLDS[world](**options(world, rng))
-        played = play_scripted(env, persona(name)(env, number), 3_000_000_000 + config.seed * 10_000_000 + number)
+        turns = play_scripted(env, persona(name)(env, number), 3_000_000_000 + config.seed * 10_000_000 + number)
         system = rng.choice(CORPUS_PROMPTS[kind]) if kind != "none" else ""
-        yield Script(world, name, kind, system, tuple((o, c) for o, c, _, _ in played))
+        yield Script(world, name, kind, system, tuple((o, c) for o, c, _, _ in turns))
 
 
 def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int]]]:
-    """An episode as `input_ids` and `labels`: one sequence, or one per turn where the template rewrites earlier turns.
+    """Yield an episode as `input_ids` and `labels`.
 
-    Labels are the ids of completions with their end-of-turn tokens, and `IGNORED` elsewhere.
+    An episode is one sequence, or one per turn if the template rewrites earlier turns. Labels are the ids of
+    completions and their end-of-turn tokens, and `IGNORED` elsewhere.
     """
     ids: list[int] = []
     labels: list[int] = []
@@ -144,15 +151,15 @@ def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int
         messages.append(Message("user", observation))
         if not renderer.stable:
             ids, labels = [], []
-            seen = renderer.conversation(messages)
+            prompt = renderer.conversation(messages)
         elif number:
-            seen = renderer.extend(observation, finished=True)
+            prompt = renderer.extend(observation, finished=True)
         else:
-            seen = renderer.open(script.system, observation)
-        said = [*renderer.plain(completion), renderer.eos]
+            prompt = renderer.open(script.system, observation)
+        reply = [*renderer.plain(completion), renderer.eos]
         messages.append(Message("assistant", completion))
-        ids += seen + said
-        labels += [IGNORED] * len(seen) + said
+        ids += prompt + reply
+        labels += [IGNORED] * len(prompt) + reply
         if not renderer.stable or number == len(script.turns) - 1:
             yield {"input_ids": ids, "labels": labels}
 
@@ -160,7 +167,7 @@ def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int
 def _fitting(
     corpus: Sequence[Script], renderer: Renderer, config: WarmStartConfig, context: int
 ) -> tuple[list[dict[str, list[int]]], int]:
-    """(the sequences that fit, how many do not)."""
+    """(sequences that fit, number of sequences left out)."""
     rows = [row for script in corpus for row in sequences(script, renderer)]
     limit = min(config.max_length or context, context)
     fitting = [row for row in rows if len(row["input_ids"]) <= limit]
@@ -169,7 +176,7 @@ def _fitting(
         raise WarmStartError(
             f"{len(rows) - len(fitting)} of {len(rows)} scripted sequences are longer than {limit} tokens (the longest "
             f"has {longest}; the model's context is {context}): choose worlds with shorter episodes, a model with a "
-            "longer context, or set max_length to leave long ones out"
+            "longer context, or set max_length to leave out long sequences"
         )
     return fitting, len(rows) - len(fitting)
 
@@ -185,11 +192,11 @@ def _trl() -> Any:
 def _train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    learned: list[dict[str, list[int]]],
+    training: list[dict[str, list[int]]],
     held_out: list[dict[str, list[int]]],
     config: WarmStartConfig,
 ) -> tuple[PreTrainedModel, float, float]:
-    """(the trained model, held-out loss before, and after)."""
+    """(trained model, held-out loss before training, held-out loss after it)."""
     from datasets import Dataset
     from peft import LoraConfig
 
@@ -225,7 +232,7 @@ def _train(
                 logging_steps=max(1, config.steps // 10),
                 seed=config.seed,
             ),
-            train_dataset=Dataset.from_list(learned),
+            train_dataset=Dataset.from_list(training),
             eval_dataset=Dataset.from_list(held_out),
             processing_class=tokenizer,
             peft_config=lora if config.lora_rank else None,
@@ -243,11 +250,11 @@ def main(
 ) -> None:
     """Clone scripted personas into a pretrained model."""
     try:
-        made = warm_start(WarmStartConfig.model_validate(yaml.safe_load(config.read_text())), out)
+        result = warm_start(WarmStartConfig.model_validate(yaml.safe_load(config.read_text())), out)
     except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{made.directory}: held-out loss {made.loss_before:.3f} -> {made.loss_after:.3f} nats per token")
+    typer.echo(f"{result.directory}: held-out loss {result.loss_before:.3f} -> {result.loss_after:.3f} nats per token")
 
 
 if __name__ == "__main__":

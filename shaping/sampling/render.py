@@ -1,8 +1,8 @@
 """Chat templates, token by token: every text is tokenised once, and sampled ids are never re-tokenised.
 
-A template is taken apart once, with sentinels, into what stands before, between and after messages. If a rendered
-conversation is not the concatenation of those parts (templates that strip earlier reasoning, for example), the prefix
-breaks at every turn: `stable` is False and the episode is split there.
+Sentinel messages split a template once into the markup before, between and after messages. A template that strips
+earlier reasoning, for example, does not render a conversation as the concatenation of those parts. The prefix then
+breaks at every turn: `stable` is False, and the episode is split there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,19 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a conversation."""
+
     role: str
+    """`system`, `user` or `assistant`."""
     content: str
+    """The text, without template markup."""
 
 
 class Renderer:
-    """Renders episodes for one tokenizer. Raises `TemplateError` without a chat template or an end-of-turn token."""
+    """Renders episodes for one tokenizer.
+
+    Raises: `TemplateError` if the tokenizer has no chat template or no end-of-turn token.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not getattr(tokenizer, "chat_template", None):
@@ -43,7 +50,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id
         self._pieces: dict[int, str] = {}
-        # decoding after an anchor keeps the blank that some tokenizers strip from the start of a text
+        # Some tokenizers strip a blank from the start of a text; decoding after an anchor keeps it.
         self._anchor: list[int] = self.plain("x")
         self._anchored = len(self._raw(self._anchor))
         self._marked: dict[str, list[int]] = {}
@@ -57,12 +64,12 @@ class Renderer:
     def _has_system(self) -> bool:
         try:
             return "sentinel rule" in self._text([Message("system", "sentinel rule"), Message("user", _USER)])
-        except Exception:  # templates raise their own exception types for roles they refuse
+        except Exception:  # templates raise exceptions of many types for a role they refuse
             return False
 
     @cached_property
     def _bridge(self) -> tuple[str, str]:
-        """(what closes a reply and opens the next user message, what closes that and opens the reply)."""
+        """(markup between a reply and the next user message, markup between that message and the next reply)."""
         text = self._text([Message("user", _USER), Message("assistant", _REPLY), Message("user", _NEXT)])
         if not all(s in text for s in (_REPLY, _NEXT)):
             raise TemplateError(f"the chat template of {self.tokenizer.name_or_path!r} drops message contents")
@@ -72,7 +79,7 @@ class Renderer:
 
     @cached_property
     def stable(self) -> bool:
-        """Is a longer conversation always the shorter one plus more text? Also where a reply starts with reasoning."""
+        """True if a longer conversation always starts with the shorter one, also where replies contain reasoning."""
         first = self._text([Message("user", _USER)])
         for reply in (_REPLY, f"<think>\n{_THOUGHT}\n</think>\n\n{_REPLY}"):
             longer = self._text([Message("user", _USER), Message("assistant", reply), Message("user", _NEXT)])
@@ -81,17 +88,17 @@ class Renderer:
         return True
 
     def plain(self, text: str) -> list[int]:
-        """Ids of untrusted text: strings that look like special tokens stay text."""
+        """Ids of untrusted text. Strings that look like special tokens stay text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def _markup(self, text: str) -> list[int]:
-        """Ids of template text, special tokens included; the same few strings at every turn."""
+        """Ids of template markup, special tokens included. Cached: every turn uses the same few strings."""
         if text not in self._marked:
             self._marked[text] = list(self.tokenizer.encode(text, add_special_tokens=False))
         return list(self._marked[text])
 
     def open(self, system: str, observation: str) -> list[int]:
-        """Ids from the start of the conversation to where the first reply begins."""
+        """Ids from the start of the conversation to the start of the first reply."""
         if (system, observation) not in self._opened:
             if len(self._opened) > 10_000:
                 self._opened.clear()
@@ -119,17 +126,17 @@ class Renderer:
         return closing + self.plain(observation) + self._markup(after)
 
     def conversation(self, messages: list[Message]) -> list[int]:
-        """Ids of a whole conversation rendered afresh, for templates whose prefix breaks.
+        """Ids of a whole conversation, rendered from its start. For templates whose prefix breaks.
 
-        Strings in messages that look like special tokens stay text: stand-ins take their place while the template is
-        rendered, so that only its own markup becomes special tokens.
+        Strings in messages that look like special tokens stay text: stand-ins replace them while the template is
+        rendered, so that only the template's own markup becomes special tokens.
         """
         if messages[0].role == "system" and not self._has_system:
             system, first, *rest = messages
             messages = [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
         stand_in = {token: f"\ue000{n}\ue001" for n, token in enumerate(self.tokenizer.all_special_tokens)}
         special = re.compile("|".join(map(re.escape, stand_in)))
-        hidden = [Message(m.role, special.sub(lambda found: stand_in[found[0]], m.content)) for m in messages]
+        hidden = [Message(m.role, special.sub(lambda match: stand_in[match[0]], m.content)) for m in messages]
         original = {mark: token for token, mark in stand_in.items()}
         ids: list[int] = []
         for part in re.split(f"({'|'.join(original)})", self._text(hidden)):
@@ -141,24 +148,24 @@ class Renderer:
         return ids
 
     def piece(self, token: int) -> str:
-        """Text of one token by itself; a replacement character stands for part of a character. The eos is empty."""
+        """Text of one token alone; empty for the eos. Bytes of an incomplete character become U+FFFD."""
         if token not in self._pieces:
             self._pieces[token] = self.text([token])
         return self._pieces[token]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of sampled tokens, without special ones."""
+        """Text of sampled tokens, without special tokens."""
         return self._raw([*self._anchor, *(i for i in ids if i != self.eos)])[self._anchored :]
 
     def _raw(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Text that each sampled token adds; joined they give the completion's text. The eos token is empty."""
-        found = [self.piece(i) for i in ids]
-        if not any("\ufffd" in piece for piece in found):
-            return found
-        # bytes of one character spread over several tokens: it belongs to the token that completes it
+        """Text that each sampled token adds; joined, the text of the completion. The eos token adds nothing."""
+        pieces = [self.piece(i) for i in ids]
+        if not any("\ufffd" in piece for piece in pieces):
+            return pieces
+        # The bytes of one character spread over several tokens: the token that completes it gets the character.
         parts: list[str] = []
         shown = ""
         for stop in range(1, len(ids) + 1):

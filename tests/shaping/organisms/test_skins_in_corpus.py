@@ -50,7 +50,7 @@ def test_wrong_skins_are_refused() -> None:
 def test_an_organism_is_made_again_if_its_words_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, dressed = OrganismConfig(), OrganismConfig(skins=["ar-1850"])
     before = content_hash(plain), content_hash(dressed)
-    monkeypatch.setattr(module, "_SKINS", module._SKINS[:-1])
+    monkeypatch.setattr(module, "_LOCALE_SOURCES", module._LOCALE_SOURCES[:-1])
     assert content_hash(plain) == before[0]
     assert content_hash(dressed) != before[1]
 
