@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from rounding import assert_same_but_rounding
 from torch import Tensor
 
 from shaping.hooks import ActivationEdit, Knob, Phase
@@ -55,8 +56,8 @@ def plain_logprobs(model: Any, batch: Batch) -> Tensor:
     return logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
 
 
-def plain_update(policy: Policy, samples: list[Sample], kl: float) -> None:
-    """PPO's clip at 0.2, the k3 term, one AdamW step; nothing else."""
+def plain_update(policy: Policy, samples: list[Sample], kl: float, max_grad_norm: float | None) -> None:
+    """PPO's clip at 0.2, the k3 term, the clipped norm, one AdamW step; nothing else."""
     reference = copy.deepcopy(policy.model).eval()
     policy.model.train()
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-3, weight_decay=0.0)
@@ -78,7 +79,8 @@ def plain_update(policy: Policy, samples: list[Sample], kl: float) -> None:
             d = d - logprobs
             loss = loss + kl * (torch.exp(d) - d - 1).sum() / tokens
         loss.backward()
-    torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+    if max_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), max_grad_norm)
     optimizer.step()
 
 
@@ -89,11 +91,25 @@ def test_by_default_an_update_is_the_plain_one_bit_for_bit(
 ) -> None:
     samples = [make_sample(n, n, masked_tokens=n % 2 == 0, ratio=ratio) for n in (12, 5, 30, 17, 22, 9)]
     ours, plain, start = copied(policy), copied(policy), policy.model.state_dict()
-    Learner(ours, LearnerConfig(token_budget=64, kl=kl)).update(samples)
-    plain_update(plain, samples, kl)
+    Learner(ours, LearnerConfig(token_budget=64, kl=kl, max_grad_norm=1e9)).update(samples)
+    plain_update(plain, samples, kl, max_grad_norm=None)
     for (name, a), b in zip(ours.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert any(not torch.equal(tensor, start[name]) for name, tensor in ours.model.state_dict().items())
+
+
+@pytest.mark.parametrize("ratio", ["sampler", "recomputed", "none"])
+def test_by_default_the_norm_of_the_gradient_is_clipped_at_one(
+    policy: Policy, make_sample: MakeSample, ratio: str
+) -> None:
+    """Not bit for bit: the norm is a sum over parameters, which the learner takes in the order their gradients come."""
+    samples = [make_sample(n, n, ratio=ratio) for n in (12, 5, 30, 17, 22, 9)]
+    ours, plain = copied(policy), copied(policy)
+    row = Learner(ours, LearnerConfig(token_budget=64)).update(samples)
+    plain_update(plain, samples, 0.0, max_grad_norm=1.0)
+    assert row["grad_norm"] > 2, "there is something to clip"
+    clipped, expected = ([p.grad for p in own.model.parameters()] for own in (ours, plain))
+    assert_same_but_rounding(clipped, expected, units=4)  # type: ignore[arg-type]
 
 
 def test_an_entropy_bonus_spreads_the_policy_and_needs_no_reward(policy: Policy, make_sample: MakeSample) -> None:

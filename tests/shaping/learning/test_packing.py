@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rounding import assert_same_but_rounding
 
 from shaping.learning import logprobs as logprobs_module
 from shaping.learning.logprobs import token_logprobs
@@ -159,7 +160,7 @@ def test_logits_of_all_tokens_never_exist_at_once(
     (batch,) = pack([make_sample(60, 1, masked_tokens=True), make_sample(60, 2)], 120)
     weights = torch.linspace(-1, 1, batch.loss_tokens)
 
-    def run(chunk: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    def run(chunk: int) -> list[torch.Tensor]:
         policy.model.zero_grad()
         hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
         found, entropy = token_logprobs(
@@ -174,15 +175,12 @@ def test_logits_of_all_tokens_never_exist_at_once(
         before = len(rows)
         (found * weights).sum().backward()
         assert len(rows) == (2 * before if chunk < len(found) else before), "computed again in backward"
-        return (
-            found.detach(),
-            entropy.detach(),
-            [p.grad.clone() for p in policy.model.parameters() if p.grad is not None],
-        )
+        gradients = [p.grad.clone() for p in policy.model.parameters() if p.grad is not None]
+        return [found.detach(), entropy.detach(), *gradients]
 
     chunked = run(16)
     assert max(rows) == 16 and sum(rows) == 2 * batch.loss_tokens
-    torch.testing.assert_close(chunked, run(10_000), rtol=1e-3, atol=1e-5)
+    assert_same_but_rounding(chunked, run(10_000))
     policy.model.zero_grad()
 
 
