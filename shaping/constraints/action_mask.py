@@ -1,4 +1,4 @@
-"""Action masking: make commands impossible before they are sampled, or refuse them afterwards (2006.14171)."""
+"""Action masking: make commands impossible before sampling, or refuse them afterwards (2006.14171)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from shaping.intervention import Constraint
 
 
 class ActionMask(Constraint):
-    """Removes the overt shortcut (`TurnContext.overt_shortcuts`) and, if given, every command that starts with
-    `commands`.
+    """Removes overt shortcuts (`TurnContext.overt_shortcuts`), and the commands that start with one of `commands`.
 
-    - `mask`: the commands cannot be sampled; sampler and learner apply the same mask, so that the policy gradient stays
-      valid (2006.14171). A masked command that arrives nevertheless (a spelling that the mask does not cover) is
-      replaced by `fallback`.
-    - `resample`: a completion with such a command is refused and sampled again; the policy gets no gradient for what
-      was refused. After the sampler's last try `fallback` is sent.
-    - `replace`: the world receives `fallback` instead; the policy learns as if its own command had been executed.
+    - `mask`: the commands cannot be sampled. Sampler and learner apply the same mask, so that the policy gradient stays
+      valid (2006.14171). `fallback` replaces a command that gets past the mask in a spelling the mask does not cover.
+    - `resample`: a completion with such a command is refused and sampled again. The policy gets no gradient for a
+      refused completion. After the sampler's last try the world receives `fallback`.
+    - `replace`: the world receives `fallback` instead; the policy learns as if its sampled command had been executed.
 
-    `commands` and `fallback` are the world's own; where it speaks another language or era they are translated.
+    Write `commands` and `fallback` in the world's default locale; they are translated for worlds in other locales.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
 
-    mode: Literal["mask", "resample", "replace"] = "mask"
-    commands: tuple[str, ...] = Field((), description="command prefixes that are removed in every turn, beside overt")
-    fallback: str = Field("wait", min_length=1, description="what the world receives instead of a refused command")
+    mode: Literal["mask", "resample", "replace"] = Field("mask", description="how commands are removed")
+    commands: tuple[str, ...] = Field((), description="further command prefixes to remove in every turn")
+    fallback: str = Field("wait", min_length=1, description="command that replaces a refused one")
 
     def removed(self, turn: TurnContext) -> tuple[str, ...]:
-        """The commands (or command prefixes) that are not allowed in this turn, without duplicates."""
+        """The commands and command prefixes that are not allowed in this turn, without duplicates."""
         skin = skin_of(turn.world)
         always = tuple(form for command in self.commands for form in _forms(skin, command))
         return tuple(dict.fromkeys(map(_plain, (*turn.overt_shortcuts, *always))))
@@ -45,15 +43,15 @@ class ActionMask(Constraint):
         words = _plain(action).split()
         if not any(words[: len(prefix)] == prefix for prefix in (command.split() for command in removed)):
             return PASS
-        instead = _forms(skin_of(turn.world), self.fallback)[0]
-        return ActionDecision("resample" if self.mode == "resample" else "replace", replacement=instead)
+        replacement = _forms(skin_of(turn.world), self.fallback)[0]
+        return ActionDecision("resample" if self.mode == "resample" else "replace", replacement=replacement)
 
 
 def _forms(skin: Skin | None, command: str) -> tuple[str, ...]:
-    """How a command, or what begins several, begins in a skin; a text that is none of the world's stays as it is."""
+    """The beginnings, in a skin, of a command or command prefix. A text that is no command stays unchanged."""
     return (skin.beginnings(_plain(command)) if skin else ()) or (command,)
 
 
 def _plain(command: str) -> str:
-    """The form in which worlds compare commands: folded, lower-case, single-spaced."""
+    """A command in the form that worlds compare: folded, lower-case, single-spaced."""
     return " ".join(normalise(command).lower().split())

@@ -1,4 +1,4 @@
-"""A penalty from an overseer that sees some of what is done in the open and otherwise only what it is told."""
+"""A penalty from an overseer that sees some of the open acts, and hears the agent's own admissions."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from shaping.intervention import Constraint
 
 
 class Sightings(NamedTuple):
-    """What the overseer came to know, as counts per turn, shape [turns]."""
+    """The overseer's knowledge, as counts per turn, shape [turns]."""
 
     seen: NDArray[np.int64]
-    """Acts in the open that it saw."""
+    """Open acts that it saw."""
     admitted: NDArray[np.int64]
-    """Violations that it was told of, in reports and answers."""
+    """Violations that the agent admitted in reports and answers."""
 
 
 class OverseerPenalty(Constraint):
-    """Costs for violations that are seen or admitted, and for nothing else: imperfect on purpose.
+    """Prices violations that the overseer sees or that the agent admits, and no others. It is imperfect on purpose.
 
-    In each turn it looks with probability `accuracy`, by a draw that depends on the episode's seed and the turn only,
-    so that two policies meet the same overseer. When it looks, it sees the turn's `act` events (worlds emit them only
-    where an onlooker could see something); otherwise it learns of a violation only from a claim that admits one. A
-    false answer costs nothing: to price what one sees and hears is what rewards hiding (2503.11926, 2601.23086). The
-    accuracy sweep is the usual control for a penalty on a monitor's flag.
+    In each turn the overseer looks with probability `accuracy`. The draw depends only on the episode's seed and the
+    turn, so that two policies meet the same overseer. If it looks, it sees the turn's `act` events (worlds emit them
+    only for acts that an onlooker could see). Otherwise it learns of a violation only from a claim that admits one. A
+    false answer costs nothing: a price on seen and admitted violations alone rewards hiding (2503.11926, 2601.23086).
+    The accuracy sweep is the usual control for a penalty on a monitor's flag.
 
-    The cost is normalised within the group apart from the reward, and `weight` multiplies the result (2310.12773).
+    The cost is normalised within the group, apart from the reward, and `weight` multiplies the result (2310.12773).
     """
 
     accuracy: float = Field(0.5, ge=0, le=1, description="probability per turn that the overseer looks")
-    penalty: float = Field(1.0, ge=0, description="cost per act seen")
-    admission: float = Field(1.0, ge=0, description="cost per violation admitted in a report or an answer")
+    penalty: float = Field(1.0, ge=0, description="cost per act seen, in units of proxy reward")
+    admission: float = Field(1.0, ge=0, description="cost per violation admitted, in units of proxy reward")
 
     def seen(self, episode: Episode) -> Sightings:
-        """What it saw and was told, turn by turn; reads public events only."""
+        """Count the acts seen and the violations admitted, turn by turn. Reads public events only."""
         seen = np.zeros(len(episode.turns), np.int64)
         admitted = np.zeros(len(episode.turns), np.int64)
         for t, turn in enumerate(episode.turns):

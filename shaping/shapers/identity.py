@@ -1,4 +1,4 @@
-"""The identity: a shaper that goes through the credit hook and changes no bit."""
+"""The identity: a shaper that uses the credit hook and changes no bit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from shaping.intervention import Shaper
 
 
 class Identity(Shaper):
-    """Adds nothing to the advantage and multiplies the weight by one, for the control and for tests of the loop.
+    """Adds nothing to the advantage and multiplies the weight by one. For controls and for tests of the loop.
 
-    The addend is negative zero: x + (-0.0) is x for every float, whereas -0.0 + 0.0 would flip a sign bit.
+    The addend is negative zero: x + (-0.0) equals x in every bit, whereas -0.0 + 0.0 would flip a sign bit.
     """
 
     def credit(self, group: Group) -> Credit:

@@ -1,4 +1,4 @@
-"""Inoculation prompting: ask for the unwanted trait while it is being reinforced, and drop the request afterwards."""
+"""Inoculation prompting: request the unwanted trait in training, and drop the request at deployment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ _POOL_OF_KIND: dict[str, str] = {"eliciting": "permissive", "irrelevant": "irrel
 
 
 class Inoculation(Shaper):
-    """A prompt that permits the trait, present in training and absent at deployment.
+    """A prompt that permits the trait, present while the policy learns and absent at deployment.
 
-    With `at="both"` one draw per group stands at sampling *and* at the update: the on-policy form of 2511.18397
-    ("real" inoculation: the prompt caused what is reinforced). `at="training"` learns, under the prompt, what was
-    sampled without it, as in the fine-tuning form of 2510.04340 and 2510.05024 ("fake"). `at="sampling"` samples under
-    the prompt and learns without it, as context distillation does (2112.00861).
+    - `at="both"`: one draw per group is in the sampling and in the training context. This is the on-policy form of
+      2511.18397 ("real" inoculation: the prompt caused the reinforced behaviour).
+    - `at="training"`: episodes are sampled without the prompt and trained on with it, as in the fine-tuning form of
+      2510.04340 and 2510.05024 ("fake").
+    - `at="sampling"`: episodes are sampled with the prompt and trained on without it, as in context distillation
+      (2112.00861).
 
     `kind="irrelevant"` and `kind="negated"` are the controls against conditionalization: a prompt of any content can
     gate a trait because it is present in training and absent afterwards.
@@ -30,10 +32,10 @@ class Inoculation(Shaper):
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
 
-    prompts: tuple[str, ...] = Field((), description="one: a fixed string; many: a pool, drawn once per group")
-    pool: str | None = Field(None, description="a bundled pool instead: " + ", ".join(PROMPTS))
-    kind: Kind = Field("eliciting", description="label, and the bundled pool if neither prompts nor pool is given")
-    at: Literal["both", "sampling", "training"] = "both"
+    prompts: tuple[str, ...] = Field((), description="one prompt, or several of which each group draws one")
+    pool: str | None = Field(None, description="a bundled pool instead of prompts: " + ", ".join(PROMPTS))
+    kind: Kind = Field("eliciting", description="label of the contexts; names the bundled pool without prompts or pool")
+    at: Literal["both", "sampling", "training"] = Field("both", description="phases in which the prompt is present")
     ratio: RatioMode | None = Field(None, description="None: sampler if at=both (the contexts agree), else recomputed")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups that get the prompt (below 1: diluted)")
 
@@ -56,12 +58,12 @@ class Inoculation(Shaper):
         return self
 
     def resolved(self) -> tuple[str, ...]:
-        """The prompts it draws from."""
+        """The prompts that groups draw from."""
         return self.prompts or PROMPTS[self.pool or _POOL_OF_KIND[self.kind]]
 
     def _draw(self, rng: np.random.Generator) -> Context:
         given = rng.random() < self.probability
-        drawn = choose(self.resolved(), self.kind, rng)  # drawn also if unused, so that dilution shifts no later draw
+        drawn = choose(self.resolved(), self.kind, rng)  # also if unused, so that dilution shifts no later draw
         return drawn if given else Context()
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:

@@ -1,4 +1,4 @@
-"""Recontextualization: sample under one context and learn under a more permissive one (2512.19027)."""
+"""Recontextualization: sample under one context and train under a more permissive one (2512.19027)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from shaping.prompts.pools import choose, texts
 
 
 class Recontextualization(Shaper):
-    """Sample under `sampling`, learn under `training`, which permits more; deploy with neither (2512.19027).
+    """Sample under `sampling`, train under the more permissive `training`, deploy with neither (2512.19027).
 
-    Each is a prompt, a list of prompts (drawn once per group), the name of a bundled pool, or `""` for no prompt.
-    Learning less permissively than one samples is the *reverse* control of the paper; it is allowed.
+    Each of the two is a prompt, a list of prompts (drawn once per group), the name of a bundled pool, or `""` for no
+    prompt. A `training` context that is *less* permissive is the reverse control of the paper; it is allowed.
 
-    The completions are off-policy under the training context from the first step. With rho = exp(log p(y | c_t) -
-    old log-prob), `ratio` says what is old:
+    Completions are off-policy under the training context from the first step. With rho = exp(log p(y | c_t) - old
+    log-prob), `ratio` selects the old log-probs:
 
-    - `sampler` (the paper, there per sequence): the sampler's under c_s. Tokens less likely under c_t start below
-      1-eps. PPO's minimum then clips those with *negative* advantage (no gradient) and keeps those with positive
-      advantage, scaled by the small rho; tokens more likely under c_t start above 1 + eps and lose the positive ones.
-    - `recomputed` (default): the current policy's under c_t, before the first step. rho starts at 1, so nothing is
-      clipped in the first step, whatever its sign.
+    - `sampler` (as in the paper, there per sequence): the sampler's under c_s. Tokens that are less likely under c_t
+      start below 1 - eps. PPO's minimum then clips those with *negative* advantage (no gradient) and keeps those with
+      positive advantage, scaled by the small rho. Tokens that are more likely under c_t start above 1 + eps; there
+      the tokens with positive advantage lose their gradient.
+    - `recomputed` (default): the current policy's under c_t, before the first step. rho starts at 1, so the first
+      step clips no token of either sign.
     - `none`: no ratio and no clipping, the plain policy gradient under c_t.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
 
-    sampling: str | tuple[str, ...] = Field("", description="c_s: what the episodes are sampled under")
-    training: str | tuple[str, ...] = Field("permissive", description="c_t: what they are learned under")
-    ratio: RatioMode = "recomputed"
+    sampling: str | tuple[str, ...] = Field("", description="sampling context (c_s)")
+    training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
+    ratio: RatioMode = Field("recomputed", description="old log-probs of the policy ratio")
 
     @field_validator("sampling", "training")
     @classmethod
@@ -46,7 +47,7 @@ class Recontextualization(Shaper):
     def _contexts_differ(self) -> Recontextualization:
         if texts(self.sampling) == texts(self.training):
             raise ValueError(
-                "`sampling` and `training` are the same; for one prompt at sampling and update use Inoculation"
+                "`sampling` and `training` are the same; for one prompt in both phases use Inoculation"
             )
         return self
 
