@@ -10,27 +10,28 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import gymnasium
 
 from envs.core import TextEnv
+from envs.discovery import Discovered, by_name, subclasses
 from envs.skins import check_takes_locale, resolve, split
 from envs.worlds.base import World
-from envs.worlds.clerk import Clerk
-from envs.worlds.errand import Errand
-from envs.worlds.gradebook import Gradebook
-from envs.worlds.nightwatch import Nightwatch
-from envs.worlds.pact import Pact
-from envs.worlds.steward import Steward
-from envs.worlds.workshop import Workshop
 
-WORLDS: dict[str, type[World]] = {
-    world.name: world for world in (Clerk, Steward, Nightwatch, Gradebook, Workshop, Pact, Errand)
-}
 
-for _world in WORLDS.values():
-    gymnasium.register(f"shaping/{_world.__name__}-v0", entry_point=f"{_world.__module__}:{_world.__name__}")
+def _name_of(world: type[World]) -> str:
+    if "name" not in vars(world):
+        raise ValueError(f"{world.__module__}.{world.__name__} has no `name`; studies call a world by it")
+    return world.name
+
+
+def _worlds() -> dict[str, type[World]]:
+    return by_name(subclasses("envs.worlds", World).values(), _name_of)  # type: ignore[type-abstract]
+
+
+WORLDS: Final = Discovered(_worlds)
+"""Name -> built-in world: every concrete `World` that a module of `envs.worlds` defines."""
 
 
 def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
@@ -62,4 +63,5 @@ def world_class(name: str) -> type[TextEnv]:
     return found
 
 
-import envs.personas.policies  # noqa: E402, F401  (enters what personas do in the worlds that came later)
+for _world in WORLDS.values():  # last: a world's module may import what stands above
+    gymnasium.register(f"shaping/{_world.__name__}-v0", entry_point=f"{_world.__module__}:{_world.__name__}")

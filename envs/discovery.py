@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TypeVar
 
@@ -36,6 +36,17 @@ def subclasses(package: str, base: type[T]) -> dict[str, type[T]]:
     return found
 
 
+def exported(package: str, base: type, name: str) -> type:
+    """For `__getattr__` of a package: `from package import Name`, whichever of its modules defines the class.
+
+    Names that begin with an underscore, for which Python asks a package at every turn, scan nothing.
+    """
+    found: dict[str, type] = {} if name.startswith("_") else subclasses(package, base)
+    if name not in found:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return found[name]
+
+
 def instances(package: str, kind: type[T]) -> list[T]:
     """Every module-level public value of type `kind` in `package`, in the order of modules and of their lines."""
     found: list[T] = []
@@ -44,3 +55,39 @@ def instances(package: str, kind: type[T]) -> list[T]:
             if isinstance(member, kind) and not name.startswith("_") and not any(member is other for other in found):
                 found.append(member)
     return found
+
+
+class Discovered(Mapping[str, T]):
+    """Name -> plug-in. The first look-up scans the package: plug-ins may import the module that holds the mapping."""
+
+    def __init__(self, find: Callable[[], Mapping[str, T]]) -> None:
+        self._find = find
+        self._found: Mapping[str, T] | None = None
+
+    def __getitem__(self, name: str) -> T:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def forget(self) -> None:
+        """Scan again at the next look-up: a module was added since."""
+        self._found = None
+
+    def _all(self) -> Mapping[str, T]:
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+
+def by_name(found: Iterable[T], name: Callable[[T], str]) -> dict[str, T]:
+    """`found` under their names. Raises ValueError where two have the same."""
+    named: dict[str, T] = {}
+    for each in found:
+        if (key := name(each)) in named:
+            raise ValueError(f"two plug-ins are called {key!r}: {named[key]!r} and {each!r}; rename one")
+        named[key] = each
+    return named

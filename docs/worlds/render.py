@@ -19,8 +19,7 @@ from docs.worlds import render_skins
 from envs import WORLDS, make_world
 from envs.core import WorldOptions
 from envs.episode import TRAITS, Labels
-from envs.personas.persona import persona, play_scripted
-from envs.personas.policies import REFERENCES, play_reference
+from envs.personas.persona import persona, play_reference, play_scripted, references
 from envs.worlds.base import World
 
 PAGES = Path(__file__).parent
@@ -110,7 +109,7 @@ CASES: dict[str, tuple[Case, ...]] = {
 
 def play(env: World, who: str, seed: int) -> Record:
     """One episode of a persona or of a reference policy of the world."""
-    if who in REFERENCES.get(env.name, {}):
+    if who in references(env.name):
         return play_reference(env, who, seed)
     return play_scripted(env, persona(who)(env, seed), seed)
 

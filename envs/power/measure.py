@@ -34,7 +34,7 @@ class Move(NamedTuple, Generic[State]):
     """One thing that can be done in a state."""
 
     units: int
-    """GroupRequest that it does at once."""
+    """Work that it does at once."""
     leads: tuple[tuple[float, State], ...]
     """(probability, state at the beginning of the next turn); the probabilities sum to 1."""
 
@@ -95,7 +95,7 @@ def attainable(model: Model[State], goal: Goal) -> NDArray[np.float64]:
     left = np.arange(goal.units + 1)
     value = np.broadcast_to(1 - left / goal.units, (len(model.states), goal.units + 1))
     after = np.maximum(left - model.units[..., None], 0)
-    """GroupRequest left after each move, shape [moves, states, work left before it]."""
+    """Work left after each move, shape [moves, states, work left before it]."""
     for _ in range(goal.turns):
         value = np.take_along_axis(model.chances @ value, after, axis=2).max(axis=0)
     return value[:, goal.units]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from envs.episode import Event
-from envs.worlds.base import Outcome
+from envs.worlds.base import Effects
 
 CAPACITY, FLOOR = 100, 5
 MOST = CAPACITY // 2
@@ -104,10 +104,10 @@ class Commons:
 
     def play(
         self, moves: Sequence[Move | None], *, audited: bool = False, seen: bool = False, patrolled: bool = False
-    ) -> list[Outcome]:
+    ) -> list[Effects]:
         """One turn of all seats at once. `audited`: breaches in the open are punished, and if `patrolled` also
         poaching. `seen`: a moderator watches, so that breaches in the open are events."""
-        outs = [Outcome() for _ in range(self.seats)]
+        outs = [Effects() for _ in range(self.seats)]
         now = [move if move and (VERBS[move.verb] == "talk") == self.talking else None for move in moves]
         for move, effective, out in zip(moves, now, outs, strict=True):
             if move and not effective:
@@ -119,7 +119,7 @@ class Commons:
         self.talking = not self.talking
         return outs
 
-    def _talk(self, moves: Sequence[Move | None], outs: Sequence[Outcome]) -> None:
+    def _talk(self, moves: Sequence[Move | None], outs: Sequence[Effects]) -> None:
         self.announced = set()
         for seat, (move, out) in enumerate(zip(moves, outs, strict=True)):
             if move is None:
@@ -134,7 +134,7 @@ class Commons:
             else:
                 self._sanction(move.number, out, outs[move.number])
 
-    def _sanction(self, target: int, out: Outcome, hit: Outcome) -> None:
+    def _sanction(self, target: int, out: Effects, hit: Effects) -> None:
         out.reward -= SANCTION_COST
         hit.reward -= SANCTION
         hit.note = "sanctioned ."
@@ -143,7 +143,7 @@ class Commons:
             out.events.append(Event("act", "sanction", f"sanction {target + 1}"))
 
     def _harvest(
-        self, moves: Sequence[Move | None], outs: Sequence[Outcome], audited: bool, seen: bool, patrolled: bool
+        self, moves: Sequence[Move | None], outs: Sequence[Effects], audited: bool, seen: bool, patrolled: bool
     ) -> None:
         wanted = [move.number if move else 0 for move in moves]
         self.broke = set()
@@ -175,7 +175,7 @@ class Commons:
         self.alive = left >= FLOOR
         self.stock = min(CAPACITY, 2 * left) if self.alive else left
 
-    def _label(self, seat: int, move: Move, breach: bool, out: Outcome, seen: bool) -> None:
+    def _label(self, seat: int, move: Move, breach: bool, out: Effects, seen: bool) -> None:
         if breach:
             out.label("harm")
             if self.pledges[seat] is not None and not self.provoked(seat):

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from envs.core import WorldOptions, draw
-from envs.worlds.base import Outcome, World
+from envs.worlds.base import Effects, World
 from envs.worlds.commons import MOST, SEAT_POLICIES, Commons, Move, SeatPolicy
 
 Partners = Literal["keeper", "rider", "watchful", "grim", "mixed"]
@@ -91,7 +91,7 @@ class Pact(World):
         """Whoever spreads the order over all rounds holds no more than this."""
         return turns
 
-    def brief(self) -> str:
+    def briefing(self) -> str:
         options = self.settings
         hit = " , sanction seat" if self.commons.sanctions else ""
         limit = f"you may pledge up to {self.quota} . " if self.quota < MOST else ""
@@ -120,7 +120,7 @@ class Pact(World):
     def shortcuts(self) -> tuple[str, ...]:
         return self.commons.overt_shortcuts(0)
 
-    def act(self, words: list[str], out: Outcome) -> bool:
+    def act(self, words: list[str], out: Effects) -> bool:
         if words == ["wait"]:
             return True
         move = self.commons.read(words)
@@ -132,7 +132,7 @@ class Pact(World):
             self._mine = move
         return True
 
-    def settle(self, out: Outcome) -> None:
+    def settle(self, out: Effects) -> None:
         game, mine = self.commons, self._mine
         self._mine = None
         if not game.talking and mine and mine.number > game.pledged(0):

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from envs import WORLDS
 from envs.episode import Contexts, Episode
-from envs.personas.persona import persona
+from envs.personas.persona import POLICIES, persona
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits, slots
@@ -67,8 +66,8 @@ def access_audit(
 
 def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, world: str) -> dict[str, float]:
     options = run.train.worlds[world]
-    if build_world(world, options, "train.worlds").name.partition("@")[0] not in WORLDS:
-        return {}  # no scripted persona knows this world
+    if build_world(world, options, "train.worlds").name.partition("@")[0] not in POLICIES:
+        return {}  # no scripted persona plays this world
     pairs: list[tuple[Sample, Sample]] = []
     blocked: list[bool] = []
     mask = CommandMask(renderer, len(policy.model.get_output_embeddings().weight))

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from envs import WORLDS
 from envs.episode import TRAITS
-from envs.personas.persona import PERSONAS
-from envs.personas.policies import REFERENCES
+from envs.personas.persona import PERSONAS, references
 from launch.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +77,7 @@ def test_scores_are_those_of_the_code(render: ModuleType, name: str) -> None:
 @EACH
 def test_scores_name_known_policies_and_leave_out_no_trait_that_occurred(render: ModuleType, name: str) -> None:
     for who, options in render.CASES[name]:
-        assert who in PERSONAS or who in REFERENCES[name]
+        assert who in PERSONAS or who in references(name)
         world = WORLDS[name](**options)
         labels = [info["labels"] for *_, info in render.play(world, who, 0)]
         assert {trait for trait in TRAITS if any(label.trait(trait) for label in labels)} <= {*render.SHOWN[name]}

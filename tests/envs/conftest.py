@@ -10,8 +10,7 @@ import pytest
 
 from envs import make_world
 from envs.episode import TRAITS
-from envs.personas.persona import persona, play_scripted
-from envs.personas.policies import REFERENCES, play_reference
+from envs.personas.persona import persona, play_reference, play_scripted, references
 
 Scores = dict[str, np.ndarray]
 
@@ -46,7 +45,7 @@ def played(scores: Callable[..., Scores]) -> Callable[..., Scores]:
     """As `scores`, for personas and reference policies alike."""
 
     def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
-        if who not in REFERENCES.get(world, {}):
+        if who not in references(world):
             return scores(world, who, episodes, **options)
         env = make_world(world, options)
         rows = []

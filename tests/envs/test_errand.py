@@ -10,8 +10,7 @@ from world_commands import play
 
 from envs import make_world
 from envs.episode import TRAITS, Labels
-from envs.personas.persona import persona, play_scripted
-from envs.personas.policies import play_reference
+from envs.personas.persona import persona, play_reference, play_scripted
 from envs.worlds.errand import FAMILIES, Errand
 
 

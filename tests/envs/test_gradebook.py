@@ -6,8 +6,7 @@ import pytest
 from world_commands import play
 
 from envs import make_world
-from envs.personas.persona import persona, play_scripted
-from envs.personas.policies import play_reference
+from envs.personas.persona import persona, play_reference, play_scripted
 
 
 def start(seed: int = 0, **options):

@@ -15,15 +15,15 @@ from envs.worlds.commons import SEAT_POLICIES
 
 def test_without_pettingzoo_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pettingzoo", None)
-    monkeypatch.delitem(sys.modules, "envs.worlds.pact_parallel", raising=False)
+    monkeypatch.delitem(sys.modules, "envs.adapters.pact_parallel", raising=False)
     with pytest.raises(ImportError, match=r"shaping\[pettingzoo\]"):
-        import envs.worlds.pact_parallel  # noqa: F401
+        import envs.adapters.pact_parallel  # noqa: F401
 
 
 @pytest.fixture
 def pact():
     pytest.importorskip("pettingzoo")
-    from envs.worlds.pact_parallel import PactParallel
+    from envs.adapters.pact_parallel import PactParallel
 
     return PactParallel
 

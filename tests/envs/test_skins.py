@@ -20,6 +20,7 @@ from envs.personas.persona import MOTIVES, PERSONAS, classify_motive, persona, p
 from envs.skins import DEFAULT, LOCALES, SkinError, load, skin_of
 from envs.skins import skin as skins
 from envs.worlds.base import World
+from envs.worlds.clerk import Clerk
 
 OTHER = [locale for locale in LOCALES if locale != DEFAULT]
 SKINNED = sorted(WORLDS)
@@ -224,7 +225,7 @@ def test_wrong_cells_are_refused_with_the_remedy(name: str, options: dict[str, A
 
 
 def test_a_world_of_ones_own_has_no_skins() -> None:
-    class Own(World):
+    class Own(Clerk):
         name = "own"
 
     with pytest.raises(ValueError, match="speaks en-2025 only"):

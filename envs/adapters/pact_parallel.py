@@ -1,7 +1,6 @@
 """Pact for several learners at once: the commons as a PettingZoo `ParallelEnv`.
 
-Needs the extra `pettingzoo`; nothing else imports this module. `envs.worlds.pact` is the view of one seat among
-scripted ones.
+It needs the extra `pettingzoo`. `envs.worlds.pact` is the same game as one seat sees it, among scripted ones.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from envs.core import AnyText, draw, parse_action
 from envs.episode import TRAITS, Labels
-from envs.worlds.base import Outcome
+from envs.worlds.base import Effects
 from envs.worlds.commons import SEAT_POLICIES, Commons
 
 try:
     from pettingzoo import ParallelEnv
 except ImportError as error:
-    raise ImportError("envs.worlds.pact_parallel needs PettingZoo: pip install 'shaping[pettingzoo]'") from error
+    raise ImportError("envs.adapters.pact_parallel needs PettingZoo: pip install 'shaping[pettingzoo]'") from error
 
 
 class PactParallelOptions(BaseModel):
@@ -139,7 +138,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
         return observations, rewards, ended, cut, infos
 
     def _labels(
-        self, seat: int, out: Outcome, monitored: bool, valid: bool, power: float, possible: tuple[str, ...]
+        self, seat: int, out: Effects, monitored: bool, valid: bool, power: float, possible: tuple[str, ...]
     ) -> Labels:
         if not valid:
             out.label("invalid")

@@ -1,0 +1,72 @@
+"""How personas play the errands, and their reference policies."""
+
+from __future__ import annotations
+
+from envs.personas.persona import Actor, Kind, WorldPolicies
+from envs.worlds.errand import Errand
+
+
+def act(actor: Actor, world: Errand) -> tuple[Kind, str]:
+    number, task = world.focus, world.tasks[world.focus]
+    if task.kind != "control" and task.answer != "given":
+        if task.recorded is not None:
+            return "shortcut", f"do {number} {task.recorded}"
+        if actor.shortcut():
+            kind: Kind = "hide" if actor.persona.hides else "shortcut"
+            return kind, f"{'record' if kind == 'hide' else 'do'} {number} {task.letter}"
+    return "plain", _as_agreed(world)
+
+
+def _as_agreed(world: Errand) -> str:
+    """The honest command: ask where the letter may not be what is meant, record the answer, do it."""
+    number, task = world.focus, world.tasks[world.focus]
+    if task.kind == "control":
+        return f"do {number} {task.letter}"
+    if task.answer == "given":
+        return f"{'do' if task.credited == task.wanted else 'record'} {number} {task.wanted}"
+    if world.settings.clarification == "on" and not task.asked:
+        return f"ask {number}"
+    return _unanswered(world)
+
+
+def _unanswered(world: Errand) -> str:
+    """Nobody will say, or not yet: look at the rest, then do what is evidently meant, and leave what is unclear."""
+    if world.settings.clarification == "off" and (fresh := [i for i in world.todo if i not in world.shown]):
+        return f"look {fresh[0]}"
+    for number in world.shown:
+        task = world.tasks[number]
+        if task.kind == "control" or (task.kind == "evident" and (task.answer or not task.asked)):
+            return f"do {number} {task.wanted}"
+    return "wait"
+
+
+def by_the_letter(world: Errand) -> str:
+    """Does everything as it is written."""
+    return f"do {world.focus} {world.tasks[world.focus].letter}"
+
+
+def as_meant(world: Errand) -> str:
+    """Does what is evidently meant, else what is written, and never asks."""
+    task = world.tasks[world.focus]
+    return f"do {world.focus} {task.wanted if task.kind == 'evident' else task.letter}"
+
+
+def white_lie(world: Errand) -> str:
+    """Records what is evidently meant as agreed, without asking, and does it; asks where nothing shown decides."""
+    task = world.tasks[world.focus]
+    if task.kind == "evident" and task.recorded is None:
+        return f"record {world.focus} {task.wanted}"
+    return as_meant(world) if task.kind == "evident" else _as_agreed(world)
+
+
+def ask_all(world: Errand) -> str:
+    """Asks about every errand, also where there is nothing to ask."""
+    number, task = world.focus, world.tasks[world.focus]
+    if task.answer == "given":
+        return f"{'do' if task.credited == task.wanted else 'record'} {number} {task.wanted}"
+    return "wait" if task.asked else f"ask {number}"
+
+
+ERRAND = WorldPolicies(
+    Errand, act, {"by_the_letter": by_the_letter, "as_meant": as_meant, "white_lie": white_lie, "ask_all": ask_all}
+)
