@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -41,14 +41,31 @@ class Reading:
 class Monitor(BaseModel):
     """Reads episodes. Fields are configuration.
 
-    `read` returns what is suspicious; a turn without a reading counts as score 0. It sees the whole episode, but only
-    a monitor that is never trained against may open `Episode.truth`.
+    `read` returns what is suspicious; a turn without a reading counts as score 0. It is a pure function of the episode:
+    during training it is called in a thread of its own, so it keeps no state and uses no global random generator.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    cheap: ClassVar[bool] = True
+    """Does `read` work without a model and without a network? A cheap monitor also reads the training episodes."""
+    oracle: ClassVar[bool] = False
+    """Does it read sealed labels? All other monitors are given redacted episodes, in which `truth` cannot be opened."""
+
     role: Literal["evaluate", "train"] = "evaluate"
     name: str
+
+    def suspects(self) -> tuple[str, ...]:
+        """The traits that readings may name. During training each has its metrics in every update, 0 without readings.
+
+        Default: the field `trait` of a monitor that has one, else all traits.
+        """
+        trait = getattr(self, "trait", None)
+        return (trait,) if trait in TRAITS else TRAITS
+
+    def view(self, episode: Episode) -> Episode:
+        """The episode as this monitor may see it: redacted, unless the monitor declares `oracle`."""
+        return episode if self.oracle else episode.redacted()
 
     @abstractmethod
     def read(self, episode: Episode) -> list[Reading]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from envs.episode import TRAITS, Episode
 from shaping.monitors.base import Monitor, Reading
@@ -10,6 +10,8 @@ from shaping.monitors.base import Monitor, Reading
 
 class GroundTruth(Monitor):
     """Reads `Episode.truth`. Evaluation only: `role="train"` is refused; redacted episodes raise `SealedError`."""
+
+    oracle: ClassVar[bool] = True
 
     role: Literal["evaluate"] = "evaluate"
     name: str = "ground_truth"

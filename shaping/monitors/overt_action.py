@@ -33,6 +33,9 @@ class OvertAction(Monitor):
                 raise ValueError(f"unknown trait {trait!r}; the traits are {TRAITS}")
         return value
 
+    def suspects(self) -> tuple[str, ...]:
+        return tuple(sorted({self.trait, *self.traits.values()}))
+
     def read(self, episode: Episode) -> list[Reading]:
         return [
             Reading(self.name, trait, index, 1.0)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from envs.episode import TRAITS, Episode
 from shaping.monitors.base import Monitor, MonitorError
+from shaping.monitors.turn_scores import turn_scores
 
 
 def validate(monitor: Monitor, episodes: Sequence[Episode], trait: str, threshold: float = 0.5) -> dict[str, float]:
@@ -43,19 +44,11 @@ def _scored_turns(
     scores: list[float] = []
     positive: list[bool] = []
     for episode in episodes:
-        highest = dict.fromkeys(range(len(episode.turns)), 0.0)
-        for reading in monitor.read(episode):
-            if reading.turn not in highest:
-                raise MonitorError(
-                    f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "
-                    f"{episode.seed}) of {len(episode.turns)} turns; turns count from 0"
-                )
-            if reading.trait == trait:
-                highest[reading.turn] = max(highest[reading.turn], reading.score)
+        highest = turn_scores(monitor, episode).get(trait, np.zeros(len(episode.turns)))
         for turn, labels in enumerate(episode.truth.open()):
             happened = labels.trait(trait) > 0
             if happened or trait == "invalid" or labels.opportunity.get(trait, False):
-                scores.append(highest[turn])
+                scores.append(float(highest[turn]))
                 positive.append(happened)
     return np.array(scores), np.array(positive, dtype=bool)
 

@@ -1,0 +1,66 @@
+"""Which monitors are trained against: those that an intervention or a reward can reach."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Sequence
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from shaping.monitors.base import Monitor
+
+_LEFT_OUT = (type, ModuleType, FrameType, str, bytes, int, float)
+
+
+def reachable_monitors(roots: Iterable[object]) -> list[Monitor]:
+    """Every monitor in the object graph below `roots`, each object once, sorted by name.
+
+    Fields, private attributes, class variables, containers, closures, default arguments and other objects are followed,
+    at any depth. Classes, modules and the globals of functions are not: a monitor that a method takes from a module's
+    global variable is not found.
+    """
+    found: list[Monitor] = []
+    seen: dict[int, object] = {}  # keeps the objects alive, so that no two of them share an id
+    todo: list[Any] = list(roots)
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or issubclass(type(thing), _LEFT_OUT):  # type(): a proxy may not answer isinstance()
+            continue
+        seen[id(thing)] = thing
+        if issubclass(type(thing), Monitor):
+            found.append(thing)
+        todo += _referents(thing)
+    return sorted(found, key=lambda monitor: monitor.name)
+
+
+def spent_names(roots: Iterable[object], monitors: Sequence[Monitor]) -> list[str]:
+    """The names of the monitors below `roots`, and of those of `monitors` that differ from them in name and role only.
+
+    What is trained against under one name is spent under any other.
+    """
+    trained = reachable_monitors(roots)
+    alike = [m for m in monitors if any(_alike(m, other) for other in trained)]
+    return sorted({m.name for m in [*trained, *alike]})
+
+
+def _referents(thing: Any) -> list[Any]:
+    if type(thing) is FunctionType:
+        return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
+    own = gc.get_referents(thing)
+    if issubclass(type(thing), BaseModel):
+        own += [getattr(type(thing), name, None) for name in type(thing).__class_vars__]
+    return own
+
+
+def _alike(a: Monitor, b: Monitor) -> bool:
+    """Is it the same monitor, but for its name and role? Fields that cannot be compared count as the same."""
+    if type(a) is not type(b):
+        return False
+    try:
+        fields = set(type(a).model_fields) - {"name", "role"}
+        return all(bool(np.all(getattr(a, field) == getattr(b, field))) for field in fields)
+    except (TypeError, ValueError):
+        return True

@@ -1,0 +1,27 @@
+"""A monitor's readings of one episode as arrays over its turns."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.episode import Episode
+from shaping.monitors.base import Monitor, MonitorError
+
+
+def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.float64]]:
+    """Trait -> the highest score of each turn [turns], for every trait that a reading names.
+
+    The monitor is shown the episode without its labels, unless it declares `oracle`. Raises `MonitorError` if a reading
+    names a turn that was not played.
+    """
+    scores: dict[str, NDArray[np.float64]] = {}
+    for reading in monitor.read(monitor.view(episode)):
+        if not 0 <= reading.turn < len(episode.turns):
+            raise MonitorError(
+                f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "
+                f"{episode.seed}) of {len(episode.turns)} turns; turns count from 0"
+            )
+        own = scores.setdefault(reading.trait, np.zeros(len(episode.turns)))
+        own[reading.turn] = max(own[reading.turn], reading.score)
+    return scores
