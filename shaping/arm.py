@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.episode import Context, Episode
+from shaping.hook_names import misspelt_hook
 from shaping.hooks import (
     PASS,
     ActionDecision,
@@ -33,6 +34,8 @@ _HOOKS: dict[str, tuple[Knob, ...]] = {
     "gates": (Knob.GATES,),
     "allow": (Knob.ACTIONS,),
 }
+#: Names that hooks had in earlier versions.
+_RENAMED = {"acting_context": "sampling_context", "learning_context": "training_context"}
 _PHASES: dict[Phase, Knob] = {"sampling": Knob.SAMPLING_EDITS, "training": Knob.TRAINING_EDITS}
 
 
@@ -128,12 +131,14 @@ def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
 
 
 def _check_contract(arm: str, intervention: Intervention) -> None:
-    """Every exclusive hook that is overridden must be declared in `owns`: otherwise it would silently not be called."""
+    """Refuse hooks that would never be called: misspelt ones, and exclusive ones that `owns` does not declare."""
     kind = type(intervention)
     if isinstance(intervention, Shaper) == isinstance(intervention, Constraint):
         raise InterventionError(f"arm {arm!r}: {kind.__name__} must subclass either Shaper or Constraint")
     if not isinstance(kind.owns, frozenset) or not all(isinstance(knob, Knob) for knob in kind.owns):
         raise InterventionError(f"arm {arm!r}: {kind.__name__}.owns must be a frozenset of Knob, not {kind.owns!r}")
+    if fault := misspelt_hook(kind, Shaper, Constraint, renamed=_RENAMED):
+        raise InterventionError(f"arm {arm!r}: {fault}")
     base = Constraint if isinstance(intervention, Constraint) else Shaper
     for hook, knobs in _HOOKS.items():
         overridden = getattr(kind, hook, None) is not getattr(base, hook, None)

@@ -1,6 +1,10 @@
 """Constraints limit or price actions. One file, one method."""
 
-from shaping.constraints.action_mask import ActionMask
-from shaping.constraints.overseer_penalty import OverseerPenalty
+from typing import Any
 
-__all__ = ["ActionMask", "OverseerPenalty"]
+from envs.discovery import exported
+from shaping.intervention import Constraint
+
+
+def __getattr__(name: str) -> Any:
+    return exported(__name__, Constraint, name)

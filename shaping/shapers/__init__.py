@@ -1,8 +1,10 @@
 """Shapers bias motivations and leave every action and every reward reachable. One file, one method."""
 
-from shaping.shapers.gradient_routing import GradientRouting
-from shaping.shapers.identity import Identity
-from shaping.shapers.inoculation import Inoculation
-from shaping.shapers.recontextualization import Recontextualization
+from typing import Any
 
-__all__ = ["GradientRouting", "Identity", "Inoculation", "Recontextualization"]
+from envs.discovery import exported
+from shaping.intervention import Shaper
+
+
+def __getattr__(name: str) -> Any:
+    return exported(__name__, Shaper, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations_with_replacement
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import PrivateAttr, ValidationError
 
 import shaping.constraints
 import shaping.shapers
+from envs.discovery import subclasses
 from envs.episode import Context, Episode
 from shaping.arm import compose
 from shaping.hooks import (
@@ -30,8 +31,8 @@ from shaping.intervention import Constraint, Intervention, Shaper
 
 MakeEpisode = Callable[..., Episode]
 BUILT_IN: list[type[Intervention]] = [
-    *(getattr(shaping.shapers, name) for name in shaping.shapers.__all__),
-    *(getattr(shaping.constraints, name) for name in shaping.constraints.__all__),
+    *subclasses("shaping.shapers", Shaper).values(),
+    *subclasses("shaping.constraints", Constraint).values(),
 ]
 HOOK_OF = {
     Knob.SAMPLING_CONTEXT: "sampling_context",
@@ -108,9 +109,10 @@ def test_two_owners_of_one_knob_are_refused_and_other_pairs_compose(
     assert any(knob.value in str(caught.value) for knob in shared) and "'pair'" in str(caught.value)
 
 
-def test_the_pairs_that_must_conflict_do() -> None:
-    names = {frozenset((a.__name__, b.__name__)) for a, b in combinations(BUILT_IN, 2) if a.owns & b.owns}
-    assert names == {frozenset(("Inoculation", "Recontextualization"))}
+def test_two_shapers_of_contexts_are_among_the_pairs_that_conflict() -> None:
+    inoculation, recontextualization = shaping.shapers.Inoculation(), shaping.shapers.Recontextualization()
+    with pytest.raises(InterventionError, match="both own the knob"):
+        compose("a", [inoculation, recontextualization])
 
 
 @pytest.mark.parametrize(("knob", "hook"), list(HOOK_OF.items()))
@@ -127,6 +129,45 @@ def test_a_shaper_can_neither_veto_nor_price_an_action(hook: str) -> None:
     veto = type("Veto", (Shaper,), {hook: lambda self, *args: None, "owns": frozenset({Knob.ACTIONS})})
     with pytest.raises(InterventionError, match=rf"is a Shaper and may not define {hook}\(\)"):
         compose("a", [veto()])
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("sampling_contxt", "sampling_context"),
+        ("trainning_context", "training_context"),
+        ("gate", "gates"),
+        ("credits", "credit"),
+        ("auxilary_loss", "auxiliary_loss"),
+        ("load_statedict", "load_state_dict"),
+        ("adaptors", "adapters"),
+    ],
+)
+def test_a_method_that_is_almost_called_like_a_hook_is_refused_with_the_hook(name: str, hook: str) -> None:
+    for method in (lambda self, *args: None, classmethod(lambda cls: None), staticmethod(lambda: None)):
+        slip = type("Slip", (Shaper,), {name: method})
+        below = type("Below", (slip,), {})
+        with pytest.raises(InterventionError, match=rf"Below defines {name}\(\), .* did you mean {hook}\(\)\?"):
+            compose("a", [below()])
+
+
+@pytest.mark.parametrize(("base", "name"), [(Constraint, "alow"), (Constraint, "costs"), (Shaper, "alow")])
+def test_the_hooks_of_constraints_are_known_to_both_kinds(base: type[Intervention], name: str) -> None:
+    with pytest.raises(InterventionError, match="which is no hook and would never be called"):
+        compose("a", [type("Slip", (base,), {name: lambda self, *args: None})()])
+
+
+@pytest.mark.parametrize(
+    ("former", "today"), [("acting_context", "sampling_context"), ("learning_context", "training_context")]
+)
+def test_a_former_name_of_a_hook_is_refused_with_the_name_of_today(former: str, today: str) -> None:
+    with pytest.raises(InterventionError, match=rf"Old defines {former}\(\), which is called {today}\(\) today"):
+        compose("a", [type("Old", (Shaper,), {former: lambda self, *args: None})()])
+
+
+def test_other_public_methods_and_private_ones_are_a_plug_ins_own_affair() -> None:
+    own = dict.fromkeys(("share", "labelled", "cast", "prompt_of", "_credits", "__len__"), lambda self: 1)
+    assert compose("a", [type("Own", (Shaper,), own)()]).family == "motivation"
 
 
 def test_a_plug_in_is_exactly_one_of_shaper_and_constraint() -> None:
