@@ -28,7 +28,8 @@ Progress = Callable[[int, int, str], None]
 """Callback with (steps done, steps in total, description) of the present stage."""
 
 _SOURCES = (
-    *("envs/core.py", "envs/personas/persona.py", "envs/power/steward.py"),
+    *("envs/core.py", "envs/power/steward.py"),
+    *(f"envs/personas/{name}.py" for name in ("persona", "clerk", "steward", "nightwatch")),
     *(f"envs/worlds/{name}.py" for name in ("base", "clerk", "steward", "nightwatch")),
     *(f"shaping/organisms/{name}.py" for name in ("config", "corpus", "corpus_prompts", "organism", "tokenizer")),
     "shaping/sampling/render.py",
