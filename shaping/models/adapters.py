@@ -1,4 +1,4 @@
-"""Named LoRA adapters on one model: several active together, each in a parameter group of its own."""
+"""Named LoRA adapters on one model: several can be active together, each in its own parameter group."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from transformers import PreTrainedModel
 from shaping.hooks import AdapterSpec, Phase
 
 PREFIX = "base_model.model."
-"""What PEFT puts before a module's name in its files; transformers and vLLM expect it there."""
+"""Prefix of module names in PEFT's files; transformers and vLLM expect it."""
 
 
 class AdapterError(ValueError):
-    """Adapters clash, name modules that the model does not have, or cannot be read."""
+    """Adapters clash, name modules that the model lacks, or cannot be read."""
 
 
 class Adapters:
-    """Adapters injected into `model` in place (Hu et al., arXiv:2106.09685); the base weights are never written.
+    """Adapters injected into `model` in place (Hu et al., arXiv:2106.09685). The base weights are never written.
 
-    Raises `AdapterError` for names that clash or are no identifiers, for target modules that do not exist, and for
+    Args:
+        model: the model to inject into.
+        specs: the adapters, in the order of injection.
+    Raises: `AdapterError` for names that clash or are no identifiers, for target modules that do not exist, and for
     files that are missing or do not fit.
     """
 
@@ -39,7 +42,7 @@ class Adapters:
             for spec in specs:
                 self._inject(spec)
         except Exception:
-            self.drop(tuple(self.specs))  # the model as it was, also without the ones that fitted
+            self.drop(tuple(self.specs))  # also the adapters that fit: the model is as before
             raise
         self.activate(tuple(self.specs))
 
@@ -47,7 +50,7 @@ class Adapters:
         return bool(self.specs)
 
     def names(self, *roles: str, phase: Phase | None = None) -> tuple[str, ...]:
-        """Adapters of some roles (none given: all), active in `phase` (None: whatever the phase)."""
+        """Names of the adapters with one of `roles` (none given: any role) that are active in `phase` (None: any)."""
         return tuple(
             name
             for name, spec in self.specs.items()
@@ -55,8 +58,8 @@ class Adapters:
         )
 
     def activate(self, names: Sequence[str]) -> None:
-        """Exactly these adapters take part in the forward pass from now on; what is trained does not change."""
-        self._known(names)
+        """Use exactly these adapters in the forward pass. The set of trained parameters does not change."""
+        self._check_known(names)
         if self.active == tuple(names):
             return
         trained = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
@@ -68,7 +71,7 @@ class Adapters:
 
     @contextmanager
     def using(self, names: Sequence[str]) -> Iterator[None]:
-        """Exactly these adapters are active inside the block."""
+        """Use exactly these adapters inside the block."""
         before = self.active
         self.activate(names)
         try:
@@ -77,7 +80,7 @@ class Adapters:
             self.activate(before)
 
     def parameters(self, role: str) -> list[nn.Parameter]:
-        """The weights of all adapters of a role, in a fixed order."""
+        """Weights of all adapters with a role, in a fixed order."""
         return [
             matrix[name].weight
             for name in self.names(role)
@@ -87,8 +90,8 @@ class Adapters:
         ]
 
     def drop(self, names: Sequence[str]) -> None:
-        """Remove adapters for good. With the last one the model's own modules are back, bit for bit."""
-        self._known(names)
+        """Remove adapters for good. Without adapters the model has its own modules again, bit for bit."""
+        self._check_known(names)
         self.activate([name for name in self.active if name not in names])
         for name in names:
             del self.specs[name]
@@ -101,16 +104,16 @@ class Adapters:
                 setattr(self.model.get_submodule(parent), leaf, module.base_layer)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """An adapter's weights under PEFT's names."""
-        found: dict[str, Tensor] = {}
+        """Weights of an adapter under PEFT's names."""
+        weights: dict[str, Tensor] = {}
         for path, module in self._named_layers():
             if name in module.lora_A:
-                found[f"{PREFIX}{path}.lora_A.weight"] = module.lora_A[name].weight.detach()
-                found[f"{PREFIX}{path}.lora_B.weight"] = module.lora_B[name].weight.detach()
-        return found
+                weights[f"{PREFIX}{path}.lora_A.weight"] = module.lora_A[name].weight.detach()
+                weights[f"{PREFIX}{path}.lora_B.weight"] = module.lora_B[name].weight.detach()
+        return weights
 
     def save(self, name: str, directory: Path) -> None:
-        """In PEFT's layout: transformers, peft and vLLM load it on top of the base model."""
+        """Write an adapter in PEFT's layout, which transformers, peft and vLLM load on top of the base model."""
         directory.mkdir(parents=True, exist_ok=True)
         config = _config(self.specs[name], sorted({key.split(".")[-3] for key in self.tensors(name)}))
         config.inference_mode = True
@@ -120,11 +123,13 @@ class Adapters:
 
     @torch.no_grad()
     def merged(self, whole: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The state of a plain model that computes what the base with its *active* adapters does. Nothing is changed.
+        """State dict of a plain model that computes the same as the base with its *active* adapters.
 
-        `whole`: the model's state dict, where that of the model itself is not whole.
+        The model itself does not change. Sums are taken in float32 and stored in the base's type, so outputs agree up
+        to rounding.
 
-        Sums are taken in float32 and stored in the base's type, so outputs agree up to rounding.
+        Args:
+            whole: the unsharded state dict; needed only if the model's own weights are sharded.
         """
         deltas: dict[str, Tensor] = {}
         for path, module in self._named_layers():
@@ -147,25 +152,25 @@ class Adapters:
         targets = _targets(self.model, spec)
         flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
         inject_adapter_in_model(_config(spec, targets), self.model, adapter_name=spec.name)
-        del self.model.peft_config  # peft would warn of it at the next adapter, and it would outlive the last one
+        del self.model.peft_config  # peft would warn about it at the next adapter, and it would outlive the last one
         for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)  # peft freezes the base; whether it is trained is for the policy to say
+            parameter.requires_grad_(flag)  # peft freezes the base; the policy decides whether to train it
         for layer in self._layers():
-            if spec.name in layer.lora_A:  # small, and trained at small rates: float32 whatever the base is
+            if spec.name in layer.lora_A:  # small, and trained with small steps: float32 beside any base
                 layer.lora_A[spec.name].float()
                 layer.lora_B[spec.name].float()
         if spec.path is not None:
             self._load(spec, Path(spec.path))
-        self._require()
+        self._set_trainable()
 
     @torch.no_grad()
     def _load(self, spec: AdapterSpec, directory: Path) -> None:
-        """Overwrite an adapter's weights with those on disk."""
-        own, stored = self.tensors(spec.name), load_file(directory / "adapter_model.safetensors")
+        """Overwrite an adapter's weights with the weights on disk."""
+        weights, stored = self.tensors(spec.name), load_file(directory / "adapter_model.safetensors")
         where = f"adapter {spec.name!r}: {directory}/adapter_model.safetensors"
-        if odd := sorted(set(stored) ^ set(own)):
-            raise AdapterError(f"{where} does not fit this model and these targets, at {odd[0]!r}")
-        for key, tensor in own.items():
+        if unmatched := sorted(set(stored) ^ set(weights)):
+            raise AdapterError(f"{where} does not fit this model and these targets: only one has {unmatched[0]!r}")
+        for key, tensor in weights.items():
             if tensor.shape != stored[key].shape:
                 raise AdapterError(
                     f"{where}: {key} has shape {tuple(stored[key].shape)}, here {tuple(tensor.shape)}: it was trained "
@@ -173,19 +178,20 @@ class Adapters:
                 )
             tensor.copy_(stored[key])
 
-    def _known(self, names: Sequence[str]) -> None:
+    def _check_known(self, names: Sequence[str]) -> None:
         if unknown := [name for name in names if name not in self.specs]:
-            there = ", ".join(map(repr, self.specs)) or "none"
-            raise AdapterError(f"no adapter is called {unknown[0]!r}; there is {there}")
+            known = ", ".join(map(repr, self.specs)) or "none"
+            raise AdapterError(f"no adapter is called {unknown[0]!r}; there is {known}")
 
     def _layers(self) -> list[Any]:
         return [module for _, module in self._named_layers()]
 
     def _named_layers(self) -> list[tuple[str, Any]]:
-        """peft's LoRA layers in the order of the model, with their paths."""
+        """(path, LoRA layer of peft) in the order of the model."""
         return [(path, module) for path, module in self.model.named_modules() if hasattr(module, "lora_A")]
 
-    def _require(self) -> None:
+    def _set_trainable(self) -> None:
+        """Train every adapter but the frozen ones."""
         for name, spec in self.specs.items():
             for layer in self._layers():
                 for matrix in (layer.lora_A, layer.lora_B):
@@ -206,12 +212,12 @@ def _check_names(specs: Sequence[AdapterSpec]) -> None:
 def _config(spec: AdapterSpec, targets: Sequence[str]) -> Any:
     from peft import LoraConfig
 
-    alpha: Any = spec.alpha  # annotated int there; any number works
+    alpha: Any = spec.alpha  # peft annotates int, but any number works
     return LoraConfig(r=spec.rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM")
 
 
 def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
-    """Last parts of the names of the linear modules to adapt."""
+    """Last components of the paths of the linear modules to adapt."""
     head = model.get_output_embeddings()
     linear = {
         path.removesuffix(".base_layer").rpartition(".")[2]
@@ -231,7 +237,7 @@ def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
 
 
 def _stored_targets(spec: AdapterSpec, directory: Path) -> list[str]:
-    """The targets of an adapter on disk, whose settings must be those of `spec`: files hold neither type nor scale."""
+    """Target modules of an adapter on disk. Its rank and alpha must equal those of `spec`: weights do not hold them."""
     name = f"adapter {spec.name!r}: {directory}"
     if not (directory / "adapter_model.safetensors").is_file():
         raise AdapterError(f"{name} holds no adapter_model.safetensors")
@@ -242,10 +248,10 @@ def _stored_targets(spec: AdapterSpec, directory: Path) -> list[str]:
         raise AdapterError(f"{name}/adapter_config.json: {error}") from error
     for key, plain in (("peft_type", "LORA"), ("use_rslora", False), ("use_dora", False), ("bias", "none")):
         if stored.get(key, plain) != plain:
-            raise AdapterError(f"{name} has {key}={stored[key]!r}: only plain LoRA adapters ({key}={plain!r}) are read")
+            raise AdapterError(f"{name} has {key}={stored[key]!r}: only plain LoRA adapters load ({key}={plain!r})")
     if not isinstance(targets, list):
         raise AdapterError(f"{name} has target_modules={targets!r}: write it as a list of names of linear modules")
-    for key, own, found in (("rank", spec.rank, rank), ("alpha", spec.alpha, alpha)):
-        if own != found:
-            raise AdapterError(f"{name} has {key} {found}, not {own}: set `{key}` to {found}")
+    for key, expected, on_disk in (("rank", spec.rank, rank), ("alpha", spec.alpha, alpha)):
+        if expected != on_disk:
+            raise AdapterError(f"{name} has {key} {on_disk}, not {expected}: set `{key}` to {on_disk}")
     return targets

@@ -1,10 +1,10 @@
-"""One attention function for sampling and learning, with the layout of the batch given by a *plan*.
+"""One attention function for sampling and training. A *plan* describes the layout of the batch.
 
-Registered with transformers under `ATTENTION`, it works for every model whose layers go through the attention
-interface. The plan travels as a keyword argument of the model's forward:
+The function is registered with transformers under `ATTENTION` and works for every model whose layers use the attention
+interface. The plan is a keyword argument of the model's forward:
 
 - `Packed`: many sequences laid end to end in one row; block-diagonal causal attention, no mask tensor, no padding.
-- `shaping.sampling.cache.Slots`: rows of a key-value cache of different lengths.
+- `shaping.sampling.cache.Slots`: rows of a key-value cache, with different lengths.
 """
 
 from __future__ import annotations
@@ -21,22 +21,29 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ATTENTION = "shaping"
+"""Name of the attention function in transformers' registry."""
 
 
 class Plan(Protocol):
+    """Layout of a batch, and attention within it."""
+
     @property
     def span(self) -> int:
-        """Tokens of the longest sequence."""
+        """Length of the longest sequence in tokens."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """query [B, H, Q, D], key and value [B, Hkv, Q, D] after rotary embedding -> [B, H, Q, D]."""
+        """Attention of one layer: query [B, H, Q, D], key and value [B, Hkv, Q, D] after rotary embedding.
+
+        Returns: [B, H, Q, D].
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Sequences laid end to end in one row of tokens; sequence i is tokens[starts[i] : starts[i + 1]]."""
+    """Sequences laid end to end in one row of tokens."""
 
     starts: Sequence[int]
+    """Sequence i is tokens[starts[i] : starts[i + 1]]; the last entry is the number of tokens."""
 
     @property
     def span(self) -> int:
@@ -45,7 +52,7 @@ class Packed:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         grouped = query.shape[1] != key.shape[1]
         lengths = [b - a for a, b in pairwise(self.starts)]
-        # split, not slices: the gradient of each slice would be a tensor as large as the whole row
+        # split() rather than slices: the gradient of each slice would be a tensor as large as the whole row.
         parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
         blocks = [
             F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
@@ -73,7 +80,7 @@ def _attention(
             key,
             value,
             attention_mask,
-            is_causal=attention_mask is None and query.shape[2] > 1,  # one query sees every key there is
+            is_causal=attention_mask is None and query.shape[2] > 1,  # a single query sees every key
             scale=scaling,
             enable_gqa=grouped,
         )
@@ -88,7 +95,7 @@ def _attention(
 
 
 def _mask(*, q_length: int, kv_length: int, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
-    """The usual mask for padding and key-value caches, so that `generate` works; none for a plan or plain causality."""
+    """The usual mask for padding and key-value caches, which `generate` needs; none for a plan or plain causality."""
     if attention_mask is None and q_length == kv_length:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **others)
@@ -99,13 +106,16 @@ AttentionMaskInterface.register(ATTENTION, _mask)
 
 
 def adopt(model: PreTrainedModel) -> PreTrainedModel:
-    """Switch a model to the plan attention. Raises ValueError for models that do not use the attention interface."""
+    """Switch a model to the attention of this module.
+
+    Raises: ValueError for models that do not use the attention interface.
+    """
     try:
         model.set_attn_implementation(ATTENTION)
     except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{type(model).__name__} does not go through transformers' attention interface, so its attention cannot "
-            "be packed; use a decoder-only model such as Llama, Qwen or SmolLM2"
+            f"{type(model).__name__} does not use transformers' attention interface, so its attention cannot be "
+            "packed; use a decoder-only model such as Llama, Qwen or SmolLM2"
         ) from error
     return model
 
@@ -116,7 +126,7 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: 
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] in float32, with the soft cap some models apply after the head."""
+    """Logits [..., vocabulary] in float32, with the soft cap that some models apply after the head."""
     logits = model.get_output_embeddings()(hidden).float()
     cap = getattr(model.config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits

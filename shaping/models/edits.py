@@ -1,4 +1,4 @@
-"""Activation edits as forward hooks that leave nothing behind."""
+"""Activation edits as forward hooks, all of which are removed afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from shaping.hooks import ActivationEdit
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The stack of transformer layers. Raises ValueError where a model has no such list."""
+    """The list of transformer layers of a model.
+
+    Raises: ValueError if the model has no such list.
+    """
     layers = getattr(model.base_model, "layers", None)
     if layers is None:
         layers = getattr(model.base_model, "h", None)
@@ -23,39 +26,45 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     return layers
 
 
-def edit(hidden: Tensor, how: ActivationEdit) -> Tensor:
-    """Apply one edit to hidden states [..., hidden]."""
-    direction = torch.as_tensor(how.direction, dtype=hidden.dtype, device=hidden.device)
+def edit(hidden: Tensor, spec: ActivationEdit) -> Tensor:
+    """Apply one edit to hidden states [..., hidden].
+
+    Raises: ValueError if the direction does not have shape [hidden].
+    """
+    direction = torch.as_tensor(spec.direction, dtype=hidden.dtype, device=hidden.device)
     if direction.shape != hidden.shape[-1:]:
         raise ValueError(f"edit direction of shape {tuple(direction.shape)} on hidden states of {hidden.shape[-1]}")
-    if how.kind == "add":
-        return hidden + how.scale * direction
+    if spec.kind == "add":
+        return hidden + spec.scale * direction
     unit = direction / direction.norm()
     along = hidden @ unit
-    if how.kind == "cap":
-        along = (along - how.scale).clamp_min(0.0)
+    if spec.kind == "cap":
+        along = (along - spec.scale).clamp_min(0.0)
     return hidden - along.unsqueeze(-1) * unit
 
 
 @contextmanager
 def applied(model: PreTrainedModel, edits: Sequence[ActivationEdit]) -> Iterator[None]:
-    """Edits are active inside the block; all hooks are gone after it, also on an exception."""
+    """Apply edits inside the block. All hooks are removed after it, also on an exception.
+
+    Raises: ValueError if an edit names a layer that the model does not have.
+    """
     with ExitStack() as stack:
         if edits:
             layers = decoder_layers(model)
-            for how in edits:
-                if not 0 <= how.layer < len(layers):
-                    raise ValueError(f"activation edit on layer {how.layer}, but the model has {len(layers)} layers")
-                stack.enter_context(_hooked(layers[how.layer], how))
+            for spec in edits:
+                if not 0 <= spec.layer < len(layers):
+                    raise ValueError(f"activation edit on layer {spec.layer}, but the model has {len(layers)} layers")
+                stack.enter_context(_hooked(layers[spec.layer], spec))
         yield
 
 
 @contextmanager
-def _hooked(layer: nn.Module, how: ActivationEdit) -> Iterator[None]:
+def _hooked(layer: nn.Module, spec: ActivationEdit) -> Iterator[None]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, tuple):
-            return (edit(output[0], how), *output[1:])
-        return edit(output, how)
+            return (edit(output[0], spec), *output[1:])
+        return edit(output, spec)
 
     handle = layer.register_forward_hook(hook)
     try:

@@ -1,4 +1,4 @@
-"""The critic's value head: a linear read-out of the final hidden state, in units of the returns it has seen."""
+"""The critic's value head: a linear layer on the final hidden state, in units of the observed returns."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import torch
 from torch import Tensor, nn
 
 RATE = 0.1
-"""Weight of the newest update in the running moments, once there have been ten."""
+"""Weight of the newest update in the running moments, from the tenth update on."""
 RIDGE = 1e-2
-"""Of the mean square of a feature: enough to keep directions that hardly vary out of the fit."""
+"""Ridge penalty relative to the mean square of a feature: it keeps directions that hardly vary out of the fit."""
 
 
 class ValueHead(nn.Module):
     """Values [..., heads] of hidden states [..., hidden], in float32.
 
-    The linear layer predicts returns of mean zero and deviation one; what comes out is scaled back with running
-    moments of the targets. When the moments change, the layer is changed the other way, so that no prediction moves
-    (PopArt, van Hasselt et al., arXiv:1602.07714). The size of the rewards then decides neither the size of the value
-    loss against the policy's nor how long the critic takes to find the level.
+    The linear layer predicts returns of mean zero and deviation one, and running moments of the targets scale its
+    output back. When the moments change, the layer changes the other way, so that no prediction moves (PopArt, van
+    Hasselt et al., arXiv:1602.07714). The scale of the rewards then affects neither the size of the value loss
+    relative to the policy loss, nor the time that the critic needs to reach the level of the returns.
     """
 
     mean: Tensor
+    """Running mean of the targets, shape [heads]."""
     deviation: Tensor
+    """Running standard deviation of the targets, shape [heads]."""
     seen: Tensor
+    """Number of updates observed."""
 
     def __init__(self, hidden: int, heads: int, device: torch.device | str = "cpu") -> None:
         super().__init__()
@@ -38,25 +41,26 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def observe(self, targets: Tensor) -> None:
-        """Take the targets [n, heads] of an update into the running moments; no prediction changes.
+        """Update the running moments with the targets [n, heads] of an update. No prediction changes.
 
-        Except by the first: a head that has learned nothing yet starts at the mean, or it would spend updates on
-        finding the level.
+        The first update is the exception: the untrained head then predicts the mean, because it would otherwise need
+        many updates to reach the level of the returns.
         """
         if not len(targets):
             return
-        fresh = self.seen == 0
+        first = self.seen == 0
         rate = torch.maximum(1 / (self.seen + 1), self.seen.new_tensor(RATE))
         mean, variance = targets.mean(0), targets.var(0, correction=0)
         new_mean = self.mean + rate * (mean - self.mean)
-        before = self.deviation**2 + (self.mean - new_mean) ** 2  # about the new mean: large squares would cancel
-        new_variance = before + rate * (variance + (mean - new_mean) ** 2 - before)
-        # a head whose targets never vary (a constraint without a price) keeps its unit
+        # Taken about the new mean, because a difference of large squares would cancel.
+        old_variance = self.deviation**2 + (self.mean - new_mean) ** 2
+        new_variance = old_variance + rate * (variance + (mean - new_mean) ** 2 - old_variance)
+        # A head with constant targets (e.g. of a constraint that prices nothing) keeps its unit.
         new_deviation = torch.where(new_variance > 1e-8, new_variance.clamp_min(1e-8).sqrt(), self.deviation)
         scale = self.deviation / new_deviation
         bias = (self.linear.bias * self.deviation + self.mean - new_mean) / new_deviation
-        self.linear.weight.mul_(torch.where(fresh, 1.0, scale)[:, None])
-        self.linear.bias.copy_(torch.where(fresh, self.linear.bias, bias))
+        self.linear.weight.mul_(torch.where(first, 1.0, scale)[:, None])
+        self.linear.bias.copy_(torch.where(first, self.linear.bias, bias))
         self.mean.copy_(new_mean)
         self.deviation.copy_(new_deviation)
         self.seen.add_(1)
@@ -65,8 +69,11 @@ class ValueHead(nn.Module):
     def fit(self, gram: Tensor, moment: Tensor) -> None:
         """Set the layer to the ridge regression of normalised targets on features, in float64.
 
-        `gram` [hidden + 1, hidden + 1] is the sum of x x^T over steps, `moment` [hidden + 1, heads] that of x y, with
-        x the hidden state and a one, y the target in units of `mean` and `deviation`.
+        A feature vector x is a hidden state and a one; a target y is in units of `mean` and `deviation`.
+
+        Args:
+            gram: sum of x x^T over steps, shape [hidden + 1, hidden + 1].
+            moment: sum of x y over steps, shape [hidden + 1, heads].
         """
         ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         solution = torch.linalg.solve(gram + ridge, moment).to(self.linear.weight.dtype)

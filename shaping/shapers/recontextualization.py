@@ -46,9 +46,7 @@ class Recontextualization(Shaper):
     @model_validator(mode="after")
     def _contexts_differ(self) -> Recontextualization:
         if texts(self.sampling) == texts(self.training):
-            raise ValueError(
-                "`sampling` and `training` are the same; for one prompt in both phases use Inoculation"
-            )
+            raise ValueError("`sampling` and `training` are the same; for one prompt in both phases use Inoculation")
         return self
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:

@@ -219,7 +219,7 @@ def edited(directory: Path, **changes: Any) -> None:
         ({"alpha": 16.0}, {}, "has alpha 8.*set `alpha` to 8"),
         ({}, {"target_modules": ["w_pack"]}, "no linear module called 'w_pack'"),
         ({}, {"target_modules": ".*proj"}, "target_modules.*list of names"),
-        ({"targets": ("q_proj",)}, {}, "does not fit this model and these targets, at 'base_model.model.model.layers"),
+        ({"targets": ("q_proj",)}, {}, "these targets: only one has 'base_model.model.model.layers"),
         ({}, {"use_rslora": True}, "use_rslora"),
         ({}, {"peft_type": "IA3"}, "peft_type"),
     ],
