@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from envs.discovery import subclasses
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
+from shaping.hook_names import misspelt_hook
 
 if TYPE_CHECKING:
     from envs.core import TextEnv
@@ -28,12 +30,15 @@ class PluginError(UserError):
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of plug-in: what it is called, where its entry points and built-ins are, what it must subclass."""
+    """One sort of plug-in, which is a class."""
 
     noun: str
     group: str
+    """Group of the entry points by which installed packages offer theirs."""
     base: str
+    """What it must subclass, as `module:Class`."""
     packages: tuple[str, ...]
+    """Packages whose modules hold the built-in ones, one file each."""
 
     def base_class(self) -> type:
         module, _, name = self.base.partition(":")
@@ -46,24 +51,28 @@ INTERVENTION: Final = Kind(
     "shaping.intervention:Intervention",
     ("shaping.shapers", "shaping.constraints"),
 )
-REWARD: Final = Kind("reward", "shaping.rewards", "rewards:Reward", ("rewards",))
-MONITOR: Final = Kind("monitor", "shaping.monitors", "shaping.monitors:Monitor", ("shaping.monitors",))
-WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs",))
+REWARD: Final = Kind("reward", "shaping.rewards", "rewards.base:Reward", ("rewards",))
+MONITOR: Final = Kind("monitor", "shaping.monitors", "shaping.monitors.base:Monitor", ("shaping.monitors",))
+WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs.worlds",))
+CLAIM: Final = Kind("claim", "shaping.claims", "launch.report.claims.base:Claim", ("launch.report.claims",))
+SECTION: Final = Kind("section", "shaping.sections", "launch.report.sections.base:Section", ("launch.report.sections",))
 KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
+_WITH_HOOKS: Final = (REWARD, MONITOR, CLAIM, SECTION)
+"""Kinds whose misspelt methods are refused here. `shaping.arm.compose` and `envs.check` look at the others."""
 
 
 def builtins(kind: Kind) -> dict[str, type]:
-    """Name -> class of what ships with the framework. Worlds go by their own `name` ("steward")."""
-    if kind is WORLD:
-        from envs import WORLDS
+    """Name -> class of what ships with the framework, found by scanning. Worlds go by their own `name` ("steward")."""
+    try:
+        if kind is WORLD:
+            from envs import WORLDS
 
-        return dict(WORLDS)
-    base = kind.base_class()
-    found: dict[str, type] = {}
-    for package in map(importlib.import_module, kind.packages):
-        for name, member in vars(package).items():
-            if isinstance(member, type) and issubclass(member, base) and member is not base:
-                found[name] = member
+            return dict(WORLDS)
+        found: dict[str, type] = {}
+        for package in kind.packages:
+            found |= subclasses(package, kind.base_class())
+    except Exception as error:
+        raise PluginError(f"the built-in {kind.noun}s cannot be listed: {_brief(error)}") from error
     return found
 
 
@@ -91,6 +100,8 @@ def find_class(use: str, kind: Kind) -> type:
     base = kind.base_class()
     if not isinstance(found, type) or not issubclass(found, base):
         raise PluginError(f"{kind.noun} {use!r}: it is not a subclass of {base.__module__}.{base.__name__}")
+    if kind in _WITH_HOOKS and (fault := misspelt_hook(found, base)):
+        raise PluginError(f"{kind.noun} {use!r}: {fault}")
     return found
 
 
