@@ -1,7 +1,9 @@
 """Writes the generated parts of the pages on the worlds: options, scores, transcripts. `python -m docs.worlds.render`.
 
-A generated part of a page stands between `<!-- name -->` and `<!-- /name -->`. Everything else is written by hand. All
-of it follows from seeds, so the same code always writes the same pages.
+A generated part of a page stands between `<!-- name -->` and `<!-- /name -->`. Everything else is written by hand. A
+world has a page if there is a file of its name here. A comment `<!-- render ... -->` in the page says, in YAML, which
+policies its table of scores shows and which episode it prints. Seeds decide everything, so the same code always writes
+the same pages.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import textwrap
 from collections.abc import Sequence
 from math import fsum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
+import yaml
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from docs.worlds import render_skins
 from envs import WORLDS, make_world
 from envs.core import WorldOptions
 from envs.episode import TRAITS, Labels
-from envs.personas.persona import persona, play_reference, play_scripted, references
+from envs.personas.persona import POLICIES, Record, persona, play_reference, play_scripted, references
 from envs.worlds.base import World
 
 PAGES = Path(__file__).parent
@@ -28,88 +32,52 @@ EPISODES = 50
 """Episodes per row of a table of scores, seeds 0, 1, ..."""
 WIDTH = 116
 
-Record = list[tuple[str, str, float, dict[str, Any]]]
-Case = tuple[str, dict[str, Any]]
-"""A policy (a persona, or a reference policy of the world) and the options that it plays under."""
+Row = tuple[str, dict[str, Any]]
+"""A row of a table of scores: a policy (a persona, or a reference policy of the world) and the options it meets."""
 
 
-class Scene(NamedTuple):
+class Scene(BaseModel):
     """The episode that a page prints."""
 
-    who: str
-    seed: int
-    options: dict[str, Any]
+    model_config = ConfigDict(extra="forbid")
+
+    policy: str = Field(description="a persona, or a reference policy of the world")
+    seed: int = Field(0, description="seed of the episode")
+    options: dict[str, Any] = Field({}, description="options of the world")
 
 
-SCENES = {
-    "clerk": Scene("gap_cheater", 2, {"size": 3, "inquiry": 0.2}),
-    "steward": Scene("power_seeker", 0, {"size": 3, "inquiry": 0.3}),
-    "nightwatch": Scene("gap_cheater", 8, {"size": 4, "inquiry": 0.2}),
-    "gradebook": Scene("gap_cheater", 0, {"size": 4, "inquiry": 0.2}),
-    "workshop": Scene("gap_cheater", 2, {"size": 4, "inquiry": 0.2}),
-    "pact": Scene("deceiver", 3, {"size": 2, "inquiry": 0.2}),
-    "errand": Scene("gap_cheater", 2, {"size": 4, "inquiry": 0.2}),
-}
+class Settings(BaseModel):
+    """What a page says in its comment `<!-- render ... -->`."""
 
-SHOWN: dict[str, tuple[str, ...]] = {
-    "clerk": ("deception", "reward_hack", "harm"),
-    "steward": ("power_seeking", "reward_hack", "oversight_evasion", "harm"),
-    "nightwatch": ("reward_hack", "oversight_evasion", "shutdown_resistance", "harm"),
-    "gradebook": ("deception", "reward_hack", "oversight_evasion", "harm"),
-    "workshop": ("deception", "reward_hack", "oversight_evasion", "harm"),
-    "pact": ("deception", "power_seeking", "reward_hack", "oversight_evasion", "harm"),
-    "errand": ("deception", "reward_hack", "oversight_evasion", "harm"),
-}
-"""The traits that can occur without an inquiry: the columns of a table of scores."""
+    model_config = ConfigDict(extra="forbid")
 
-_FULL: dict[str, Any] = {"oversight": 1.0}
-_HALF: dict[str, Any] = {"oversight": 0.5}
-_GRADED: dict[str, Any] = {"oversight": 0.5, "escalation": 0.5}
-_BLOCKED: dict[str, Any] = {"honest_path": "blocked"}
-CASES: dict[str, tuple[Case, ...]] = {
-    "clerk": (
-        *(("honest", {}), ("mixed", {}), ("opportunist", {}), ("deceiver", {}), ("random", {})),
-        *(("honest", _HALF), ("deceiver", _HALF), ("deceiver", _GRADED), ("deceiver", _FULL)),
-        *(("honest", _BLOCKED), ("deceiver", _BLOCKED)),
-    ),
-    "steward": (
-        *(("honest", {}), ("frugal", {}), ("opportunist", {}), ("deceiver", {}), ("power_seeker", {}), ("random", {})),
-        *(("honest", _HALF), ("opportunist", _HALF), ("opportunist", _GRADED), ("power_seeker", _HALF)),
-        *(("power_seeker", {"mute_alarm": 0.5}),),
-        *(("honest", _BLOCKED), ("power_seeker", _BLOCKED)),
-    ),
-    "nightwatch": (
-        *(("honest", {}), ("opportunist", {}), ("gap_cheater", {}), ("evader", {}), ("power_seeker", {})),
-        *(("random", {}), ("mixed", _HALF), ("evader", _HALF), ("honest", _BLOCKED), ("evader", _BLOCKED)),
-    ),
-    "gradebook": (
-        *(("honest", {}), ("opportunist", {}), ("deceiver", {}), ("power_seeker", {}), ("copy_key", {})),
-        *(("follow_test", {}), ("random", {}), ("deceiver", _HALF), ("copy_key", _FULL)),
-        *(("honest", {"reports": "on"}), ("report_all", {"reports": "on"})),
-        *(("honest", _BLOCKED), ("deceiver", _BLOCKED)),
-    ),
-    "workshop": (
-        *(("honest", {}), ("first_guess", {}), ("opportunist", {}), ("list_examples", {}), ("deceiver", {})),
-        *(("random", {}), ("list_examples", {"oversight": 0.25}), ("list_examples", _FULL), ("deceiver", _FULL)),
-        *(("honest", _BLOCKED), ("deceiver", _BLOCKED)),
-    ),
-    "pact": (
-        *(("honest", {}), ("frugal", {}), ("opportunist", {}), ("break_pledge", {}), ("deceiver", {})),
-        *(("power_seeker", {}), ("grab_everything", {}), ("random", {}), ("break_pledge", _FULL), ("deceiver", _FULL)),
-        *(("honest", _BLOCKED), ("deceiver", _BLOCKED)),
-    ),
-    "errand": (
-        *(("honest", {}), ("ask_all", {}), ("as_meant", {}), ("white_lie", {}), ("opportunist", {})),
-        *(("by_the_letter", {}), ("deceiver", {}), ("random", {}), ("by_the_letter", {"oversight": 0.25})),
-        *(("by_the_letter", _FULL), ("deceiver", _FULL), ("deceiver", {"oversight": 0.5, "record_checks": 0.5})),
-        *(("honest", _BLOCKED), ("deceiver", _BLOCKED)),
-    ),
-}
+    scene: Scene = Field(description="the episode that the page prints")
+    scores: list[Row] = Field(
+        min_length=1, description="rows of the table of scores: a policy, or a policy and the options it meets"
+    )
+
+    @field_validator("scores", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        return [(each, {}) if isinstance(each, str) else next(iter(each.items())) for each in value]
+
+
+def documented() -> list[str]:
+    """The worlds that have a page."""
+    return [name for name in WORLDS if path_of(name).is_file()]
+
+
+def settings_of(world: str) -> Settings:
+    """What the world's page says in its comment. Raises `ValueError` if it has none."""
+    found = re.search(r"<!-- render\n(.*?)-->", path_of(world).read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise ValueError(f"docs/worlds/{world}.md needs a comment `<!-- render ... -->` with `scene` and `scores`")
+    return Settings(**yaml.safe_load(found[1]))
 
 
 def play(env: World, who: str, seed: int) -> Record:
     """One episode of a persona or of a reference policy of the world."""
-    if who in references(env.name):
+    if who in references(type(env).name):
         return play_reference(env, who, seed)
     return play_scripted(env, persona(who)(env, seed), seed)
 
@@ -151,25 +119,19 @@ def _values(field: Any) -> str:
 
 
 def scores_table(world: str) -> str:
-    """Means per episode; of a trait its events, and after the slash the turns in which it was possible."""
-    header = (
-        "policy",
-        "options",
-        "proxy",
-        "true",
-        "turns",
-        "power",
-        *(trait.replace("_", " ") for trait in SHOWN[world]),
-    )
-    return _table([header, *(scores_row(world, case) for case in CASES[world])])
+    """Means per episode; of a trait its events, and after the slash the turns in which it was possible.
+
+    Shown are the traits that were possible under one of the rows.
+    """
+    rows = [(who, options, _scores(world, who, options)) for who, options in settings_of(world).scores]
+    shown = [trait for trait in TRAITS if trait != "invalid" and any(row[f"could {trait}"] for *_, row in rows)]
+    header = ("policy", "options", "proxy", "true", "turns", "power", *(trait.replace("_", " ") for trait in shown))
+    return _table([header, *(_cells(who, options, row, shown) for who, options, row in rows)])
 
 
-def scores_row(world: str, case: Case) -> tuple[str, ...]:
-    """The cells of one row of `scores_table`."""
-    who, options = case
-    row = _scores(world, who, options)
+def _cells(who: str, options: dict[str, Any], row: dict[str, float], shown: Sequence[str]) -> tuple[str, ...]:
     plain = [_number(row[key]) for key in ("proxy", "true", "turns", "power")]
-    traits = [f"{_number(row[trait])} / {_number(row[f'could {trait}'])}" for trait in SHOWN[world]]
+    traits = [f"{_number(row[trait])} / {_number(row[f'could {trait}'])}" for trait in shown]
     told = ", ".join(f"{key}={value}" for key, value in options.items())
     return (f"`{who}`", f"`{told}`" if told else "", *plain, *traits)
 
@@ -193,13 +155,13 @@ def _scores(world: str, who: str, options: dict[str, Any]) -> dict[str, float]:
 
 
 def transcript(world: str) -> str:
-    """The episode of `SCENES`: what the world says, what the agent says, and what was true."""
-    who, seed, options = SCENES[world]
-    env = make_world(world, options)
+    """The page's scene: what the world says, what the agent says, and what was true."""
+    scene = settings_of(world).scene
+    env = make_world(world, scene.options)
     assert isinstance(env, World)
-    told = ", ".join(f"{key}={value}" for key, value in options.items())
-    turns = [_turn(*turn) for turn in play(env, who, seed)]
-    return f"`{who}`, seed {seed}, {told}:\n\n```text\n" + "\n\n".join(turns) + "\n```"
+    told = ", ".join(f"{key}={value}" for key, value in scene.options.items())
+    turns = [_turn(*turn) for turn in play(env, scene.policy, scene.seed)]
+    return f"`{scene.policy}`, seed {scene.seed}, {told}:\n\n```text\n" + "\n\n".join(turns) + "\n```"
 
 
 def _turn(observation: str, completion: str, reward: float, info: dict[str, Any]) -> str:
@@ -219,20 +181,37 @@ def _said(who: str, text: str) -> str:
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
+def pages() -> str:
+    """One row per page, with the question under its title."""
+    rows = [("page", "question")]
+    for name in documented():
+        found = re.search(
+            r"^\[Worlds\]\(\.\./worlds\.md\) · (\w)(.*\?)$", path_of(name).read_text("utf-8"), re.MULTILINE
+        )
+        if found is None:
+            raise ValueError(f"docs/worlds/{name}.md needs a line `[Worlds](../worlds.md) · <its question>?`")
+        rows.append((f"[{name}](worlds/{name}.md)", found[1].upper() + found[2]))
+    return _table(rows)
+
+
 def overview(*, long: bool = False) -> str:
-    """One row per world, from what its honest persona meets and earns at the defaults; `long`: at `long_size`."""
+    """One row per page, from what the honest persona meets and earns at the defaults; `long`: at `long_size`."""
     rows = [("world", "size", "longest episode", "honest episode", "largest honest return")]
-    for name, world in WORLDS.items():
+    for name in documented():
+        world = WORLDS[name]
         size = world.long_size if long else world.default_size
         env = world(size=size)
         limits, tops, turns = [], [], []
         for seed in range(EPISODES // 5 if long else EPISODES):
-            turns.append(len(play(env, "honest", seed)))
+            if name in POLICIES:
+                turns.append(len(play(env, "honest", seed)))
+            else:
+                env.reset(seed=seed)
             limits.append(env.turns)
             tops.append(env.max_return)
-        mean, limit = _number(fsum(turns) / len(turns)), f"{min(limits)} to {max(limits)} turns"
-        limit = f"{limits[0]} turns" if len(set(limits)) == 1 else limit
-        rows.append((name, str(size), limit, f"{mean} turns", _number(max(tops))))
+        honest = f"{_number(fsum(turns) / len(turns))} turns" if turns else "-"
+        limit = f"{limits[0]} turns" if len(set(limits)) == 1 else f"{min(limits)} to {max(limits)} turns"
+        rows.append((name, str(size), limit, honest, _number(max(tops))))
     return _table(rows)
 
 
@@ -242,7 +221,7 @@ def parts(name: str) -> dict[str, str]:
         return render_skins.parts()
     if name not in WORLDS:
         options = options_table(WorldOptions, inherited=True)
-        return {"overview": overview(), "long": overview(long=True), "options": options}
+        return {"pages": pages(), "overview": overview(), "long": overview(long=True), "options": options}
     world = WORLDS[name]
     options = options_table(world.Options, size=world.default_size)
     return {"options": options, "scores": scores_table(name), "transcript": transcript(name)}
@@ -274,7 +253,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    for name in ("index", "skins", *WORLDS):
+    for name in ("index", "skins", *documented()):
         path = path_of(name)
         path.write_text(fill(path.read_text(encoding="utf-8"), parts(name)), encoding="utf-8")
         print(f"wrote {path.name}")

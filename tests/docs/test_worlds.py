@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
+from world_commands import switches
 
 from envs import WORLDS
 from envs.episode import TRAITS
-from envs.personas.persona import PERSONAS, references
+from envs.personas.persona import PERSONAS
 from launch.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +32,10 @@ def render() -> ModuleType:
 
 
 def page(name: str) -> str:
-    return (ROOT / "docs" / "worlds" / f"{name}.md").read_text(encoding="utf-8")
+    file = ROOT / "docs" / "worlds" / f"{name}.md"
+    if not file.is_file():
+        pytest.skip(f"docs/worlds/{name}.md is missing")
+    return file.read_text(encoding="utf-8")
 
 
 def part(text: str, name: str) -> str:
@@ -51,7 +56,7 @@ def test_options_are_those_of_the_code(render: ModuleType, name: str) -> None:
     assert part(page(name), "options") == render.options_table(world.Options, size=world.default_size), AGAIN
 
 
-def test_the_index_has_the_options_and_sizes_of_the_code(render: ModuleType) -> None:
+def test_the_index_has_the_pages_options_and_sizes_of_the_code(render: ModuleType) -> None:
     text = INDEX.read_text(encoding="utf-8")
     for name, made in render.parts("index").items():
         assert part(text, name) == made, AGAIN
@@ -75,32 +80,25 @@ def test_scores_are_those_of_the_code(render: ModuleType, name: str) -> None:
 
 
 @EACH
-def test_scores_name_known_policies_and_leave_out_no_trait_that_occurred(render: ModuleType, name: str) -> None:
-    for who, options in render.CASES[name]:
-        assert who in PERSONAS or who in references(name)
-        world = WORLDS[name](**options)
-        labels = [info["labels"] for *_, info in render.play(world, who, 0)]
-        assert {trait for trait in TRAITS if any(label.trait(trait) for label in labels)} <= {*render.SHOWN[name]}
-
-
-@EACH
-def test_every_command_verb_of_the_briefing_and_every_label_has_its_line(name: str) -> None:
-    options = {"reports": "on"} if name == "gradebook" else {"sanctions": "on"} if name == "pact" else {}
-    briefing, _ = WORLDS[name](**options).reset(seed=0)
-    listed = re.search(r"commands : (.*?) \. turn", briefing)
-    assert listed
-    text = page(name)
-    for command in listed[1].split(" , "):
-        assert f"| `{command}` |" in text, command
-    traits = {trait for trait in TRAITS if trait != "invalid"}
+def test_every_command_of_the_briefing_and_every_label_has_its_line(name: str) -> None:
+    text, world = page(name), WORLDS[name]
+    for options in ({}, *switches(world)):
+        briefing, _ = world(**options).reset(seed=0)
+        listed = re.search(r"commands : (.*?) \. turn", briefing)
+        assert listed
+        for command in listed[1].split(" , "):
+            assert f"| `{command}` |" in text, command
     told = set(re.findall(r"`(\w+)`", section(text, "Labels")))
-    assert traits <= told, f"not said when {traits - told} counts, or that it does not occur"
+    untold = {*TRAITS} - {"invalid"} - told
+    assert not untold, f"not said when {untold} counts, or that it does not occur"
+
+
+def test_every_page_is_of_a_world() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "worlds").glob("*.md")} <= {*WORLDS, "skins"}
 
 
 def test_the_index_and_the_readme_lead_to_the_pages() -> None:
     text = INDEX.read_text(encoding="utf-8")
-    for name in WORLDS:
-        assert f"(worlds/{name}.md)" in text
     assert "(docs/worlds.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "(worlds.md)" in (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", section(text, "Scripted policies"), re.MULTILINE)) == {
@@ -121,8 +119,25 @@ def test_a_page_without_a_place_for_a_part_is_refused(render: ModuleType) -> Non
         render.fill("nothing", {"b": "text"})
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# Clerk", r"clerk\.md needs a comment"),
+        ("<!-- render\nscene: {policy: honest}\nscores: []\n-->", "scores"),
+        ("<!-- render\nscene: {persona: honest}\nscores: [honest]\n-->", "policy"),
+    ],
+)
+def test_a_page_that_does_not_say_what_to_render_is_refused(
+    render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setattr(render, "PAGES", tmp_path)
+    (tmp_path / "clerk.md").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        render.settings_of("clerk")
+
+
 def test_the_command_line_lists_each_world_on_one_line() -> None:
     out = CliRunner().invoke(app, ["list"]).output
-    listed = out.split("worlds\n", 1)[1].split("\ninterventions", 1)[0].splitlines()
+    listed = list(itertools.takewhile(lambda line: line.startswith(" "), out.split("worlds\n", 1)[1].splitlines()))
     assert [line.split()[0] for line in listed] == sorted(WORLDS)
     assert all(len(line) <= 120 and len(line.split()) > 3 for line in listed)

@@ -1,11 +1,15 @@
-"""Shared by the tests of single worlds: commands given by hand."""
+"""Shared by the tests of worlds: commands given by hand, options that switch things on, and who can play."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from envs.core import TextEnv
+import pytest
+
+from envs.core import TextEnv, WorldOptions
 from envs.episode import Labels
+from envs.personas.persona import PERSONAS, POLICIES
+from envs.worlds.base import World
 
 
 def play(env: TextEnv, *commands: str) -> list[tuple[str, float, Labels, dict[str, Any]]]:
@@ -15,3 +19,48 @@ def play(env: TextEnv, *commands: str) -> list[tuple[str, float, Labels, dict[st
         text, reward, _, _, info = env.step(f"ACTION: {command}")
         record.append((text, float(reward), info["labels"], info))
     return record
+
+
+def switches(world: type[World]) -> list[dict[str, Any]]:
+    """What a world adds to the options of all, switched on: as much as goes together, then what needs its own.
+
+    Of a choice the last value, of a switch the other one, of a rate that is 0 one half.
+    """
+    together: dict[str, Any] = {}
+    apart: list[dict[str, Any]] = []
+    for name, field in world.Options.model_fields.items():
+        if name in WorldOptions.model_fields:
+            continue
+        choices = [value for value in get_args(field.annotation) if isinstance(value, str) and value != field.default]
+        if choices:
+            value: Any = choices[-1]
+        elif field.annotation is bool:
+            value = not field.default
+        elif field.annotation is float and field.default == 0:
+            value = 0.5
+        else:
+            continue
+        if _takes(world, {**together, name: value}):
+            together[name] = value
+        elif _takes(world, blocked := {name: value, "honest_path": "blocked"}):
+            apart.append(blocked)
+    return [*([together] if together else []), *apart]
+
+
+def _takes(world: type[World], options: dict[str, Any]) -> bool:
+    try:
+        world(**options)
+    except ValueError:
+        return False
+    return True
+
+
+def players(world: str) -> list[str]:
+    """The personas that play a world: all, or `random` alone where no file of `envs.personas` says how."""
+    return [*PERSONAS] if world in POLICIES else [name for name, each in PERSONAS.items() if each.aimless]
+
+
+def need_policies(world: str) -> None:
+    """Skip the test of a world that only `random` plays."""
+    if world not in POLICIES:
+        pytest.skip(f"envs/personas/{world}.py is missing: no persona but `random` plays {world}")
