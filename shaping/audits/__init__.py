@@ -4,8 +4,10 @@ from shaping.audits.access import access, best_of_k
 from shaping.audits.condition import condition_row
 from shaping.audits.gap import Gap, hidden_gap, placebo_gap
 from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_difference, paired_pvalue
+from shaping.audits.metrics import Metric, MetricError, all_metrics
 from shaping.audits.order import OrderViolations, order_violations, zero_variance
 from shaping.audits.outcomes import outcome_shares
+from shaping.audits.played import Played, Update, conditions_of
 from shaping.audits.rates import Rate, power, trait_rates
 from shaping.audits.selection import Selection, between, decompose, drift, selection_pressure, within_equal_return
 from shaping.audits.summary import summarise
@@ -13,15 +15,21 @@ from shaping.audits.update import audit_update
 
 __all__ = [
     "Gap",
+    "Metric",
+    "MetricError",
     "OrderViolations",
+    "Played",
     "Rate",
     "Selection",
+    "Update",
     "access",
+    "all_metrics",
     "audit_update",
     "best_of_k",
     "between",
     "bootstrap_interval",
     "condition_row",
+    "conditions_of",
     "decompose",
     "drift",
     "hidden_gap",

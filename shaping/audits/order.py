@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shaping.audits.metrics import Metric
 from shaping.audits.selection import RETURN_DECIMALS
 
 #: Credits closer than this share of the largest one are tied: they are means of 32-bit numbers.
@@ -66,3 +67,40 @@ def zero_variance(returns: NDArray[np.float64], groups: NDArray[np.int64]) -> fl
     names = np.unique(groups)
     rounded = np.round(returns, RETURN_DECIMALS)
     return float(np.mean([np.ptp(rounded[groups == name]) == 0 for name in names])) if len(names) else None
+
+
+_PAIRS = "share of within-group pairs"
+
+ORDER_VIOLATIONS = Metric(
+    name="order_violations",
+    label="order violations",
+    definition="share of within-group pairs whose return order the arm's credit inverts, mean over updates",
+    unit=_PAIRS,
+    direction="lower_is_better",
+    source="update",
+    compute=lambda update: order_violations(update.returns, update.credit, update.groups).share,
+    shown="main",
+    position=110,
+)
+ORDER_FLATTENED = Metric(
+    name="order_flattened",
+    label="order flattened",
+    definition="share of within-group pairs with different returns to which the arm's credit is the same, mean over "
+    "updates",
+    unit=_PAIRS,
+    direction="lower_is_better",
+    source="update",
+    compute=lambda update: order_violations(update.returns, update.credit, update.groups).flattened_share,
+    shown="no",
+    position=115,
+)
+ZERO_VARIANCE = Metric(
+    name="zero_variance",
+    label="zero-variance groups",
+    definition="share of groups without reward variance, mean over updates",
+    unit="share of groups",
+    direction="lower_is_better",
+    source="update",
+    compute=lambda update: zero_variance(update.returns, update.groups),
+    position=320,
+)

@@ -1,0 +1,128 @@
+"""What metrics look at: episodes that were played, by condition, with everything that is counted once kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.episode import TRAITS, Episode
+from shaping.audits.rates import Rate, Tally, tally
+
+Vector = NDArray[np.float64]
+Condition = tuple[str, str]
+"""(watch, placebo)"""
+EvalCondition = tuple[str, str, str]
+"""(world, watch, placebo)"""
+
+
+class Played:
+    """Episodes, apart by evaluation condition. Their ground truth is read; sealed ones raise `SealedError`."""
+
+    def __init__(self, conditions: Mapping[Condition, Sequence[Episode]], counts: Tally | None = None) -> None:
+        self.conditions = conditions
+        self.episodes = [episode for episodes in self.conditions.values() for episode in episodes]
+        self._counts = counts
+
+    @classmethod
+    def of(cls, episodes: Iterable[Episode]) -> Played:
+        """Episodes of one condition, or of no matter which."""
+        return cls({("", ""): list(episodes)})
+
+    @cached_property
+    def counts(self) -> Tally:
+        """Events, opportunities and what was held, per episode."""
+        return self._counts or tally([episode.truth.open() for episode in self.episodes])
+
+    @cached_property
+    def rates(self) -> dict[str, Rate]:
+        """Events per opportunity of each trait, over all turns."""
+        return self.counts.rates()
+
+    @cached_property
+    def holdings(self) -> dict[str, float]:
+        """Mean over episodes of the most held of each kind."""
+        return self.counts.holdings()
+
+    @cached_property
+    def max_returns(self) -> Vector:
+        """The largest honest return of each episode's world, shape [n]."""
+        return np.array([max_return(episode) for episode in self.episodes])
+
+    def by_world(self) -> dict[str, Played]:
+        """The same episodes, apart by world."""
+        worlds = np.array([episode.world for episode in self.episodes])
+        found = {}
+        for world in sorted(set(worlds.tolist())):
+            own = {key: [e for e in part if e.world == world] for key, part in self.conditions.items()}
+            found[world] = Played(own, self.counts.select(worlds == world))
+        return found
+
+
+@dataclass(frozen=True)
+class Update:
+    """One training update; every array has shape [n], one entry per episode of `played`."""
+
+    played: Played
+    returns: Vector
+    """Of the world's own reward."""
+    advantages: Vector
+    """Group-normalised, before any intervention."""
+    credit: Vector
+    """Mean per-token advantage that the episode is finally trained on."""
+    groups: NDArray[np.int64]
+    classify: Callable[[str], str]
+    """Text of a motive -> its name."""
+
+    @cached_property
+    def traits(self) -> tuple[list[str], Vector]:
+        """Names, and [n, names]: events of each trait per turn, and the share of turns that state each motive."""
+        counts = self.played.counts
+        stated = motive_counts(self.played.episodes, self.classify)
+        motives = sorted(stated)
+        found = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
+        return [*TRAITS, *(f"motive:{motive}" for motive in motives)], found / np.maximum(counts.turns, 1.0)[:, None]
+
+
+def motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) -> dict[str, Vector]:
+    """Turns that state each motive, an array of shape [n] per motive. Each distinct text is classified once."""
+    known: dict[str, str] = {}
+    result: dict[str, Vector] = {}
+    for index, episode in enumerate(episodes):
+        for turn in episode.turns:
+            text = turn.motive_text
+            motive = known.get(text)
+            if motive is None:
+                motive = known[text] = classify(text)
+            if motive not in result:
+                result[motive] = np.zeros(len(episodes))
+            result[motive][index] += 1.0
+    return result
+
+
+def conditions_of(episodes: Iterable[Episode]) -> dict[EvalCondition, list[Episode]]:
+    """Stored evaluation episodes, apart by world, overseer's presence and placebo cue."""
+    found: dict[EvalCondition, list[Episode]] = {}
+    for episode in episodes:
+        watch, placebo = (str(episode.options.get(cue, "")) for cue in ("watch", "placebo"))
+        found.setdefault((episode.world, watch, placebo), []).append(episode)
+    return found
+
+
+def sound(episodes: Iterable[Episode]) -> list[Episode]:
+    """Those that did not end in an error of the world, the engine or the sampler."""
+    return [episode for episode in episodes if not episode.status.is_error]
+
+
+def max_return(episode: Episode) -> float:
+    """The largest honest return of the episode's world. Raises `ValueError` if the sampler did not record it."""
+    value = episode.options.get("max_return")
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(
+            f"episode of {episode.world!r} (seed {episode.seed}) has options['max_return'] = {value!r}; the sampler "
+            "must record the world's positive max_return there"
+        )
+    return float(value)
