@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for engines that outlive the event loop of whoever calls them."""
+"""An event loop in its own thread, for engines that outlive the event loops of their callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Runs coroutines in its own thread; callers wait for them in theirs, with or without an event loop."""
+    """Runs coroutines in its own thread. Callers wait in their own thread, with or without an event loop."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -19,15 +19,16 @@ class BackgroundLoop:
         self._thread.start()
 
     def block(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Wait for `work` in this thread."""
+        """Run `work` and block the calling thread until it ends; TimeoutError after `timeout` seconds."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     async def wait(self, work: Coroutine[Any, Any, T], *, finish: bool = False) -> T:
-        """Wait for `work` in the caller's event loop. A cancelled caller cancels it, unless it must `finish`."""
+        """Run `work` and wait in the caller's event loop. Cancelling the caller cancels `work` unless `finish`."""
         future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
         return await (asyncio.shield(future) if finish else future)
 
     def stop(self) -> None:
+        """End the loop and its thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)

@@ -1,4 +1,4 @@
-"""Key-value cache with one slot per episode, as an attention plan: rows may have different lengths."""
+"""Key-value cache with one slot per episode, and its attention plan. Rows may have different lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 GROW = 128
-"""Columns are added in steps, so that short episodes do not pay for the longest context."""
+"""Columns are added in multiples of this, so that short episodes do not need memory for the longest context."""
 
 
 class SlotCache:
@@ -16,10 +16,10 @@ class SlotCache:
 
     def __init__(self, model: PreTrainedModel, slots: int, context_length: int) -> None:
         config = model.config.get_text_config()
-        self.layers = config.num_hidden_layers
+        self._layers = config.num_hidden_layers
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.context_length = context_length
+        self._context_length = context_length
         self._shape = (slots, heads, 0, dim)
         self._like = next(model.parameters())
         self.keys: list[Tensor] = []
@@ -31,26 +31,26 @@ class SlotCache:
         return self._shape[2]
 
     def reserve(self, columns: int) -> None:
-        """Make room for `columns` tokens per slot."""
+        """Grow the cache to at least `columns` tokens per slot."""
         if columns <= self.columns:
             return
-        slots, heads, have, dim = self._shape
-        want = min(-(-columns // GROW) * GROW, self.context_length)
-        self._shape = (slots, heads, want, dim)
+        slots, heads, old_columns, dim = self._shape
+        new_columns = min(-(-columns // GROW) * GROW, self._context_length)
+        self._shape = (slots, heads, new_columns, dim)
         for store in (self.keys, self.values):
-            for layer in range(self.layers):
+            for layer in range(self._layers):
                 grown = torch.zeros(self._shape, dtype=self._like.dtype, device=self._like.device)
                 if layer < len(store):
-                    grown[:, :, :have] = store[layer]
+                    grown[:, :, :old_columns] = store[layer]
                     store[layer] = grown
                 else:
                     store.append(grown)
 
 
 class Slots:
-    """The plan of one forward: new tokens of `rows` (slot numbers, sorted) at `positions` [rows, Q].
+    """The attention plan of one forward pass: new tokens of `rows` (sorted slot numbers) at `positions` [rows, Q].
 
-    Padding tokens sit at the row's next positions: they are overwritten before anything can attend to them.
+    Padding tokens take the row's next positions. They are overwritten before any token can attend to them.
     """
 
     def __init__(self, cache: SlotCache, rows: list[int], positions: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The engine protocol: tokens in, tokens out, one session per episode."""
+"""The engine protocol: an engine continues token sequences, in one session per episode."""
 
 from __future__ import annotations
 
@@ -16,72 +16,83 @@ if TYPE_CHECKING:
 
 
 class EngineError(RuntimeError):
-    """An engine cannot start, cannot take what it was given, or has failed."""
+    """An engine cannot start, cannot take an argument, or has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How one completion is sampled.
-
-    `seed` makes the completion independent of what else is in the batch. `forbid` lists commands that must be
-    impossible to utter (action masks), word by word. `temperature` 0 is greedy.
-    """
+    """Settings of one completion."""
 
     max_tokens: int = 32
+    """Longest completion, end-of-turn token included."""
     temperature: float = 1.0
+    """Divisor of the logits; 0 is greedy."""
     seed: int = 0
+    """Seed of the completion, which does not depend on the other requests of a batch."""
     forbid: tuple[str, ...] = ()
+    """Commands that must be impossible to sample (action masks), compared word by word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One episode as the engine sees it: engines keep its prefix cached from `open` to `close`."""
+    """One episode, from the engine's side. Engines keep its prefix cached from `open` to `close`."""
 
     id: int
+    """Unique within the process."""
     env: TextEnv
+    """The episode's world, for the actors of the scripted engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """`tokens`, `logprobs`, `policy_versions` have shape [sampled tokens], end-of-turn token included.
-
-    Log-probs are those of the distribution that was sampled from (after temperature and masks). `finished`: the
-    end-of-turn token was sampled (else `max_tokens` was hit). `masked_tokens` as in `envs.episode.Turn`.
-    """
+    """One sampled completion. Arrays have shape [sampled tokens], end-of-turn token included."""
 
     tokens: NDArray[np.int32]
+    """Sampled token ids."""
     logprobs: NDArray[np.float32]
+    """Log-probs under the sampling distribution, after temperature and masks."""
     policy_versions: NDArray[np.int32]
+    """Version of the weights that sampled each token."""
     finished: bool
+    """True if the end-of-turn token was sampled, False if `max_tokens` was reached first."""
     masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(position, token ids that the mask made impossible there), as in `envs.episode.Turn`."""
 
 
 class Engine(Protocol):
-    """What `play()` needs. `complete` is called with the whole sequence so far; engines cache the prefix."""
+    """The methods of an engine that `play()` and the training loop call."""
 
     context_length: int
+    """Longest episode in tokens, completion included."""
 
-    def open(self, session: Session) -> None: ...
+    def open(self, session: Session) -> None:
+        """Start a session; it must precede the session's first `complete`."""
 
-    def close(self, session: Session) -> None: ...
+    def close(self, session: Session) -> None:
+        """End a session and free its cached prefix."""
 
-    async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion: ...
+    async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
+        """Continue `tokens`, the session's whole sequence so far, up to the end of the turn."""
 
     async def load_weights(self, state: dict[str, Any], version: int) -> str:
-        """Take new weights; tokens sampled later carry `version`, in completions under way too.
+        """Take new weights. Tokens sampled later carry `version`, also in completions under way.
 
-        Returns the checksum of what is now served (`shaping.sampling.weights`), empty where it was not computed.
+        Returns: the checksum of the served weights (`shaping.sampling.weights`); empty if it was not computed.
         """
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:
-        """Sample with a LoRA adapter on the base weights (None: without) from now on, stamped with `version`.
+        """Sample with a LoRA adapter on the base weights from now on. Tokens carry `version`.
 
-        Completions under way may keep what they started with, and its stamp. `directory` is in PEFT's layout and may
-        change or vanish afterwards. Returns the adapter's checksum.
+        Completions under way may keep their adapter and its version.
+
+        Args:
+            directory: the adapter in PEFT's layout, which may change or vanish afterwards; None: no adapter.
+            version: stamp of the tokens sampled from now on.
+        Returns: the adapter's checksum.
         """
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
-        """Activation edits for everything sampled from now on."""
+        """Apply these activation edits, and no others, to all tokens sampled from now on."""
 
     def shutdown(self) -> None:
-        """Free what the engine holds. It cannot be used afterwards."""
+        """Free all resources. The engine cannot be used afterwards."""

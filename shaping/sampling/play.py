@@ -1,7 +1,7 @@
 """`play()`: many episodes at once, one coroutine each.
 
-A turn is: mask, sample, filter, step, seal. Turns of many episodes interleave in the engine's batches, and a finished
-episode makes room for the next at once.
+A turn is: mask, sample, filter, step, seal. Turns of many episodes interleave in the engine's batches, and the next
+episode starts as soon as one ends.
 """
 
 from __future__ import annotations
@@ -29,45 +29,62 @@ from shaping.sampling.transcript import Transcript
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRequest:
-    """One episode to play. `sampling_seed` seeds its completions; `options` are recorded with the episode."""
+    """One episode to play."""
 
     make: Callable[[], TextEnv]
+    """Makes the world."""
     seed: int
+    """Seed of the world."""
     group: int = 0
+    """Advantage group of the episode."""
     contexts: Contexts = Contexts()
+    """Sampling and training context; the first one is in the prompt."""
     sampling_seed: int = 0
+    """Seed of the completions."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Options of the world, recorded with the episode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one episode: tokens per completion, turns, seconds per world call, refusals per turn."""
+    """Limits of one episode, and its sampling temperature."""
 
     max_tokens: int = 32
+    """Tokens per completion."""
     max_turns: int = 1000
+    """Turns per episode."""
     step_seconds: float = 10.0
+    """Seconds per call of the world."""
     max_resamples: int = 8
+    """Refused completions per turn before the replacement is sent."""
     temperature: float = 1.0
+    """Temperature of sampling; 0 is greedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where an episode is, and since when (of the monotonic clock). `samples`: in the engine, else in its world."""
+    """The call that an episode is waiting for."""
 
     group: int
+    """Advantage group of the episode."""
     world: str
+    """Name of the world; `?` before it is made."""
     seed: int
+    """Seed of the world."""
     what: str
+    """The call, e.g. `step in turn 3`."""
     since: float
+    """Start of the call, by the monotonic clock."""
     samples: bool
+    """True for a call of the engine, False for a call of the world."""
 
 
 Watch = dict[int, Stage]
-"""The episodes that are being played, by session."""
+"""Running episodes, by session."""
 
 
 class WorldError(RuntimeError):
-    """A world broke its contract (raised, hung, or returned what is not text or not finite)."""
+    """A world broke its contract: it raised, or it returned an invalid value."""
 
 
 _sessions = itertools.count()
@@ -86,13 +103,20 @@ async def play(
     limited: Limited | None = None,
     watch: Watch | None = None,
 ) -> list[Episode]:
-    """Play every request; episodes come back in the requests' order. A failed episode carries its status and error.
+    """Play every request. A failed episode carries its status and error.
 
     Args:
-        concurrency: episodes open at once; a semaphore is shared with other calls.
-        env_threads: worlds step in so many threads, beside the engine; 0: inline, which is faster for fast worlds.
-        limited: how worlds are called, where several calls share that; in place of `env_threads`.
-        watch: where to note what each episode is waiting for.
+        requests: the episodes to play.
+        engine: samples the completions.
+        renderer: of the engine's tokenizer.
+        arm: gives masks and filters of actions.
+        limits: limits of every episode.
+        concurrency: episodes open at once; a semaphore is shared with other calls of `play`.
+        splitter: splits completions into motive and action; by default at action markers.
+        env_threads: threads for the worlds, beside the engine; 0: inline, which is faster for fast worlds.
+        limited: a way to call worlds that several calls of `play` share; replaces `env_threads`.
+        watch: filled with the call that each running episode waits for.
+    Returns: one episode per request, in the order of the requests.
     """
     gate = concurrency if isinstance(concurrency, asyncio.Semaphore) else asyncio.Semaphore(concurrency)
     split = splitter or MarkerSplitter()
@@ -107,7 +131,7 @@ async def play(
         tasks = [asyncio.create_task(one(request)) for request in requests]
         try:
             return list(await asyncio.gather(*tasks))
-        except BaseException:  # the others must not go on in an event loop that does
+        except BaseException:  # cancel the remaining episodes; the caller's loop keeps running
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,7 +139,7 @@ async def play(
 
 
 class _Rollout:
-    """One episode."""
+    """Plays one episode."""
 
     def __init__(
         self,
@@ -169,7 +193,7 @@ class _Rollout:
         except WorldError as failure:
             status, error = RolloutStatus.ERROR, str(failure)
         finally:
-            with contextlib.suppress(TimeLimitExceeded, WorldError):  # what was played counts, however it closes
+            with contextlib.suppress(TimeLimitExceeded, WorldError):  # the played turns count even if close() fails
                 if env is not None:
                     await self._limited(env.close, "close")
         if transcript is None:
@@ -195,10 +219,10 @@ class _Rollout:
                 self._world, self._request.seed, turn, observation, tuple(info.get("overt_shortcuts", ()))
             )
             completion, command, rejected = await self._sample(session, transcript, public)
-            played = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
-            text = played.completion if command is None else f"ACTION: {command}"
-            answer = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
-            observation, reward, terminated, truncated, info = self._checked(answer, turn)
+            sampled = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
+            text = sampled.completion if command is None else f"ACTION: {command}"
+            response = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
+            observation, reward, terminated, truncated, info = self._checked(response, turn)
             self._truth.append(info["labels"])
             transcript.settle(
                 executed=str(info.get("executed", "")), reward=reward, events=tuple(info.get("events", ()))
@@ -213,32 +237,32 @@ class _Rollout:
     async def _sample(
         self, session: Session, transcript: Transcript, turn: TurnContext
     ) -> tuple[Completion, str | None, int]:
-        """(completion, the command that replaces its own or None, completions refused before it)."""
-        before = self._arm.allow(turn, None)
-        forbid = before.commands if before.kind == "mask" else ()
+        """(completion, command that replaces the sampled one or None, number of refused completions)."""
+        masked = self._arm.allow(turn, None)
+        forbid = masked.commands if masked.kind == "mask" else ()
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
             params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
             completion = await self._engine.complete(session, transcript.tokens, params)
-            allowed: ActionDecision = self._arm.allow(turn, parse_action(transcript.text(completion)))
-            if allowed.kind == "replace":
-                return completion, allowed.replacement, attempt
-            if allowed.kind == "pass":
+            decision: ActionDecision = self._arm.allow(turn, parse_action(transcript.text(completion)))
+            if decision.kind == "replace":
+                return completion, decision.replacement, attempt
+            if decision.kind == "pass":
                 return completion, None, attempt
-            if allowed.kind != "resample":
+            if decision.kind != "resample":
                 raise InterventionError(
-                    f"arm {self._arm.name!r}: allow() answered a sampled action with {allowed.kind!r}; after sampling "
-                    "it may only pass, replace or resample (a mask is for the call before, with action=None)"
+                    f"arm {self._arm.name!r}: allow() answered a sampled action with {decision.kind!r}; after sampling "
+                    "it may only pass, replace or resample (return a mask from the call with action=None)"
                 )
-        return completion, allowed.replacement, attempt + 1  # every draw was refused
+        return completion, decision.replacement, attempt + 1  # every completion was refused
 
     def _note(self, what: str, *, samples: bool = False) -> None:
         request = self._request
         self._watch[self._session] = Stage(request.group, self._world, request.seed, what, time.monotonic(), samples)
 
     async def _limited(self, call: Callable[[], Any], what: str) -> Any:
-        """A world's answer within the time limit; whatever it raises becomes a `WorldError` that names the place."""
+        """Call a world within the time limit. Its exceptions become a `WorldError` that names the call."""
         self._note(what)
         try:
             return await self._call(call, self._limits.step_seconds)
@@ -249,17 +273,17 @@ class _Rollout:
                 f"world {self._world!r} (seed {self._request.seed}) raised in {what}: {type(error).__name__}: {error}"
             ) from error
 
-    def _opened(self, answer: Any) -> tuple[Any, Mapping[str, Any]]:
-        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+    def _opened(self, response: Any) -> tuple[Any, Mapping[str, Any]]:
+        if not isinstance(response, tuple) or len(response) != 2 or not isinstance(response[1], Mapping):
             raise WorldError(
                 f"world {self._world!r} (seed {self._request.seed}): reset must return (observation, info)"
             )
-        return answer
+        return response
 
-    def _checked(self, answer: Any, turn: int) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
+    def _checked(self, response: Any, turn: int) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
         where = f"world {self._world!r} (seed {self._request.seed}), turn {turn}"
         try:
-            observation, reward, terminated, truncated, info = answer
+            observation, reward, terminated, truncated, info = response
         except (TypeError, ValueError) as error:
             raise WorldError(f"{where}: step must return (observation, reward, terminated, truncated, info)") from error
         if not isinstance(info, Mapping):

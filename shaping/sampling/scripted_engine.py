@@ -1,4 +1,4 @@
-"""The scripted engine: completions come from a function, not from a model. For tests, corpora and audits."""
+"""The scripted engine: a function writes the completions, not a model. For tests, corpora and audits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ from shaping.sampling.render import Renderer
 
 
 class Actor(Protocol):
-    def act(self) -> str: ...
+    """Plays one episode."""
+
+    def act(self) -> str:
+        """Return the next completion as text."""
 
 
 class ScriptedEngine:
-    """`make_actor(env)` gives, per episode, the object whose `act()` returns the next completion as text."""
+    """An engine whose completions come from actors.
+
+    Args:
+        make_actor: makes the actor of an episode from its world.
+        renderer: turns completions into token ids.
+        context_length: longest episode in tokens.
+    """
 
     def __init__(
         self, make_actor: Callable[[TextEnv], Actor], renderer: Renderer, *, context_length: int = 1 << 20

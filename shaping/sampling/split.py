@@ -1,4 +1,4 @@
-"""Where a completion's motive ends and its action begins. A strategy object, because models differ."""
+"""Split a completion into motive and action. The splitter is a strategy object, because models differ."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from envs.episode import Span
 
 
 class Splitter(Protocol):
+    """Splits a completion."""
+
     def __call__(self, completion: str) -> tuple[Span, Span]:
-        """(motive, action) as character ranges; either may be empty."""
+        """Return (motive, action) as character ranges; either may be empty."""
 
 
 class MarkerSplitter:
-    """What stands before the last action marker is the motive, what stands after it the action.
+    """Text before the last action marker is the motive, text after it the action.
 
-    Without a marker the last line is the action, as the worlds read it.
+    Without a marker the last line is the action; worlds read completions in the same way.
     """
 
     _marker = re.compile(r"(?:action|الإجراء|الاجراء)\s*:", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Run foreign functions with a time limit, as cheaply as the platform allows."""
+"""Call other people's code with a time limit, as cheaply as the platform allows."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from typing import Any, Protocol
 
 
 class TimeLimitExceeded(TimeoutError):
-    """The call did not come back in time."""
+    """The call did not return in time."""
 
 
 class Limited(Protocol):
+    """Makes calls with a time limit."""
+
     async def __call__(self, call: Callable[[], Any], seconds: float) -> Any:
-        """`call()`, or `TimeLimitExceeded` after `seconds`."""
+        """Return `call()`, or raise `TimeLimitExceeded` after `seconds`."""
 
 
 @contextmanager
 def time_limits(threads: int = 0) -> Iterator[Limited]:
-    """The way to limit calls that fits this thread and the calls.
+    """Choose how to limit calls inside the block.
 
-    With `threads` calls run beside the event loop, so many at once, which goes on meanwhile: for slow calls. Without,
-    the event loop waits for each call, which costs next to nothing for fast ones. In the main thread an interval timer
-    interrupts it (a microsecond of overhead; the signal handler is installed once, for the whole block). Elsewhere it
-    runs in a daemon thread, abandoned when the time is up.
+    With `threads` up to that many calls run beside the event loop, which keeps running: for slow calls. Without
+    threads the event loop waits for each call, which costs almost nothing for fast calls. In the main thread an
+    interval timer interrupts a late call (a microsecond of overhead; the signal handler is installed once per block).
+    In other threads the call runs in a daemon thread, which is abandoned if it is late.
     """
     if threads:
-        pool = _Beside(threads)
+        pool = _ConcurrentCalls(threads)
         try:
             yield pool
         finally:
             pool.close()
         return
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        waiting = _Waiting()
+        blocking = _BlockingCalls()
         try:
-            yield waiting
+            yield blocking
         finally:
-            waiting.close()
+            blocking.close()
         return
     previous = signal.signal(signal.SIGALRM, _expire)
     try:
@@ -70,15 +72,15 @@ def _exceeded(seconds: float) -> TimeLimitExceeded:
     return TimeLimitExceeded(f"no answer within {seconds:g} s")
 
 
-class _Outcome:
-    """What became of a call: its value, or what it raised."""
+class _CallResult:
+    """The value or the exception of a call."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._value: Any = None
         self._raised: BaseException | None = None
         try:
             self._value = call()
-        except BaseException as error:  # handed to the caller
+        except BaseException as error:  # unwrap() raises it in the caller's thread
             self._raised = error
 
     def unwrap(self) -> Any:
@@ -88,53 +90,54 @@ class _Outcome:
 
 
 class _Thread:
-    """A daemon thread that makes one call after the other, until it is told to end."""
+    """A daemon thread that makes one call after the other, until `end`."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[_Outcome], Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[_CallResult], Any]] | None]
+        self._calls = queue.SimpleQueue()
         threading.Thread(target=self._work, name="world", daemon=True).start()
 
-    def submit(self, call: Callable[[], Any], done: Callable[[_Outcome], Any]) -> None:
+    def submit(self, call: Callable[[], Any], done: Callable[[_CallResult], Any]) -> None:
         self._calls.put((call, done))
 
     def end(self) -> None:
-        """After the call it is in, if that ever comes back."""
+        """End the thread after its present call, if that ever returns."""
         self._calls.put(None)
 
     def _work(self) -> None:
         while (work := self._calls.get()) is not None:
             call, done = work
-            outcome = _Outcome(call)
-            with contextlib.suppress(RuntimeError):  # the event loop that has asked is gone
-                done(outcome)
-            del call, done, outcome, work
+            result = _CallResult(call)
+            with contextlib.suppress(RuntimeError):  # the caller's event loop is closed
+                done(result)
+            del call, done, result, work
 
 
-class _Waiting:
-    """Calls in a thread, for which the caller's thread waits."""
+class _BlockingCalls:
+    """Calls in another thread, while the caller's thread waits."""
 
     def __init__(self) -> None:
         self._thread = _Thread()
 
     async def __call__(self, call: Callable[[], Any], seconds: float) -> Any:
-        answer: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
-        self._thread.submit(call, answer.put)
+        results: queue.SimpleQueue[_CallResult] = queue.SimpleQueue()
+        self._thread.submit(call, results.put)
         try:
-            outcome = answer.get(timeout=seconds)
+            result = results.get(timeout=seconds)
         except queue.Empty:
             self._thread.end()
             self._thread = _Thread()
             raise _exceeded(seconds) from None
-        return outcome.unwrap()
+        return result.unwrap()
 
     def close(self) -> None:
         self._thread.end()
 
 
-class _Beside:
-    """Calls in up to `count` threads, while the event loop goes on. A thread that is abandoned is replaced.
+class _ConcurrentCalls:
+    """Calls in up to `count` threads, while the event loop keeps running. An abandoned thread is replaced.
 
-    The calls of one world come one after the other, but not all from the same thread.
+    Calls of one world come one after the other, but not all from the same thread.
     """
 
     def __init__(self, count: int) -> None:
@@ -142,14 +145,14 @@ class _Beside:
         self._idle: list[_Thread] = []
 
     async def __call__(self, call: Callable[[], Any], seconds: float) -> Any:
-        async with self._gate:  # the time counts from here: a call is not late because others are slow
+        async with self._gate:  # the time limit starts here, so that slow other calls do not make this one late
             loop = asyncio.get_running_loop()
-            future: asyncio.Future[_Outcome] = loop.create_future()
+            future: asyncio.Future[_CallResult] = loop.create_future()
             thread = self._idle.pop() if self._idle else _Thread()
-            thread.submit(call, lambda outcome: loop.call_soon_threadsafe(_settle, future, outcome))
+            thread.submit(call, lambda result: loop.call_soon_threadsafe(_resolve, future, result))
             try:
                 async with asyncio.timeout(seconds):
-                    outcome = await future
+                    result = await future
             except TimeoutError:
                 thread.end()
                 raise _exceeded(seconds) from None
@@ -157,13 +160,13 @@ class _Beside:
                 thread.end()
                 raise
             self._idle.append(thread)
-        return outcome.unwrap()
+        return result.unwrap()
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().end()
 
 
-def _settle(future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+def _resolve(future: asyncio.Future[_CallResult], result: _CallResult) -> None:
     if not future.done():
-        future.set_result(outcome)
+        future.set_result(result)

@@ -1,4 +1,4 @@
-"""The growing token sequence of one episode, with everything that is recorded per token."""
+"""The growing token sequence of one episode, with all per-token records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shaping.sampling.split import Splitter
 
 
 class Transcript:
-    """Appends prompts and completions; `tokens` is what the engine continues."""
+    """Collects observations and completions. The engine continues `tokens`."""
 
     def __init__(self, renderer: Renderer, splitter: Splitter, contexts: Contexts, observation: str) -> None:
         self._renderer = renderer
@@ -34,11 +34,11 @@ class Transcript:
 
     @property
     def tokens(self) -> list[int]:
-        """The current segment: what the engine has to continue."""
+        """Tokens of the current segment, which the engine continues."""
         return self._tokens[self._segments[-1] :]
 
     def observe(self, observation: str) -> None:
-        """Append the world's answer. Where the template breaks the prefix, a new segment starts."""
+        """Append an observation. A template that breaks the prefix starts a new segment here."""
         self._messages.append(Message("user", observation))
         if self._renderer.stable:
             ids = self._renderer.extend(observation, finished=self._finished)
@@ -49,10 +49,11 @@ class Transcript:
         self._append(ids, SpanKind.OBSERVATION)
 
     def text(self, completion: Completion) -> str:
+        """Text of a completion."""
         return "".join(self._renderer.pieces(completion.tokens.tolist()))
 
     def act(self, observation: str, completion: Completion, *, overt_shortcuts: tuple[str, ...], rejected: int) -> Turn:
-        """Append a completion and return its turn, still without the world's answer."""
+        """Append a completion and return its turn, still without the world's response."""
         pieces = self._renderer.pieces(completion.tokens.tolist())
         text = "".join(pieces)
         motive, action = self._splitter(text)
@@ -82,7 +83,7 @@ class Transcript:
         return turn
 
     def settle(self, *, executed: str, reward: float, events: tuple[Event, ...]) -> None:
-        """Complete the last turn with the world's answer."""
+        """Complete the last turn with the world's response."""
         self._pending[-1] = replace(self._pending[-1], executed=executed, reward=reward, events=events)
 
     def _append(self, ids: list[int], kind: SpanKind, *, sampled: bool = False, logprob: float = 0.0) -> None:
@@ -104,6 +105,7 @@ class Transcript:
         options: Mapping[str, Any],
         error: str = "",
     ) -> Episode:
+        """Return the finished episode. It keeps the turns that have labels in `truth`, which is sealed."""
         return Episode(
             world=world,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Weights on their way to an engine: one checksum for what a learner holds and what is served, adapter directories."""
+"""Weights on their way to an engine: checksums shared by learner and engines, and adapter directories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shaping.sampling.engine import EngineError
 
 
 def digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's numbers; the two zeros of floating point count as one."""
+    """SHA-256 of a tensor's numbers. The two zeros of floating point count as equal."""
     plain = tensor.detach().cpu()
     if plain.is_floating_point():
         plain = plain + 0.0
@@ -23,7 +23,7 @@ def digest(tensor: Tensor) -> str:
 
 
 def digests(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, str]:
-    """Of each tensor by name, floating-point ones rounded to `dtype` first (what an engine of that type serves)."""
+    """Digest of each tensor by name. Floating-point tensors are first rounded to `dtype`, the type that is served."""
     return {
         name: digest(tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
         for name, tensor in state.items()
@@ -31,17 +31,20 @@ def digests(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> di
 
 
 def combined(parts: Mapping[str, str]) -> str:
-    """One checksum of named digests, whatever their order."""
+    """One checksum of named digests, independent of their order."""
     return hashlib.sha256("\n".join(f"{name}:{parts[name]}" for name in sorted(parts)).encode()).hexdigest()
 
 
 def checksum(state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
-    """SHA-256 over names and numbers of a state dictionary."""
+    """SHA-256 over the names and numbers of a state dict, rounded to `dtype` if given."""
     return combined(digests(state, dtype))
 
 
 def adapter_settings(directory: Path) -> dict[str, Any]:
-    """The settings of a LoRA adapter in PEFT's layout. Raises EngineError where `directory` holds none."""
+    """Read the settings of a LoRA adapter in PEFT's layout.
+
+    Raises: EngineError if `directory` holds no such adapter.
+    """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (directory / name).is_file():
             raise EngineError(f"{directory} is no LoRA adapter in PEFT's layout: it has no {name}")
