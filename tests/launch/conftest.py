@@ -1,8 +1,9 @@
-"""Makes the modules of this folder importable, here and in Ray's workers: `launch_fakes`. A model for all tests."""
+"""Models for all tests of launching, and a parent that no Ctrl-C reaches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ import pytest
 @pytest.fixture(autouse=True)
 def _fake_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FAKE_MODEL", str(tmp_path / "model"))
+
+
+@pytest.fixture
+def deaf_to_interrupts() -> Iterator[None]:
+    """This process ignores SIGINT, as everything does that a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from waiting import patience, wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -47,7 +48,7 @@ class RayHead:
 
     def _ask(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         given = {**self.environment, **environment}
-        return subprocess.run(command, capture_output=True, text=True, env=given, check=False, timeout=200)
+        return subprocess.run(command, capture_output=True, text=True, env=given, check=False, timeout=patience(200))
 
     def start(self) -> None:
         ports = {"port": self.port, "ray-client-server-port": self.client, "dashboard-port": self.dashboard}
@@ -64,7 +65,7 @@ class RayHead:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
             try:
-                process.wait(20)
+                process.wait(patience(20))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -104,10 +105,3 @@ def ray_head() -> Iterator[RayHead]:
 
 def _answers(head: RayHead) -> bool:
     return head._ask([str(BIN / "ray"), "health-check", "--address", head.address], {}).returncode == 0
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.3)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ray_head import wait_until
+from waiting import interruptible_children, patience, wait_until
 
 import launch
 
@@ -70,7 +70,7 @@ class Job:
 
     def ends(self) -> tuple[int, list[str], str]:
         """Exit code, the calls by their first words, and what was printed."""
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=patience(60))
         return self.process.returncode, [" ".join(line.split()[:2]).rstrip(":") for line in self.calls()], err
 
 
@@ -97,11 +97,13 @@ def sbatch(tmp_path: Path) -> Submit:
             "NODES_CODE": "0",
             "STUDY": "ends 0",
             "DEAD": "",
-            "START_TIMEOUT": "20",
-            "STOP_TIMEOUT": "20",
+            "START_TIMEOUT": str(int(patience(20))),
+            "STOP_TIMEOUT": str(int(patience(20))),
         }
         command = ["bash", str(SCRIPT), *(arguments or ("study", "quickstart", "seeds=2"))]
-        return Job(subprocess.Popen(command, stderr=-1, text=True, env=given | environment), tmp_path / "calls")
+        with interruptible_children():  # bash cannot trap a signal that it was started to ignore
+            process = subprocess.Popen(command, stderr=-1, text=True, env=given | environment)
+        return Job(process, tmp_path / "calls")
 
     return submit
 
@@ -131,7 +133,7 @@ def test_what_is_started_is_started_where_and_how_it_should_be(sbatch: Submit) -
     from command_lines import parse
     from ray.scripts.scripts import cli
 
-    job = sbatch()
+    job = sbatch(START_TIMEOUT="200")
     job.ends()
     head, worker = (line.partition(" -- ") for line in job.calls() if line.startswith("start"))
     assert head[0] == "start head: --nodes=1 --ntasks=1 --nodelist=n1"
@@ -141,7 +143,7 @@ def test_what_is_started_is_started_where_and_how_it_should_be(sbatch: Submit) -
     assert given["block"], "the step lasts as long as Ray does"
     _, given = parse(cli, worker[2].split()[1:])
     assert (given["head"], given["address"], given["block"]) == (False, "10.0.0.1:6379", True)
-    assert "shaping nodes --address 10.0.0.1:6379 --wait 3 --timeout 20" in job.calls()
+    assert "shaping nodes --address 10.0.0.1:6379 --wait 3 --timeout 200" in job.calls()
     assert job.calls().count("shaping study quickstart seeds=2 --address 10.0.0.1:6379") == 1
     assert job.log.read_text().splitlines().count("token") == 2, "both steps are given the token"
     assert not [line for line in job.calls() if len(line) > 200], "which is on no command line"
@@ -173,6 +175,7 @@ def test_a_head_that_does_not_start_is_told(sbatch: Submit) -> None:
     assert "address in use" in err
 
 
+@pytest.mark.usefixtures("deaf_to_interrupts")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_the_study_first_and_then_ray(sbatch: Submit, number: signal.Signals, code: int) -> None:
     job = sbatch(STUDY="runs")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from launch_fakes import study
-from ray_head import wait_until
 from tracker_fakes import Recorder
+from waiting import wait_until
 
 import launch
 from launch.config.loading import parse_study
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_under_the_same_id_and_a_fresh_one_under_another(ru
 
     other = tmp_path / "fresh"
     with pytest.raises(Killed):
-        go(run, other, "killed-0")  # before any state was saved: it starts afresh
+        go(run, other, "killed-0")  # before any state was saved: it restarts from the beginning
     go(run, other)
     assert len({told.id for what, told in Recorder.told if what == "start"}) == 3
 
@@ -254,4 +254,4 @@ def test_wandb_without_a_login_never_asks(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     go(run_of("wandb"), tmp_path)
-    assert "nobody is logged in: set WANDB_API_KEY" in capsys.readouterr().err
+    assert "not logged in: set WANDB_API_KEY" in capsys.readouterr().err
