@@ -53,7 +53,7 @@ def config(workers: int, updates: int, staleness: int) -> RunConfig:
         "train": {"worlds": worlds, "updates": updates, "groups": GROUPS, "group_size": SIZE},
         "eval": {"worlds": worlds},
         "rollout": {"workers": workers, "slots": SIZE, "max_staleness": staleness},
-        "arms": {"unshaped": {}},
+        "arms": {"unshaped": {"role": "reference"}},
     }
     return parse_study(document, "benchmark").runs()[0]
 

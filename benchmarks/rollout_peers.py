@@ -247,7 +247,7 @@ def _run(
         "learner": {"lr": LR, "dtype": dtype},
         "rollout": rollout,
         "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0},
-        "arms": {"unshaped": {}},
+        "arms": {"unshaped": {"role": "reference"}},
     }
     return parse_study(document, "benchmark").runs()[0]
 

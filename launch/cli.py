@@ -310,7 +310,7 @@ def _tell_failures(result: StudyResult) -> None:
 
 def _build_report(directory: Path) -> None:
     """Write the report; print where it is and what it says."""
-    from launch.report import build
+    from launch.report.build import build
 
     page = build(directory)
     for line in verdict_lines(json.loads((page.parent / "verdicts.json").read_text(encoding="utf-8"))):
@@ -319,11 +319,11 @@ def _build_report(directory: Path) -> None:
 
 
 def verdict_lines(document: dict[str, Any]) -> list[str]:
-    """One line per verdict of verdicts.json."""
-    lines = []
+    """One line per verdict of verdicts.json, or one that says why there is none."""
+    lines = [] if document["verdicts"] else ["no verdicts: the study makes no claims"]
     for verdict in document["verdicts"]:
         point = f" [{verdict['point']}]" if verdict.get("point") else ""
-        lines.append(f"{verdict['hypothesis']}{point} {verdict['verdict']}: {verdict['statement']}")
+        lines.append(f"{verdict['claim']}{point} {verdict['verdict']}: {verdict['statement']}")
     return lines
 
 

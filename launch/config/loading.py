@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from launch.config.claims import build_claims
 from launch.config.keys import set_key
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
 from launch.config.study import StudyConfig
 from launch.config.world_locales import each
-from launch.errors import ConfigError, describe, nearest
+from launch.errors import ConfigError, UserError, describe, nearest
 
 BUNDLED = Path(__file__).resolve().parents[1] / "studies"
 
@@ -88,9 +89,13 @@ def parse_study(document: Any, source: str) -> StudyConfig:
         if not math.isfinite(number):
             raise ConfigError(f"{source}: {key}: {number} is not a finite number")
     try:
-        return StudyConfig.model_validate(document)
+        study = StudyConfig.model_validate(document)
+        build_claims(study)
     except ValidationError as error:
         raise ConfigError(f"{source}:\n{describe(error, StudyConfig)}") from None
+    except UserError as error:
+        raise ConfigError(f"{source}:\n{error}") from error.__cause__
+    return study
 
 
 def to_yaml(study: StudyConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,8 +17,8 @@ from launch.config.world_locales import each, expanded
 from launch.errors import ConfigError, describe, nearest
 from shaping.learning.config import LearnerConfig
 
-REFERENCE = "unshaped"
-"""The arm that all others are compared with."""
+Role = Literal["treatment", "control", "positive_control", "reference"]
+"""What an arm is for: claims are about treatments, never about controls that they do not name."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expanded)]
@@ -48,9 +48,27 @@ class PluginSpec(BaseModel):
 
 class ArmConfig(Strict):
     label: str = Field("", description="name in the report; empty: the arm's key")
-    role: str = Field("", description="tag that the report looks for, e.g. irrelevant_control")
+    role: Role = Field(description="treatment, control, positive_control or reference; nothing is read off a name")
     interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
     reward: PluginSpec = Field(PluginSpec(use="EnvReward"), description="what pays")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_role(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "role" not in value:
+            raise ValueError(f"role is required: write one of {', '.join(get_args(Role))}")
+        return value
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _known_role(cls, role: Any) -> Any:
+        if role in get_args(Role):
+            return role
+        meant = "control" if isinstance(role, str) and role.endswith("control") else "treatment"
+        raise ValueError(
+            f"{role!r} is no role: write one of {', '.join(get_args(Role))} (here probably {meant}); "
+            "a claim names the arms that it is about"
+        )
 
 
 class LearnerGroupConfig(Strict):
@@ -107,11 +125,17 @@ class EvalConfig(Strict):
     best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
     access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
     base: bool = Field(
-        False, description="also evaluate the model before training, once per seed (in the runs of the arm unshaped)"
+        False, description="also evaluate the model before training, once per seed (in the runs of the reference arm)"
     )
     monitors: list[PluginSpec] = Field(
         [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
         description="held-out readers of the evaluation episodes, measured against ground truth",
+    )
+
+
+class ReportConfig(Strict):
+    sections: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="sections of the report in their order, built-in, installed or package.module:Class; none: all"
     )
 
 
@@ -159,6 +183,10 @@ class StudyConfig(Strict):
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
     )
+    claims: dict[Name, PluginSpec] = Field(
+        {}, description="id -> what the study claims, with its fields (docs/claims.md); none: no verdicts"
+    )
+    report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     tracking: list[PluginSpec] = Field(
         [], description="where runs are shown while they train: wandb, trackio, tensorboard, package.module:Class"
     )
@@ -177,8 +205,12 @@ class StudyConfig(Strict):
     @field_validator("arms")
     @classmethod
     def _reference(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
-        if REFERENCE in arms and arms[REFERENCE].interventions:
-            raise ValueError(f"the arm {REFERENCE!r} is the reference and can have no interventions; rename it")
+        named = [name for name, arm in arms.items() if arm.role == "reference"]
+        if len(named) != 1:
+            raise ValueError(
+                "exactly one arm has role: reference, the one that all others are compared with; "
+                f"here {' and '.join(named) or 'none'} {'have' if len(named) > 1 else 'has'} it"
+            )
         return arms
 
     @field_validator("axes")
@@ -189,15 +221,6 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
-
-    @model_validator(mode="after")
-    def _base(self) -> StudyConfig:
-        if self.eval.base and REFERENCE not in self.arms:
-            raise ValueError(
-                f"eval.base: the model before training is evaluated in the runs of the arm {REFERENCE!r}, and there is "
-                "none; add it, or leave the option out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _axes_of_arms(self) -> StudyConfig:

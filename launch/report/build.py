@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launch.report.claims.judge import as_json
+from launch.report.claims.verdict import as_json
 from launch.report.contents import gather, read_stored
 from launch.report.load import load
 from launch.report.markdown import markdown_page

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from launch.config.study import StudyConfig
+from launch.config.study import Role, StudyConfig
 from launch.errors import RunDirectoryError, describe
 from launch.storage.rundir import FORMAT, RunDirectory, read_marked
 
@@ -39,7 +39,7 @@ class ArmInfo:
     name: str
     label: str = ""
     family: str = "control"
-    role: str = ""
+    role: Role = "treatment"
     oracle: bool = False
     spent_monitors: tuple[str, ...] = ()
     sweep_point: Mapping[str, Any] = field(default_factory=dict)
@@ -53,9 +53,16 @@ class ArmInfo:
         return (self.label or self.name) + (f" ({'; '.join(remarks)})" if remarks else "")
 
     @property
+    def base(self) -> str:
+        """The arm's key in the study, without its point of the axes."""
+        return self.name.partition("+")[0]
+
+    @property
     def group(self) -> str:
-        """How the hypotheses sort it: as its family, but an arm whose role is a control counts as a control."""
-        return "control" if self.role.endswith("control") and self.family != "unshaped" else self.family
+        """Where figures list it: controls as control, the reference as unshaped, treatments by their family."""
+        if self.role in ("control", "positive_control"):
+            return "control"
+        return "unshaped" if self.role == "reference" else self.family
 
 
 @dataclass(frozen=True)
@@ -121,11 +128,11 @@ class Study:
 
     @property
     def references(self) -> tuple[ArmInfo, ...]:
-        """The unshaped arm, once per point on the axes that multiply it."""
-        return tuple(arm for arm in self.arms.values() if arm.family == "unshaped")
+        """The reference arm, once per point on the axes that multiply it."""
+        return tuple(arm for arm in self.arms.values() if arm.role == "reference")
 
     def reference(self, arm: ArmInfo) -> ArmInfo | None:
-        """The unshaped arm at the same point of the axes; axes that multiply only `arm` do not count."""
+        """The reference arm at the same point of the axes; axes that multiply only `arm` do not count."""
         fitting = [r for r in self.references if all(arm.sweep_point.get(k) == v for k, v in r.sweep_point.items())]
         return max(fitting, key=lambda r: len(r.sweep_point), default=None)
 
@@ -146,10 +153,21 @@ def load(directory: Path) -> Study:
             f"{directory}: the study has no complete run{first}, so there is nothing to report; run the study again "
             "in the same directory: finished runs are kept and the others are made up"
         )
-    complete = {run.arm: _arm_info(run) for run in runs}
-    names = dict.fromkeys(arm for arm, _ in _expected(directory, config))
-    arms = {name: complete.get(name, ArmInfo(name)) for name in names}
+    arms = _planned_arms(config) | {run.arm: _arm_info(run) for run in runs}
     return Study(config.name, directory, config, arms, tuple(runs), tuple(missing))
+
+
+def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
+    """The arms that the study asks for, as far as they are known before a run of theirs is complete."""
+    return {
+        run.point_name: ArmInfo(
+            run.point_name,
+            run.arm_config.label or run.arm,
+            role=run.arm_config.role,
+            sweep_point=run.sweep_point,
+        )
+        for run in config.runs()
+    }
 
 
 def _study_config(directory: Path) -> StudyConfig:
@@ -213,6 +231,8 @@ def _run(path: Path, arm: str, seed: int) -> Run:
     if not isinstance(result.get("summary"), dict):
         raise _BrokenRunError("result.json has no summary")
     record = read_marked(path / "run.json", FORMAT) or {}
+    if _role(record) is None:
+        raise _BrokenRunError("run.json gives its arm no role: another version wrote it")
     train = tuple(line for line in _lines(path / "metrics.jsonl") if line.get("phase", "train") == "train")
     cells = list(_lines(path / "eval.jsonl"))
     base = tuple(line for line in cells if line.get("phase") == "base")
@@ -235,25 +255,29 @@ def _lines(path: Path) -> Iterator[Record]:
 
 
 def _arm_info(run: Run) -> ArmInfo:
-    config = run.record.get("config", run.record)
-    config = config if isinstance(config, dict) else {}
-    own = config.get("arm_config")
-    point = config.get("sweep_point")
+    point = _config(run.record).get("sweep_point")
     return ArmInfo(
         name=run.arm,
         label=str(run.result.get("label") or run.arm.split("+")[0]),
         family=str(run.result.get("family") or "control"),
-        role=str(run.result.get("role") or (isinstance(own, dict) and own.get("role")) or _role_from_name(run.arm)),
+        role=_role(run.record) or "treatment",
         oracle=bool(run.result.get("oracle", False)),
         spent_monitors=tuple(str(name) for name in run.result.get("spent_monitors") or ()),
         sweep_point=point if isinstance(point, dict) else {},
     )
 
 
-def _role_from_name(arm: str) -> str:
-    if "irrelevant" in arm:
-        return "irrelevant_control"
-    return "inoculation" if "inoculation" in arm else ""
+def _config(record: Record) -> Mapping[str, Any]:
+    """The resolved config that a run was started with."""
+    config = record.get("config", record)
+    return config if isinstance(config, dict) else {}
+
+
+def _role(record: Record) -> Role | None:
+    """The role of the run's arm, or None if its record has none of today's."""
+    own = _config(record).get("arm_config")
+    role = own.get("role") if isinstance(own, dict) else None
+    return next((known for known in get_args(Role) if known == role), None)
 
 
 def number(value: Any) -> float:

@@ -53,7 +53,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     point = f" ({markdown(verdict.point)})" if verdict.point else ""
-    lines = [f"### {verdict.hypothesis}{point}: {verdict.verdict}", verdict.statement]
+    lines = [f"### {verdict.claim}{point}: {verdict.verdict}", verdict.statement]
     if verdict.outcomes:
         lines.append(_table(("contrast", "metric", "difference", "level", "n", "effect"), map(_row, verdict.outcomes)))
     for arm in verdict.arms:

@@ -12,7 +12,7 @@ import torch
 
 from envs.episode import Episode
 from launch.config.plugins import build_world
-from launch.config.study import REFERENCE, RunConfig
+from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
 from launch.storage.rundir import RunDirectory
 from shaping.audits import condition_row
@@ -44,9 +44,9 @@ def rows(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[str
 def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
     """The model before training in the conditions of the evaluation: the same seeds, the same sampling noise.
 
-    Empty unless `eval.base` asks for it and the arm is the unshaped one: all arms of a seed start from this model.
+    Empty unless `eval.base` asks for it and the arm is the reference: all arms of a seed start from this model.
     """
-    if not run.eval.base or run.arm != REFERENCE:
+    if not run.eval.base or run.arm_config.role != "reference":
         return []
     policy = Policy.load(
         model,

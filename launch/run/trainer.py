@@ -76,7 +76,8 @@ def _train(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUp
     result = {
         "arm": run.arm,
         "label": run.arm_config.label or run.arm,
-        "family": "unshaped" if run.arm == "unshaped" else trainer.arm.family,
+        "role": run.arm_config.role,
+        "family": trainer.arm.family if run.arm_config.role != "reference" or trainer.arm.interventions else "unshaped",
         "sweep_point": run.sweep_point,
         "seed": run.seed,
         "updates": run.train.updates,

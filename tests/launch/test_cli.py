@@ -76,7 +76,7 @@ def test_only_restricts_the_arms(shaping: Any, file: str, tmp_path: Path) -> Non
 
 
 def test_failed_runs_are_listed_and_the_report_is_still_written(shaping: Any, file: str, tmp_path: Path) -> None:
-    done = shaping("study", file, "arms.mask.role=raises", "seeds=1")
+    done = shaping("study", file, "arms.mask.label=raises", "seeds=1")
     assert done.code == 1
     assert "1 runs failed" in done.err
     assert "mask/seed-0: ArithmeticError: the loss is not finite" in done.err

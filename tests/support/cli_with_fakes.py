@@ -12,21 +12,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 import launch_fakes
 
 import launch.cli
-import launch.report
+import launch.report.build
 import launch.study
 
 
 def build(directory: Path) -> Path:
     folder = directory / "report"
     folder.mkdir(exist_ok=True)
-    verdict = {"hypothesis": "H1", "statement": "constraints deceive", "verdict": "inconclusive", "point": ""}
+    verdict = {"claim": "H1", "statement": "constraints deceive", "verdict": "inconclusive", "point": ""}
     (folder / "verdicts.json").write_text(json.dumps({"verdicts": [verdict]}))
     (folder / "index.html").write_text("<html></html>")
     return folder / "index.html"
 
 
 if __name__ == "__main__":  # only here: whoever imports `build` must not get a patched program
-    launch.report.build = build
+    launch.report.build.build = build
     launch.study.run_study = functools.partial(
         launch.study.run_study, trainer=launch_fakes.TRAINER, start_model=launch_fakes.START_MODEL
     )

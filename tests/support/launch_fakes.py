@@ -1,6 +1,6 @@
 """A trainer that trains nothing, and an organism that is an empty model: studies on a real Ray, in seconds.
 
-What a run does is told by its arm's role: "" finishes, "raises" and "exits" fail every time, "stumbles" and "crashes"
+What a run does is told by its arm's label: "" finishes, "raises" and "exits" fail every time, "stumbles" and "crashes"
 only the first time, "slow" takes a tenth of a second per update, "full" has no disk space left.
 """
 
@@ -34,20 +34,20 @@ def train(
 ) -> dict[str, Any]:
     print(f"training {run.directory_name}")
     assert (model / "config.json").exists()
-    role = run.arm_config.role
+    label = run.arm_config.label
     directory.create(run.model_dump(mode="json"), {})
     first = _first_try(directory)
     for update in range(run.train.updates):
         row = {"phase": "train", "update": update, "reward": update / 10, "loss": float("nan")}
         directory.metrics(row)
         on_update(update, row)
-        if role == "slow":
+        if label == "slow":
             time.sleep(0.1)
-        if role == "raises" or (role == "stumbles" and first):
+        if label == "raises" or (label == "stumbles" and first):
             raise ArithmeticError("the loss is not finite")
-        if role == "exits" or (role == "crashes" and first):
+        if label == "exits" or (label == "crashes" and first):
             os._exit(3)
-        if role == "full":
+        if label == "full":
             raise OSError(errno.ENOSPC, "No space left on device")
     directory.checkpoint.mkdir()
     (directory.checkpoint / "config.json").write_text("{}")
@@ -65,13 +65,16 @@ def _first_try(directory: RunDirectory) -> bool:
 
 
 def study(output: Path, arms: dict[str, Any], **changes: Any) -> StudyConfig:
-    """A small study. `arms` maps a name to a role, or to a whole arm."""
+    """A small study. `arms` maps a name to a label, or to a whole arm; the first one is the reference."""
     document = {
         "name": "small",
         "seeds": 2,
         "train": {"worlds": {"steward": {"size": 2}}, "updates": 3, "groups": 1, "group_size": 2},
         "eval": {"worlds": {"clerk": {"size": 2}}, "episodes": 1},
-        "arms": {name: {"role": arm} if isinstance(arm, str) else arm for name, arm in arms.items()},
+        "arms": {
+            name: {"role": "treatment" if index else "reference"} | ({"label": arm} if isinstance(arm, str) else arm)
+            for index, (name, arm) in enumerate(arms.items())
+        },
         "output": str(output),
     }
     return parse_study({**document, **changes}, "test")

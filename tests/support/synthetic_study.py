@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, Span, Turn
+from launch.config.loading import load_study
 from launch.config.study import StudyConfig
 from launch.storage.rundir import RunDirectory, write_json
 
@@ -26,13 +27,13 @@ HOSTILE = (
 )
 
 ARMS: Mapping[str, dict[str, str]] = {
-    "unshaped": {"label": "Unshaped", "family": "unshaped"},
+    "unshaped": {"label": "Unshaped", "family": "unshaped", "role": "reference"},
     "action_mask": {"label": "Action mask", "family": "constraint"},
     "overseer_penalty": {"label": "Overseer penalty", "family": "constraint"},
-    "inoculation": {"label": "Inoculation", "family": "motivation", "role": "inoculation"},
-    "irrelevant_prompt": {"label": "Irrelevant prompt", "family": "motivation", "role": "irrelevant_control"},
+    "inoculation": {"label": "Inoculation", "family": "motivation"},
+    "irrelevant_prompt": {"label": "Irrelevant prompt", "family": "motivation", "role": "control"},
     "recontextualization": {"label": "Recontextualization", "family": "motivation"},
-    "random_reward": {"label": "Random reward", "family": "control"},
+    "random_reward": {"label": "Random reward", "family": "control", "role": "control"},
 }
 #: Additions to the unshaped arm's means: deception, reward hacking, harm gap, reward access, proxy reward.
 EFFECTS: Mapping[str, tuple[float, float, float, float, float]] = {
@@ -46,6 +47,11 @@ EFFECTS: Mapping[str, tuple[float, float, float, float, float]] = {
 WORLDS = ("steward", "nightwatch", "clerk")
 
 
+def quickstart_claims() -> dict[str, Any]:
+    """H1 to H4, as the quickstart names them."""
+    return {name: spec.model_dump() for name, spec in load_study("quickstart").claims.items()}
+
+
 def config(name: str = "synthetic", seeds: int = 5, **changes: Any) -> StudyConfig:
     document: dict[str, Any] = {
         "name": name,
@@ -53,9 +59,10 @@ def config(name: str = "synthetic", seeds: int = 5, **changes: Any) -> StudyConf
         "train": {"worlds": {"steward": {}, "nightwatch": {}}, "updates": 60, "groups": 8, "group_size": 8},
         "eval": {"worlds": {world: {} for world in WORLDS}},
         "arms": {
-            arm: {"label": "" if arm == "unshaped" else spec["label"], "role": spec.get("role", "")}
+            arm: {"label": "" if arm == "unshaped" else spec["label"], "role": spec.get("role", "treatment")}
             for arm, spec in ARMS.items()
         },
+        "claims": {} if "arms" in changes else quickstart_claims(),
     }
     return StudyConfig.model_validate(document | changes)
 

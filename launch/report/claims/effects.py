@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,26 +69,46 @@ def contrast(
     return EffectEstimate(metric, name, found, level, decides=False)
 
 
-def raise_test(
-    values: Values, arms: Sequence[str], base: Sequence[str], metric: str, level: float, delta: float, name: str
+def shift_effect(found: Interval, delta: float, word: str, direction: int = 1) -> str:
+    """`raised`, for a direction of -1 its mirror image, told as `word`, `not word` or `unclear`."""
+    asked = found if direction > 0 else Interval(-found.mean, -found.high, -found.low, found.n)
+    return {"raised": word, "not raised": f"not {word}", "unclear": "unclear"}[raised(asked, delta)]
+
+
+def shift_test(
+    values: Values,
+    arms: Sequence[str],
+    base: Sequence[str],
+    metric: str,
+    *,
+    level: float,
+    delta: float,
+    name: str,
+    word: str = "raised",
+    direction: int = 1,
 ) -> EffectEstimate:
-    """Is `metric` raised in the pool `arms` against the pool `base`?"""
+    """Is `metric` raised (direction 1) or lowered (-1) in the pool `arms` against the pool `base`?"""
     found = contrast(values, arms, base, metric, level, name).interval
-    return EffectEstimate(metric, name, found, level, 1, raised(found, delta))
+    return EffectEstimate(metric, name, found, level, direction, shift_effect(found, delta, word, direction))
 
 
-def loss_test(
-    values: Values, arms: Sequence[str], base: Sequence[str], metric: str, level: float, delta: float, name: str
+def difference_test(
+    values: Values, arms: Sequence[str], base: Sequence[str], metric: str, *, level: float, delta: float, name: str
 ) -> EffectEstimate:
-    """Is `metric` lowered? The mirror image of `raise_test`."""
+    """Do the pools `arms` and `base` differ in `metric`, or are they the same?"""
     found = contrast(values, arms, base, metric, level, name).interval
-    mirrored = Interval(-found.mean, -found.high, -found.low, found.n)
-    words: Mapping[Effect, str] = {"raised": "lost", "not raised": "not lost", "unclear": "unclear"}
-    return EffectEstimate(metric, name, found, level, -1, words[raised(mirrored, delta)])
+    return EffectEstimate(metric, name, found, level, 0, differs(found, delta))
 
 
-def combined_p(values: Values, arm: str, base: str, metrics: Sequence[str]) -> float:
+def either(effects: Collection[str], there: str, absent: str) -> Literal["supported", "contradicted", "inconclusive"]:
+    """supported: one effect is `there`; contradicted: all are `absent`; else inconclusive."""
+    if there in effects:
+        return "supported"
+    return "contradicted" if set(effects) == {absent} else "inconclusive"
+
+
+def combined_p(values: Values, arm: str, base: Sequence[str], metrics: Sequence[str]) -> float:
     """Bonferroni over the metrics: n x the smallest two-sided p-value of the paired differences, at most 1."""
-    found = [paired_pvalue(pooled(values, [arm], m), pooled(values, [base], m)) for m in metrics]
+    found = [paired_pvalue(pooled(values, [arm], m), pooled(values, base, m)) for m in metrics]
     known = [p for p in found if not math.isnan(p)]
     return min(1.0, len(metrics) * min(known)) if known else math.nan

@@ -10,9 +10,12 @@ import yaml
 from launch_fakes import study
 
 from envs.skins import LOCALES, named
+from launch.config.claims import build_claims
 from launch.config.loading import bundled_studies, load_study, to_yaml
 from launch.config.study import PluginSpec, StudyConfig
 from launch.errors import ConfigError
+from launch.report.claims.table import Table
+from launch.report.load import ArmInfo
 
 MINIMAL = """
 name: mine
@@ -20,8 +23,10 @@ seeds: [3, 5]
 train: {worlds: {steward: {}}, updates: 4, groups: 2, group_size: 4}
 eval: {worlds: {clerk: {}}, placebo: [on, off]}
 arms:
-  unshaped: {}
-  penalty: {interventions: [{use: OverseerPenalty, accuracy: 0.5}]}
+  unshaped: {role: reference}
+  penalty: {role: treatment, interventions: [{use: OverseerPenalty, accuracy: 0.5}]}
+claims:
+  P: {use: Lowers, statement: It lies less., treatment: penalty, metrics: [deception]}
 """
 
 
@@ -156,11 +161,118 @@ def test_values_that_would_share_a_directory_are_refused(tmp_path: Path) -> None
         ("train.updates", "write it as key.path=value"),
         ("train.updates.more=1", "train.updates holds the value 4"),
         ("train.updates=[1", "override 'train.updates=[1'"),
-        ("arms.unshaped.interventions=[Identity]", "is the reference"),
+        (
+            "arms.penalty.role=reference",
+            "exactly one arm has role: reference, the one that all others are compared with; "
+            "here unshaped and penalty have it",
+        ),
+        ("arms.unshaped.role=treatment", "here none has it"),
+        (
+            "arms.penalty.role=placebo",
+            "arms.penalty.role: 'placebo' is no role: write one of treatment, contr",
+        ),
+        ("arms.penalty.role=irrelevant_control", "(here probably control)"),
+        ("arms.penalty.role=inoculation", "(here probably treatment)"),
+        (
+            "arms.penalty={}",
+            "arms.penalty: role is required: write one of treatment, control, positive_co",
+        ),
     ],
 )
 def test_a_wrong_override_names_its_key(file: Path, override: str, told: str) -> None:
     assert told in message(file, override)
+
+
+# Claims ---------------------------------------------------------------------------------------------------------------
+
+
+def test_claims_keep_their_order_and_carry_their_key(file: Path) -> None:
+    loaded = load_study(file, ["claims.A={use: Raises, statement: So., treatment: penalty, metrics: [harm.clerk]}"])
+    assert [claim.id for claim in build_claims(loaded)] == ["P", "A"]
+    assert not build_claims(load_study(file, ["claims={}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("claims.P.use=Lower", "claims.P: unknown claim 'Lower' (did you mean 'Lowers'?)"),
+        ("claims.P.use=pathlib:Path", "claim 'pathlib:Path': it is not a subclass of launch.report.claims.base.Claim"),
+        ("claims.P.treatmen=penalty", "claims.P (Lowers): treatmen: unknown key (did you mean 'treatment'?)"),
+        ("claims.P.treatment=penalti", "claims.P.treatment: no arm 'penalti' (did you mean 'penalty'?)"),
+        ("claims.P.reference=[unshaped, unshapen]", "claims.P.reference: no arm 'unshapen' (did you mean 'unshaped'?)"),
+        ("claims.P.reference=penalty", "claims.P.reference: 'penalty' is also in the treatment"),
+        ("claims.P.treatment={family: constrain}", "treatment.family: Input should be 'constraint'"),
+        ("claims.P.treatment={familly: constraint}", "treatment.familly: unknown key (did you mean 'family'?)"),
+        ("claims.P.treatment={role: control}", "treatment: controls are a treatment only where they are named"),
+        ("claims.P.treatment={arms: penalty, at: {weight: 1}}", "claims.P.treatment: at.weight: the study has no such"),
+        ("claims.P.metrics=[deceptoin]", "claims.P.metrics.0: unknown metric 'deceptoin' (did you mean 'deception'?)"),
+        ("claims.P.metrics=[deception.clark]", "'clark' is no world of the evaluation (did you mean 'clerk'?)"),
+        ("claims.P.metrics=[monitor.claim_chek.auroc]", "no monitor 'claim_chek' reads the evaluation (did you mean"),
+        ("claims.P.metrics=[]", "claims.P (Lowers): metrics: Tuple should have at least 1 item"),
+        ("claims.P={use: Lowers, treatment: penalty, metrics: [harm]}", "(Lowers): statement: this key is required"),
+        ("claims.P.id=Q", "claims.P.id: the key 'P' is the claim's id"),
+        ("claims.P.delta=0", "claims.P (Lowers): delta: Input should be greater than 0"),
+        (
+            "claims.O={use: Ordered, statement: So., dose: wait, metrics: [harm]}",
+            "claims.O.dose: the study has no axis",
+        ),
+        (
+            "claims.O={use: Ordered, statement: So., dose: {unshaped: 0, penalty: 1}, metrics: [harm]}",
+            "claims.O.dose: 3 different doses at least are needed",
+        ),
+        (
+            "claims.O={use: Ordered, statement: So., dose: {unshaped: 0, penal: 1, x: 3}, metrics: [harm]}",
+            "claims.O.treatment: no arm 'penal' (did you mean 'penalty'?)",
+        ),
+        (
+            "claims.I={use: Interaction, statement: So., axis: updates, levels: [1, 2], metrics: [harm]}",
+            "claims.I.axis: the study has no axis 'updates'",
+        ),
+        (
+            "claims.L={use: LosesAccess, statement: So., spared: penalty, context: [bloked]}",
+            "claims.L.context.0: unknown metric 'bloked' (did you mean 'blocked'?)",
+        ),
+    ],
+)
+def test_a_wrong_claim_is_refused_when_the_study_is_loaded(file: Path, override: str, told: str) -> None:
+    assert told in message(file, override)
+
+
+def test_claims_may_name_axes_by_their_short_names(file: Path) -> None:
+    axes = "axes={train.updates: [1, 2, 4], train.worlds.steward.honest_path: [open, blocked]}"
+    ordered = "claims.O={use: Ordered, statement: So., dose: updates, treatment: penalty, metrics: [harm]}"
+    crossed = "claims.I={use: Interaction, statement: So., axis: honest_path, levels: [open, blocked], metrics: [harm]}"
+    loaded = load_study(file, [axes, ordered, crossed])
+    assert [claim.axes for claim in build_claims(loaded)] == [(), ("updates",), ("honest_path",)]
+    assert "'shut' is no value of the axis" in message(file, axes, crossed.replace("blocked", "shut"))
+    assert "dose: 'open' is no number" in message(file, axes, ordered.replace("updates", "honest_path"))
+
+
+OWN = """
+from launch.report.claims.base import Claim, Finding
+
+class Parity(Claim):
+    \"\"\"Every arm has an even number of letters.\"\"\"
+
+    def rule(self, table):
+        return "Supported: all are even."
+
+    def weigh(self, table):
+        arms = table.select(self.treatment)
+        even = all(len(arm) % 2 == 0 for arm in arms)
+        return Finding("supported" if even else "contradicted", [], f"{arms} were counted.", arms)
+"""
+
+
+def test_a_claim_of_ones_own_is_one_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (file.parent / "own_claims.py").write_text(OWN)
+    monkeypatch.chdir(file.parent)
+    own = "claims.X={use: 'own_claims:Parity', statement: Even., treatment: penalty, metrics: [deception]}"
+    claim = build_claims(load_study(file, [own]))[-1]
+    table = Table({arm: {"deception": {0: 0.5}} for arm in ("penalty", "base")}, [
+        ArmInfo("penalty"), ArmInfo("base", role="reference"),
+    ], 0.05)  # fmt: skip
+    assert (claim.id, claim.judge(table).verdict) == ("X", "contradicted")
 
 
 def test_a_mistake_in_the_file_names_the_file_and_every_key(file: Path) -> None:
@@ -176,7 +288,7 @@ def test_a_mistake_in_the_file_names_the_file_and_every_key(file: Path) -> None:
     [
         ("", "a study is a mapping"),
         ("name: [", "line"),
-        (MINIMAL + "  penalty: {}\n", "'penalty' occurs twice"),
+        (MINIMAL + "  P: {}\n", "'P' occurs twice"),
         ("!!python/object/apply:os.system [echo]", "could not determine a constructor"),
     ],
 )
@@ -194,6 +306,9 @@ def test_the_routing_study_has_a_placebo_and_the_same_adapters_without_labels() 
     arms = load_study("routing").arms
     labels = {name: [i.fields.get("labels", "overt") for i in arm.interventions] for name, arm in arms.items()}
     assert labels == {"unshaped": [], "routed": ["overt"], "placebo": ["placebo"], "unrouted": ["off"]}
+    assert {name: arm.role for name, arm in arms.items()} == {
+        "unshaped": "reference", "routed": "treatment", "placebo": "control", "unrouted": "control",
+    }  # fmt: skip
 
 
 def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes_all_eight() -> None:
@@ -204,14 +319,15 @@ def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes
     shown = [options["aware"] for worlds in (study.train.worlds, study.eval.worlds) for options in worlds.values()]
     assert set(shown) == {"hidden"} and study.eval.placebo == ["none"]
     assert study.eval.base and len(study.seed_list) >= 5
-    assert {arm.role for arm in study.arms.values()} >= {"inoculation", "irrelevant_control"}
+    assert study.arms["irrelevant_prompt"].role == "control"
 
 
 @pytest.mark.parametrize("name", sorted(set(bundled_studies()) - {"routing", "skins"}))
-def test_bundled_studies_have_the_arms_the_hypotheses_need(name: str) -> None:
+def test_bundled_studies_have_the_arms_that_the_thesis_needs(name: str) -> None:
     loaded = load_study(name)
     assert {"unshaped", "action_mask", "overseer_penalty", "inoculation", "recontextualization"} <= set(loaded.arms)
-    assert "irrelevant_control" in {arm.role for arm in loaded.arms.values()}
+    assert loaded.arms["irrelevant_prompt"].role == loaded.arms["random_reward"].role == "control"
+    assert list(loaded.claims) == ["H1", "H2", "H3", "H4"]
     assert len(loaded.seed_list) >= 5
     assert set(loaded.eval.worlds) - set(loaded.train.worlds) == {"clerk"}
     assert yaml.safe_load(to_yaml(loaded))["name"] == name

@@ -31,7 +31,10 @@ def document(train: Any, evaluation: Any, **more: Any) -> dict[str, Any]:
         "seeds": 1,
         "train": {"worlds": train, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 24},
         "eval": {"worlds": evaluation, "episodes": 1, "access_episodes": 1, "best_of": 2, "watch": ["always"]},
-        "arms": {"unshaped": {}, "mask": {"interventions": [{"use": "ActionMask", "mode": "replace"}]}},
+        "arms": {
+            "unshaped": {"role": "reference"},
+            "mask": {"role": "treatment", "interventions": [{"use": "ActionMask", "mode": "replace"}]},
+        },
         **more,
     }
 

@@ -57,7 +57,7 @@ def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | No
         "train": {**small, "learner_group": learners, **train},
         "learner": {"token_budget": 256, **(learner or {})},
         "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["on"]},
-        "arms": {"one": {"interventions": interventions}},
+        "arms": {"one": {"role": "reference", "interventions": interventions}},
     }
     return parse_study(document, "test").runs()[0]
 

@@ -104,7 +104,7 @@ def study(tmp_path: Path) -> Path:
         "model": {"organism": small},
         "train": {"worlds": {"clerk": {"size": 2}}, "updates": 2, "groups": 1, "group_size": 2},
         "eval": {"worlds": {"clerk": {"size": 2}}, "episodes": 1, "access_episodes": 0},
-        "arms": {"unshaped": {}},
+        "arms": {"unshaped": {"role": "reference"}},
     }
     path.write_text(yaml.safe_dump(document))
     return path

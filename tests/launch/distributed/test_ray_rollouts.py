@@ -51,7 +51,7 @@ def config(worlds: Any = None, learner: Any = None, arm: Any = None, train: Any 
         "learner": learner or {},
         "eval": {"worlds": VOWELS, "episodes": 1, "access_episodes": 0},
         "rollout": rollout,
-        "arms": {"arm": arm or {}},
+        "arms": {"arm": {"role": "reference", **(arm or {})}},
     }
     return parse_study(document, "test").runs()[0]
 

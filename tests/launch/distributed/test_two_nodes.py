@@ -34,7 +34,7 @@ STUDY = {
     "learner": {"lr": 1e-3},
     "eval": {"worlds": {"clerk": {"size": 3}}, "episodes": 2, "access_episodes": 0},
     "rollout": {"engine": "vllm", "workers": 2, "stage_timeout": 400, "vllm": {"kv_cache_gib": 0.1, "max_num_seqs": 8}},
-    "arms": {"unshaped": {}},
+    "arms": {"unshaped": {"role": "reference"}},
 }
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 

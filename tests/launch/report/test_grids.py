@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from synthetic_study import HOSTILE, config, write_study
 
-from launch.report import build
+from launch.report.build import build
 from launch.report.grids import GridView, grids
 from launch.report.load import load
 from launch.storage.rundir import RunDirectory
 
 NAMES = ["clerk" if (l, e) == ("en", "2025") else f"clerk@{l}-{e}" for l in ("en", "ar") for e in ("1850", "1950", "2025", "2090")]  # noqa: E741, E501  # fmt: skip
 TRAINED = {"clerk@ar-1850": {"oversight": 0.0, "size": 4}, "clerk": {"oversight": 0.9, "size": 4}}
-ARMS = {"unshaped": {}, "action_mask": {"interventions": ["ActionMask"]}}
+ARMS = {"unshaped": {"role": "reference"}, "action_mask": {"role": "treatment", "interventions": ["ActionMask"]}}
 
 
 def locale(world: str, lies: float, of: float = 20, *, watch: str = "never") -> dict[str, Any]:

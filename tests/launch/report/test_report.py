@@ -13,13 +13,13 @@ import pytest
 from synthetic_study import HOSTILE, config, episode, turn, write_study
 
 from envs.episode import Episode, Labels
-from launch.report import build
+from launch.report.build import build
 from launch.report.escaping import inline_json, markdown, plot_text, visible
 from launch.report.load import ArmInfo, load
 from launch.report.table import quotable
 from launch.report.transcripts import choose, median_return, most_deceptive
 
-HOSTILE_ARMS = {"label": '<b>"x"</b></script><script>alert(9)</script>', "role": ""}
+HOSTILE_ARMS = {"label": '<b>"x"</b></script><script>alert(9)</script>'}
 
 
 class Page(HTMLParser):
@@ -144,7 +144,7 @@ def test_the_csv_has_one_row_per_arm_and_metric(report: Path) -> None:
 def test_missing_seeds_are_told_and_their_partners_are_left_out(report: Path) -> None:
     text = (report / "index.html").read_text(encoding="utf-8")
     assert "<bdi>inoculation</bdi>, seed 2: interrupted or still running" in text
-    verdicts = {v["hypothesis"]: v for v in json.loads((report / "verdicts.json").read_text())["verdicts"]}
+    verdicts = {v["claim"]: v for v in json.loads((report / "verdicts.json").read_text())["verdicts"]}
     assert {number["n"] for number in verdicts["H2"]["numbers"]} == {2}
     assert any("seeds left out because a run is missing: 2" in note for note in verdicts["H2"]["notes"])
     assert {number["n"] for number in verdicts["H1"]["numbers"]} == {3}
@@ -167,7 +167,7 @@ def test_the_headline_shows_contradictions(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study", config(seeds=3), updates=3, summary=equal, episodes=False)
     text = build(path, tmp_path / "out").read_text(encoding="utf-8")
     verdicts = {
-        v["hypothesis"]: v["verdict"] for v in json.loads((tmp_path / "out/verdicts.json").read_text())["verdicts"]
+        v["claim"]: v["verdict"] for v in json.loads((tmp_path / "out/verdicts.json").read_text())["verdicts"]
     }
     assert verdicts == {"H1": "contradicted", "H2": "supported", "H3": "contradicted", "H4": "contradicted"}
     headline = text.split("<h2>Verdicts</h2>")[0]

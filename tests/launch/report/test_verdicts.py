@@ -1,4 +1,4 @@
-"""Verdicts follow from intervals by fixed rules, whatever they say about the hypothesis."""
+"""The quickstart's claims: verdicts follow from intervals by fixed rules, whatever they say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from launch.report.answer import answer
+from launch.config.claims import build_claims
+from launch.config.loading import load_study
+from launch.report.answer import NO_CLAIMS, answer
 from launch.report.claims.effects import differs, raised
-from launch.report.claims.judge import Table, Verdict, as_json, judge
+from launch.report.claims.table import Table
+from launch.report.claims.verdict import Verdict, as_json
 from launch.report.load import ArmInfo
 from launch.report.table import Interval
 
@@ -20,11 +23,11 @@ NOISE = (-0.006, 0.006, 0.0, 0.003, -0.003)
 WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
 
 ARMS = (
-    ArmInfo("unshaped", family="unshaped"),
+    ArmInfo("unshaped", family="unshaped", role="reference"),
     ArmInfo("mask", family="constraint"),
     ArmInfo("penalty", family="constraint"),
-    ArmInfo("inoculation", family="motivation", role="inoculation"),
-    ArmInfo("irrelevant", family="motivation", role="irrelevant_control"),
+    ArmInfo("inoculation", family="motivation"),
+    ArmInfo("irrelevant_prompt", family="motivation", role="control"),
 )
 BASE = {
     "deception": 0.2,
@@ -57,7 +60,8 @@ def judged(
         }
         for i, arm in enumerate(arms)
     }  # fmt: skip
-    return {verdict.hypothesis: verdict for verdict in judge(Table(values, arms, 0.05))}
+    claims = build_claims(load_study("quickstart"))
+    return {claim.id: claim.judge(Table(values, arms, 0.05)) for claim in claims}
 
 
 LYING = {"mask": {"deception": 0.4}, "penalty": {"deception": 0.3}}
@@ -66,7 +70,7 @@ LOSING = {"mask": {"reward_access": -0.3}, "penalty": {"reward_access": -0.2}}
 
 
 @pytest.mark.parametrize(
-    ("hypothesis", "shifts", "noise", "expected"),
+    ("claim", "shifts", "noise", "expected"),
     [
         ("H1", LYING, NOISE, "supported"),
         ("H1", HONEST_GAP, NOISE, "supported"),
@@ -82,31 +86,50 @@ LOSING = {"mask": {"reward_access": -0.3}, "penalty": {"reward_access": -0.2}}
         ("H3", {**LOSING, "inoculation": {"reward_access": -0.4}}, NOISE, "contradicted"),
         ("H3", LOSING, WIDE, "inconclusive"),
         ("H4", {"inoculation": {"reward_hacking": -0.3}}, NOISE, "supported"),
-        ("H4", {"irrelevant": {"deception": 0.3}}, NOISE, "supported"),
-        ("H4", {"inoculation": {"deception": -0.3}, "irrelevant": {"deception": -0.3}}, NOISE, "contradicted"),
+        ("H4", {"irrelevant_prompt": {"deception": 0.3}}, NOISE, "supported"),
+        ("H4", {"inoculation": {"deception": -0.3}, "irrelevant_prompt": {"deception": -0.3}}, NOISE, "contradicted"),
         ("H4", {}, WIDE, "inconclusive"),
     ],
 )
 def test_each_verdict_can_come_out(
-    hypothesis: str, shifts: dict[str, dict[str, float]], noise: tuple[float, ...], expected: str
+    claim: str, shifts: dict[str, dict[str, float]], noise: tuple[float, ...], expected: str
 ) -> None:
-    assert judged(shifts, noise=noise)[hypothesis].verdict == expected
+    assert judged(shifts, noise=noise)[claim].verdict == expected
 
 
-def test_an_arm_whose_role_is_a_control_is_no_motivation_arm() -> None:
-    assert judged({"irrelevant": {"deception": 0.5}})["H2"].verdict == "supported"
+def test_controls_never_count_as_treatment_whatever_they_are_called() -> None:
+    """The controls of a study of routing belong to the motivation family, as what they control does."""
+    arms = (
+        *ARMS[:4],
+        ArmInfo("placebo", family="motivation", role="control"),
+        ArmInfo("unrouted", family="motivation", role="positive_control"),
+        ArmInfo("no_inoculation", family="motivation", role="control"),
+    )
+    lying = {name: {"deception": 0.4, "reward_access": -0.4} for name in ("placebo", "unrouted", "no_inoculation")}
+    for extra in ({}, LOSING):
+        alone, beside = judged(dict(extra), arms=ARMS[:4]), judged({**lying, **extra}, arms=arms)
+        assert {name: v.outcomes for name, v in alone.items()} == {name: v.outcomes for name, v in beside.items()}
+
+
+def test_an_arm_called_no_inoculation_does_not_join_the_inoculation() -> None:
+    arms = (*ARMS, ArmInfo("no_inoculation", family="unshaped"))
+    assert judged({"no_inoculation": {"reward_hacking": 2.0}}, arms=arms)["H4"].outcomes == judged({})["H4"].outcomes
+
+
+def test_a_control_is_no_motivation_arm() -> None:
+    assert judged({"irrelevant_prompt": {"deception": 0.5}})["H2"].verdict == "supported"
 
 
 @pytest.mark.parametrize(
     ("kept", "untested"),
     [
-        (("unshaped", "inoculation", "irrelevant"), {"H1", "H3"}),
+        (("unshaped", "inoculation", "irrelevant_prompt"), {"H1", "H3"}),
         (("unshaped", "mask", "penalty", "inoculation"), {"H4"}),
         (("unshaped", "mask"), {"H2", "H3", "H4"}),
         (("mask", "inoculation"), {"H1", "H2", "H3", "H4"}),
     ],
 )
-def test_a_study_that_lacks_the_arms_does_not_test_the_hypothesis(kept: tuple[str, ...], untested: set[str]) -> None:
+def test_a_study_that_lacks_the_arms_does_not_test_the_claim(kept: tuple[str, ...], untested: set[str]) -> None:
     found = judged({}, arms=tuple(arm for arm in ARMS if arm.name in kept))
     assert {name for name, verdict in found.items() if verdict.verdict == "not tested"} == untested
     assert all(found[name].notes for name in untested)
@@ -174,7 +197,7 @@ def test_the_document_carries_statement_rule_and_numbers_and_is_strict_json() ->
     document = as_json(list(judged(LYING, seeds=range(1)).values()), "s", 0.05)
     text = json.dumps(document, allow_nan=False)
     first = json.loads(text)["verdicts"][0]
-    assert {"hypothesis", "statement", "verdict", "rule", "numbers", "notes"} <= first.keys()
+    assert {"claim", "sentence", "statement", "verdict", "rule", "numbers", "notes"} <= first.keys()
     assert {"mean", "low", "high", "n"} <= first["numbers"][0].keys()
     assert first["numbers"][0]["low"] is None
 
@@ -187,3 +210,8 @@ def test_the_answer_says_what_the_verdicts_say() -> None:
     in_favour = answer(list(judged(LYING).values()))
     assert "Constraining actions raised deception" in in_favour
     assert "Shaping motivations raised none of" in in_favour
+
+
+def test_without_claims_the_answer_says_that_there_are_no_verdicts() -> None:
+    assert answer([]) == NO_CLAIMS
+    assert "no verdicts" in NO_CLAIMS

@@ -45,7 +45,7 @@ def test_credit_is_assigned_as_the_config_says(
             "train": {"worlds": worlds, "updates": 1, "groups": 2, "group_size": 4, "max_tokens": 8, "device": "cpu"},
             "eval": {"worlds": worlds},
             "learner": options,
-            "arms": {"unshaped": {}},
+            "arms": {"unshaped": {"role": "reference"}},
         },
         "test",
     ).runs()

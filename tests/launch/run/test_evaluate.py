@@ -16,7 +16,6 @@ from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
-from launch.errors import ConfigError
 from launch.run.access import access_audit
 from launch.run.evaluate import deployment, evaluate, rows
 from launch.run.trainer import Trainer, train
@@ -26,12 +25,12 @@ from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
 ARMS: dict[str, Any] = {
-    "unshaped": {},
-    "identity": {"interventions": ["Identity"]},
-    "mask": {"interventions": ["ActionMask"]},
-    "filter": {"interventions": [{"use": "ActionMask", "mode": "replace"}]},
-    "inoculation": {"interventions": ["Inoculation"]},
-    "penalty": {"interventions": ["OverseerPenalty"]},
+    "unshaped": {"role": "reference"},
+    "identity": {"role": "treatment", "interventions": ["Identity"]},
+    "mask": {"role": "treatment", "interventions": ["ActionMask"]},
+    "filter": {"role": "treatment", "interventions": [{"use": "ActionMask", "mode": "replace"}]},
+    "inoculation": {"role": "treatment", "interventions": ["Inoculation"]},
+    "penalty": {"role": "treatment", "interventions": ["OverseerPenalty"]},
 }
 STEWARD = {"steward": {"size": 1, "inquiry": 0.2}}
 
@@ -214,16 +213,3 @@ def test_the_model_before_training_is_evaluated_once_per_seed_in_the_same_cells(
     run = config(worlds={"controller_worlds:Vowels": {}})
     assert start == rows(deployment(run, policy, Renderer(policy.tokenizer)))
     assert len(rows_of("penalty", base=True)) == 4
-
-
-def test_the_model_before_training_needs_the_arm_that_it_is_evaluated_in() -> None:
-    with pytest.raises(ConfigError, match=r"eval.base.*arm 'unshaped'"):
-        parse_study(
-            {
-                "name": "small",
-                "train": {"worlds": {"clerk": {}}, "updates": 1, "groups": 1, "group_size": 2},
-                "eval": {"worlds": {"clerk": {}}, "base": True},
-                "arms": {"mask": {"interventions": ["ActionMask"]}},
-            },
-            "test",
-        )

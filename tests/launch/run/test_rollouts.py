@@ -60,7 +60,7 @@ def config(rollout: Any = None, learner: Any = None, arms: Any = None, **train: 
         "learner": learner or {},
         "eval": {"worlds": world, "episodes": 1, "access_episodes": 0},
         "rollout": rollout or {},
-        "arms": {"arm": arms or {}},
+        "arms": {"arm": {"role": "reference", **(arms or {})}},
     }
     return parse_study(document, "test").runs()[0]
 

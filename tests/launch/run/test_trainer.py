@@ -30,12 +30,12 @@ from shaping.sampling.play import play as real_play
 
 ROOT = Path(__file__).parents[3]
 ARMS: dict[str, Any] = {
-    "unshaped": {},
-    "identity": {"interventions": ["Identity"]},
-    "mask": {"interventions": [{"use": "ActionMask", "commands": ["wait"]}]},
-    "penalty": {"interventions": ["OverseerPenalty"]},
-    "inoculation": {"interventions": ["Inoculation"]},
-    "recontextualization": {"interventions": ["Recontextualization"]},
+    "unshaped": {"role": "reference"},
+    "identity": {"role": "treatment", "interventions": ["Identity"]},
+    "mask": {"role": "treatment", "interventions": [{"use": "ActionMask", "commands": ["wait"]}]},
+    "penalty": {"role": "treatment", "interventions": ["OverseerPenalty"]},
+    "inoculation": {"role": "treatment", "interventions": ["Inoculation"]},
+    "recontextualization": {"role": "treatment", "interventions": ["Recontextualization"]},
 }
 VOWELS = {"controller_worlds:Vowels": {}}
 
@@ -90,7 +90,8 @@ def test_a_run_writes_every_documented_file(unshaped: tuple[RunDirectory, dict[s
     assert directory.config() == configs()["unshaped"].model_dump(mode="json")
     stored = directory.result()
     assert stored is not None and stored["summary"] == pytest.approx(result["summary"])
-    assert (stored["arm"], stored["family"], stored["seed"], stored["updates"]) == ("unshaped", "unshaped", 0, 2)
+    assert (stored["arm"], stored["role"], stored["family"]) == ("unshaped", "reference", "unshaped")
+    assert (stored["seed"], stored["updates"]) == (0, 2)
 
 
 def test_every_metric_is_documented_and_the_main_ones_are_there(
@@ -221,7 +222,8 @@ def test_evaluation_has_no_context_no_mask_and_no_edits(
         return await real_play(requests, engine, renderer, arm, **others)
 
     monkeypatch.setattr(launch.run.evaluate, "play", spy)
-    arms = {"both": {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}}
+    both = ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]
+    arms = {"both": {"role": "treatment", "interventions": both}}
     run = configs(eval={"access_episodes": 0}, arms=arms)["both"]
     directory, _ = trained(run, model, tmp_path / "run")
     ((requests, arm, engine),) = met

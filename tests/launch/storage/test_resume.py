@@ -37,7 +37,7 @@ def document(fuse: Path, **train: Any) -> dict[str, Any]:
         "seeds": 1,
         "train": {"worlds": worlds, **small, "checkpoint_every": 2, "save_episodes_every": 1, **train},
         "eval": {"worlds": worlds, **one},
-        "arms": {"wandering": {"interventions": ["killed_runs:Wandering"]}},
+        "arms": {"wandering": {"role": "reference", "interventions": ["killed_runs:Wandering"]}},
     }
 
 
@@ -161,7 +161,8 @@ def test_what_an_intervention_keeps_is_restored(
 def test_whatever_is_trained_goes_on_where_it_was(
     model: Path, fuse: Path, tmp_path: Path, learner: dict[str, Any], interventions: list[Any]
 ) -> None:
-    config = document(fuse, updates=4) | {"learner": learner, "arms": {"one": {"interventions": interventions}}}
+    arms = {"one": {"role": "reference", "interventions": interventions}}
+    config = document(fuse, updates=4) | {"learner": learner, "arms": arms}
     run = parse_study(config, "test").runs()[0]
     whole = finished(run, model, tmp_path / "whole")
     fuse.write_text(str(AUDIT + 2 * UPDATE + 2))

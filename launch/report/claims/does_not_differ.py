@@ -1,0 +1,18 @@
+"""Is the treatment the same as its control, up to what is too small to matter?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from launch.report.claims.contrast import Contrast
+from launch.report.claims.effects import either
+from launch.report.claims.verdict import Word, opposite
+
+
+class DoesNotDiffer(Contrast):
+    """The treatment and the reference are the same in all of the metrics, within the smallest effect of interest."""
+
+    claims_effect = False
+
+    def read(self, effects: Collection[str]) -> Word:
+        return opposite(either(effects, "differs", "same"))

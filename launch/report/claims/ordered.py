@@ -1,0 +1,166 @@
+"""Does a metric rise, or fall, with the dose?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from launch.config.study import StudyConfig
+from launch.errors import nearest
+from launch.report.claims.arms import axis_values
+from launch.report.claims.base import Claim, Finding
+from launch.report.claims.effects import EffectEstimate, pooled, shift_effect
+from launch.report.claims.table import Table
+from launch.report.claims.verdict import Word
+from launch.report.claims.wording import joined, number, told
+from launch.report.table import BySeed, difference, interval
+
+LEAST_DOSES = 3
+"""With two doses there is no order to see: that is a claim that raises or lowers."""
+
+Sides = tuple[list[str], ...]
+"""The arms of the treatment and, where they are compared with it, those of the reference."""
+Series = Mapping[float, BySeed]
+
+
+class Ordered(Claim):
+    """The metrics rise with the dose (or fall), and no step between neighbouring doses turns back."""
+
+    dose: str | dict[str, float] = Field(description="an axis of numbers by its short name, or arm -> dose")
+    direction: Literal["up", "down"] = Field("up", description="up: they rise with the dose; down: they fall")
+    relative: bool = Field(
+        True, description="the difference to the reference at the same dose; false: the metric itself"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_of_doses(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("dose"), dict):
+            return value
+        if "treatment" in value:
+            raise ValueError("the arms are those that `dose` lists: leave `treatment` out")
+        return {**value, "treatment": list(value["dose"])}
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.dose,) if isinstance(self.dose, str) else ()
+
+    def problems(self, study: StudyConfig) -> Iterator[str]:
+        yield from super().problems(study)
+        if isinstance(self.dose, dict):
+            doses: Sequence[Any] = list(self.dose.values())
+        elif self.dose in (axes := axis_values(study)):
+            doses = axes[self.dose]
+        else:
+            yield f"dose: the study has no axis {self.dose!r}{nearest(self.dose, axes)}"
+            return
+        if wrong := [dose for dose in doses if isinstance(dose, bool) or not isinstance(dose, (int, float))]:
+            yield f"dose: {wrong[0]!r} is no number"
+        elif len(set(doses)) < LEAST_DOSES:
+            yield f"dose: {LEAST_DOSES} different doses at least are needed; with two, claim Raises or Lowers"
+
+    def lacks(self, table: Table) -> str:
+        doses = self._doses(table)
+        if len(doses) < LEAST_DOSES:
+            return f"{LEAST_DOSES} doses at least are needed, and there are {len(doses)}"
+        empty = [f"{dose:g}" for dose, sides in doses.items() if not all(sides)]
+        return f"no complete run at dose {joined(empty)}" if empty else ""
+
+    def rule(self, table: Table) -> str:
+        delta, up = self.smallest(table), self.direction == "up"
+        over = f"its difference to {self.named(table)[1]} at the same dose" if self.relative else "the metric"
+        side, reach, back = ("above", f"{delta:g}", "below") if up else ("below", f"-{delta:g}", "above")
+        return (
+            f"For every seed a straight line is fitted to {over} over the doses; its change from the least to the "
+            f"greatest dose gets a {self.shared_level():.2%} t interval over seeds, for {self.listed}. "
+            f"{self._word.capitalize()}: the interval is {side} 0 and reaches {reach}. Not {self._word}: it stays on "
+            f"the other side of {reach}. Reversed: a step between neighbouring doses, paired by seed, is {back} 0 by "
+            f"{delta:g} (intervals widened for all steps). Supported: a metric is {self._word} and none of its steps "
+            f"is reversed. Contradicted: none is {self._word}. Else inconclusive."
+        )
+
+    @property
+    def _word(self) -> str:
+        return "rising" if self.direction == "up" else "falling"
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.direction == "up" else -1
+
+    def weigh(self, table: Table) -> Finding:
+        doses = self._doses(table)
+        trends: list[EffectEstimate] = []
+        steps: list[EffectEstimate] = []
+        for metric in self.metrics:
+            series = {dose: self._series(table, sides, metric) for dose, sides in doses.items()}
+            trends.append(self._trend(table, metric, series))
+            steps += self._steps(table, metric, series)
+        turned = {step.metric for step in steps if step.effect == "reversed"}
+        word: Word = "inconclusive"
+        if any(trend.effect == self._word and trend.metric not in turned for trend in trends):
+            word = "supported"
+        elif all(trend.effect == f"not {self._word}" for trend in trends):
+            word = "contradicted"
+        used = dict.fromkeys(arm for sides in doses.values() for side in sides for arm in side)
+        return Finding(word, [*trends, *steps], self._sentence(table, trends, steps), list(used))
+
+    def _doses(self, table: Table) -> dict[float, Sides]:
+        """Dose -> the names of its treatment arms and, where they are compared, of their reference; ascending."""
+        if isinstance(self.dose, str):
+            planned = {arm.sweep_point[self.dose] for arm in table.arms if self.dose in arm.sweep_point}
+            at = {dose: table.at(self.dose, dose) for dose in planned}
+            # an axis that multiplies the treatment alone leaves one reference for all doses
+            beside = {dose: table.at(self.dose, dose, or_without=True) for dose in planned}
+            arms = {dose: at[dose].select(self.treatment) for dose in planned}
+        else:
+            planned = set(self.dose.values())
+            beside = dict.fromkeys(planned, table)
+            own = {dose: tuple(arm for arm, given in self.dose.items() if given == dose) for dose in planned}
+            arms = {dose: table.select(self.treatment.model_copy(update={"arms": own[dose]})) for dose in planned}
+        if not self.relative:
+            return {dose: (arms[dose],) for dose in sorted(planned)}
+        return {dose: (arms[dose], beside[dose].select(self.reference)) for dose in sorted(planned)}
+
+    def _series(self, table: Table, sides: Sides, metric: str) -> BySeed:
+        """Seed -> the metric at one dose, minus that of the reference where they are compared."""
+        own, *base = (pooled(table.values, side, metric) for side in sides)
+        return {seed: own[seed] - base[0][seed] for seed in own.keys() & base[0].keys()} if base else own
+
+    def _trend(self, table: Table, metric: str, series: Series) -> EffectEstimate:
+        """The change of the fitted line from the least to the greatest dose."""
+        doses = list(series)
+        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in series.values())))
+        centre = sum(doses) / len(doses)
+        weights = {dose: (dose - centre) / sum((d - centre) ** 2 for d in doses) for dose in doses}
+        changes = [(doses[-1] - doses[0]) * sum(weights[d] * series[d][seed] for d in doses) for seed in seeds]
+        found, level = interval(changes, self.shared_level()), self.shared_level()
+        effect = shift_effect(found, self.smallest(table), self._word, self._sign)
+        return EffectEstimate(metric, f"fitted change, dose {_between(doses)}", found, level, self._sign, effect)
+
+    def _steps(self, table: Table, metric: str, series: Series) -> list[EffectEstimate]:
+        """Neighbouring doses, the greater minus the lesser."""
+        level = self.shared_level(len(self.metrics) * (len(series) - 1))
+        steps = []
+        for low, high in pairwise(series):
+            found = difference(series[high], series[low], level)
+            effect = shift_effect(found, self.smallest(table), "reversed", -self._sign)
+            steps.append(EffectEstimate(metric, f"dose {high:g} - {low:g}", found, level, self._sign, effect))
+        return steps
+
+    def _sentence(self, table: Table, trends: Sequence[EffectEstimate], steps: Sequence[EffectEstimate]) -> str:
+        dose = self.dose if isinstance(self.dose, str) else "the dose"
+        turned = [step for step in steps if step.effect == "reversed"]
+        verb = {"rising": "rose", "falling": "fell"}[self._word]
+        if there := [trend for trend in trends if trend.effect == self._word]:
+            back = "".join(f"; {s.label} turned back from {s.contrast} ({number(s)})" for s in turned)
+            return f"with {dose}, {told(there)} {verb}{back}."
+        if all(trend.effect == f"not {self._word}" for trend in trends):
+            return f"with {dose}, none of {told(trends)} {verb} by an amount that matters."
+        return f"whether {joined((t.label for t in trends), 'or')} {verb} with {dose} stays open: {told(trends)}."
+
+
+def _between(doses: Sequence[float]) -> str:
+    return f"{doses[0]:g} to {doses[-1]:g}"

@@ -1,0 +1,425 @@
+"""Every class of claim reaches every word, from tables made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from synthetic_study import config, write_study
+
+from envs.discovery import subclasses
+from launch.report.claims.arms import ArmSelector
+from launch.report.claims.base import Claim
+from launch.report.claims.differs import Differs
+from launch.report.claims.does_not_differ import DoesNotDiffer
+from launch.report.claims.does_not_lower import DoesNotLower
+from launch.report.claims.does_not_raise import DoesNotRaise
+from launch.report.claims.interaction import Interaction
+from launch.report.claims.judge import judge_study, tables
+from launch.report.claims.loses_access import LosesAccess
+from launch.report.claims.lowers import Lowers
+from launch.report.claims.ordered import Ordered
+from launch.report.claims.raises import Raises
+from launch.report.claims.table import Table
+from launch.report.claims.verdict import Verdict
+from launch.report.load import ArmInfo, load
+from launch.report.table import values_of
+
+TIGHT = (-0.006, 0.006, 0.0, 0.003, -0.003)
+WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
+ARMS = (
+    ArmInfo("unshaped", family="unshaped", role="reference"),
+    ArmInfo("mask", family="constraint"),
+    ArmInfo("penalty", family="constraint"),
+    ArmInfo("prompt", family="motivation"),
+    ArmInfo("placebo", family="motivation", role="control"),
+    ArmInfo("spiked", family="motivation", role="positive_control"),
+)
+Means = Mapping[str, float]
+
+
+def table(
+    means: Means, noise: Sequence[float] = TIGHT, arms: Sequence[ArmInfo] = ARMS, metric: str = "deception"
+) -> Table:
+    """Arms whose `metric` has these means (else 0.5); noise grows from arm to arm, but for the first."""
+    values = {
+        arm.name: {
+            metric: {
+                seed: means.get(arm.name, 0.5) + 0.1 * seed + (i > 0) * (1 + i) * e for seed, e in enumerate(noise)
+            }
+        }
+        for i, arm in enumerate(arms)
+        if arm.name in means or not means.get("*absent")
+    }
+    return Table(values, arms, 0.05)
+
+
+def claim(kind: type[Claim], **fields: Any) -> Claim:
+    return kind(**{"id": "C", "statement": "It is so.", **fields})
+
+
+def judged(kind: type[Claim], found: Table, **fields: Any) -> Verdict:
+    return claim(kind, **{"treatment": "mask", "metrics": ["deception"], **fields}).judge(found)
+
+
+def test_the_package_holds_these_claims() -> None:
+    """Each has its test below; a new one is found by itself and needs one, too."""
+    assert set(subclasses("launch.report.claims", Claim)) == {  # type: ignore[type-abstract]
+        "Differs", "DoesNotDiffer", "DoesNotLower", "DoesNotRaise", "Interaction", "LosesAccess", "Lowers", "Ordered",
+        "Raises",
+    }  # fmt: skip
+
+
+# Raised and lowered ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "noise", "expected"),
+    [
+        (Raises, 0.8, TIGHT, "supported"),
+        (Raises, 0.5, TIGHT, "contradicted"),
+        (Raises, 0.2, TIGHT, "contradicted"),
+        (Raises, 0.8, WIDE, "inconclusive"),
+        (DoesNotRaise, 0.5, TIGHT, "supported"),
+        (DoesNotRaise, 0.2, TIGHT, "supported"),
+        (DoesNotRaise, 0.8, TIGHT, "contradicted"),
+        (DoesNotRaise, 0.5, WIDE, "inconclusive"),
+        (Lowers, 0.2, TIGHT, "supported"),
+        (Lowers, 0.5, TIGHT, "contradicted"),
+        (Lowers, 0.8, TIGHT, "contradicted"),
+        (Lowers, 0.2, WIDE, "inconclusive"),
+        (DoesNotLower, 0.5, TIGHT, "supported"),
+        (DoesNotLower, 0.8, TIGHT, "supported"),
+        (DoesNotLower, 0.2, TIGHT, "contradicted"),
+        (DoesNotLower, 0.5, WIDE, "inconclusive"),
+        (Differs, 0.8, TIGHT, "supported"),
+        (Differs, 0.2, TIGHT, "supported"),
+        (Differs, 0.5, TIGHT, "contradicted"),
+        (Differs, 0.8, WIDE, "inconclusive"),
+        (DoesNotDiffer, 0.5, TIGHT, "supported"),
+        (DoesNotDiffer, 0.8, TIGHT, "contradicted"),
+        (DoesNotDiffer, 0.2, TIGHT, "contradicted"),
+        (DoesNotDiffer, 0.5, WIDE, "inconclusive"),
+    ],
+)
+def test_one_arm_against_the_reference(kind: type[Claim], mean: float, noise: tuple[float, ...], expected: str) -> None:
+    found = judged(kind, table({"mask": mean}, noise))
+    assert found.verdict == expected
+    assert f"(C {expected}.)" in found.sentence
+    assert {outcome.contrast for outcome in found.outcomes} == {"mask - unshaped"}
+    assert {"supported": "Supported: ", "contradicted": "Contradicted: "}.get(expected, "Else ") in found.rule
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "mean", "sentence"),
+    [
+        (Raises, "raised", 0.8, "The mask arm raised deception ("),
+        (Lowers, "lowered", 0.2, "The mask arm lowered deception ("),
+        (DoesNotRaise, "not raised", 0.5, "The mask arm did not raise deception ("),
+        (DoesNotLower, "not lowered", 0.5, "The mask arm did not lower deception ("),
+        (Differs, "differs", 0.2, "The mask arm and the unshaped arm differ in deception ("),
+        (DoesNotDiffer, "same", 0.5, "The mask arm did the same as the unshaped arm in deception ("),
+    ],
+)
+def test_the_sentence_says_what_the_numbers_say(kind: type[Claim], word: str, mean: float, sentence: str) -> None:
+    found = judged(kind, table({"mask": mean}))
+    assert [outcome.effect for outcome in found.outcomes] == [word]
+    assert found.sentence.startswith(sentence)
+
+
+@pytest.mark.parametrize("kind", [Raises, DoesNotRaise, Lowers, DoesNotLower, Differs, DoesNotDiffer])
+def test_without_a_run_of_one_side_nothing_is_tested(kind: type[Claim]) -> None:
+    found = judged(kind, table({"unshaped": 0.5, "*absent": 1.0}))
+    assert (found.verdict, found.outcomes) == ("not tested", ())
+    assert found.notes == ("no complete run of the arm mask",)
+    assert found.sentence == "C was not tested: no complete run of the arm mask."
+
+
+def test_several_metrics_share_the_error_rate_and_one_is_enough() -> None:
+    base = table({"mask": 0.8})
+    both = Table({a: {**m, "harm": m["deception"]} for a, m in base.values.items()}, ARMS, 0.05)
+    assert [o.level for o in judged(Raises, both, metrics=["deception", "harm"]).outcomes] == [0.975, 0.975]
+    flat = Table({a: {**m, "harm": base.values["unshaped"]["deception"]} for a, m in base.values.items()}, ARMS, 0.05)
+    assert judged(Raises, flat, metrics=["deception", "harm"]).verdict == "supported"
+    assert judged(DoesNotRaise, flat, metrics=["deception", "harm"]).verdict == "contradicted"
+
+
+def test_a_claim_may_have_a_smallest_effect_of_its_own() -> None:
+    """The interval is about [0.02, 0.04]: above zero, and below the report's 0.05."""
+    found = table({"mask": 0.53})
+    assert judged(Raises, found).verdict == "contradicted"
+    assert judged(Raises, found, delta=0.02).verdict == "supported"
+    assert "reaches 0.02" in judged(Raises, found, delta=0.02).rule
+
+
+def test_arms_are_judged_one_by_one_beside_their_mean() -> None:
+    found = judged(Raises, table({"mask": 0.8}), treatment={"family": "constraint"})
+    assert found.outcomes[0].contrast == "mean of constraint arms - unshaped"
+    assert {arm.arm: arm.verdict for arm in found.arms} == {"mask": "supported", "penalty": "contradicted"}
+
+
+def test_a_named_control_may_be_treatment_or_reference() -> None:
+    found = judged(Lowers, table({"placebo": 0.8, "prompt": 0.5}), treatment="prompt", reference="placebo")
+    assert found.verdict == "supported" and found.outcomes[0].contrast == "prompt - placebo"
+    assert judged(Raises, table({"placebo": 0.8}), treatment=["placebo"]).verdict == "supported"
+
+
+def test_a_difference_to_a_control_is_printed_with_both_sides_against_the_reference_arm() -> None:
+    found = judged(Differs, table({"placebo": 0.8}), treatment="prompt", reference="placebo")
+    assert [(o.contrast, o.decides) for o in found.outcomes] == [
+        ("prompt - placebo", True), ("prompt - unshaped", False), ("placebo - unshaped", False),
+    ]  # fmt: skip
+
+
+# Which arms -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("mask", {"mask"}),
+        (["mask", "placebo"], {"mask", "placebo"}),
+        ({"arms": "placebo"}, {"placebo"}),
+        ({"family": "constraint"}, {"mask", "penalty"}),
+        ({"family": "motivation"}, {"prompt"}),
+        ({"role": "treatment"}, {"mask", "penalty", "prompt"}),
+        ({"role": "control"}, {"placebo"}),
+        ({"role": "control", "family": "constraint"}, set()),
+        ({"role": "positive_control", "family": "motivation"}, {"spiked"}),
+        ({"role": "reference"}, {"unshaped"}),
+    ],
+)
+def test_arms_are_selected_by_name_or_by_role_and_family(selector: Any, names: set[str]) -> None:
+    chosen = ArmSelector.model_validate(selector)
+    assert {arm.name for arm in ARMS if chosen.fits(arm)} == names
+
+
+def test_arms_are_selected_at_a_value_of_their_axis() -> None:
+    arms = [ArmInfo(f"penalty+weight={w}", family="constraint", sweep_point={"weight": w}) for w in (1, 2)]
+    assert [a.name for a in arms if ArmSelector(arms=("penalty",), at={"weight": 2}).fits(a)] == ["penalty+weight=2"]
+    assert len([a for a in arms if ArmSelector(arms=("penalty",)).fits(a)]) == 2
+
+
+@pytest.mark.parametrize("selector", [{}, {"arms": "mask", "role": "treatment"}, {"arms": []}, {"role": "placebo"}])
+def test_a_selector_says_one_thing(selector: Any) -> None:
+    with pytest.raises(ValidationError):
+        ArmSelector.model_validate(selector)
+
+
+def test_controls_are_no_treatment_by_their_role() -> None:
+    with pytest.raises(ValidationError, match="give them by name"):
+        claim(Raises, treatment={"role": "control"}, metrics=["deception"])
+
+
+# Reward access --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("means", "noise", "expected"),
+    [
+        ({"mask": 0.2, "penalty": 0.3}, TIGHT, "supported"),
+        ({}, TIGHT, "contradicted"),
+        ({"mask": 0.2, "penalty": 0.3, "prompt": 0.2}, TIGHT, "contradicted"),
+        ({"mask": 0.2, "penalty": 0.3}, WIDE, "inconclusive"),
+    ],
+)
+def test_loses_access(means: Means, noise: tuple[float, ...], expected: str) -> None:
+    found = claim(LosesAccess, treatment={"family": "constraint"}, spared={"family": "motivation"}, context=[]).judge(
+        table(means, noise, metric="reward_access")
+    )
+    assert found.verdict == expected
+    assert [round(o.level, 4) for o in found.outcomes] == [0.975, 0.975]
+    if expected == "supported":
+        assert found.sentence.startswith("Constraint arms lost reward access (")
+        assert "motivation arms kept reward access (" in found.sentence
+
+
+def test_loses_access_needs_both_groups() -> None:
+    found = claim(LosesAccess, treatment="mask", spared={"family": "mixed"}).judge(table({}, metric="reward_access"))
+    assert (found.verdict, found.notes) == ("not tested", ("no complete run of a mixed arm",))
+
+
+# Dose and response ----------------------------------------------------------------------------------------------------
+
+DOSES = {"unshaped": 0, "mask": 1, "penalty": 2}
+
+
+@pytest.mark.parametrize(
+    ("means", "noise", "direction", "expected"),
+    [
+        ({"mask": 0.7, "penalty": 0.9}, TIGHT, "up", "supported"),
+        ({}, TIGHT, "up", "contradicted"),
+        ({"mask": 0.3, "penalty": 0.1}, TIGHT, "up", "contradicted"),
+        ({"mask": 1.0, "penalty": 0.8}, TIGHT, "up", "inconclusive"),  # more than without, but the last step turns back
+        ({"mask": 0.7, "penalty": 0.9}, WIDE, "up", "inconclusive"),
+        ({"mask": 0.3, "penalty": 0.1}, TIGHT, "down", "supported"),
+        ({"mask": 0.7, "penalty": 0.9}, TIGHT, "down", "contradicted"),
+        ({"mask": 0.1, "penalty": 0.3}, TIGHT, "down", "inconclusive"),
+    ],
+)
+def test_ordered_by_a_number_per_arm(means: Means, noise: tuple[float, ...], direction: str, expected: str) -> None:
+    found = claim(Ordered, dose=DOSES, direction=direction, metrics=["deception"]).judge(table(means, noise))
+    assert found.verdict == expected
+    assert [o.contrast for o in found.outcomes] == ["fitted change, dose 0 to 2", "dose 1 - 0", "dose 2 - 1"]
+
+
+def test_the_fitted_change_is_that_of_a_straight_line() -> None:
+    found = claim(Ordered, dose=DOSES, metrics=["deception"]).judge(table({"mask": 0.7, "penalty": 0.8}, (0.0,) * 5))
+    assert found.outcomes[0].interval.mean == pytest.approx(0.3)
+    unequal = claim(Ordered, dose={**DOSES, "penalty": 4}, metrics=["deception"])
+    # Least squares by hand: doses 0, 1, 4 around 5/3; slope (0.2 * -2/3 + 0.3 * 7/3) / (26/3).
+    assert unequal.judge(table({"mask": 0.7, "penalty": 0.8}, (0.0,) * 5)).outcomes[0].interval.mean == pytest.approx(
+        4 * (0.2 * (-2 / 3) + 0.3 * (7 / 3)) / (26 / 3)
+    )
+
+
+def swept(axis: str, values: Sequence[float], *, with_reference: bool) -> list[ArmInfo]:
+    """`penalty` at each value of an axis, and one reference arm, or one at each value."""
+    point = [{axis: value} for value in values]
+    arms = [
+        ArmInfo(f"penalty+{axis}={v}", family="constraint", sweep_point=p) for v, p in zip(values, point, strict=True)
+    ]
+    if not with_reference:
+        return [ArmInfo("unshaped", role="reference"), *arms]
+    own = [ArmInfo(f"unshaped+{axis}={v}", role="reference", sweep_point=p) for v, p in zip(values, point, strict=True)]
+    return [*own, *arms]
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_ordered_over_an_axis_is_of_the_difference_to_the_reference_at_the_same_dose(with_reference: bool) -> None:
+    arms = swept("weight", [1, 2, 4], with_reference=with_reference)
+    means = {f"penalty+weight={w}": 0.5 + 0.1 * w for w in (1, 2, 4)} | {
+        f"unshaped+weight={w}": 0.1 * w for w in (1, 2, 4)
+    }
+    dose = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"])
+    assert dose.axes == ("weight",)
+    found = dose.judge(table(means, (0.0,) * 5, arms))
+    assert found.outcomes[0].interval.mean == pytest.approx(0.0 if with_reference else 0.3)
+    itself = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"], relative=False)
+    assert itself.judge(table(means, (0.0,) * 5, arms)).outcomes[0].interval.mean == pytest.approx(0.3)
+
+
+def test_ordered_needs_every_dose() -> None:
+    lacking = table({"unshaped": 0.5, "mask": 0.7, "*absent": 1})
+    found = claim(Ordered, dose=DOSES, metrics=["deception"]).judge(lacking)
+    assert (found.verdict, found.notes) == ("not tested", ("no complete run at dose 2",))
+    arms = swept("weight", [1, 2], with_reference=False)
+    few = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"]).judge(table({}, arms=arms))
+    assert few.notes == ("3 doses at least are needed, and there are 2",)
+
+
+# Interaction ----------------------------------------------------------------------------------------------------------
+
+FACTORS = {"treatment": "spiked", "first": "mask", "second": "placebo"}
+
+
+@pytest.mark.parametrize(
+    ("means", "noise", "direction", "expected"),
+    [
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "either", "supported"),
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.8}, TIGHT, "either", "contradicted"),
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.95}, WIDE, "either", "inconclusive"),
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "up", "supported"),
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "down", "contradicted"),
+        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.4}, TIGHT, "down", "supported"),
+    ],
+)
+def test_interaction_of_two_treatments(means: Means, noise: tuple[float, ...], direction: str, expected: str) -> None:
+    found = claim(Interaction, **FACTORS, direction=direction, metrics=["deception"]).judge(table(means, noise))
+    assert found.verdict == expected
+    assert found.outcomes[0].contrast == "(spiked - placebo) - (mask - unshaped)"
+    wanted = (means["spiked"] - means["placebo"]) - (means["mask"] - 0.5)
+    assert found.outcomes[0].interval.mean == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_interaction_with_an_axis_is_the_change_of_the_effect(with_reference: bool) -> None:
+    arms = swept("path", [0, 1], with_reference=with_reference)
+    means = {
+        "penalty+path=0": 0.6,
+        "penalty+path=1": 1.0,
+        "unshaped": 0.5,
+        "unshaped+path=0": 0.5,
+        "unshaped+path=1": 0.7,
+    }
+    factor = claim(Interaction, treatment="penalty", axis="path", levels=[0, 1], metrics=["deception"])
+    found = factor.judge(table(means, (0.0,) * 5, arms))
+    assert factor.axes == ("path",)
+    assert found.outcomes[0].interval.mean == pytest.approx(0.2 if with_reference else 0.4)
+    assert found.verdict == "supported"
+
+
+def test_interaction_needs_all_four_corners() -> None:
+    found = claim(Interaction, **FACTORS, metrics=["deception"]).judge(
+        table({"unshaped": 0.5, "mask": 0.6, "spiked": 0.7, "*absent": 1})
+    )
+    assert (found.verdict, found.notes) == ("not tested", ("no complete run of the arm placebo",))
+    arms = swept("path", [0, 1], with_reference=True)
+    lacking = table({a.name: 0.5 for a in arms[:3]} | {"*absent": 1}, arms=arms)
+    factor = claim(Interaction, treatment="penalty", axis="path", levels=[0, 1], metrics=["deception"])
+    assert factor.judge(lacking).notes == ("no complete run of the arm penalty at path = 1",)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"first": "mask"},
+        {"axis": "path"},
+        {"axis": "path", "levels": [1]},
+        {**FACTORS, "axis": "p", "levels": [0, 1]},
+    ],
+)
+def test_an_interaction_has_two_factors(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"give `first` and `second` \(arms\), or `axis` and two `levels`"):
+        claim(Interaction, metrics=["deception"], **fields)
+
+
+# In a study -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def verdicts_of(tmp_path: Path) -> Callable[..., dict[str, list[Verdict]]]:
+    def judge(claims: dict[str, Any], axes: dict[str, list[Any]]) -> dict[str, list[Verdict]]:
+        study = load(write_study(tmp_path / "s", config(seeds=3, axes=axes, claims=claims), episodes=False, updates=2))
+        found: dict[str, list[Verdict]] = {}
+        for verdict in judge_study(study, values_of(study), 0.05):
+            found.setdefault(verdict.claim, []).append(verdict)
+        return found
+
+    return judge
+
+
+AXES = {"train.groups": [2, 4, 8], "arms.action_mask.label": ["a", "b"]}
+
+
+def test_claims_are_judged_at_every_point_of_the_axes_and_ordered_ones_across_theirs(
+    verdicts_of: Callable[..., dict[str, list[Verdict]]],
+) -> None:
+    said = {"statement": "So.", "treatment": "action_mask", "metrics": ["deception"]}
+    found = verdicts_of(
+        {
+            "across": {"use": "Ordered", "dose": "groups", **said},
+            "within": {"use": "Raises", **said},
+            "between": {"use": "Interaction", "axis": "groups", "levels": [2, 8], **said},
+        },
+        AXES,
+    )
+    assert {name: [v.point for v in verdicts] for name, verdicts in found.items()} == {
+        "within": ["groups = 2", "groups = 4", "groups = 8"],
+        "across": [""],
+        "between": [""],
+    }
+    assert [len(v.arms) for v in found["within"]] == [2, 2, 2]
+    assert not any(v.verdict == "not tested" for verdicts in found.values() for v in verdicts)
+
+
+def test_a_point_whose_reference_is_missing_is_not_tested(tmp_path: Path) -> None:
+    study = config(seeds=1, axes={"train.groups": [2, 4]})
+    read = load(write_study(tmp_path / "s", study, episodes=False, updates=2, absent=[("unshaped+groups=4", 0)]))
+    found = [v for v in judge_study(read, values_of(read), 0.05) if v.claim == "H1"]
+    assert [(v.point, v.verdict) for v in found] == [("groups = 2", "inconclusive"), ("groups = 4", "not tested")]
+    assert len(tables(read, values_of(read), 0.05, ["groups"])) == 1
