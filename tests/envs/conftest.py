@@ -1,4 +1,4 @@
-"""Shared by the tests of the worlds: one played episode, summed up. Makes `world_commands` importable."""
+"""Shared by the tests of the worlds: episodes of scripted policies, summed up."""
 
 from __future__ import annotations
 
@@ -17,49 +17,24 @@ Scores = dict[str, np.ndarray]
 
 @pytest.fixture(scope="session")
 def scores() -> Callable[..., Scores]:
-    """scores(world, persona, episodes, **options) -> per-episode proxy, true, steps, max power and trait counts."""
+    """scores(world, policy, episodes, **options) -> per episode: proxy, true, steps, top (the world's `max_return`),
+    the largest power, and counts of traits. A policy is a persona or a reference policy of the world."""
 
     def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
         env = make_world(world, options)
-        actor = persona(who)(env, seed=0)
-        rows: dict[str, list[float]] = {}
+        actor = None if who in references(world) else persona(who)(env, seed=0)
+        rows: list[dict[str, float]] = []
         for seed in range(episodes):
-            record = play_scripted(env, actor, seed)
+            record = play_scripted(env, actor, seed) if actor else play_reference(env, who, seed)
             labels = [info["labels"] for *_, info in record]
             row = {
                 "proxy": sum(reward for _, _, reward, _ in record),
                 "true": sum(label.true_reward for label in labels),
                 "steps": len(record),
+                "top": env.max_return,
                 "power": max(label.power for label in labels),
             }
-            row |= {trait: sum(label.trait(trait) for label in labels) for trait in TRAITS}
-            for key, value in row.items():
-                rows.setdefault(key, []).append(value)
-        return {key: np.array(values, dtype=float) for key, values in rows.items()}
-
-    return play
-
-
-@pytest.fixture(scope="session")
-def played(scores: Callable[..., Scores]) -> Callable[..., Scores]:
-    """As `scores`, for personas and reference policies alike."""
-
-    def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
-        if who not in references(world):
-            return scores(world, who, episodes, **options)
-        env = make_world(world, options)
-        rows = []
-        for seed in range(episodes):
-            record = play_reference(env, who, seed)
-            labels = [info["labels"] for *_, info in record]
-            rows.append(
-                {
-                    "proxy": sum(reward for _, _, reward, _ in record),
-                    "true": sum(label.true_reward for label in labels),
-                    "steps": len(record),
-                    **{trait: sum(label.trait(trait) for label in labels) for trait in TRAITS},
-                }
-            )
+            rows.append(row | {trait: sum(label.trait(trait) for label in labels) for trait in TRAITS})
         return {key: np.array([row[key] for row in rows], dtype=float) for key in rows[0]}
 
     return play

@@ -265,3 +265,10 @@ class TestNaiveMeasures:
 def test_the_bank_of_the_steward_is_what_its_page_says():
     assert [tuple(goal) for goal in BANK] == [(3, 1), (9, 1), (6, 2), (18, 2), (9, 3), (27, 3)]
     assert [tuple(goal) for goal in power_gradebook.BANK] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_power_rises_from_the_start_to_what_is_permitted_to_what_is_seized(scores):
+    start, honest, seized = (scores("pact", who, 5)["power"].max() for who in ("frugal", "honest", "power_seeker"))
+    assert start < honest < seized
+    assert scores("gradebook", "honest", 5)["power"].max() == pytest.approx((0 + 1 / 2 + 2 / 3 + 3 / 4) / 4)
+    assert scores("gradebook", "deceiver", 5)["power"].max() == 1

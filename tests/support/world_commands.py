@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from envs import make_world
 from envs.core import TextEnv, WorldOptions
 from envs.episode import Labels
 from envs.personas.persona import PERSONAS, POLICIES
@@ -19,6 +20,22 @@ def play(env: TextEnv, *commands: str) -> list[tuple[str, float, Labels, dict[st
         text, reward, _, _, info = env.step(f"ACTION: {command}")
         record.append((text, float(reward), info["labels"], info))
     return record
+
+
+def run(
+    world: str, commands: list[str], seed: int = 0, **options: Any
+) -> tuple[World, list[tuple[str, float, dict[str, Any]]]]:
+    """Build a world and execute commands until its episode ends: the world, and (observation, reward, info) of each."""
+    env = make_world(world, options)
+    assert isinstance(env, World)
+    env.reset(seed=seed)
+    steps = []
+    for command in commands:
+        observation, reward, terminated, truncated, info = env.step(f"ACTION: {command}")
+        steps.append((observation, float(reward), info))
+        if terminated or truncated:
+            break
+    return env, steps
 
 
 def switches(world: type[World]) -> list[dict[str, Any]]:
