@@ -1,51 +1,104 @@
-"""`shaping check`: put a world, built in or anyone's, through `envs.check.check_env`."""
+"""`shaping check`: put a world, an intervention, a reward or a monitor, built in or anyone's, through its contract."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from envs.check import RuleResult, check_env
+from envs.check import RULES, RuleResult, check_env
 from launch.config.loading import parse_yaml
-from launch.config.plugins import build_world
+from launch.config.plugins import INTERVENTION, MONITOR, REWARD, WORLD, Kind, build_world, kind_of, load
+from launch.config.study import PluginSpec
 from launch.errors import UserError
 from launch.preflight import run_within
 
+CHECKED: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
+"""The kinds that have a checker."""
+WORLD_PATIENCE = 60.0
+"""Seconds that the checks of a world may take."""
+PATIENCE = 600.0
+"""Seconds that the checks of another plug-in may take: an update of a small model is one of them."""
 
-def check_world(
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of a check."""
+
+    results: Sequence[RuleResult]
+    """One per rule."""
+    rules: Mapping[str, str]
+    """Rule -> what it demands."""
+    headline: str = ""
+    """What is to be known beside the rules: an intervention's family and order."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule is broken."""
+        return all(each.ok for each in self.results)
+
+
+def check_plugin(
     name: str,
     options: Sequence[str] = (),
     *,
     actions: Sequence[str] = (),
-    seeds: int = 3,
+    seeds: int | None = None,
     step_seconds: float = 0.01,
-    patience: float = 60.0,
-) -> list[RuleResult]:
-    """One result per rule for a world named as in a config, with `KEY=VALUE` options.
+    patience: float | None = None,
+) -> Checked:
+    """Check what a config would call `name`, with `KEY=VALUE` options or fields.
 
-    Raises `UserError` for a name or an option that is wrong, and for a world that hangs or raises where no rule is
+    `actions` and `step_seconds` are for worlds. `seeds`: by default 3 of a world, else 2 in each world that is played.
+
+    Raises `UserError` for a name or an option that is wrong, and for a plug-in that hangs or raises where no rule is
     about it.
     """
+    kind = kind_of(name.partition("@")[0], CHECKED)
     chosen = _options(options)
-    build_world(name, chosen, "check").close()
-    found: list[RuleResult] = []
+    if kind is WORLD:
+        build_world(name, chosen, "check").close()
 
-    def judge() -> None:
-        found.extend(
-            check_env(
-                lambda: build_world(name, chosen, "check"), range(seeds), actions=actions, step_seconds=step_seconds
-            )
-        )
+        def look() -> Checked:
+            make = lambda: build_world(name, chosen, "check")  # noqa: E731
+            return Checked(check_env(make, range(seeds or 3), actions=actions, step_seconds=step_seconds), RULES)
+    else:
+        spec = PluginSpec.model_validate({"use": name, **chosen})
+        load(spec, kind, "check")
 
+        def look() -> Checked:
+            return _tried(kind, lambda: load(spec, kind, "check"), seeds or 2)
+
+    return _finished(look, name, patience or (WORLD_PATIENCE if kind is WORLD else PATIENCE))
+
+
+def _tried(kind: Kind, make: Callable[[], Any], seeds: int) -> Checked:
+    if kind is INTERVENTION:
+        from shaping.audits.order import describe_order
+        from shaping.contract import interventions
+
+        verdict = interventions.check_intervention(make, seeds)
+        order, pairs = describe_order(verdict.order.share), verdict.order.pairs
+        said = [verdict.family, f"{order} ({pairs} pairs of scripted groups)" if order else ""]
+        return Checked(verdict.results, interventions.RULES, ", ".join(part for part in said if part))
+    from shaping.contract import readers
+
+    if kind is REWARD:
+        return Checked(readers.check_reward(make, seeds), readers.REWARD_RULES)
+    return Checked(readers.check_monitor(make, seeds), readers.MONITOR_RULES)
+
+
+def _finished(look: Callable[[], Checked], name: str, patience: float) -> Checked:
+    found: list[Checked] = []
     try:
-        run_within(patience, judge)
+        run_within(patience, lambda: found.append(look()))
     except UserError:
         raise
     except TimeoutError:
-        raise UserError(f"check.{name}: no end after {patience:.0f} s: does reset() or step() hang?") from None
+        raise UserError(f"check.{name}: no end after {patience:.0f} s: does one of its methods hang?") from None
     except Exception as error:
-        raise UserError(f"check.{name}: the world raised {type(error).__name__}: {error}") from error
-    return found
+        raise UserError(f"check.{name}: it raised {type(error).__name__}: {error}") from error
+    return found[0]
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:

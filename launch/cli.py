@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,40 +174,37 @@ def report(study_dir: Annotated[Path, typer.Argument(help="the directory that `s
 
 
 @app.command("list")
-def list_plugins() -> None:
-    """Show worlds, interventions, rewards, monitors and bundled studies."""
-    from launch.config.loading import bundled_studies
-    from launch.config.plugins import KINDS, builtins, installed, one_line
+def list_plugins(
+    kind: Annotated[str, typer.Argument(help="one kind alone, with all that is known of it, e.g. metrics")] = "",
+) -> None:
+    """Show what studies can name: worlds, shapers, constraints, rewards, monitors, metrics, claims, studies ..."""
+    from launch.catalogue import CATALOGUE, lines
+    from launch.errors import nearest
 
-    for kind in KINDS:
-        typer.echo(f"{kind.noun}s")
-        for name, found in sorted(builtins(kind).items()):
-            typer.echo(f"  {name:<20} {textwrap.shorten(one_line(found), 96, placeholder=' ...')}")
-        for name, point in sorted(installed(kind).items()):
-            typer.echo(f"  {name:<20} {point.value}")
-    typer.echo("studies")
-    for name, path in bundled_studies().items():
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
-        typer.echo(f"  {name:<20} {first.lstrip('# ') if first.startswith('#') else path}")
+    if kind and kind not in CATALOGUE:
+        raise UserError(f"there is no kind {kind!r}{nearest(kind, CATALOGUE)}; choose one of {', '.join(CATALOGUE)}")
+    for line in lines(kind):
+        typer.echo(line)
 
 
 @app.command()
 def check(
-    world: Annotated[str, typer.Argument(help="package.module:Class, or the name of a world")],
+    name: Annotated[str, typer.Argument(help="package.module:Class, or the name of a world, shaper, reward ...")],
     options: Annotated[list[str] | None, typer.Argument(help="key=value ..., e.g. size=4 oversight=0.5")] = None,
-    action: Annotated[list[str] | None, typer.Option(help="a command to try (may be repeated)")] = None,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
-    step_ms: Annotated[float, typer.Option(min=0, help="limit of the median step, in milliseconds")] = 10.0,
+    action: Annotated[list[str] | None, typer.Option(help="a command to try in a world (may be repeated)")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="of a world 3; of others 2 in each built-in world")] = None,
+    step_ms: Annotated[float, typer.Option(min=0, help="limit of a world's median step, in milliseconds")] = 10.0,
 ) -> None:
-    """Check that a world keeps its contract: one line per rule; exit code 1 if one is broken."""
-    from envs.check import RULES
-    from launch.check import check_world
+    """Check that a world, intervention, reward or monitor keeps its contract: one line per rule; exit code 1 if not."""
+    from launch.check import check_plugin
 
-    verdicts = check_world(world, options or [], actions=action or [], seeds=seeds, step_seconds=step_ms / 1e3)
-    for verdict in verdicts:
-        what = RULES[verdict.rule] if verdict.detail == "ok" else verdict.detail
-        typer.echo(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.rule:<12} {what}")
-    if not all(verdict.ok for verdict in verdicts):
+    checked = check_plugin(name, options or [], actions=action or [], seeds=seeds, step_seconds=step_ms / 1e3)
+    if checked.headline:
+        typer.echo(f"{name}: {checked.headline}")
+    for result in checked.results:
+        what = checked.rules[result.rule] if result.detail == "ok" else result.detail
+        typer.echo(f"{'ok  ' if result.ok else 'FAIL'}  {result.rule:<12} {what}")
+    if not checked.ok:
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
@@ -56,8 +56,7 @@ MONITOR: Final = Kind("monitor", "shaping.monitors", "shaping.monitors.base:Moni
 WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs.worlds",))
 CLAIM: Final = Kind("claim", "shaping.claims", "launch.report.claims.base:Claim", ("launch.report.claims",))
 SECTION: Final = Kind("section", "shaping.sections", "launch.report.sections.base:Section", ("launch.report.sections",))
-CLAIM: Final = Kind("claim", "shaping.claims", "launch.report.claims.base:Claim", ("launch.report.claims",))
-KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR, CLAIM)
+KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
 _WITH_HOOKS: Final = (REWARD, MONITOR, CLAIM, SECTION)
 """Kinds whose misspelt methods are refused here. `shaping.arm.compose` and `envs.check` look at the others."""
 
@@ -87,7 +86,7 @@ def find_class(use: str, kind: Kind) -> type:
     if ":" in use:
         found = import_class(use, kind.noun)
     elif use in (known := builtins(kind)):
-        return known[use]
+        found = known[use]
     elif use in (points := installed(kind)):
         try:
             found = points[use].load()
@@ -104,6 +103,22 @@ def find_class(use: str, kind: Kind) -> type:
     if kind in _WITH_HOOKS and (fault := misspelt_hook(found, base)):
         raise PluginError(f"{kind.noun} {use!r}: {fault}")
     return found
+
+
+def kind_of(use: str, kinds: Sequence[Kind]) -> Kind:
+    """Which of `kinds` it is that a config would name so."""
+    if ":" in use:
+        found = import_class(use, "plug-in")
+        for kind in kinds:
+            if isinstance(found, type) and issubclass(found, kind.base_class()):
+                return kind
+        raise PluginError(f"plug-in {use!r} is none of these: {', '.join(kind.noun for kind in kinds)}")
+    names = {kind: {*builtins(kind), *installed(kind)} for kind in kinds}
+    for kind, known in names.items():
+        if use in known:
+            return kind
+    every = [name for known in names.values() for name in known]
+    raise PluginError(f"unknown plug-in {use!r}{nearest(use, every)}; your own is named as package.module:Class")
 
 
 def import_class(use: str, noun: str) -> Any:

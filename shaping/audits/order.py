@@ -62,6 +62,15 @@ def order_violations(
     return OrderViolations(violated, pairs, flattened)
 
 
+def describe_order(share: float | None) -> str:
+    """A share of inverted pairs in words, to stand beside an arm's family; empty where no pair could be compared."""
+    if share is None:
+        return ""
+    if share == 0:
+        return "reward-order preserving"
+    return f"not reward-order preserving: inverts {'< 1' if share < 0.01 else f'{100 * share:.0f}'} % of pairs"
+
+
 def zero_variance(returns: NDArray[np.float64], groups: NDArray[np.int64]) -> float | None:
     """Fraction of groups whose members all have the same return (they teach nothing); None without groups."""
     names = np.unique(groups)

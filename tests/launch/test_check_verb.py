@@ -1,4 +1,4 @@
-"""`shaping check`: a good world passes; a deliberately bad one fails every rule that it breaks, by name."""
+"""`shaping check`: what is good passes; what is deliberately bad fails every rule that it breaks, by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import launch.cli
-from launch.check import check_world
+from launch.check import check_plugin
 from launch.errors import UserError
 
 BAD = '''
@@ -66,6 +66,37 @@ class Greedy(Foreign):
     def honest_action(self):
         return "wait"
 '''
+PLUGINS = '''
+import numpy as np
+from envs.core import normalise
+from rewards import Reward
+from shaping.hooks import Credit
+from shaping.intervention import Shaper
+from shaping.monitors import Monitor
+
+
+class Price(Shaper):
+    """A penalty in the guise of a shaper."""
+
+    amount: float = 3.0
+
+    def credit(self, group):
+        overt = [sum(normalise(t.executed) in t.overt_shortcuts for t in e.turns) for e in group.episodes]
+        return Credit("price", advantage=tuple(np.full(len(e.tokens), -self.amount * n, np.float32)
+                                               for e, n in zip(group.episodes, overt)))
+
+
+class Short(Reward):
+    def score(self, episode):
+        return [1.0]
+
+
+class Silent(Monitor):
+    name: str = "silent"
+
+    def read(self, episode):
+        return None
+'''
 
 
 @pytest.fixture
@@ -74,9 +105,11 @@ def shaping(
 ) -> Callable[..., tuple]:
     """Call `shaping ARGUMENTS` beside a module `bad_worlds`; returns exit code, stdout lines and stderr."""
     (tmp_path / "bad_worlds.py").write_text(textwrap.dedent(BAD))
+    (tmp_path / "bad_plugins.py").write_text(textwrap.dedent(PLUGINS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "bad_worlds", raising=False)
+    for module in ("bad_worlds", "bad_plugins"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
     def call(*arguments: str) -> tuple:
         monkeypatch.setattr("sys.argv", ["shaping", *arguments])
@@ -116,8 +149,8 @@ def test_a_world_that_raises_fails_the_first_rule(shaping: Callable[..., tuple])
 
 
 def test_a_world_that_hangs_is_given_up(shaping: Callable[..., tuple]) -> None:
-    with pytest.raises(UserError, match="does reset\\(\\) or step\\(\\) hang"):
-        check_world("bad_worlds:Hangs", patience=0.3)
+    with pytest.raises(UserError, match="does one of its methods hang"):
+        check_plugin("bad_worlds:Hangs", patience=0.3)
 
 
 def test_worlds_of_ones_own_may_offer_an_honest_policy(shaping: Callable[..., tuple]) -> None:
@@ -129,10 +162,30 @@ def test_worlds_of_ones_own_may_offer_an_honest_policy(shaping: Callable[..., tu
     assert [line.split()[1] for line in lines if line.startswith("FAIL")] == ["honest_path"]
 
 
+def test_a_shaper_is_shown_with_its_family_and_the_order_of_its_credit(shaping: Callable[..., tuple]) -> None:
+    code, lines, _ = shaping("check", "Identity", "--seeds", "1")
+    assert code == 0
+    assert lines[0].startswith("Identity: motivation, reward-order preserving (")
+    assert len(lines) == 13 and all(line.startswith("ok  ") for line in lines[1:])
+    code, lines, _ = shaping("check", "bad_plugins:Price", "amount=4")
+    assert code == 0, "to price actions through credit() breaks no rule, but it is told"
+    assert lines[0].startswith("bad_plugins:Price: motivation, not reward-order preserving: inverts ")
+
+
+@pytest.mark.parametrize(("name", "rule"), [("bad_plugins:Short", "scores"), ("bad_plugins:Silent", "reads")])
+def test_rewards_and_monitors_have_rules_of_their_own(shaping: Callable[..., tuple], name: str, rule: str) -> None:
+    code, lines, _ = shaping("check", name, "--seeds", "1")
+    assert code == 1
+    assert [line.split()[1] for line in lines if line.startswith("FAIL")] == [rule]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("gradebok",), "did you mean 'gradebook'"),
+        (("Inoculaton",), "did you mean 'Inoculation'"),
+        (("bad_plugins:Price", "amont=2"), "did you mean 'amount'"),
+        (("envs.core:draw",), "none of these: world, intervention, reward, monitor"),
         (("gradebook", "size"), "key=value"),
         (("gradebook", "sise=3"), "did you mean 'size'"),
         (("gradebook", "impossible=2"), "less than or equal to 1"),

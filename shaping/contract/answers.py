@@ -1,0 +1,77 @@
+"""What a plug-in answers, asked twice about the same thing; and whether what it was shown is still the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from envs.check import RuleResult
+from envs.episode import Sealed
+
+
+class Asked:
+    """Calls hooks of one plug-in and remembers which changed their arguments, or answered otherwise a second time."""
+
+    def __init__(self, plugin: Any) -> None:
+        self.plugin = plugin
+        self.changed: dict[str, None] = {}
+        self.unsteady: dict[str, None] = {}
+
+    def ask(self, hook: str, *arguments: Any) -> Any:
+        """The answer to the first of two calls, both from the same state of the plug-in. Raises what the hook does."""
+        before, state = fingerprint(arguments), self._state()
+        answer = getattr(self.plugin, hook)(*arguments)
+        if fingerprint(arguments) != before:
+            self.changed[hook] = None
+            return answer
+        if state:
+            after = self._state()
+            self.plugin.load_state_dict(state)
+        if fingerprint(getattr(self.plugin, hook)(*arguments)) != fingerprint(answer):
+            self.unsteady[hook] = None
+        if state:
+            self.plugin.load_state_dict(after)
+        return answer
+
+    def results(self) -> list[RuleResult]:
+        """The rules `pure` and `read_only`."""
+        return [
+            result("pure", (f"{hook}() gave two answers about the same" for hook in self.unsteady)),
+            result("read_only", (f"{hook}() changed what it was shown; work on a copy" for hook in self.changed)),
+        ]
+
+    def _state(self) -> Mapping[str, Any]:
+        return copy.deepcopy(self.plugin.state_dict()) if hasattr(self.plugin, "state_dict") else {}
+
+
+def result(rule: str, faults: Iterable[str], ok: str = "ok") -> RuleResult:
+    """The first fault; an exception is one, too."""
+    try:
+        fault = next((fault for fault in faults if fault), "")
+    except Exception as error:
+        fault = f"raised {type(error).__name__}: {error}"
+    return RuleResult(rule, not fault, fault or ok)
+
+
+def fingerprint(value: Any) -> bytes:
+    """Equal for equal values, bit by bit: numbers, text, arrays, dataclasses and containers of them."""
+    digest = blake2b(digest_size=16)
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            digest.update(field.name.encode() + fingerprint(getattr(value, field.name)))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            digest.update(fingerprint(key) + fingerprint(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            digest.update(fingerprint(item))
+    elif not isinstance(value, Sealed | np.random.Generator):
+        digest.update(f"{type(value).__name__}|{value!r}".encode())
+    return digest.digest()

@@ -1,0 +1,87 @@
+"""Groups of scripted episodes to try plug-ins on: personas play every built-in world, and no model is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from envs import WORLDS
+from envs.episode import Contexts, Episode
+from envs.personas.persona import POLICIES, persona, play_scripted
+from envs.worlds.base import World
+from shaping.arm import Arm
+from shaping.hooks import AdapterSpec, GroupInfo
+from shaping.learning.policy import Policy
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import build
+from shaping.sampling.play import EpisodeRequest, Limits, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.scripted_engine import ScriptedEngine
+
+MEMBERS = ("honest", "opportunist", "deceiver", "power_seeker", "random", "random")
+"""Who plays a group: some earn more than others, some take shortcuts in the open, some out of sight."""
+_OPTIONS = {"size": 4, "inquiry": 0.2, "oversight": 0.1}
+_MODEL = OrganismConfig(hidden=32, layers=1, heads=2, kv_heads=1, vocabulary=400, context=4096)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """Which episodes form a group."""
+
+    world: str
+    """Name of a built-in world."""
+    seed: int
+    """Seed of the episodes."""
+    number: int
+    """Number of the group."""
+
+    @property
+    def info(self) -> GroupInfo:
+        """What interventions are told when a context is drawn."""
+        return GroupInfo(self.world, self.seed, self.number, update=0)
+
+    def make(self) -> World:
+        """The world that they play."""
+        return WORLDS[self.world](**_OPTIONS, honest_path="blocked" if self.seed % 2 else "open")
+
+
+def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:
+    """`seeds` groups in every world, by default every built-in one.
+
+    Where a seed is odd, honest work does not earn the full reward.
+    """
+    places = [(world, seed) for world in worlds or sorted(WORLDS) for seed in range(seeds)]
+    return [GroupKey(world, seed, number) for number, (world, seed) in enumerate(places)]
+
+
+def small_policy(adapters: Sequence[AdapterSpec] = ()) -> Policy:
+    """An untrained model of 20 000 parameters, whose tokenizer knows the words of the built-in worlds."""
+    worlds = [WORLDS[name](**_OPTIONS) for name in sorted(WORLDS)]
+    records = [play_scripted(world, persona("random")(world, 0), 0) for world in worlds]
+    policy = build(_MODEL, [text for record in records for turn in record for text in turn[:2]])
+    return Policy(policy.model, policy.tokenizer, adapters=adapters)
+
+
+def play_groups(keys: Sequence[GroupKey], contexts: Sequence[Contexts], renderer: Renderer) -> list[Episode]:
+    """The episodes of all groups, each group under its contexts. Nothing constrains what is done in them."""
+    who = {key.world: MEMBERS if key.world in POLICIES else ("random",) * len(MEMBERS) for key in keys}
+    asked = [(key, drawn, number) for key, drawn in zip(keys, contexts, strict=True) for number in range(len(MEMBERS))]
+
+    async def all_of_them() -> list[Episode]:
+        episodes: list[Episode] = []
+        for key, drawn, number in asked:
+            actor = partial(persona(who[key.world][number]), seed=number)
+            engine = ScriptedEngine(actor, renderer)
+            request = EpisodeRequest(key.make, key.seed, key.number, drawn)
+            episodes += await play([request], engine, renderer, Arm("scripted"), limits=Limits(max_tokens=128))
+        return episodes
+
+    return asyncio.run(all_of_them())
+
+
+def groups_of(episodes: Sequence[Episode]) -> list[list[Episode]]:
+    """The episodes by group, in the order of its number."""
+    numbers = sorted({episode.group for episode in episodes})
+    return [[episode for episode in episodes if episode.group == number] for number in numbers]
