@@ -35,10 +35,6 @@ def stating(episode: Episode, motive: str) -> Episode:
     return replace(episode, turns=(first, *episode.turns[1:]))
 
 
-def test_the_file_has_at_most_forty_lines() -> None:
-    assert len((ROOT / "docs" / "examples" / "my_shaper.py").read_text().splitlines()) <= 40
-
-
 def test_the_study_loads_and_its_arms_compose() -> None:
     study = load_study(STUDY)
     arms = {name: build_arm(name, config) for name, config in study.arms.items()}

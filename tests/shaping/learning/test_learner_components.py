@@ -254,7 +254,14 @@ def test_a_pass_more_is_a_step_more_on_the_same_samples(policy: Policy, make_sam
 
 def test_later_passes_are_clipped_against_the_policy_before_the_first(policy: Policy, make_sample: MakeSample) -> None:
     samples = [make_sample(20, n, ratio="recomputed") for n in range(2)]
-    row = Learner(copied(policy), LearnerConfig(epochs=4, lr=1e-2)).update(samples)
+    row = Learner(copied(policy), LearnerConfig(epochs=2, lr=1e-2)).update(samples)
+    once = copied(policy)
+    Learner(once, LearnerConfig(lr=1e-2)).update(samples)
+    (batch,) = pack(samples, 40)
+    with torch.no_grad():
+        ratio = torch.exp(once.logprobs(batch)[0] - policy.logprobs(batch)[0])
+    clipped = ((ratio > 1.2) & (batch.advantage > 0)) | ((ratio < 0.8) & (batch.advantage < 0))
+    assert row["clipped"] == pytest.approx(float(clipped.float().mean()) / 2), "of two passes, the first clips nothing"
     assert row["clipped"] > 0.05, "recomputed in every pass, the ratio would stay at one"
 
 
