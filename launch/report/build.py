@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from launch.report.claims.verdict import as_json
-from launch.report.contents import gather, read_stored
 from launch.report.load import load
-from launch.report.markdown import markdown_page
-from launch.report.page import html_page
+from launch.report.page import html_page, markdown_page
+from launch.report.results import gather, read_stored
+from launch.report.sections.base import compute, sections_of
 from launch.report.table import as_csv
 from launch.report.transcripts import Read
 from launch.storage.rundir import disk_errors, write_text
@@ -27,14 +27,16 @@ def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, rea
     if not delta > 0:
         raise ValueError(f"the smallest effect of interest must be above 0, not {delta}: without one nothing is small")
     study = load(Path(study_dir))
-    contents = gather(study, delta, read)
+    sections = sections_of(study.config)
+    results = gather(study, delta, read)
+    parts = compute(sections, results)
     folder = Path(out) if out is not None else study.directory / "report"
-    verdicts = as_json(contents.verdicts, study.name, delta)
+    verdicts = as_json(results.verdicts, study.name, delta)
     files = {
         "verdicts.json": json.dumps(verdicts, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "arms.csv": as_csv(contents.cells),
-        "report.md": markdown_page(contents),
-        "index.html": html_page(contents),
+        "arms.csv": as_csv(results.cells),
+        "report.md": markdown_page(results, parts),
+        "index.html": html_page(results, parts),
     }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Model text is untrusted: how it is made safe for HTML, for inline JSON, for plot labels and for Markdown."""
+"""Model text is untrusted: how it is made safe for HTML, inline JSON and plot labels. And how numbers are told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ LIMIT = 700
 
 # Control characters and the marks that turn the direction of the text around them: shown, never obeyed.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^=-])")
 
 
 def visible(text: str, limit: int = LIMIT) -> str:
@@ -35,16 +34,6 @@ def inline_json(value: Any) -> str:
 def plot_text(text: str) -> str:
     """For labels and hover text: plotly reads a subset of HTML in them, and hover templates read %{...}."""
     return html.escape(visible(text, 120)).replace("%{", "%\u200b{")
-
-
-def markdown(text: str, limit: int = LIMIT) -> str:
-    """One line of Markdown that renders as the text itself, in a table cell too: no markup, HTML, links or mentions."""
-    line = " ".join(visible(text, limit).split())
-    line = html.escape(line, quote=False)
-    line = _MARKDOWN.sub(r"\\\1", line)
-    line = line.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
-    # A number with a dot would start a list at the beginning of a line.
-    return re.sub(r"^(\d+)\.", r"\1&#46;", line)
 
 
 def signed(mean: float, low: float, high: float, digits: int = 3) -> str:

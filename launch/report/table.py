@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from launch.report.load import ArmInfo, Study
-from launch.report.metrics import monitor_of
+from launch.report.metrics import monitor_of, record_of
 from shaping.audits.intervals import mean_interval, paired_difference
 
 BySeed = Mapping[int, float]
@@ -99,12 +99,14 @@ def compare(study: Study, values: Values, level: float = 0.95) -> dict[str, dict
 
 
 def as_csv(summary: Mapping[str, Mapping[str, Interval]]) -> str:
-    """Columns arm, metric, mean, low, high, seeds; a bound that does not exist is left empty."""
+    """Columns arm, metric, mean, low, high, seeds, unit, direction; what does not exist is left empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "metric", "mean", "low", "high", "seeds"])
+    writer.writerow(["arm", "metric", "mean", "low", "high", "seeds", "unit", "direction"])
     for arm, metrics in summary.items():
         for metric, cell in metrics.items():
             numbers = ["" if math.isnan(x) else repr(x) for x in (cell.mean, cell.low, cell.high)]
-            writer.writerow([arm, metric, *numbers, cell.n])
+            record = record_of(metric)
+            known = (record.unit, record.direction) if record else ("", "")
+            writer.writerow([arm, metric, *numbers, cell.n, *known])
     return text.getvalue()

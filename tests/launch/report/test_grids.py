@@ -131,8 +131,8 @@ def test_page_and_markdown_have_the_section(based: Path) -> None:
     assert "<h2>Languages and eras</h2>" in page and "## Languages and eras" in text
     assert "trained, <bdi>oversight 0.9</bdi>" in page
     assert f"leak +{odds(10) - odds(2):.2f}" in page and f"leak +{odds(10) - odds(2):.2f}" in text
-    grid = next(line for line in text.splitlines() if line.startswith("| Action mask |") and "leak" in line)
-    assert "| – |" in grid and "change" in grid
+    grid = next(line for line in text.splitlines() if line.startswith("| Action mask ") and "leak" in line)
+    assert grid.endswith("| –   |") and "change" in grid
 
 
 def test_without_the_model_before_training_the_page_says_what_to_set(tmp_path: Path) -> None:

@@ -10,16 +10,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from synthetic_study import HOSTILE, config, episode, turn, write_study
 
 from envs.episode import Episode, Labels
 from launch.report.build import build
-from launch.report.escaping import inline_json, markdown, plot_text, visible
+from launch.report.escaping import inline_json, plot_text, visible
 from launch.report.load import ArmInfo, load
 from launch.report.table import quotable
 from launch.report.transcripts import choose, median_return, most_deceptive
 
-HOSTILE_ARMS = {"label": '<b>"x"</b></script><script>alert(9)</script>'}
+HOSTILE_ARMS = {"label": '<b>"x"</b></script><script>alert(9)</script>', "role": "treatment"}
 
 
 class Page(HTMLParser):
@@ -118,20 +119,30 @@ def test_a_hostile_arm_label_is_inert_in_tables_and_plots(tmp_path: Path) -> Non
 
 def test_markdown_holds_no_markup_from_a_model(report: Path) -> None:
     text = (report / "report.md").read_text(encoding="utf-8")
-    assert "<script" not in text
-    assert "](http" not in text
-    assert "http://evil" not in text
-    tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.endswith("|") for line in tables)
-    turns = [line for line in tables if "evil" in line]
+    assert "http://evil" not in text and "\u202e" not in text
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+    inner = {child.type for token in tokens for child in token.children or ()}
+    assert inner == {"text", "strong_open", "strong_close"}  # terms of definitions
+    assert {token.type for token in tokens if token.type.endswith("_open")} == {
+        "heading_open", "paragraph_open", "bullet_list_open", "list_item_open", "table_open", "thead_open",
+        "tbody_open", "tr_open", "th_open", "td_open",
+    }  # fmt: skip
+    turns = [line for line in text.splitlines() if line.startswith("|") and "evil" in line]
     assert turns
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in turns} == {7}
+
+
+def test_markdown_is_readable_before_it_is_rendered(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    ours = "\n".join(line for line in text.splitlines() if not re.match(r"\| \d", line))  # all but turns of episodes
+    assert "\\" not in ours.replace("\\|", "")
+    assert "(H1 supported.)" in ours and "[+0." in ours
 
 
 def test_the_csv_has_one_row_per_arm_and_metric(report: Path) -> None:
     with (report / "arms.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["arm", "metric", "mean", "low", "high", "seeds"]
+    assert list(rows[0]) == ["arm", "metric", "mean", "low", "high", "seeds", "unit", "direction"]
     keys = [(row["arm"], row["metric"]) for row in rows]
     assert len(keys) == len(set(keys))
     assert ("unshaped", "deception") in keys
@@ -166,9 +177,7 @@ def test_the_headline_shows_contradictions(tmp_path: Path) -> None:
     }
     path = write_study(tmp_path / "study", config(seeds=3), updates=3, summary=equal, episodes=False)
     text = build(path, tmp_path / "out").read_text(encoding="utf-8")
-    verdicts = {
-        v["claim"]: v["verdict"] for v in json.loads((tmp_path / "out/verdicts.json").read_text())["verdicts"]
-    }
+    verdicts = {v["claim"]: v["verdict"] for v in json.loads((tmp_path / "out/verdicts.json").read_text())["verdicts"]}
     assert verdicts == {"H1": "contradicted", "H2": "supported", "H3": "contradicted", "H4": "contradicted"}
     headline = text.split("<h2>Verdicts</h2>")[0]
     assert "H1 contradicted" in headline
@@ -240,8 +249,6 @@ def test_escapes_hold_for_every_hostile_text(text: str) -> None:
     assert "<" not in inline_json({"x": text})
     assert json.loads(inline_json({"x": text})) == {"x": text}
     assert "<" not in plot_text(text)
-    assert "<" not in markdown(text)
-    assert "\n" not in markdown(f"a\n\n# {text}")
     assert not re.search("[\u202a-\u202e\x00-\x08\x1b]", visible(text))
 
 

@@ -1,0 +1,78 @@
+"""Every arm by every main metric, with what monitors read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from launch.report.escaping import plain
+from launch.report.markdown import blocks, bullets, table
+from launch.report.metrics import Metric, main_metrics, monitor_label, monitor_of
+from launch.report.results import ArmView, Results
+from launch.report.sections.base import Section
+from launch.report.table import Interval, withheld
+
+
+class Reading(NamedTuple):
+    """A number of a monitor; `spent`: the arm was trained against that monitor."""
+
+    interval: Interval
+    spent: bool
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """Rows are arms. `withheld`: what is said of readings that the report refuses to quote, arm by arm."""
+
+    metrics: Sequence[Metric]
+    cells: Sequence[tuple[ArmView, Sequence[Interval]]]
+    monitors: Sequence[str]
+    readings: Sequence[tuple[ArmView, Sequence[Reading]]]
+    withheld: Sequence[tuple[str, str]]
+
+
+class Arms(Section):
+    """The main table: mean over seeds and interval of every arm."""
+
+    title = "Arms"
+    position = 30
+
+    def compute(self, results: Results) -> ArmTable:
+        metrics = main_metrics()
+        names = sorted({name for cells in results.cells.values() for name in cells if monitor_of(name)})
+        return ArmTable(
+            metrics,
+            [(arm, [results.cell(arm, metric.name) for metric in metrics]) for arm in results.shown],
+            [monitor_label(name) for name in names],
+            [(arm, [_reading(results, arm, name) for name in names]) for arm in results.shown],
+            [(results.arms[arm].title, _refusal(monitors)) for arm, monitors in withheld(results.study).items()],
+        )
+
+    def markdown(self, content: ArmTable) -> str:
+        head = ("arm", *[metric.label for metric in content.metrics], "seeds")
+        rows = [(arm.title, *[plain(*c[:3]) for c in cells], str(arm.seeds)) for arm, cells in content.cells]
+        readings = [(arm.title, *[_told(reading) for reading in found]) for arm, found in content.readings]
+        return blocks(
+            "Mean over seeds [95% t interval], at deployment.",
+            table(head, rows),
+            *(["Readings of monitors.", table(("arm", *content.monitors), readings)] if content.monitors else []),
+            bullets(f"{arm}: {refusal}" for arm, refusal in content.withheld),
+        )
+
+
+def _reading(results: Results, arm: ArmView, name: str) -> Reading:
+    found = results.cell(arm, name)
+    return Reading(found, bool(found.n) and monitor_of(name) in results.study.arms[arm.name].spent_monitors)
+
+
+def _refusal(monitors: Sequence[str]) -> str:
+    them = "it" if len(monitors) == 1 else "them"
+    return (
+        f"the readings of {', '.join(monitors)} are withheld. The arm was trained against {them}, and no held-out "
+        f"monitor was read beside {them}."
+    )
+
+
+def _told(reading: Reading) -> str:
+    return plain(*reading.interval[:3]) + (" (spent)" if reading.spent else "")
