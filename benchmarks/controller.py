@@ -1,7 +1,7 @@
-"""Controller: what it costs and how idle it leaves its workers, with 64 of them that play nothing but take their time.
+"""Controller: its cost, and how idle it leaves its 64 simulated workers.
 
-`python -m benchmarks.controller [--json FILE]`. The loop, the queue, seats, ledger, staleness, credit and audit are
-those of a run; workers (`benchmarks.simulated`) and the learner, which learns nothing, are not.
+`python -m benchmarks.controller [--json FILE]`. Loop, queue, placement, ledger, staleness, credit and audit are those
+of a run. Workers are simulated (`benchmarks.simulated`), and the learner learns nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GROUPS, SIZE = 100, 4
 STEWARD = {"size": 4, "horizon": 20}
 PERSONAS = ("honest", "opportunist")
 MARKS = (0.1, 0.5, 1.0)
-"""Shares of a run after which memory is measured."""
+"""Memory is measured after these shares of a run."""
 
 
 def config(workers: int, updates: int, staleness: int) -> RunConfig:
@@ -59,11 +59,11 @@ def config(workers: int, updates: int, staleness: int) -> RunConfig:
 
 
 def templates(renderer: Renderer, count: int = 16) -> list[Episode]:
-    """Episodes of scripted personas, honest and not."""
+    """Episodes of an honest and a dishonest scripted persona."""
     played: list[Episode] = []
     for number in range(count):
-        who = persona(PERSONAS[number % len(PERSONAS)])
-        engine = ScriptedEngine(lambda env, who=who, number=number: who(env, number), renderer)  # type: ignore[misc]
+        script = persona(PERSONAS[number % len(PERSONAS)])
+        engine = ScriptedEngine(lambda env, script=script, number=number: script(env, number), renderer)  # type: ignore[misc]
         request = EpisodeRequest(
             make=lambda: build_world("steward", STEWARD, "worlds"), seed=number // 2, options=STEWARD
         )
@@ -73,7 +73,7 @@ def templates(renderer: Renderer, count: int = 16) -> list[Episode]:
 
 @dataclass
 class Idle:
-    """A learner that learns nothing, at once."""
+    """A learner that returns at once and learns nothing."""
 
     version: int = 0
 
@@ -99,15 +99,18 @@ class Loop(Trainer):
 
 @dataclass
 class Measured:
-    """One run. Seconds are those of the workers' clock."""
+    """Measurements of one run."""
 
     episodes: int
+    """Episodes played."""
     stale: int
+    """Episodes dropped as stale."""
     seconds: float
+    """Duration on the workers' clock."""
     idle: float
-    """Share of the slots' time, while there was work left to hand out, in which no episode was in them."""
+    """Share of the slots' time without an episode, up to the last start of an episode."""
     ideal: float
-    """Seconds that the same episodes take where whichever slot is free takes the next, at no cost."""
+    """Seconds that the same episodes need if every free slot takes the next one at no cost."""
     resident: list[tuple[int, float]] = field(default_factory=list)
     """(episodes so far, MiB) at each of `MARKS`."""
 
@@ -134,12 +137,12 @@ def measure(run: RunConfig, load: Load, renderer: Renderer, workers: Workers, no
     last = max(begin for begin, _ in spans)
     taken = sum(min(stop, last) - max(begin, start) for begin, stop in spans if begin < last)
     idle = 1 - taken / (slots * (last - start)) if last > start else 0.0
-    durations = [load.duration(work, member) for work in rollouts.handed for member in range(SIZE)]
+    durations = [load.duration(request, member) for request in rollouts.submitted for member in range(SIZE)]
     return Measured(loop.ledger.episodes, loop.ledger.stale, seconds, idle, makespan(durations, slots), resident)
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:
-    """Seconds until all are done, in order, each in the slot that is free first."""
+    """Seconds until all are done if they start in order, each in the first free slot."""
     free = [0.0] * slots
     for duration in durations:
         heapq.heapreplace(free, free[0] + duration)
@@ -147,15 +150,15 @@ def makespan(durations: Sequence[float], slots: int) -> float:
 
 
 def plain(run: RunConfig, load: Load) -> float:
-    """CPU seconds per episode of a bare asyncio loop: slots that take from a queue, and groups collected from it."""
-    works = [GroupRequest(update, group) for update in range(run.train.updates) for group in range(GROUPS)]
-    sent = pickle.dumps([load.episode(run, works[0], n, Contexts(), 0) for n in range(SIZE)])
+    """CPU seconds per episode of a bare asyncio loop: workers take groups from a queue and collect them."""
+    requests = [GroupRequest(update, group) for update in range(run.train.updates) for group in range(GROUPS)]
+    sent = pickle.dumps([load.episode(run, requests[0], n, Contexts(), 0) for n in range(SIZE)])
     groups: list[list[Episode]] = []
 
     async def all_of_them() -> None:
         queue: asyncio.Queue[GroupRequest] = asyncio.Queue()
-        for work in works:
-            queue.put_nowait(work)
+        for request in requests:
+            queue.put_nowait(request)
 
         async def worker() -> None:
             while not queue.empty():
@@ -168,55 +171,56 @@ def plain(run: RunConfig, load: Load) -> float:
 
     start = time.thread_time()
     asyncio.run(all_of_them())
-    return (time.thread_time() - start) / (len(works) * SIZE)
+    return (time.thread_time() - start) / (len(requests) * SIZE)
 
 
 def benchmark(quick: bool) -> list[Row]:
     """Controller: cost per episode, idle workers and memory, with simulated workers in this process and through Ray."""
     workers, updates = (4, 3) if quick else (64, 25)
     renderer = Renderer(Policy.load(organism(QUICK)).tokenizer)
-    made = templates(renderer)
-    at_once, slow = Load(made, 0.0), Load(made, 10.0)
+    episodes = templates(renderer)
+    at_once, slow = Load(episodes, 0.0), Load(episodes, 10.0)
     print(f"{workers} workers of {SIZE} slots, {updates} updates of {GROUPS} x {SIZE} episodes of", end=" ")
-    print(f"{np.mean([len(e.turns) for e in made]):.0f} turns and {np.mean([len(e.tokens) for e in made]):.0f} tokens")
+    turns, tokens = np.mean([len(e.turns) for e in episodes]), np.mean([len(e.tokens) for e in episodes])
+    print(f"{turns:.0f} turns and {tokens:.0f} tokens")
 
     rows: list[Row] = []
-    for staleness in (2,) if quick else (2, 1, 0):  # the first is the one whose memory is looked at
+    for staleness in (2,) if quick else (2, 1, 0):  # memory is measured in the first run
         run, clock = config(workers, updates, staleness), Clock(charged=True)
-        found = measure(run, slow, renderer, in_process(run, UNSHAPED, slow, clock), partial(getattr, clock, "now"))
-        rows += idle_rows(f"in process, staleness {staleness}", found)
-        rows += memory_rows("in process", found) if staleness == 2 else []
+        measured = measure(run, slow, renderer, in_process(run, UNSHAPED, slow, clock), partial(getattr, clock, "now"))
+        rows += idle_rows(f"in process, staleness {staleness}", measured)
+        rows += memory_rows("in process", measured) if staleness == 2 else []
     rows.append(cost(config(workers, updates, 2), at_once, renderer))
     if not quick:
-        run, load = config(workers, updates, 2), Load(made, 2.0)
-        found = measure(run, load, renderer, through_ray(run, UNSHAPED, load, 4), time.monotonic)
-        rows += idle_rows("Ray, staleness 2", found) + memory_rows("Ray", found)
+        run, load = config(workers, updates, 2), Load(episodes, 2.0)
+        measured = measure(run, load, renderer, through_ray(run, UNSHAPED, load, 4), time.monotonic)
+        rows += idle_rows("Ray, staleness 2", measured) + memory_rows("Ray", measured)
     return rows
 
 
 def cost(run: RunConfig, load: Load, renderer: Renderer) -> Row:
-    """Where workers answer at once, what is left is the controller."""
+    """The cost of the controller alone: workers answer at once."""
     clock = Clock(charged=True)
-    found = measure(run, load, renderer, in_process(run, UNSHAPED, load, clock), lambda: clock.now)
-    ours, peer = 1e6 * clock.cpu / found.episodes, 1e6 * plain(run, load)
+    measured = measure(run, load, renderer, in_process(run, UNSHAPED, load, clock), lambda: clock.now)
+    ours, peer = 1e6 * clock.cpu / measured.episodes, 1e6 * plain(run, load)
     return Row("controller per episode, credit and audit included", ours, peer, "us", peer / ours)
 
 
-def idle_rows(name: str, found: Measured) -> list[Row]:
+def idle_rows(name: str, measured: Measured) -> list[Row]:
     target = "ours < 5" if name.endswith("2") else ""
-    print(f"{name}: {found.episodes} episodes, {found.stale} of them stale, in {found.seconds:.1f} s")
-    ours, ideal = found.episodes / found.seconds, found.episodes / found.ideal
+    print(f"{name}: {measured.episodes} episodes, {measured.stale} of them stale, in {measured.seconds:.1f} s")
+    ours, ideal = measured.episodes / measured.seconds, measured.episodes / measured.ideal
     return [
-        Row(f"{name}: idle", 100 * found.idle, unit="%", target=target),
+        Row(f"{name}: idle", 100 * measured.idle, unit="%", target=target),
         Row(f"{name}: ideal schedule", ours, ideal, "episodes/s", ours / ideal),
     ]
 
 
-def memory_rows(name: str, found: Measured) -> list[Row]:
-    (_, first), *_, (_, last) = found.resident
+def memory_rows(name: str, measured: Measured) -> list[Row]:
+    (_, first), *_, (_, last) = measured.resident
     grown = 100 * max(last - first, 0.0) / first
     return [
-        *(Row(f"{name}: memory after {episodes:,} episodes", held, unit="MiB") for episodes, held in found.resident),
+        *(Row(f"{name}: memory after {episodes:,} episodes", held, unit="MiB") for episodes, held in measured.resident),
         Row(f"{name}: growth of memory after the first tenth", grown, unit="%", target="ours < 5"),
     ]
 

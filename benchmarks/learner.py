@@ -1,6 +1,6 @@
-"""Learner: one update beside TRL's GRPO step and a packed pass without any RL, on models of 135 M and 10 M parameters.
+"""Learner: one update beside TRL's GRPO step and a packed pass without RL, on models of 135 M and 10 M parameters.
 
-`python -m benchmarks.learner`; the 135 M one has the shape of SmolLM2-135M with random weights, which cost as much.
+`python -m benchmarks.learner`. The 135 M model has the shape of SmolLM2-135M and random weights, at the same cost.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LR = 1e-6
 BUDGET = 2048
 NAMES = ("ours", "trl", "raw")
 MICRO_BATCH = 4
-"""Sequences per micro-batch of TRL: faster and smaller here than its larger ones."""
+"""Sequences per micro-batch of TRL. Larger ones are slower here and need more memory."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama to measure with. `dtype` is that of the weights in all variants."""
+    """The shape of a Llama model."""
 
     name: str
     hidden: int
@@ -45,6 +45,7 @@ class Shape:
     intermediate: int
     vocabulary: int
     dtype: str
+    """Type of the weights in all variants."""
     against_trl: str
     """Target of the ratio to TRL."""
 
@@ -58,7 +59,7 @@ TINY = Shape("tiny, float32", 32, 2, 4, 2, 64, 320, "float32", "")
 
 
 def write_model(shape: Shape, directory: Path) -> None:
-    """A random model of that shape, with some tokenizer, in Hugging Face layout."""
+    """Write a random model of that shape with a tokenizer, in Hugging Face layout."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -80,9 +81,10 @@ def write_model(shape: Shape, directory: Path) -> None:
 
 
 def episodes(vocabulary: int, count: int, median: float) -> list[Sample]:
-    """Multi-turn sequences of random tokens with log-normal lengths, a factor of ten between percentile 5 and 95.
+    """Multi-turn sequences of random tokens.
 
-    A prompt of up to 30 tokens, then turns of 12 sampled and 12 observed tokens.
+    Lengths are log-normal, with a factor of ten between percentile 5 and 95. Each sequence has a prompt of up to 30
+    tokens, then turns of 12 sampled and 12 observed tokens.
     """
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.normal(np.log(median), np.log(10) / (2 * 1.645), count)).astype(int).clip(40, 1024)
@@ -98,7 +100,7 @@ def episodes(vocabulary: int, count: int, median: float) -> list[Sample]:
                 weight=np.ones(n, np.float32),
                 masked_tokens=np.zeros((0, 2), np.int64),
                 ratio="recomputed",
-                on_policy=False,  # nobody sampled these
+                on_policy=False,  # random tokens
             )
         )
     return samples
@@ -117,7 +119,7 @@ def ours(directory: Path, dtype: str, *, gates: bool = False, edits: bool = Fals
 
 
 def variant(name: str, directory: Path, dtype: str) -> Update:
-    """`ours`, `trl` or `raw`; named, so that a process of its own can build it."""
+    """`ours`, `trl` or `raw`, by name, so that another process can build it."""
     if name == "trl":
         return Trl(directory, dtype, MICRO_BATCH, LR).update
     if name == "raw":
@@ -126,20 +128,20 @@ def variant(name: str, directory: Path, dtype: str) -> Update:
 
 
 def peak_memory(name: str, directory: Path, dtype: str, samples: Sequence[Sample]) -> float:
-    """MiB that loading the model and one update need beyond what is resident before. For a process of its own."""
+    """MiB that the model and one update need beyond what is resident before. Call it in a new process."""
     before = _resident("VmRSS:")
     variant(name, directory, dtype)(samples)
     return max(_resident("VmHWM:") - before, 0.1)
 
 
 def memory_rows(shape: Shape, directory: Path, samples: list[Sample], quick: bool) -> list[Row]:
-    """One process each: memory that one update has freed would hide what the next one needs."""
+    """Peak memory of each variant in its own process: memory freed by one would hide the needs of the next."""
     if quick:
         needed = [peak_memory(name, directory, shape.dtype, samples) for name in NAMES]
     else:
         spawn = multiprocessing.get_context("spawn")
         needed = []
-        for name in NAMES:  # one at a time: they share the machine's memory
+        for name in NAMES:  # one at a time, since they share the machine's memory
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 needed.append(pool.submit(peak_memory, name, directory, shape.dtype, samples).result())
     mine, trl, raw = needed
@@ -186,7 +188,7 @@ def rows_of(shape: Shape, quick: bool) -> list[Row]:
 
 
 def benchmark(quick: bool) -> list[Row]:
-    """Learner: one update beside TRL's GRPO step and a packed pass without any RL."""
+    """Learner: one update beside TRL's GRPO step and a packed pass without RL."""
     return [row for shape in ((TINY,) if quick else SHAPES) for row in rows_of(shape, quick)]
 
 

@@ -1,4 +1,4 @@
-"""The peers of the learner: TRL's GRPO loss step, and a packed forward and backward pass without any RL."""
+"""The peers of the learner: TRL's GRPO loss step, and a packed forward and backward pass without RL."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from shaping.learning.sample import Sample
 from shaping.models.attention import adopt, head_logits, hidden_states
 
 PROMPT = 30
-"""Tokens that TRL is told are the prompt; the rest is its completion, observations masked as a tool's output."""
+"""Tokens passed to TRL as the prompt. The rest is its completion, with observations masked as output of a tool."""
 
 
 class Trl:
-    """`GRPOTrainer.compute_loss` as released, over micro-batches of `rows` sequences padded as TRL pads; one step."""
+    """One step of the released `GRPOTrainer.compute_loss`, in micro-batches of `rows` sequences with TRL's padding."""
 
     def __init__(self, directory: Path, dtype: str, rows: int, lr: float) -> None:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -37,7 +37,7 @@ class Trl:
             per_device_train_batch_size=rows,
             num_generations=rows,
             use_cpu=True,
-            bf16=False,  # the weights have their type already
+            bf16=False,  # the weights already have their type
             loss_type="bnpo",
             temperature=1.0,
             learning_rate=lr,
@@ -58,7 +58,7 @@ class Trl:
     def update(self, samples: Sequence[Sample]) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         parts = [samples[i : i + self._rows] for i in range(0, len(samples), self._rows)]
-        self.trainer.current_gradient_accumulation_steps = len(parts)  # as its training loop sets it
+        self.trainer.current_gradient_accumulation_steps = len(parts)  # its training loop sets this
         for part in parts:
             self.trainer.compute_loss(self.trainer.model, _inputs(part)).backward()
         torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), 1.0)
@@ -66,7 +66,7 @@ class Trl:
 
 
 def _inputs(samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """What `compute_loss` is given: prompts padded on the left, completions on the right."""
+    """The inputs of `compute_loss`: prompts padded on the left, completions on the right."""
     width = max(len(s) for s in samples) - PROMPT
 
     def completions(name: str) -> Tensor:

@@ -24,14 +24,14 @@ from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 
 LR = 1e-6
-"""Small, so that the policy stays the one that sampled the episodes however often they are learned."""
+"""So small that the policy stays the one that sampled the episodes, even after many updates."""
 
 
 def study_samples(player: Player, run: RunConfig, worlds: Worlds) -> list[Sample]:
-    """What the learner gets from one update's episodes in `worlds`, but with credit for every episode.
+    """The samples of one update's episodes in `worlds`, with credit for every episode.
 
-    The learner skips the backward pass of groups without credit. How many there are depends on how far training is,
-    so that gain is kept out of the comparison.
+    The learner skips the backward pass of groups without credit. Their number depends on the progress of training, so
+    the comparison leaves this gain out.
     """
     episodes = player.play(episode_requests(run, worlds))
     rewards = [np.array([turn.reward for turn in episode.turns]) for episode in episodes]
@@ -41,9 +41,9 @@ def study_samples(player: Player, run: RunConfig, worlds: Worlds) -> list[Sample
 
 
 def wide_samples(like: Sequence[Sample], vocabulary: int, longest: int, count: int) -> list[Sample]:
-    """Random tokens, log-normal lengths: the 5th and 95th percentile are a factor of ten apart.
+    """Random tokens with log-normal lengths, a factor of ten between the 5th and the 95th percentile.
 
-    The median length and the share of tokens in the loss are those of `like`.
+    The median length and the share of tokens in the loss equal those of `like`.
     """
     rng = np.random.default_rng(0)
     sigma = np.log(10) / (2 * 1.645)
@@ -57,7 +57,7 @@ def wide_samples(like: Sequence[Sample], vocabulary: int, longest: int, count: i
             advantage=np.full(n, rng.normal(), np.float32),
             weight=np.ones(n, np.float32),
             masked_tokens=np.zeros((0, 2), np.int64),
-            on_policy=False,  # nobody sampled these
+            on_policy=False,  # random tokens
         )
         for n in lengths
     ]
@@ -72,7 +72,7 @@ def padded_update(directory: Path, rows: int) -> Callable[[Sequence[Sample]], ob
 
 
 def peak_memory(directory: Path, samples: Sequence[Sample], rows: int) -> float:
-    """MiB that one update needs beyond what is resident before it; `rows` 0 is ours. For a process of its own."""
+    """MiB that one update needs beyond what is resident before; `rows` 0 is ours. Call it in a new process."""
     update = padded_update(directory, rows) if rows else packed_update(directory)
     before = _resident("VmRSS:")
     update(samples)
@@ -80,9 +80,9 @@ def peak_memory(directory: Path, samples: Sequence[Sample], rows: int) -> float:
 
 
 def _resident(field: str) -> float:
-    """MiB resident now (`VmRSS:`) or at most so far (`VmHWM:`); without /proc the latter stands for both.
+    """MiB resident now (`VmRSS:`) or at most so far (`VmHWM:`). Without /proc, both are the latter.
 
-    On Linux getrusage will not do: its maximum is inherited from the process that started this one.
+    getrusage is wrong on Linux: its maximum is inherited from the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text().split()
@@ -93,10 +93,10 @@ def _resident(field: str) -> float:
 
 
 def memory_rows(name: str, directory: Path, samples: Sequence[Sample], peers: dict[str, int], quick: bool) -> list[Row]:
-    """`peers`: name -> sequences per padded micro-batch.
+    """Peak memory, ours and of `peers` (name -> sequences per padded micro-batch).
 
-    Every variant has a process of its own (not if `quick`: starting one takes seconds), since memory that one update
-    has freed would hide what the next one needs.
+    Every variant runs in its own process, since memory freed by one would hide the needs of the next. With `quick` all
+    run in this one, which saves seconds.
     """
     variants = (0, *peers.values())
     if quick:
@@ -115,7 +115,7 @@ def memory_rows(name: str, directory: Path, samples: Sequence[Sample], peers: di
 
 
 def rows_of(name: str, directory: Path, samples: list[Sample], *, fours: bool, quick: bool) -> list[Row]:
-    """Against the batch padded whole, in micro-batches of about as many tokens as ours, and (`fours`) of four."""
+    """Compare with one padded batch, with padded micro-batches of our token count, and (`fours`) of four sequences."""
     lengths = [len(s) for s in samples]
     tokens, budget = sum(lengths), LearnerConfig().token_budget
     equal = min(max(budget // max(lengths), 1), len(samples))

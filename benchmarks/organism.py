@@ -19,7 +19,7 @@ from shaping.organisms.organism import build, to_sample
 from shaping.sampling.render import Renderer
 
 STEPS = 4
-"""Optimiser steps that are timed."""
+"""Number of timed optimiser steps."""
 
 
 def benchmark(quick: bool) -> list[Row]:
@@ -55,7 +55,7 @@ def benchmark(quick: bool) -> list[Row]:
     repetitions, warm_up = (1, 0) if quick else (5, 1)
     ours, peer = interleaved([packed_steps, padded_steps], repetitions, warm_up)
     cores = 1 if quick else os.cpu_count() or 1
-    torch.set_num_threads(cores)  # in a study nothing else runs beside pre-training, so it has all cores
+    torch.set_num_threads(cores)  # in a study, pre-training runs alone and has all cores
     (all_cores,) = interleaved([packed_steps], min(repetitions, 3), warm_up)
     torch.set_num_threads(1)
     whole = median(all_cores) * config.steps / len(steps)

@@ -1,4 +1,4 @@
-"""The peer of the learner: padded batches through an unmodified transformers model, with the full logits."""
+"""The peer of the learner: padded batches through an unmodified transformers model with full logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shaping.learning.sample import Sample
 
 
 class Padded:
-    """One AdamW step over samples, padded on the right in micro-batches of `rows` as they come."""
+    """One AdamW step over samples in their order, in micro-batches of `rows` padded on the right."""
 
     def __init__(self, directory: Path, rows: int, lr: float = 1e-6) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")

@@ -1,4 +1,4 @@
-"""The quickstart study as a workload: its model, its worlds, and episodes that its policy plays there."""
+"""The quickstart study as a workload: its model, its worlds, and episodes of its policy."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def study(quick: bool) -> StudyConfig:
 
 
 def unshaped(study: StudyConfig) -> RunConfig:
-    """Its first run of the reference arm."""
+    """The first run of its reference arm."""
     return next(run for run in study.runs() if run.arm == "unshaped")
 
 
 def organism(config: OrganismConfig) -> Path:
-    """Directory of the organism. On first use it is pre-trained, which takes a minute or two and is not timed."""
+    """Directory of the organism. At first use it is pre-trained for a minute or two, which is not timed."""
 
     def progress(done: int, total: int, what: str) -> None:
         if sys.stderr.isatty():
@@ -50,7 +50,7 @@ def organism(config: OrganismConfig) -> Path:
 
 
 def episode_requests(run: RunConfig, worlds: Worlds, update: int = 0) -> list[EpisodeRequest]:
-    """As many episodes as one update plays, in groups that go round `worlds`."""
+    """The episodes of one update, in groups that alternate between `worlds`."""
     return [
         EpisodeRequest(
             make=lambda name=name: build_world(name, worlds[name], "worlds"),  # type: ignore[misc]
@@ -64,7 +64,7 @@ def episode_requests(run: RunConfig, worlds: Worlds, update: int = 0) -> list[Ep
 
 
 class Player:
-    """The embedded engine with the policy of a run, as a training run sets it up."""
+    """The embedded engine with the policy of a run, set up as in training."""
 
     def __init__(self, run: RunConfig, directory: Path) -> None:
         self.policy = Policy.load(directory, temperature=run.train.temperature)

@@ -1,4 +1,4 @@
-"""What the rollout benchmarks play, and an engine of vLLM that plays it."""
+"""The workload of the rollout benchmarks, and a vLLM engine that plays it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from shaping.sampling.vllm.engine import VLLMEngine
 
 @dataclass(frozen=True)
 class Load:
-    """What is played: `episodes` of at most `turns` turns in `clerk`, `at_once` of them at a time."""
+    """Episodes in the world `clerk`."""
 
     episodes: int
+    """Number of episodes."""
     turns: int
+    """Maximum turns of an episode."""
     at_once: int
+    """Episodes open at the same time."""
     max_tokens: int = 16
+    """Maximum tokens of a completion."""
 
 
 def episode_requests(load: Load) -> list[EpisodeRequest]:
@@ -49,7 +53,7 @@ async def played(load: Load, engine: Engine, renderer: Renderer) -> list[Episode
 
 
 class Bench:
-    """One engine, ours around it and raw."""
+    """One vLLM engine, used by our rollouts and directly."""
 
     def __init__(self, directory: Path, dtype: str, load: Load) -> None:
         from transformers import AutoTokenizer
@@ -63,7 +67,7 @@ class Bench:
         return asyncio.run(played(self.load, self.engine, self.renderer))
 
     def raw(self, episodes: Sequence[Episode]) -> None:
-        """The same prompts and completion lengths, straight to vLLM, turn after turn of as many episodes at once."""
+        """Send the same prompts and completion lengths directly to vLLM, with as many episodes at the same time."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
@@ -97,5 +101,5 @@ class Bench:
     _requests = 0
 
     def forget(self) -> None:
-        """Empty the prefix cache, so that neither side finds what the other has left."""
+        """Empty the prefix cache, so that neither side profits from the other."""
         self.engine._loop.block(self.engine._llm.reset_prefix_cache())

@@ -1,4 +1,4 @@
-"""Peers of our rollouts: one Ray call per turn, TRL's own multi-turn loop and step, and a run that does not overlap."""
+"""Peers of our rollouts: one Ray call per turn, TRL's multi-turn loop and step, and a run without overlap."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from shaping.sampling.render import Renderer
 
 
 class Host:
-    """An engine in a Ray actor: plays episodes inside, or completes one turn per call."""
+    """An engine in a Ray actor. It plays whole episodes, or completes one turn per call."""
 
     def __init__(self, directory: Path, dtype: str, load: Load) -> None:
         self.bench = Bench(directory, dtype, load)
         self._open: set[int] = set()
 
     async def play(self) -> int:
-        """All episodes. Returns the number of sampled tokens."""
+        """Play all episodes. Returns the number of sampled tokens."""
         episodes = await played(self.bench.load, self.bench.engine, self.bench.renderer)
         return sum(int(e.loss_mask.sum()) for e in episodes)
 
@@ -59,11 +59,11 @@ class Host:
 
 
 _NOWHERE = TextEnv()
-"""The world of a session whose world is in another process; engines of models never look at it."""
+"""Stands for a world in another process; engines of models never use it."""
 
 
 class Remote:
-    """The engine of a `Host`, one call per turn."""
+    """The engine of a `Host`, with one Ray call per turn."""
 
     def __init__(self, host: Any) -> None:
         self._host = host
@@ -94,7 +94,7 @@ def local_ray() -> Iterator[None]:
 
 
 def per_turn_row(name: str, directory: Path, dtype: str, load: Load, quick: bool) -> Row:
-    """The same engine in the same actor: the episode loop inside it, beside one call per turn from outside."""
+    """One engine in one actor: the episode loop inside the actor, beside one call per turn from outside."""
     import asyncio
 
     from transformers import AutoTokenizer
@@ -113,7 +113,7 @@ def per_turn_row(name: str, directory: Path, dtype: str, load: Load, quick: bool
             ray.get(host.forget.remote())
             asyncio.run(played(load, remote, renderer))  # type: ignore[arg-type]
 
-        seconds = interleaved([ours, peer], 1 if quick else 3, warm_up=0)  # `sampled` has warmed it up
+        seconds = interleaved([ours, peer], 1 if quick else 3, warm_up=0)  # warmed up by `sampled`
         ray.get(host.shutdown.remote())
     return throughput(f"{name}: one Ray call per turn", "tokens/s", *seconds, work=sampled[0])
 
@@ -122,8 +122,10 @@ def per_turn_row(name: str, directory: Path, dtype: str, load: Load, quick: bool
 
 
 class TrlLoop:
-    """`GRPOTrainer` as released: all open episodes of an update generate a turn together (as its loop for tools does),
-    the worlds step, and the trainer takes its own step.
+    """The released `GRPOTrainer`, with a rollout function of ours.
+
+    All open episodes of an update generate a turn together, as in TRL's loop for tools, and then the worlds step. At
+    the end the trainer takes its own step.
     """
 
     def __init__(self, directory: Path, dtype: str, load: Load, group_size: int, rows: int, updates: int) -> None:
@@ -176,7 +178,7 @@ class TrlLoop:
         )
 
     def run(self) -> None:
-        """All updates. The seconds of each, generation included, and its sampled tokens are kept."""
+        """Run all updates. Keeps the seconds (with generation) and the sampled tokens of each."""
         self.trainer.train()
 
     def _rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -214,11 +216,11 @@ class TrlLoop:
 
 
 LR = 1e-6
-"""So small that the policy, and with it the length of the episodes, stays what it is."""
+"""So small that the policy, and with it the length of the episodes, does not change."""
 
 
 def trl_row(name: str, directory: Path, dtype: str, load: Load, target: str, quick: bool) -> Row:
-    """Whole updates (play, credit, learn), each with its engine of transformers, in one process."""
+    """Whole updates (play, credit, learn) in one process, both with a transformers engine."""
     updates, group_size = (2, 2) if quick else (4, 4)
     run = _run({"clerk": {"size": 8, "horizon": load.turns, "inquiry": 0.0}}, load, group_size, updates, dtype)
     with closing(Trainer(run, directory)) as trainer:
@@ -256,7 +258,7 @@ def _run(
 
 
 class SlowClerk(Clerk):
-    """Takes a fifth of a second per step, as a world with tools of its own would."""
+    """Takes a fifth of a second per step, like a world that calls tools."""
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         time.sleep(0.2)
@@ -264,7 +266,7 @@ class SlowClerk(Clerk):
 
 
 def overlap_row(name: str, directory: Path, load: Load, quick: bool) -> Row:
-    """A run whose worker plays one update ahead, beside the same run in which play and learning take turns."""
+    """A run whose worker plays one update ahead, beside the same run without overlap."""
     updates, group_size = (2, 2) if quick else (7, 8)
     worlds = {"benchmarks.rollout_peers:SlowClerk": {"size": 8, "horizon": load.turns, "inquiry": 0.0}}
     seconds = {}

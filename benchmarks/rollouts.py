@@ -1,7 +1,7 @@
 """Rollouts: multi-turn sampling through vLLM beside the raw engine, prefix-cache hits, and weight updates.
 
 `python -m benchmarks.rollouts [--json FILE]`; needs one of the vLLM extras. The 135 M model has the shape of
-SmolLM2-135M with random weights, which cost as much; its completions then run to `max_tokens`.
+SmolLM2-135M and random weights, at the same cost; its completions run to `max_tokens`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def rows_of(name: str, directory: Path, dtype: str, load: Load, target: str, qui
             bench.forget()
             bench.raw(episodes)
 
-        seconds = interleaved([ours, peer], 1 if quick else 2, warm_up=0)  # `episodes` have warmed it up
+        seconds = interleaved([ours, peer], 1 if quick else 2, warm_up=0)  # warmed up by `episodes`
         before = bench.engine.prompt_tokens, bench.engine.cached_tokens
         ours()
         prompts, hits = bench.engine.prompt_tokens - before[0], bench.engine.cached_tokens - before[1]
@@ -52,7 +52,7 @@ def rows_of(name: str, directory: Path, dtype: str, load: Load, target: str, qui
 
 
 def update_rows(name: str, bench: Bench, directory: Path, quick: bool) -> list[Row]:
-    """Seconds of one update of all weights, versions stamped and cache emptied included."""
+    """Seconds of one update of all weights, including the stamp of the version and an emptied cache."""
     from transformers import AutoModelForCausalLM
 
     state = AutoModelForCausalLM.from_pretrained(directory).state_dict()
@@ -72,7 +72,7 @@ def update_rows(name: str, bench: Bench, directory: Path, quick: bool) -> list[R
 
 
 def benchmark(quick: bool) -> list[Row]:
-    """Rollouts beside the raw engine, one Ray call per turn, TRL's updates, and a run that does not overlap."""
+    """Rollouts beside the raw engine, one Ray call per turn, TRL's updates, and a run without overlap."""
     if quick:
         small = organism(OrganismConfig(**{**QUICK.model_dump(), "hidden": 64, "context": 512}))
         return all_rows("tiny", small, "float32", Load(2, 3, 2, 4), Load(2, 3, 2, 4), ("", ""), quick)
@@ -87,7 +87,7 @@ def benchmark(quick: bool) -> list[Row]:
 def all_rows(
     name: str, directory: Path, dtype: str, load: Load, short: Load, targets: tuple[str, str], quick: bool
 ) -> list[Row]:
-    """`short` is what updates play, and what is played one call per turn."""
+    """`short` is the load of whole updates and of one call per turn."""
     rows = [
         *rows_of(name, directory, dtype, load, targets[0], quick),
         per_turn_row(name, directory, dtype, short, quick),

@@ -18,7 +18,7 @@ from shaping.sampling.play import EpisodeRequest
 
 
 class Lengths(StoppingCriteria):
-    """Row i stops after `counts[i]` new tokens: both sides then sample the very same number of tokens."""
+    """Row i stops after `counts[i]` new tokens, so that both sides sample the same number of tokens."""
 
     def __init__(self, prompt: int, counts: Sequence[int]) -> None:
         self._stops = prompt + torch.tensor(counts)
@@ -28,10 +28,10 @@ class Lengths(StoppingCriteria):
 
 
 class GenerateLoop:
-    """One `generate` per turn over all episodes that are still going, left-padded; every turn re-reads the history.
+    """One left-padded `generate` per turn over all open episodes. Every turn re-reads the history.
 
-    Within a turn it has generate's usual key-value cache, or none. It replays episodes: histories and completion
-    lengths are those that were played, so it needs neither worlds nor text, while our time includes both.
+    Within a turn, generate's usual key-value cache is on or off. Histories and completion lengths are taken from played
+    episodes, so this side needs neither worlds nor text; our time includes both.
     """
 
     def __init__(self, directory: Path, temperature: float) -> None:
@@ -43,9 +43,9 @@ class GenerateLoop:
 
     def replay(self, episodes: Sequence[Episode], *, use_cache: bool) -> None:
         for turn in range(max(len(e.turns) for e in episodes)):
-            going = [e for e in episodes if len(e.turns) > turn]
-            histories = [e.tokens[: _completion_start(e, turn)] for e in going]
-            self._turn(histories, [len(e.turns[turn].tokens) for e in going], use_cache)
+            still_open = [e for e in episodes if len(e.turns) > turn]
+            histories = [e.tokens[: _completion_start(e, turn)] for e in still_open]
+            self._turn(histories, [len(e.turns[turn].tokens) for e in still_open], use_cache)
 
     def _turn(self, histories: Sequence[np.ndarray], counts: Sequence[int], use_cache: bool) -> None:
         width = max(map(len, histories))
@@ -70,7 +70,7 @@ def _completion_start(episode: Episode, turn: int) -> int:
 
 
 def benchmark(quick: bool) -> list[Row]:
-    """Sampling: the embedded engine beside transformers' generate, in the quickstart's worlds."""
+    """Sampling: the embedded engine beside generate of transformers, in the quickstart's worlds."""
     config = study(quick)
     run, directory = unshaped(config), organism(config.model.organism)
     player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)

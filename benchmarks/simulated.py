@@ -1,7 +1,7 @@
-"""Rollout workers that play nothing: episodes made beforehand, after as long as an episode might take.
+"""Simulated rollout workers: they return prepared episodes after the time that a real episode might take.
 
-In two ways: in this process, on a clock of their own that only the controller's CPU time and the simulated durations
-move, so that nothing else on the machine counts; and as Ray actors that sleep, so that Ray's part counts, too.
+There are two kinds. In this process, a clock of their own advances only by the controller's CPU time and the simulated
+durations, so the rest of the machine has no effect. As Ray actors they sleep, which includes the cost of Ray.
 """
 
 from __future__ import annotations
@@ -27,76 +27,79 @@ import torch
 import launch.distributed.rollouts
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
-from launch.distributed.rollout_worker import Loaded, Snapshot
-from launch.distributed.rollouts import RayRollouts, _Member
+from launch.distributed.rollout_records import WorkerRecord
+from launch.distributed.rollout_worker import Snapshot, WeightsLoaded
+from launch.distributed.rollouts import RayRollouts
 from launch.run.episodes import GroupRequest, slots_of
 from launch.run.seeds import derive
 from launch.storage.versions import versions
 from shaping.arm import Arm
 
 Busy = list[tuple[float, float]]
-"""From when to when a slot was taken, one entry per episode."""
+"""(start, end) of every episode in a slot."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a simulated worker does. Durations are log-normal, and the same whoever plays a group."""
+    """What simulated workers play. Durations are log-normal; those of a group are the same on every worker."""
 
     templates: Sequence[Episode]
+    """Episodes to return."""
     mean: float
-    """Seconds of an episode; 0: at once."""
+    """Mean seconds of an episode; 0: at once."""
     sigma: float = 0.6
+    """Standard deviation of the logarithm of a duration."""
 
-    def duration(self, work: GroupRequest, member: int) -> float:
-        rng = np.random.default_rng([work.update, work.group, member])
+    def duration(self, request: GroupRequest, member: int) -> float:
+        rng = np.random.default_rng([request.update, request.group, member])
         return float(self.mean * np.exp(self.sigma * rng.standard_normal() - self.sigma**2 / 2))
 
-    def episode(self, run: RunConfig, work: GroupRequest, member: int, drawn: Contexts, version: int) -> Episode:
-        template = self.templates[derive("template", work.update, work.group, member) % len(self.templates)]
+    def episode(self, run: RunConfig, request: GroupRequest, member: int, contexts: Contexts, version: int) -> Episode:
+        template = self.templates[derive("template", request.update, request.group, member) % len(self.templates)]
         turns = tuple(replace(t, policy_versions=np.full_like(t.policy_versions, version)) for t in template.turns)
-        return replace(template, group=work.group, contexts=drawn, arm=run.arm, turns=turns)
+        return replace(template, group=request.group, contexts=contexts, arm=run.arm, turns=turns)
 
 
 class Simulated(RayRollouts):
-    """The real queue, seats and books of `RayRollouts`, over other handles."""
+    """The queue and the records of `RayRollouts`, with simulated actors."""
 
-    def __init__(self, run: RunConfig, arm: Arm, handles: Callable[[], Sequence[Any]]) -> None:
-        self._handles = handles
+    def __init__(self, run: RunConfig, arm: Arm, make_actors: Callable[[], Sequence[Any]]) -> None:
+        self._make_actors = make_actors
         weights = {"weights": torch.zeros(1000)}
-        self.handed: list[GroupRequest] = []
+        self.submitted: list[GroupRequest] = []
         super().__init__(run, arm, Path("none"), lambda form: weights)
 
-    def submit(self, works: Sequence[GroupRequest]) -> None:
-        self.handed += works
-        super().submit(works)
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        self.submitted += requests
+        super().submit(requests)
 
     def _start(self) -> None:
-        self._members += [_Member(number, handle) for number, handle in enumerate(self._handles())]
+        self._workers += [WorkerRecord(number, actor) for number, actor in enumerate(self._make_actors())]
 
 
-def _loaded(version: int) -> Loaded:
-    return Loaded(version, "", torch.float32, socket.gethostname(), versions())
+def _loaded(version: int) -> WeightsLoaded:
+    return WeightsLoaded(version, "", torch.float32, socket.gethostname(), versions())
 
 
 # in this process -----------------------------------------------------------------------------------------------------
 
 
 class Clock:
-    """Seconds that the controller's CPU time moves (with `charged`), and waiting for workers."""
+    """Seconds, advanced by waiting for workers and, with `charged`, by the controller's CPU time."""
 
     def __init__(self, charged: bool) -> None:
         self.now, self.cpu, self._charged = 0.0, 0.0, charged
         self.rest()
 
     def tick(self) -> None:
-        """The controller has been at work since `rest`."""
+        """Add the controller's CPU time since the last `rest`."""
         spent = time.thread_time() - self._since
         self.cpu += spent
         self.now += spent * self._charged
         self.rest()
 
     def rest(self) -> None:
-        """What was done since `tick` is the simulation's own work, which takes no time."""
+        """Ignore the CPU time since the last `tick`: it is that of the simulation."""
         self._since = time.thread_time()
 
 
@@ -106,16 +109,16 @@ class _Answer:
     make: Callable[[], Any]
 
 
-class _Handle:
-    """A worker with `slots`: an episode takes the first that is free."""
+class _SimulatedActor:
+    """A worker with slots; an episode takes the first free one."""
 
     def __init__(self, run: RunConfig, load: Load, clock: Clock, busy: Busy) -> None:
         self._run, self._load, self._clock, self._busy = run, load, clock, busy
         self._free = [0.0] * slots_of(run)
         self._loaded: tuple[list[float], list[int]] = [], []
-        self.play, self.load = (SimpleNamespace(remote=call) for call in (self._play, self._take))
+        self.play, self.load = (SimpleNamespace(remote=call) for call in (self._play, self._load_weights))
 
-    def _take(self, snapshot: Snapshot, offer: None = None) -> _Answer:
+    def _load_weights(self, snapshot: Snapshot, transfer: None = None) -> _Answer:
         self._clock.tick()
         times, known = self._loaded
         times.append(self._clock.now)
@@ -123,19 +126,19 @@ class _Handle:
         self._clock.rest()
         return _Answer(self._clock.now, lambda: _loaded(snapshot.version))
 
-    def _play(self, work: GroupRequest, drawn: Contexts, snapshot: Snapshot) -> _Answer:
+    def _play(self, request: GroupRequest, contexts: Contexts, snapshot: Snapshot) -> _Answer:
         self._clock.tick()
         spans = []
         for member in range(self._run.train.group_size):
             start = max(heapq.heappop(self._free), self._clock.now)
-            spans.append((start, start + self._load.duration(work, member)))
+            spans.append((start, start + self._load.duration(request, member)))
             heapq.heappush(self._free, spans[-1][1])
         self._busy += spans
 
         def made() -> list[Episode]:
             times, known = self._loaded
             version = [known[bisect.bisect_right(times, start) - 1] for start, _ in spans]
-            return [self._load.episode(self._run, work, n, drawn, v) for n, v in enumerate(version)]
+            return [self._load.episode(self._run, request, n, contexts, v) for n, v in enumerate(version)]
 
         self._clock.rest()
         return _Answer(max(stop for _, stop in spans), made)
@@ -143,7 +146,7 @@ class _Handle:
 
 @contextmanager
 def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[tuple[Simulated, Callable[[], Busy]]]:
-    """Workers on `clock`. Answers are unpickled, as those of other processes are."""
+    """Workers on `clock`. Answers are pickled and unpickled, like those of other processes."""
     busy: Busy = []
 
     def wait(answers: list[_Answer], num_returns: int = 1, timeout: float = 0) -> tuple[list[_Answer], list[_Answer]]:
@@ -163,37 +166,37 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
 
     ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
     with patch.object(launch.distributed.rollouts, "ray", ray):
-        handles = [_Handle(run, load, clock, busy) for _ in range(run.rollout.workers)]
-        yield Simulated(run, arm, lambda: handles), lambda: busy
+        actors = [_SimulatedActor(run, load, clock, busy) for _ in range(run.rollout.workers)]
+        yield Simulated(run, arm, lambda: actors), lambda: busy
 
 
 # through Ray ---------------------------------------------------------------------------------------------------------
 
 
 class Sleepers:
-    """Some workers in one process: a process for each would be as much work for the machine, and far more memory."""
+    """Several workers in one process: one process each would cost the machine as much time and far more memory."""
 
     def __init__(self, run: RunConfig, load: Load, search_path: Sequence[str]) -> None:
-        sys.path += [place for place in search_path if place not in sys.path]
+        sys.path += [entry for entry in search_path if entry not in sys.path]
         self._run, self._load = run, load
         self._gates = [asyncio.Semaphore(slots_of(run)) for _ in range(run.rollout.workers)]
         self._version = [-1] * run.rollout.workers
         self._spans: Busy = []
 
-    async def load(self, number: int, snapshot: Snapshot, offer: None = None) -> Loaded:
+    async def load(self, number: int, snapshot: Snapshot, transfer: None = None) -> WeightsLoaded:
         await snapshot.weights[0]
         self._version[number] = max(self._version[number], snapshot.version)
         return _loaded(self._version[number])
 
-    async def play(self, number: int, work: GroupRequest, drawn: Contexts, snapshot: Snapshot) -> list[Episode]:
+    async def play(self, number: int, request: GroupRequest, contexts: Contexts, snapshot: Snapshot) -> list[Episode]:
         await self.load(number, snapshot)
 
         async def one(member: int) -> Episode:
             async with self._gates[number]:
                 start, version = time.monotonic(), self._version[number]
-                await asyncio.sleep(self._load.duration(work, member))
+                await asyncio.sleep(self._load.duration(request, member))
                 self._spans.append((start, time.monotonic()))
-            return self._load.episode(self._run, work, member, drawn, version)
+            return self._load.episode(self._run, request, member, contexts, version)
 
         return list(await asyncio.gather(*(one(member) for member in range(self._run.train.group_size))))
 
@@ -203,19 +206,19 @@ class Sleepers:
 
 @contextmanager
 def through_ray(run: RunConfig, arm: Arm, load: Load, processes: int) -> Iterator[tuple[Simulated, Callable[[], Busy]]]:
-    """Workers spread over `processes` Ray actors of this machine."""
+    """Workers in `processes` Ray actors on this machine."""
     import ray
 
     ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         make = ray.remote(num_cpus=1, max_concurrency=10_000)(Sleepers)
         hosts = [make.remote(run, load, sys.path) for _ in range(processes)]
-        ray.get([host.busy.remote() for host in hosts])  # they are up
+        ray.get([host.busy.remote() for host in hosts])  # wait until they are up
 
         def call(method: Any, number: int) -> Any:
-            return SimpleNamespace(remote=lambda *given: method.remote(number, *given))
+            return SimpleNamespace(remote=lambda *arguments: method.remote(number, *arguments))
 
-        handles = [
+        actors = [
             SimpleNamespace(**{name: call(getattr(hosts[n % processes], name), n) for name in ("play", "load")})
             for n in range(run.rollout.workers)
         ]
@@ -223,6 +226,6 @@ def through_ray(run: RunConfig, arm: Arm, load: Load, processes: int) -> Iterato
         def busy() -> Busy:
             return [span for spans in ray.get([host.busy.remote() for host in hosts]) for span in spans]
 
-        yield Simulated(run, arm, lambda: handles), busy
+        yield Simulated(run, arm, lambda: actors), busy
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""What every benchmark shares: rows, interleaved timing, the printed table and the JSON file."""
+"""Shared by all benchmarks: rows, interleaved timing, the printed table and the JSON file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ logging.set_verbosity_error()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table.
-
-    `ratio` says how many times better ours is than the peer: above 1 ours is faster, or smaller. `target` reads
-    `<column> <comparison> <number>`, e.g. `ratio >= 2`, or is empty where there is none.
-    """
+    """One line of a table."""
 
     name: str
+    """What is measured."""
     ours: float
+    """Our figure."""
     peer: float | None = None
+    """The peer's figure."""
     unit: str = ""
+    """Unit of both."""
     ratio: float | None = None
+    """How many times better ours is: above 1, ours is faster or smaller."""
     target: str = ""
+    """`<column> <comparison> <number>`, e.g. `ratio >= 2`; empty: no target."""
 
     @property
     def met(self) -> bool | None:
@@ -46,11 +48,11 @@ class Row:
 
 
 Benchmark = Callable[[bool], list[Row]]
-"""`quick` -> rows. Quick runs are for tests: tiny settings, numbers that mean nothing."""
+"""`quick` -> rows. Quick runs are for tests: they have tiny settings, and their numbers mean nothing."""
 
 
 def interleaved(variants: Sequence[Callable[[], object]], repetitions: int, warm_up: int = 1) -> list[list[float]]:
-    """Seconds per variant and repetition. The variants take turns, so that a busy spell of the machine hits all."""
+    """Seconds per variant and repetition. The variants take turns, so that a busy moment of the machine hits all."""
     for _ in range(warm_up):
         for variant in variants:
             variant()
@@ -66,7 +68,7 @@ def interleaved(variants: Sequence[Callable[[], object]], repetitions: int, warm
 def throughput(
     name: str, unit: str, ours: Sequence[float], peer: Sequence[float], *, work: float, target: str = ""
 ) -> Row:
-    """A row of rates (`work` per second) from paired seconds; the ratio is the median over the pairs."""
+    """A row of rates (`work` per second) from paired seconds. The ratio is the median over the pairs."""
     ratio = median(p / o for o, p in zip(ours, peer, strict=True))
     return Row(name, work / median(ours), work / median(peer), unit, ratio, target)
 
@@ -97,11 +99,13 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
     """The command line of one benchmark."""
     parser = argparse.ArgumentParser(description=benchmark.__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
-    parser.add_argument("--quick", action="store_true", help="tiny settings: does it run? The numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny settings, to see that it runs; the numbers mean nothing"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of this process (default: one)")
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    rows = benchmark(given.quick)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    rows = benchmark(options.quick)
     print(show(rows))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")

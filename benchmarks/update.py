@@ -1,4 +1,4 @@
-"""Where an update's time goes: play, score, learn and audit, in a training run of the quickstart."""
+"""The shares of an update's time: play, score, learn and audit, in a training run of the quickstart."""
 
 from __future__ import annotations
 

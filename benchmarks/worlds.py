@@ -1,4 +1,4 @@
-"""Worlds: what `step`, `reset` and a copy by pickle cost, and steps/s beside TextWorld and TextArena in one run."""
+"""Worlds: the cost of `step`, `reset` and a copy by pickle, and steps/s beside TextWorld and TextArena."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERSONAS = ("honest", "opportunist", "deceiver", "random")
 
 
 class Bare(gymnasium.Env[str, str]):
-    """Speaks text and does nothing: what any environment costs at least."""
+    """A text environment that does nothing: the least that any environment costs."""
 
     def __init__(self) -> None:
         self.observation_space = AnyText()
@@ -36,23 +36,23 @@ class Bare(gymnasium.Env[str, str]):
 
 
 class Script(NamedTuple):
-    """The actions of one episode: replayed, so that only the world is timed."""
+    """The actions of one episode. They are replayed, so that only the world is timed."""
 
     seed: int
     actions: tuple[str, ...]
 
 
 def scripts(name: str, count: int) -> list[Script]:
-    made = []
+    replays = []
     for seed in range(count):
         env = WORLDS[name](**OPTIONS)
         played = play_scripted(env, persona(PERSONAS[seed % len(PERSONAS)])(env, seed), seed)
-        made.append(Script(seed, tuple(completion for _, completion, _, _ in played)))
-    return made
+        replays.append(Script(seed, tuple(completion for _, completion, _, _ in played)))
+    return replays
 
 
 def step_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[float]:
-    """Seconds of every single step."""
+    """Seconds of every step."""
     seconds = []
     for script in scripts:
         env.reset(seed=script.seed)
@@ -86,7 +86,7 @@ def rows_of(name: str, quick: bool) -> list[Row]:
 
 
 def copy_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[float]:
-    """Seconds of writing and reading back the world's state, in the middle of each episode."""
+    """Seconds to pickle and unpickle the world, in the middle of each episode."""
     seconds = []
     for script in scripts:
         env.reset(seed=script.seed)
@@ -99,7 +99,7 @@ def copy_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[
 
 
 def beside(peer: Peer, quick: bool) -> Row:
-    """Steps/s of one episode of every world, and of one of the peer's, in turns."""
+    """Steps/s of one episode of every world and of one of the peer, alternating."""
     played = [(WORLDS[name](**OPTIONS), scripts(name, 1)) for name in WORLDS]
     rates: list[tuple[float, float]] = []
     for _ in range(1 if quick else 30):
@@ -112,8 +112,8 @@ def beside(peer: Peer, quick: bool) -> Row:
 
 def benchmark(quick: bool) -> list[Row]:
     """Worlds: microseconds per step, reset and copy, beside a gymnasium environment that does nothing; then steps/s."""
-    own = [row for name in WORLDS for row in rows_of(name, quick)]
-    return own + [beside(peer, quick) for peer in peers()]
+    ours = [row for name in WORLDS for row in rows_of(name, quick)]
+    return ours + [beside(peer, quick) for peer in peers()]
 
 
 if __name__ == "__main__":

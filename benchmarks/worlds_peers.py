@@ -1,4 +1,4 @@
-"""TextWorld and TextArena as they are, without an adapter: what a step of theirs costs."""
+"""The cost of a step in TextWorld and TextArena, without our adapters."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import NamedTuple
 from envs.adapters.foreign import MissingExtraError, Streams, need
 
 GAMES = {"GuessTheNumber-v0": (1, ("[7]", "[13]", "[2]", "[19]", "[11]")), "KuhnPoker-v0": (2, ("[check]", "[check]"))}
-"""TextArena's games: how many play, and what they say in turn."""
+"""TextArena's games: the number of players, and the lines that they say in turn."""
 
 
 class Peer(NamedTuple):
+    """Another library of text environments."""
+
     name: str
+    """Library and game."""
     episode: Callable[[], tuple[int, float]]
-    """Play one: (steps, seconds spent in them)."""
+    """Plays one episode. Returns the steps, and the seconds spent in them."""
 
 
 def peers() -> Iterator[Peer]:
-    """Those that are installed; for the others a line that says how to."""
+    """The installed peers. For each of the others, a line says how to install it."""
     for make in (_textworld, _textarena):
         try:
             yield from make()
@@ -42,7 +45,7 @@ def _textworld() -> Iterator[Peer]:
         world.step(command)
     world.close()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the interpreter has no built-in knowledge of a generated game
+        warnings.simplefilter("ignore")  # the interpreter warns that it does not know a generated game
         game = textworld.start(str(path))
 
     def episode() -> tuple[int, float]:
@@ -56,7 +59,7 @@ def _textworld() -> Iterator[Peer]:
 
 
 def _textarena() -> Iterator[Peer]:
-    with Streams(0).swapped():  # the import draws
+    with Streams(0).swapped():  # the import draws random numbers
         arena = need("textarena", "textarena")
 
     def play(game: str) -> tuple[int, float]:

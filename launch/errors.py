@@ -1,4 +1,4 @@
-"""Errors that a user can cause, told as one message: what was wrong, where, and what to do."""
+"""Errors that a user can cause. Each message names the problem, its place and a remedy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class ConfigError(UserError):
 
 
 class RunDirectoryError(UserError):
-    """A directory is not what it should be: foreign, damaged, or written by another process."""
+    """A directory is foreign, damaged, or in use by another process."""
 
 
 class DiskFullError(UserError):
-    """No space left. Finished runs are intact."""
+    """The disk is full. Finished runs are intact."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"`, or the list of valid names where none is close."""
+    """`" (did you mean 'x'?)"`, or the list of valid names if none is similar."""
     names = sorted({str(v) for v in valid})
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
     if close:
@@ -36,7 +36,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def describe(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> str:
-    """One line per problem: the full dotted key, what is wrong, and for an unknown key the nearest valid one."""
+    """One line per problem: the dotted key, the error, and for an unknown key the most similar valid one.
+
+    `prefix` is put before every key.
+    """
     lines = []
     for problem in error.errors():
         parts, fields = _walk(model, problem["loc"])
@@ -54,7 +57,7 @@ def describe(error: ValidationError, model: type[BaseModel], *, prefix: str = ""
 
 
 def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The part of an error's location that a user would write, and the valid names beside its last part."""
+    """The keys of an error's location as the user writes them, and the valid names in place of the last one."""
     parts: list[str] = []
     fields: list[str] = []
     for part in location:
@@ -67,13 +70,13 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[
             fields = []
             parts.append(str(part))
             model = get_args(kind)[-1]
-        else:  # a member of a union, or the inside of an untyped value
+        else:  # a member of a union, or part of an untyped value
             continue
     return parts, fields
 
 
 def _container(annotation: Any) -> Any:
-    """The member of a union that has keys, or the annotation itself."""
+    """The first member of a union that has keys, or the annotation itself."""
     if get_origin(annotation) in (Union, types.UnionType):
         for member in get_args(annotation):
             if (isinstance(member, type) and issubclass(member, BaseModel)) or get_origin(member) in (dict, list):

@@ -1,4 +1,4 @@
-"""A study: every arm, seed and cell as one Ray task, as many at once as there are cores, resumable after anything."""
+"""Run a study: one Ray task per arm, sweep point and seed, as many at once as there are cores. Resumes after kills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ray.util.placement_group import PlacementGroup
 
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
-from launch.distributed.placement import NoRoomError, bundles, placement, release, reserve, shortage
+from launch.distributed.placement import PlacementError, bundles, placement, release, reserve, shortage
 from launch.distributed.run_worker import (
     Job,
     ProgressActor,
@@ -42,33 +42,44 @@ from launch.tracking.progress import Display
 TRAINER = "launch.run.trainer:train"
 START_MODEL = "launch.run.start_model:start_model"
 ATTEMPTS = 2
+"""Tries of a run whose worker dies or raises."""
 POLL = 0.5
-"""Seconds between looks at the progress."""
+"""Seconds between two looks at the progress."""
 RUN_BYTES = 8_000_000
-"""Metrics, episodes and logs of one run, generously; its checkpoint comes on top."""
+"""Upper estimate for metrics, episodes and logs of one run, without its checkpoint."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed for good."""
+    """A run that failed, also in its last try."""
 
     name: str
+    """`<arm>[+axis=value...]/seed-<k>`."""
     message: str
+    """The error."""
     log: Path
+    """The run's log file."""
 
 
 @dataclass
 class StudyResult:
-    """What came of a study. `kept` were finished before."""
+    """How the runs of a study ended."""
 
     directory: Path
+    """`<output>/<name>`."""
     finished: list[str] = field(default_factory=list)
+    """Runs that finished now."""
     kept: list[str] = field(default_factory=list)
+    """Runs that had finished before."""
     failed: list[Failure] = field(default_factory=list)
+    """Runs that failed."""
 
 
 def select(config: StudyConfig, only: Sequence[str] = (), seed: int | None = None) -> list[RunConfig]:
-    """The study's runs, or those of some arms (`action_mask`) or cells (`action_mask+honest_path=open`)."""
+    """The study's runs, or those of some arms (`action_mask`) or sweep points (`action_mask+honest_path=open`).
+
+    Raises `ConfigError` for an unknown arm or seed.
+    """
     runs = config.runs()
     names = {name for run in runs for name in (run.arm, run.point_name)}
     for name in only:
@@ -91,10 +102,21 @@ def run_study(
     start_model: str = START_MODEL,
     display: Display | None = None,
 ) -> StudyResult:
-    """Run what is not finished yet. `cluster=None` trains here, without Ray, one run after the other.
+    """Run the unfinished runs of a study.
 
-    `trainer` and `start_model` are `module:function`. Raises `UserError` before anything starts if the config is wrong,
-    and `KeyboardInterrupt` after a clean stop.
+    Args:
+        config: The study.
+        only: Arms or sweep points to run; empty: all.
+        seed: One seed to run; None: all.
+        cluster: Where the runs execute; None: in this process, without Ray, one after the other.
+        force: Accept a directory that holds the same study with another config.
+        trainer: `module:function` that trains one run.
+        start_model: `module:function` that returns the directory of the model to start from.
+        display: Shows the progress.
+
+    Raises:
+        UserError: The config is wrong. Nothing has started.
+        KeyboardInterrupt: The study was interrupted, and stopped cleanly.
     """
     runs = select(config, only, seed)
     check_plugins(config.runs())
@@ -105,24 +127,24 @@ def run_study(
         result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
         if todo.pending:
             check_space(study.path, RUN_BYTES * len(todo.pending))
-            if cluster is not None and cluster.address:  # first: what is wrong with a cluster is told at once
+            if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
             jobs = _jobs(study, todo.pending, trainer, load_function(start_model), shown)
             shown.begin(len(jobs))
             if cluster is None:
                 _run_here(jobs, result, shown)
-            elif cluster.address:  # nodes that an autoscaler starts later are compared with this one, too
-                _RunScheduler([replace(job, versions=versions()) for job in jobs], cluster, result, shown).work()
+            elif cluster.address:  # with versions: an autoscaler may start further nodes, which must match this one
+                _RunScheduler([replace(job, versions=versions()) for job in jobs], cluster, result, shown).run()
             else:
                 with running_ray(cluster):
-                    _RunScheduler(jobs, cluster, result, shown).work()
+                    _RunScheduler(jobs, cluster, result, shown).run()
     return result
 
 
 def _jobs(
     study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, make: Callable[..., Path], display: Display
 ) -> list[Job]:
-    """Find or make the models that the runs start from, and say what each worker has to do."""
+    """Find or build the models that the runs start from, and describe each run for its worker."""
     models: dict[str, Path] = {}
     for run in runs:
         key = _key(run)
@@ -140,7 +162,7 @@ def _jobs(
             log=study.log(run),
             model=models[_key(run)],
             trainer=trainer,
-            search_path=(os.getcwd(), *(place for place in sys.path if place)),
+            search_path=(os.getcwd(), *(entry for entry in sys.path if entry)),
             marker=marker,
         )
         for run in runs
@@ -157,7 +179,7 @@ def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
 
 
 def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
-    """Which models the runs started from: config and path, one file per model."""
+    """Record the config and path of each start model, one file per model."""
     folder = study.path / "model"
     folder.mkdir(exist_ok=True)
     for config, model in models.items():
@@ -181,92 +203,94 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
             display.end(job.name, ok=True)
 
 
-def _fail(job: Job, outcome: TaskResult, result: StudyResult, display: Display) -> None:
-    log_line(job.log, outcome.details or outcome.error)
-    if outcome.disk_full:
-        raise DiskFullError(f"{job.name}: {outcome.error}\nfinished runs are intact; free some space and run it again")
-    result.failed.append(Failure(job.name, outcome.error, job.log))
+def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> None:
+    log_line(job.log, task.details or task.error)
+    if task.disk_full:
+        raise DiskFullError(f"{job.name}: {task.error}\nfinished runs are intact; free some space and run it again")
+    result.failed.append(Failure(job.name, task.error, job.log))
     display.end(job.name, ok=False)
-    display.note(f"{job.name}: failed: {outcome.error} (log: {job.log})")
+    display.note(f"{job.name}: failed: {task.error} (log: {job.log})")
 
 
 class _RunScheduler:
-    """The runs in flight. A run whose worker dies or raises gets a second try, the others go on."""
+    """Submits runs to Ray and collects their results. A run whose worker dies or raises gets a second try."""
 
     def __init__(self, jobs: Sequence[Job], cluster: RaySettings, result: StudyResult, display: Display) -> None:
         self.queue = deque((job, 1) for job in jobs)
         self.active: dict[Any, tuple[Job, int, PlacementGroup | None]] = {}
         self.result, self.display = result, display
-        # On a cluster everything is submitted at once, so that an autoscaler sees the demand.
-        self.slots = len(jobs) if cluster.address else _fitting([job.run for job in jobs])
+        # On a cluster all runs are submitted at once, so that an autoscaler sees the demand.
+        self.slots = len(jobs) if cluster.address else _parallel_runs([job.run for job in jobs])
         self.progress = ProgressActor.remote()  # type: ignore[attr-defined]
-        elsewhere = len(ray.nodes()) > 1 or bool(cluster.address)
-        self.shipped = {model: [ray.put(archive(model))] if elsewhere else [] for model in {job.model for job in jobs}}
+        remote = len(ray.nodes()) > 1 or bool(cluster.address)
+        self.shipped = {model: [ray.put(archive(model))] if remote else [] for model in {job.model for job in jobs}}
 
-    def work(self) -> None:
+    def run(self) -> None:
+        """Execute all runs. On an interrupt, the active ones are cancelled."""
         try:
             while self.queue or self.active:
                 self._submit()
                 ready, _ = ray.wait(list(self.active), num_returns=1, timeout=POLL)
                 for reference in ready:
-                    job, attempt, room = self.active.pop(reference)
-                    outcome = self._outcome(reference)
-                    release(room)
-                    self._settle(job, attempt, outcome)
-                self._look()
+                    job, attempt, group = self.active.pop(reference)
+                    task = self._task_result(reference)
+                    release(group)
+                    self._record(job, attempt, task)
+                self._show_progress()
         finally:
-            for reference, (_, _, room) in self.active.items():
+            for reference, (_, _, group) in self.active.items():
                 with contextlib.suppress(Exception):
                     ray.cancel(reference, force=True)
-                    release(room)
+                    release(group)
 
     def _submit(self) -> None:
         while self.queue and len(self.active) < self.slots:
             job, attempt = self.queue.popleft()
             self.display.start(job.name, job.run.train.updates)
-            room = reserve(job.run)
-            at = {} if room is None else {"scheduling_strategy": placement(room, 0)}
-            reference = execute.options(**at).remote(job, self.progress, self.shipped[job.model])
-            self.active[reference] = (job, attempt, room)
+            group = reserve(job.run)
+            options = {} if group is None else {"scheduling_strategy": placement(group, 0)}
+            reference = execute.options(**options).remote(job, self.progress, self.shipped[job.model])
+            self.active[reference] = (job, attempt, group)
 
     @staticmethod
-    def _outcome(reference: Any) -> TaskResult:
+    def _task_result(reference: Any) -> TaskResult:
         try:
-            outcome: TaskResult = ray.get(reference)
-            return outcome
+            task: TaskResult = ray.get(reference)
+            return task
         except ray.exceptions.WorkerCrashedError:
             return TaskResult("its worker process died (killed, out of memory, or a crash in native code)", retry=True)
         except ray.exceptions.RayError as error:
             return TaskResult(str(error).partition("\n")[0], str(error), retry=True)
 
-    def _settle(self, job: Job, attempt: int, outcome: TaskResult) -> None:
-        if not outcome.error:
-            if outcome.archive:
-                receive(outcome.archive, job.directory)
+    def _record(self, job: Job, attempt: int, task: TaskResult) -> None:
+        """Book a finished run, queue a failed one for its second try, or book the failure."""
+        if not task.error:
+            if task.archive:
+                receive(task.archive, job.directory)
             self.result.finished.append(job.name)
             self.display.end(job.name, ok=True)
-        elif outcome.retry and not outcome.disk_full and attempt < ATTEMPTS:
-            log_line(job.log, outcome.details or outcome.error)
+        elif task.retry and not task.disk_full and attempt < ATTEMPTS:
+            log_line(job.log, task.details or task.error)
             self.display.end(job.name, ok=False, retry=True)
             saved = Checkpoints.of(RunDirectory(job.directory), job.run).newest()
             since = "from the start" if saved is None else f"from the state after update {saved}"
-            self.display.note(f"{job.name}: {outcome.error}; trying once more, {since}")
+            self.display.note(f"{job.name}: {task.error}; trying once more, {since}")
             self.queue.appendleft((job, attempt + 1))
         else:
-            _fail(job, replace(outcome, details=outcome.details or outcome.error), self.result, self.display)
+            _fail(job, replace(task, details=task.details or task.error), self.result, self.display)
 
-    def _look(self) -> None:
-        """Show what the running runs have reported."""
+    def _show_progress(self) -> None:
+        """Show the latest progress of the active runs."""
         with contextlib.suppress(ray.exceptions.RayError):
             for name, (done, row) in ray.get(self.progress.take.remote(), timeout=5).items():
                 self.display.update(name, done, row)
         self.display.heartbeat()
 
 
-def _fitting(runs: Sequence[RunConfig]) -> int:
-    """How many runs our own Ray has room for at a time. Raises `NoRoomError` where it has none for one of them."""
+def _parallel_runs(runs: Sequence[RunConfig]) -> int:
+    """How many runs fit into the local Ray at a time. Raises `PlacementError` if it is too small for one of them."""
     for run in runs:
         if missing := shortage(bundles(run)):
-            raise NoRoomError(f"no room for {run.directory_name}: {missing}")
+            raise PlacementError(f"no room for {run.directory_name}: {missing}")
     largest = max((sum(bundle["CPU"] for bundle in bundles(run)) for run in runs), default=1.0)
     return max(1, int(ray.cluster_resources().get("CPU", 1) / largest))

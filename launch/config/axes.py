@@ -1,4 +1,4 @@
-"""Axes of a study: every combination of their values is one sweep_point. Pure functions."""
+"""Axes of a study: every combination of their values is one sweep point. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms")
+"""Top-level keys under which an axis may lie."""
 
 
 def keys_of(axis: str) -> list[str]:
-    """An axis may set several keys at once: they are separated by commas and get the same value."""
+    """The keys of an axis, which are separated by commas and get the same value."""
     return [key.strip() for key in axis.split(",")]
 
 
 def applies_to(axis: str, arm: str) -> bool:
-    """An axis whose keys all lie under arms multiplies only those arms."""
+    """Does an axis apply to an arm? An axis whose keys all lie under `arms` applies only to those arms."""
     arms = [key.split(".")[1] if key.startswith("arms.") and key.count(".") else None for key in keys_of(axis)]
     return arm in arms or None in arms
 
 
 def sweep_points(axes: Mapping[str, Sequence[Any]], arm: str) -> list[dict[str, Any]]:
-    """Every combination of the axes that apply to an arm, as {axis: value}; one empty sweep_point without axes."""
-    own = [axis for axis in axes if applies_to(axis, arm)]
-    return [dict(zip(own, values, strict=True)) for values in itertools.product(*(axes[axis] for axis in own))]
+    """Every combination of the axes that apply to an arm, as {axis: value}; without axes one empty sweep point."""
+    applying = [axis for axis in axes if applies_to(axis, arm)]
+    combinations = itertools.product(*(axes[axis] for axis in applying))
+    return [dict(zip(applying, values, strict=True)) for values in combinations]
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """The shortest ending of each axis's first key that no other axis shares: `honest_path`, `accuracy`."""
+    """Axis -> the shortest ending of its first key that no other axis has: `honest_path`, `accuracy`."""
     first = {axis: keys_of(axis)[0].split(".") for axis in axes}
     names: dict[str, str] = {}
     for axis, parts in first.items():

@@ -1,4 +1,4 @@
-"""Settings that do not go together across the parts of a run."""
+"""Conflicts between settings of different parts of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shaping.arm import Arm
 
 
 def check_rollout(run: RunConfig, arm: Arm) -> None:
-    """Raises `ConfigError` where the arm, the learner and the sampler of a run do not go together."""
+    """Raise `ConfigError` if the arm, the learner and the sampler of a run are incompatible."""
     rollout, lora = run.rollout, run.learner.lora
     if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
         raise ConfigError(
@@ -19,21 +19,21 @@ def check_rollout(run: RunConfig, arm: Arm) -> None:
     if rollout.max_staleness and arm.ratio_mode() != "sampler" and run.learner.mismatch_correction == "none":
         raise ConfigError(
             f"rollout.max_staleness is {rollout.max_staleness}, and the policy ratio of arm {arm.name!r} "
-            f"({arm.ratio_mode()}) does not see how far older episodes are off-policy: set learner.mismatch_correction "
-            "to truncate, which weighs them and changes nothing for arms with ratio sampler, or max_staleness to 0"
+            f"({arm.ratio_mode()}) ignores how far older episodes are off-policy: set learner.mismatch_correction to "
+            "truncate, which weights them and changes nothing for arms with ratio sampler, or max_staleness to 0"
         )
     if rollout.sync == "lora":
         if lora is None:
             raise ConfigError(
-                "rollout.sync=lora sends the kept adapter, and there is none: set learner.lora, or sync=full"
+                "rollout.sync=lora sends the kept adapter, but the run has none: set learner.lora, or sync=full"
             )
         if rollout.engine == "vllm" and lora.rank > RANKS[-1]:
-            raise ConfigError(f"learner.lora.rank is {lora.rank}, but vLLM takes {RANKS[-1]} at most: use sync=full")
+            raise ConfigError(f"learner.lora.rank is {lora.rank}, but vLLM supports at most {RANKS[-1]}: use sync=full")
         sampling = [spec.name for spec in arm.adapters() if "sampling" in spec.phases]
         if rollout.engine == "vllm" and sampling:
             raise ConfigError(
                 f"arm {arm.name!r} samples with the adapter {sampling[0]!r} beside the kept one, but vLLM applies one "
-                "adapter at a time: set rollout.sync=full, which sends all of them merged into the weights"
+                "adapter at a time: set rollout.sync=full, which merges all adapters into the weights"
             )
     if rollout.engine == "vllm" and arm.edits("sampling"):
         eager = rollout.vllm_config().enforce_eager

@@ -1,4 +1,4 @@
-"""Dotted keys into a nested document: `arms.overseer_penalty.interventions.0.accuracy`."""
+"""Dotted keys of a nested document: `arms.overseer_penalty.interventions.0.accuracy`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from launch.errors import ConfigError, nearest
 
 
 def set_key(document: Any, key: str, value: Any) -> None:
-    """Set a value in place. Everything before the last part must exist, so that a typing error creates nothing.
+    """Set a value in place.
 
-    A mapping's key may itself contain dots (`package.module:Class`): the longest key that exists wins.
+    All parts but the last must exist, so that a misspelt key creates nothing. A mapping's key may itself contain dots
+    (`package.module:Class`): the longest existing key is taken. Raises `ConfigError` for a key that does not exist.
     """
     parts = key.split(".")
     if not all(parts):
-        raise ConfigError(f"{key!r}: not a key; write it as key.path, e.g. train.updates")
+        raise ConfigError(f"{key!r}: is not a key; write it as key.path, e.g. train.updates")
     node, start = document, 0
     while True:
         last, start = _step(node, parts, start, key)
@@ -25,7 +26,7 @@ def set_key(document: Any, key: str, value: Any) -> None:
 
 
 def _step(node: Any, parts: list[str], start: int, key: str) -> tuple[Any, int]:
-    """The next key or index under `node`, and how far into `parts` it reaches."""
+    """The next key or index under `node`, and the number of `parts` up to its end."""
     done = ".".join(parts[:start])
     if isinstance(node, list):
         part = parts[start]

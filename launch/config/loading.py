@@ -1,4 +1,4 @@
-"""Studies from YAML files, with `key.path=value` overrides; every error names the file and the key."""
+"""Load studies from YAML files with `key.path=value` overrides. Every error names the file and the key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from launch.config.claims import build_claims
 from launch.config.keys import set_key
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
 from launch.config.study import StudyConfig
-from launch.config.world_locales import each
+from launch.config.world_locales import expand_key
 from launch.errors import ConfigError, UserError, describe, nearest
 
 BUNDLED = Path(__file__).resolve().parents[1] / "studies"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which only true and false are booleans (`placebo: [on, off]` is text), and no key comes twice."""
+    """Safe YAML. Only true and false are booleans (`placebo: [on, off]` is text), and no key may occur twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -48,11 +48,12 @@ _Loader.add_implicit_resolver(
 
 
 def bundled_studies() -> dict[str, Path]:
+    """Name -> file of the studies in launch/studies/."""
     return {path.stem: path for path in sorted(BUNDLED.glob("*.yaml"))}
 
 
 def find_study(config: str) -> Path:
-    """A path, or the name of a bundled study."""
+    """The file of a study, given as a path or as the name of a bundled study. Raises `ConfigError`."""
     path = Path(config)
     if path.is_file():
         return path
@@ -65,7 +66,15 @@ def find_study(config: str) -> Path:
 
 
 def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read, validate, apply `key.path=value` overrides (values are YAML), validate again."""
+    """Read and validate a study, apply the overrides, and validate it again.
+
+    Args:
+        config: A path, or the name of a bundled study.
+        overrides: `key.path=value`; values are YAML.
+
+    Raises:
+        ConfigError: Lists every wrong key.
+    """
     path = find_study(str(config))
     study = parse_study(parse_yaml(_read(path), str(path)), str(path))
     if not overrides:
@@ -74,14 +83,15 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise ConfigError(f"{override!r} is no override; write it as key.path=value, e.g. train.updates=10")
+            raise ConfigError(f"{override!r} is not an override; write it as key.path=value, e.g. train.updates=10")
         refuse_renamed_key(key.strip(), f"override {override!r}")
-        for one in each(key.strip()):
-            set_key(document, one, parse_yaml(value, f"override {override!r}"))
+        for expanded in expand_key(key.strip()):
+            set_key(document, expanded, parse_yaml(value, f"override {override!r}"))
     return parse_study(document, f"{path} with {' '.join(overrides)}")
 
 
 def parse_study(document: Any, source: str) -> StudyConfig:
+    """Validate a document. Raises `ConfigError` that names `source` and every wrong key."""
     if not isinstance(document, dict):
         raise ConfigError(f"{source}: a study is a mapping with the keys {', '.join(StudyConfig.model_fields)}")
     refuse_renamed(document, source)
@@ -99,7 +109,7 @@ def parse_study(document: Any, source: str) -> StudyConfig:
 
 
 def to_yaml(study: StudyConfig) -> str:
-    """The resolved config, in a form that `load_study` reads back."""
+    """The resolved config as YAML that `load_study` reads."""
     return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -111,7 +121,7 @@ def _read(path: Path) -> str:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """One YAML document in the dialect of studies. Raises `ConfigError` that names `source` and the place in it."""
+    """Parse one YAML document of a study. Raises `ConfigError` that names `source` and line."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -121,6 +131,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Every float in a nested document, with its dotted key."""
     if isinstance(value, float):
         yield key, value
     elif isinstance(value, dict):

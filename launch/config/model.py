@@ -10,7 +10,7 @@ from shaping.organisms.config import OrganismConfig
 
 
 class OrganismModel(BaseModel):
-    """A model organism, pre-trained on first use and cached: `model: {organism: {...}}`."""
+    """A model organism, which is pre-trained at first use and cached: `model: {organism: {...}}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Old names in a study's document: each is refused with its new name, so that no old file is read wrongly."""
+"""Old names in a study: each is refused with its new name, so that no old file is misread."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ KEYS = {
     "learner.average_length": "learner.aggregation_length",
     "learner.critic.lam": "learner.critic.gae_lambda",
 }
-"""Dotted key -> what it is called now."""
+"""Old dotted key -> new key."""
 VALUES = {
     "learner.kl_context": {"acting": "sampling", "learning": "training"},
 }
 """Dotted key -> old value -> new value."""
 PLUGINS = {"Outcome": "EnvReward"}
+"""Old class of a plug-in -> new class."""
 FIELDS = {("Recontextualization", "generation"): "sampling"}
-"""(plug-in, field) -> what the field is called now."""
+"""(plug-in, old field) -> new field."""
 FIELD_VALUES = {
     ("Inoculation", "at"): {"update": "training"},
     ("Inoculation", "ratio"): {"cross": "sampler", "recompute": "recomputed"},
     ("Recontextualization", "ratio"): {"cross": "sampler", "recompute": "recomputed"},
 }
+"""(plug-in, field) -> old value -> new value."""
 
 
 def refuse_renamed(document: Mapping[str, Any], source: str) -> None:
-    """Raises `ConfigError` that lists every old name in `document` with its new one."""
-    found = [*_keys(document), *(line for use in _plugins(document) for line in _plugin(*use))]
-    if found:
-        raise ConfigError("\n".join(f"{source}: {line}" for line in found))
+    """Raise `ConfigError` that lists every old name in `document` with its new one."""
+    lines = [*_keys(document), *(line for use in _plugins(document) for line in _plugin(*use))]
+    if lines:
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines))
 
 
 def refuse_renamed_key(key: str, source: str) -> None:
-    """The same for the dotted key of an override or an axis. Raises `ConfigError`."""
+    """Raise `ConfigError` if the dotted key of an override or an axis is an old one."""
     for old, new in KEYS.items():
         if key == old or key.startswith(f"{old}."):
             raise ConfigError(f"{source}: {old} was renamed: write {new}")

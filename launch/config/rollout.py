@@ -1,4 +1,4 @@
-"""Where and how episodes are played: in this process, or by workers that Ray spreads over cores and machines."""
+"""Settings of rollouts: episodes are played in this process, or by Ray actors on many cores and machines."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from shaping.sampling.vllm.config import VLLMConfig
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Of LoRA adapters that vLLM makes room for."""
+"""Maximum ranks of LoRA adapters that vLLM supports."""
 
 
 class RolloutConfig(BaseModel):
-    """The sampler of a run. What cannot work together is refused here, or in `check_rollout` where it takes an arm."""
+    """The sampler of a run. Conflicts within it are refused here, and conflicts with the arm by `check_rollout`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     engine: Literal["transformers", "vllm"] = Field("transformers", description="what samples; see docs/engines.md")
     workers: int = Field(0, ge=0, description="Ray actors that play; 0: this process, with the learner's own model")
     cpus: float = Field(1.0, ge=0, description="cores of one worker")
-    gpus: float = Field(0.0, ge=0, description="GPUs of one worker, also fractions")
+    gpus: float = Field(0.0, ge=0, description="GPUs of one worker; may be a fraction")
     slots: int | None = Field(
-        None, ge=1, description="episodes open at once in one worker; none: all of them, up to 64"
+        None, ge=1, description="episodes open at once in one worker; none: all its episodes, up to 64"
     )
     max_staleness: int = Field(
-        0, ge=0, description="policy versions an episode may be behind; above 0, play and learning overlap"
+        0, ge=0, description="policy versions by which an episode may be behind; above 0, play and learning overlap"
     )
-    sync: Literal["full", "lora"] = Field("full", description="what workers are sent: all weights, or the kept adapter")
+    sync: Literal["full", "lora"] = Field("full", description="weights sent to workers: all, or the kept adapter")
     transfer: Literal["file", "broadcast"] = Field(
-        "file", description="how full weights reach vLLM: through Ray and a file, or straight from this process"
+        "file", description="how all weights reach vLLM: through Ray and a file, or directly from this process"
     )
     batching: Literal["shared", "group"] = Field(
-        "shared", description="group: only members of a group share a batch, so that results do not depend on workers"
+        "shared", description="group: only members of a group share a batch, and results do not depend on the workers"
     )
     env_threads: int = Field(
-        0, ge=0, description="worlds of a worker step in so many threads; 0: inline, for fast ones"
+        0, ge=0, description="threads in which the worlds of a worker step; 0: inline, for fast worlds"
     )
-    stage_timeout: float = Field(600.0, gt=0, description="seconds without any progress after which a run gives up")
-    retries: int = Field(4, ge=1, description="workers that a group may lose before the run stops with its name")
+    stage_timeout: float = Field(600.0, gt=0, description="seconds without progress after which a run stops")
+    retries: int = Field(4, ge=1, description="workers that a group may lose before the run stops and names it")
     vllm: dict[str, Any] = Field({}, description="settings of the vLLM engine; see docs/engines.md")
 
     @model_validator(mode="after")
@@ -49,31 +49,29 @@ class RolloutConfig(BaseModel):
         if self.workers == 0:
             for name, wrong in (("engine", self.engine == "vllm"), ("sync", self.sync == "lora")):
                 if wrong:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)} is for workers of their own: set workers to 1 at least"
-                    )
+                    raise ValueError(f"{name}={getattr(self, name)} needs rollout workers: set workers to at least 1")
             if self.max_staleness:
                 raise ValueError(
-                    "max_staleness above 0 lets play and learning overlap, which one process cannot: set workers to 1 "
-                    "at least, or max_staleness to 0"
+                    "max_staleness above 0 lets play and learning overlap, which needs rollout workers: set workers to "
+                    "at least 1, or max_staleness to 0"
                 )
         if self.vllm and self.engine != "vllm":
             raise ValueError("settings under `vllm` have no effect with engine=transformers: remove them")
         if self.transfer == "broadcast":
             if self.engine != "vllm":
                 raise ValueError(
-                    "transfer=broadcast is for engine=vllm, whose engine is a process of its own: a transformers "
-                    "worker reads the weights where Ray has put them. Use transfer=file"
+                    "transfer=broadcast is for engine=vllm, whose engine is a separate process: a transformers worker "
+                    "reads the weights from Ray's object store. Use transfer=file"
                 )
             if self.sync == "lora":
-                raise ValueError("transfer=broadcast is for all weights, and sync=lora sends few: use transfer=file")
+                raise ValueError("transfer=broadcast sends all weights, sync=lora only an adapter: use transfer=file")
         if self.batching == "group":
             if self.engine == "vllm":
                 raise ValueError("batching=group is for engine=transformers: vLLM forms its batches itself")
             if self.max_staleness or self.env_threads:
                 raise ValueError(
-                    "batching=group makes runs repeatable to the bit, which max_staleness and env_threads, where "
-                    "timing decides, undo: set both to 0, or batching=shared"
+                    "batching=group makes runs repeatable to the bit, but with max_staleness or env_threads results "
+                    "depend on timing: set both to 0, or batching=shared"
                 )
         if self.engine == "vllm":
             try:
@@ -82,13 +80,18 @@ class RolloutConfig(BaseModel):
                 raise ValueError(str(error)) from None
             if self.transfer == "broadcast" and parts > 1:
                 raise ValueError(
-                    f"transfer=broadcast pairs the learner with one process, and vllm.tensor_parallel_size={parts} "
-                    "makes an engine of several: use transfer=file"
+                    f"transfer=broadcast sends to one process, but vllm.tensor_parallel_size={parts} gives an engine "
+                    "several: use transfer=file"
                 )
         return self
 
     def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:
-        """The engine's settings, with what follows from the run: the learner's type, and room for its adapters."""
+        """The settings of the vLLM engine.
+
+        Args:
+            rank: Rank of the kept adapter, if `sync` is lora.
+            dtype: The learner's type, which the engine uses unless `vllm` sets another one.
+        """
         from shaping.sampling.vllm.config import VLLMConfig
 
         document = {"dtype": dtype, "max_num_seqs": self.slots or 64, **self.vllm}

@@ -13,7 +13,7 @@ from launch.config.axes import SWEEPABLE, keys_of, short_names, slug, sweep_poin
 from launch.config.keys import set_key
 from launch.config.model import ModelSource, OrganismModel
 from launch.config.rollout import RolloutConfig
-from launch.config.world_locales import each, expanded
+from launch.config.world_locales import expand_key, expand_locales
 from launch.errors import ConfigError, describe, nearest
 from shaping.learning.config import LearnerConfig
 
@@ -21,7 +21,7 @@ Role = Literal["treatment", "control", "positive_control", "reference"]
 """What an arm is for: claims are about treatments, never about controls that they do not name."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expanded)]
+Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expand_locales)]
 """World -> its options. `clerk@ar-1850` is a world in another language and era, `clerk@all` in all of them."""
 
 
@@ -252,7 +252,7 @@ class StudyConfig(Strict):
         document = self.model_dump(mode="json")
         for axis, value in sweep_point.items():
             for key in keys_of(axis):
-                for one in each(key):
+                for one in expand_key(key):
                     set_key(document, one, copy.deepcopy(value))
         try:
             own = StudyConfig.model_validate(document)

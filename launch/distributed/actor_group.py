@@ -1,4 +1,4 @@
-"""Actors that work together: all are asked the same, and one that is lost takes the others with it."""
+"""Ray actors called in lockstep; if one dies, the group fails."""
 
 from __future__ import annotations
 
@@ -16,37 +16,42 @@ from shaping.learning.learner import LearnerError
 from shaping.learning.policy import PolicyError
 
 GRACE = 5.0
-"""Seconds that the others get to say what has become of them, once one has failed; and to show their stacks."""
+"""Seconds that the other ranks have to answer once one has failed, and that silent ranks have to send a thread dump."""
 HEARTBEAT = 60.0
-"""Seconds of waiting after which the run's log hears of it, again and again."""
+"""Seconds between two lines in the run's log while a call is waiting."""
 ERRORS: Mapping[str, type[Exception]] = {"LearnerError": LearnerError, "PolicyError": PolicyError}
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """Instead of an answer: the process is no more, or its node is out of reach."""
+class ActorDied:
+    """Takes the place of an answer: the process has ended, or its node cannot be reached."""
 
-    why: str
+    reason: str
 
 
 class ActorGroup:
-    """`actors` in the order of their ranks. `tell` hears who is waited for, and whatever explains a failure."""
+    """Actors in the order of their ranks, each called with the same method at the same time."""
 
-    def __init__(self, actors: Sequence[Any], tell: Callable[[str], None]) -> None:
+    def __init__(self, actors: Sequence[Any], log: Callable[[str], None]) -> None:
+        """`log` receives the ranks that are waited for, and the tracebacks and thread dumps of failures."""
         self.actors = list(actors)
-        self.places: list[Any] = []
-        """Where each of them runs, for messages."""
-        self._tell = tell
+        self.locations: list[Any] = []
+        """Node and process of each rank, for messages. Set by the caller once the actors run."""
+        self._log = log
 
-    def ask(self, stage: str, *alike: Any, timeout: float, each: Sequence[Any] = ()) -> list[Any]:
-        """Every rank's answer to its method `stage`, called with the arguments `alike` and its own one of `each`.
+    def call(self, stage: str, *shared: Any, timeout: float, per_rank: Sequence[Any] = ()) -> list[Any]:
+        """Call the method `stage` on every rank with the shared arguments plus `per_rank[rank]`.
 
-        Raises `RankLost` where a rank dies or has not answered after `timeout` seconds, and what a rank raises, with
-        its name.
+        Returns:
+            The answers, in the order of the ranks.
+
+        Raises:
+            RankLost: A rank died, or has not answered within `timeout` seconds.
+            LearnerError, PolicyError: A rank raised an error; the message names the rank.
         """
         waiting = {}
         for rank, actor in enumerate(self.actors):
-            waiting[getattr(actor, stage).remote(*alike, *each[rank : rank + 1])] = rank
+            waiting[getattr(actor, stage).remote(*shared, *per_rank[rank : rank + 1])] = rank
         answers: dict[int, Any] = {}
         started = time.monotonic()
         deadline, beat = started + timeout, started + HEARTBEAT
@@ -55,76 +60,84 @@ class ActorGroup:
             for reference in ready:
                 rank = waiting.pop(reference)
                 answers[rank] = _answer(reference)
-                if isinstance(answers[rank], (RankFailure, Dead)):
+                if isinstance(answers[rank], (RankFailure, ActorDied)):
                     deadline = min(deadline, time.monotonic() + GRACE)
             if time.monotonic() >= beat:
                 beat += HEARTBEAT
                 waited = time.monotonic() - started
-                self._tell(f"the learner group has been in {stage} for {waited:.0f} s: {_ranks(waiting.values())}")
-        if waiting or any(isinstance(answer, (RankFailure, Dead)) for answer in answers.values()):
-            raise self._failure(stage, answers, time.monotonic() - started)
+                self._log(f"the learner group has been in {stage} for {waited:.0f} s: {_rank_list(waiting.values())}")
+        if waiting or any(isinstance(answer, (RankFailure, ActorDied)) for answer in answers.values()):
+            raise self._explain(stage, answers, time.monotonic() - started)
         return [answers[rank] for rank in range(len(answers))]
 
     def kill(self) -> None:
+        """End all actors at once."""
         for actor in self.actors:
             with contextlib.suppress(Exception):
                 ray.kill(actor)
         self.actors.clear()
 
-    def _failure(self, stage: str, answers: Mapping[int, Any], waited: float) -> Exception:
-        """What has gone wrong: a death explains the failed exchanges of others, and so does an error of one rank."""
-        dead = {rank: answer.why for rank, answer in answers.items() if isinstance(answer, Dead)}
+    def _explain(self, stage: str, answers: Mapping[int, Any], waited: float) -> Exception:
+        """The error to raise. A dead rank, or an error in one rank, explains the failed exchanges of the others."""
+        dead = {rank: answer.reason for rank, answer in answers.items() if isinstance(answer, ActorDied)}
         if dead:
-            return RankLost("; ".join(f"{self._name(rank)} was lost in {stage}: {why}" for rank, why in dead.items()))
+            return RankLost(
+                "; ".join(f"{self._rank_name(rank)} was lost in {stage}: {why}" for rank, why in dead.items())
+            )
         failures = {rank: answer for rank, answer in sorted(answers.items()) if isinstance(answer, RankFailure)}
         for rank, failure in failures.items():
-            self._tell(f"--- {self._name(rank)}\n{failure.details}")
+            self._log(f"--- {self._rank_name(rank)}\n{failure.details}")
         for rank, failure in failures.items():
-            if not failure.exchange:
+            if not failure.in_exchange:
                 kind = "" if failure.kind in ERRORS else f"{failure.kind}: "
-                told = f"{self._name(rank)} failed in {stage}: {kind}{failure.told}"
-                return ERRORS.get(failure.kind, LearnerError)(told)
+                message = f"{self._rank_name(rank)} failed in {stage}: {kind}{failure.message}"
+                return ERRORS.get(failure.kind, LearnerError)(message)
         silent = [rank for rank in range(len(self.actors)) if rank not in answers]
         if silent:
             return RankLost(
-                f"no answer in {stage} within {waited:.0f} s: {self._guilty(silent)}; stacks are in the log"
+                f"no answer in {stage} within {waited:.0f} s: {self._blocking_ranks(silent)}; thread dumps are in the "
+                "log"
             )
         rank, failure = next(iter(failures.items()))
-        return RankLost(f"{self._name(rank)} could not exchange numbers in {stage}: {failure.told}")
+        return RankLost(f"{self._rank_name(rank)} could not exchange numbers in {stage}: {failure.message}")
 
-    def _guilty(self, silent: Sequence[int]) -> str:
-        """Which of the silent ranks holds up the others; the stacks of all are told."""
-        asked = {rank: self.actors[rank].thread_dump.remote() for rank in silent}
-        ray.wait(list(asked.values()), num_returns=len(asked), timeout=GRACE)
-        found: dict[int, RankStatus] = {}
-        for rank, reference in asked.items():
+    def _blocking_ranks(self, silent: Sequence[int]) -> str:
+        """Names the silent ranks that hold up the others, and logs the thread dumps of all of them."""
+        requests = {rank: self.actors[rank].status.remote() for rank in silent}
+        ray.wait(list(requests.values()), num_returns=len(requests), timeout=GRACE)
+        statuses: dict[int, RankStatus] = {}
+        for rank, reference in requests.items():
             with contextlib.suppress(ray.exceptions.RayError):
-                found[rank] = ray.get(reference, timeout=0)
-            stacks = (
-                found[rank].thread_dump if rank in found else "no answer to this either: stopped, or in native code"
+                statuses[rank] = ray.get(reference, timeout=0)
+            text = (
+                statuses[rank].thread_dump
+                if rank in statuses
+                else "no thread dump either: the process is stopped, or in native code"
             )
-            self._tell(f"--- {self._name(rank)}\n{stacks}")
-        busy = [rank for rank in silent if rank not in found or not found[rank].waits]
-        waiting = [rank for rank in silent if rank not in busy]
-        names = " and ".join(self._name(rank) for rank in busy or silent)
-        return names + (f", on which {_ranks(waiting)} wait{'s' * (len(waiting) == 1)}" if busy and waiting else "")
+            self._log(f"--- {self._rank_name(rank)}\n{text}")
+        blocking = [rank for rank in silent if rank not in statuses or not statuses[rank].waiting]
+        waiting = [rank for rank in silent if rank not in blocking]
+        names = " and ".join(self._rank_name(rank) for rank in blocking or silent)
+        if not (blocking and waiting):
+            return names
+        return f"{names}, on which {_rank_list(waiting)} wait{'s' * (len(waiting) == 1)}"
 
-    def _name(self, rank: int) -> str:
-        place = f" ({self.places[rank]})" if self.places else ""
-        return f"rank {rank} of {len(self.actors)}{place}"
+    def _rank_name(self, rank: int) -> str:
+        location = f" ({self.locations[rank]})" if self.locations else ""
+        return f"rank {rank} of {len(self.actors)}{location}"
 
 
 def _answer(reference: Any) -> Any:
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:  # what does not pickle, for one
+    except ray.exceptions.RayTaskError as error:  # e.g. an answer that cannot be pickled
         return RankFailure(type(error.cause).__name__, str(error.cause), str(error))
     except ray.exceptions.RayActorError:
-        return Dead("its process or its node died (killed, out of memory, or a crash in native code)")
-    except ray.exceptions.RayError as error:  # its answer was on a node that is gone
-        return Dead(str(error).partition("\n")[0])
+        return ActorDied("its process or its node died (killed, out of memory, or a crash in native code)")
+    except ray.exceptions.RayError as error:  # the answer was stored on a node that is gone
+        return ActorDied(str(error).partition("\n")[0])
 
 
-def _ranks(ranks: Iterable[int]) -> str:
-    found = sorted(ranks)
-    return f"rank{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
+def _rank_list(ranks: Iterable[int]) -> str:
+    ordered = sorted(ranks)
+    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(map(str, ordered))}"

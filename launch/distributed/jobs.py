@@ -1,4 +1,4 @@
-"""Jobs of a cluster: what is handed in, and what is seen of it afterwards."""
+"""Jobs on a Ray cluster: the request, the observed status, and the client interface."""
 
 from __future__ import annotations
 
@@ -10,29 +10,38 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Submission:
-    """A study on its way to a cluster."""
+    """A study to run on a cluster."""
 
     id: str
+    """Name of the job."""
     command: list[str]
+    """The command line that the cluster runs."""
     folder: Path
-    """What the command's working directory will hold."""
+    """A local folder; its files become the working directory of the command."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the command."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job at one moment. `code` is None while it runs; `log` is all that it has printed."""
+    """A job at one moment."""
 
     log: str
+    """Everything that the job has printed so far."""
     code: int | None
-    why: str = ""
+    """Its exit code; None while it runs."""
+    reason: str = ""
+    """Why it failed; empty if it did not."""
 
 
 class JobClient(Protocol):
-    """Where jobs are handed in."""
+    """A connection to a cluster that accepts jobs."""
 
-    def submit(self, submission: Submission) -> None: ...
+    def submit(self, submission: Submission) -> None:
+        """Start a job."""
 
-    def look(self, job: str) -> JobStatus: ...
+    def status(self, job: str) -> JobStatus:
+        """The log and state of a job."""
 
-    def stop(self, job: str) -> None: ...
+    def stop(self, job: str) -> None:
+        """Ask a job to stop."""

@@ -16,35 +16,35 @@ from torch import Tensor
 
 from launch.config.study import RunConfig
 from launch.distributed.actor_group import ActorGroup
-from launch.distributed.learner_worker import LearnerActor, Place, take
+from launch.distributed.learner_worker import LearnerActor, RankInfo, load_trained_weights
 from launch.distributed.placement import rank_placements
 from launch.distributed.run_worker import archive as archive_model
 from launch.distributed.weights import pack_tensors, unpack_tensors
-from launch.storage.resume import say
+from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 
-START = 600.0
-"""Seconds within which an actor must be up, its imports done."""
+START_TIMEOUT = 600.0
+"""Seconds within which an actor must have started and finished its imports."""
 
 
 class LearnerGroup:
-    """A `Learner` to whoever uses it. `policy`, of this process, takes over the trained weights after every update.
+    """Has the interface of `Learner`. After every update the trained weights are copied into `policy`, of this process.
 
-    Raises `RankLost` where a rank dies, hangs or cannot be reached, and what a rank raises (`LearnerError`,
-    `PolicyError`) with its name. Either way the group is of no more use, and is closed.
+    Raises `RankLost` if a rank dies, hangs or cannot be reached. Errors of a rank (`LearnerError`, `PolicyError`) are
+    raised with its name. Either way the group is closed and cannot be used again.
     """
 
     def __init__(
-        self, run: RunConfig, model: Path, policy: Policy, arm: Arm, tell: Callable[[str], None] = say
+        self, run: RunConfig, model: Path, policy: Policy, arm: Arm, log: Callable[[str], None] = log_to_stderr
     ) -> None:
         self.policy = policy
         self.version = 0
         self._arm, self._config = arm, run.train.learner_group
-        self._held = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
         try:
-            self._group = self._gather(run, model, tell)
+            self._group = self._start_ranks(run, model, log)
         except BaseException:
             self.close()
             raise
@@ -53,63 +53,64 @@ class LearnerGroup:
         """As `Learner.update`. The samples go into the object store once, and every rank reads them there."""
         if not samples:
             return {}
-        metrics, weights = self._ask("update", ray.put(list(samples)), self._arm.state_dict())[0]
-        take(self.policy, unpack_tensors(weights))
+        metrics, weights = self._call("update", ray.put(list(samples)), self._arm.state_dict())[0]
+        load_trained_weights(self.policy, unpack_tensors(weights))
         self.version += 1
         return dict(metrics)
 
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """As `Learner.values`."""
-        return list(self._ask("values", ray.put(list(samples)))[0])
+        return list(self._call("values", ray.put(list(samples)))[0])
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `Learner.state_dict`, with the random generators of every rank."""
-        found = self._ask("state")
-        learner, values, _, _ = found[0]
+        states = self._call("state")
+        learner, values, _, _ = states[0]
         tensors = {f"learner.{name}": tensor for name, tensor in unpack_tensors(learner).items()}
-        for rank, (_, _, rng, _) in enumerate(found):
+        for rank, (_, _, rng, _) in enumerate(states):
             tensors |= {f"rng-{rank}.{name}": tensor for name, tensor in unpack_tensors(rng).items()}
-        return tensors, {**values, "rng": [rng for *_, rng in found]}
+        return tensors, {**values, "rng": [rng for *_, rng in states]}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restore the learner and the random generators of every rank."""
         learner = _under("learner.", tensors)
         rngs = [(pack_tensors(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
-        self._ask("load", ray.put(pack_tensors(learner)), dict(values), each=rngs)
+        self._call("load", ray.put(pack_tensors(learner)), dict(values), per_rank=rngs)
         self.policy.load_state_dict(_under("policy.", learner))
         self.version = int(values["version"])
 
     def close(self) -> None:
-        """End the ranks, and give back what was reserved for them."""
-        self._held.close()
+        """End the ranks and release their placement group."""
+        self._resources.close()
 
-    def _ask(self, stage: str, *alike: Any, each: Sequence[Any] = ()) -> list[Any]:
+    def _call(self, stage: str, *shared: Any, per_rank: Sequence[Any] = ()) -> list[Any]:
         try:
-            return self._group.ask(stage, *alike, each=each, timeout=self._config.timeout)
-        except BaseException:  # also an interrupt: the ranks are in the middle of something
+            return self._group.call(stage, *shared, per_rank=per_rank, timeout=self._config.timeout)
+        except BaseException:  # also an interrupt, which leaves the ranks in the middle of a stage
             self.close()
             raise
 
-    def _gather(self, run: RunConfig, model: Path, tell: Callable[[str], None]) -> ActorGroup:
-        """Reserve room, start the actors, let them meet and load the policy."""
+    def _start_ranks(self, run: RunConfig, model: Path, log: Callable[[str], None]) -> ActorGroup:
+        """Reserve cores and GPUs, start the actors, connect them and load the policy."""
         config = self._config
         if not ray.is_initialized():
             from launch.distributed.local import RaySettings, running_ray
 
-            self._held.enter_context(running_ray(RaySettings()))
-        placements = self._held.enter_context(rank_placements(run, tell))
+            self._resources.enter_context(running_ray(RaySettings()))
+        placements = self._resources.enter_context(rank_placements(run, log))
         needs = {"num_cpus": config.cpus, "num_gpus": config.gpus}
         group = ActorGroup(
-            [LearnerActor.options(**needs, scheduling_strategy=placement).remote() for placement in placements], tell
+            [LearnerActor.options(**needs, scheduling_strategy=placement).remote() for placement in placements], log
         )
-        self._held.callback(group.kill)
-        places: list[Place] = group.ask("place", model, timeout=START)
-        group.places = places
-        shipped = [] if all(place.has_model for place in places) else [ray.put(archive_model(model))]
-        meeting = {"MASTER_ADDR": places[0].node, "MASTER_PORT": str(places[0].port), "WORLD_SIZE": str(config.ranks)}
-        search_path = (os.getcwd(), *(place for place in sys.path if place))
-        # Ray shows a process its own GPU alone: whatever the rank, it is the first there
-        own = [{**meeting, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
-        group.ask("start", run, model, shipped, search_path, each=own, timeout=config.timeout)
+        self._resources.callback(group.kill)
+        infos: list[RankInfo] = group.call("info", model, timeout=START_TIMEOUT)
+        group.locations = infos
+        shipped = [] if all(info.has_model for info in infos) else [ray.put(archive_model(model))]
+        rendezvous = {"MASTER_ADDR": infos[0].node, "MASTER_PORT": str(infos[0].port), "WORLD_SIZE": str(config.ranks)}
+        search_path = (os.getcwd(), *(entry for entry in sys.path if entry))
+        # Ray shows a process only its own GPU, so the local rank is 0 in every process.
+        environments = [{**rendezvous, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
+        group.call("start", run, model, shipped, search_path, per_rank=environments, timeout=config.timeout)
         return group
 
 

@@ -33,17 +33,21 @@ from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 
 State = dict[str, Packed]
-"""Tensors, as the object store hands them to every process of a node without a copy."""
+"""Packed tensors: all processes of a node read them from the object store without a copy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an actor runs, and what it finds there. `port` is free, for the others to meet it."""
+class RankInfo:
+    """Where a rank runs."""
 
     node: str
+    """IP address of its node."""
     pid: int
+    """Its process."""
     port: int
+    """A free port of its node, on which the other ranks may connect to it."""
     has_model: bool
+    """Is the model directory on its node?"""
 
     def __str__(self) -> str:
         return f"node {self.node}, pid {self.pid}"
@@ -54,25 +58,30 @@ class RankFailure:
     """An error of a rank as plain data: exceptions of plug-ins need not unpickle elsewhere."""
 
     kind: str
-    told: str
+    """Class of the error."""
+    message: str
+    """Its text."""
     details: str
-    exchange: bool = False
-    """Did it fail to exchange numbers with the others? Then it is probably one of them that is lost."""
+    """Its traceback."""
+    in_exchange: bool = False
+    """Did it fail to exchange numbers with the other ranks? Then probably another rank is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankStatus:
-    """What a rank is doing. `waits`: for the others, in an exchange of numbers."""
+    """What a rank is doing."""
 
     thread_dump: str
-    waits: bool
+    """Stacks of all its threads."""
+    waiting: bool
+    """Is it waiting for other ranks, in an exchange of numbers?"""
 
 
-def _told(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors become `RankFailure`, so that the controller hears of them in its own words."""
+def _errors_as_data(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method return a `RankFailure` instead of raising: Ray would wrap the error, and may fail to unpickle it."""
 
     @functools.wraps(method)
-    def told(*arguments: Any) -> Any:
+    def guarded(*arguments: Any) -> Any:
         try:
             return method(*arguments)
         except Exception as error:  # the controller decides what to do about it
@@ -80,19 +89,20 @@ def _told(method: Callable[..., Any]) -> Callable[..., Any]:
             lost = isinstance(error, (dist.DistError, RanksError)) or "/gloo/" in text or "ncclRemoteError" in text
             return RankFailure(type(error).__name__, text, traceback.format_exc(), lost)
 
-    return told
+    return guarded
 
 
 class LearnerWorker:
-    """Its methods are called on all ranks together, `stacks` also while another one is at work."""
+    """One rank. Its methods are called on all ranks together; `status` also answers while another one runs."""
 
-    def place(self, model: Path) -> Place:
+    def info(self, model: Path) -> RankInfo:
+        """Where this rank runs, and whether `model` is there."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = int(probe.getsockname()[1])
-        return Place(ray.util.get_node_ip_address(), os.getpid(), port, model.exists())
+        return RankInfo(ray.util.get_node_ip_address(), os.getpid(), port, model.exists())
 
-    @_told
+    @_errors_as_data
     def start(
         self,
         run: RunConfig,
@@ -101,15 +111,23 @@ class LearnerWorker:
         search_path: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:
-        """Meet the others and load the policy. `shipped` refers to the packed model, for nodes that lack it."""
-        sys.path += [place for place in search_path if place not in sys.path]
-        learners = run.train.learner_group
-        torch.set_num_threads(max(1, int(learners.cpus)))
-        device = "cuda" if learners.gpus else "cpu"
-        if learners.gpus and not torch.cuda.is_available():
-            raise UserError("Ray has given it a GPU that this PyTorch cannot use; `shaping doctor` shows why")
-        self._ranks = Ranks.connect(learners.strategy, device, timeout=learners.timeout, environment=environment)
-        seed_all(run.seed)  # so that rank 0's new adapters are those of a run without ranks
+        """Connect to the other ranks and load the policy.
+
+        Args:
+            run: The run's config.
+            model: The model directory.
+            shipped: One reference to the packed model, for nodes that lack the directory; empty if all have it.
+            search_path: Folders in which the driver finds plug-in modules.
+            environment: The variables with which torch.distributed finds the other ranks.
+        """
+        sys.path += [entry for entry in search_path if entry not in sys.path]
+        config = run.train.learner_group
+        torch.set_num_threads(max(1, int(config.cpus)))
+        device = "cuda" if config.gpus else "cpu"
+        if config.gpus and not torch.cuda.is_available():
+            raise UserError("Ray assigned a GPU that this PyTorch cannot use; `shaping doctor` shows why")
+        self._ranks = Ranks.connect(config.strategy, device, timeout=config.timeout, environment=environment)
+        seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
         self._arm = build_arm(run.arm, run.arm_config)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         policy = load_policy(run, path, self._arm, self._ranks.device)
@@ -118,43 +136,52 @@ class LearnerWorker:
             policy, run.learner, interventions=self._arm.interventions, edits=training, ranks=self._ranks
         )
 
-    @_told
+    @_errors_as_data
     def update(self, samples: Sequence[Sample], arm: Mapping[str, Any]) -> tuple[dict[str, float], State]:
-        """(metrics, trained weights); the latter on rank 0 only. `arm`: what the interventions know by now."""
+        """Train on `samples`. `arm` is the state of the interventions.
+
+        Returns:
+            Metrics, and the trained weights (on rank 0 only).
+        """
         if arm:
             self._arm.load_state_dict(arm)
-        return self._learner.update(samples), pack_tensors(trained(self._learner.policy))
+        return self._learner.update(samples), pack_tensors(trained_weights(self._learner.policy))
 
-    @_told
+    @_errors_as_data
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        found = self._learner.values(samples)
-        return found if self._ranks.rank == 0 else []
+        """The critic's values, on rank 0 only."""
+        values = self._learner.values(samples)
+        return values if self._ranks.rank == 0 else []
 
-    @_told
+    @_errors_as_data
     def state(self) -> tuple[State, dict[str, Any], State, dict[str, Any]]:
-        """(the learner's tensors, on rank 0 only; its values; the random generators of this rank)."""
+        """The learner's tensors (on rank 0 only) and values, then the random generators of this rank."""
         tensors, values = self._learner.state_dict()
         rng, rng_values = rng_state()
         return pack_tensors(tensors), values, pack_tensors(rng), rng_values
 
-    @_told
+    @_errors_as_data
     def load(self, tensors: State, values: Mapping[str, Any], rng: tuple[State, Mapping[str, Any]]) -> None:
-        # copies: the optimiser writes into its moments, and what the object store holds cannot be written to
+        """Restore what `state` returned."""
+        # Cloned: the optimiser writes into its moments, and memory of the object store is read-only.
         self._learner.load_state_dict(
             {name: tensor.clone() for name, tensor in unpack_tensors(tensors).items()}, values
         )
         set_rng_state({name: tensor.clone() for name, tensor in unpack_tensors(rng[0]).items()}, rng[1])
 
     @ray.method(concurrency_group="watch")
-    def thread_dump(self) -> RankStatus:
-        """Of all threads. One that waits for other ranks is in `torch.distributed`, innermost."""
+    def status(self) -> RankStatus:
+        """Stacks of all threads. A thread that waits for other ranks has `torch.distributed` as its innermost frame."""
         threads = other_threads()
-        waits = any("torch/distributed/" in frame.f_code.co_filename for _, frame in threads)
-        return RankStatus(dump(threads), waits)
+        waiting = any("torch/distributed/" in frame.f_code.co_filename for _, frame in threads)
+        return RankStatus(dump(threads), waiting)
 
 
-def trained(policy: Policy) -> dict[str, Tensor]:
-    """The weights that training may have changed, whole, on rank 0; all ranks must ask. Nothing of a frozen base."""
+def trained_weights(policy: Policy) -> dict[str, Tensor]:
+    """The weights that training may have changed, unsharded, on rank 0; a frozen base is left out.
+
+    All ranks must call this together.
+    """
     state = {f"model.{name}": tensor for name, tensor in policy.model.state_dict().items()}
     if policy.adapters.names("kept"):
         state = {name: tensor for name, tensor in state.items() if ".lora_" in name}
@@ -164,13 +191,13 @@ def trained(policy: Policy) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def take(policy: Policy, weights: Mapping[str, Tensor]) -> None:
-    """Write what `trained` gave into a policy of one process."""
+def load_trained_weights(policy: Policy, weights: Mapping[str, Tensor]) -> None:
+    """Copy the weights of `trained_weights` into a policy of one process."""
     modules = {"model": policy.model} | ({} if policy.value_head is None else {"value_head": policy.value_head})
-    own = {f"{prefix}.{name}": t for prefix, module in modules.items() for name, t in module.state_dict().items()}
+    targets = {f"{prefix}.{name}": t for prefix, module in modules.items() for name, t in module.state_dict().items()}
     for name, tensor in weights.items():
-        own[name].copy_(tensor)
+        targets[name].copy_(tensor)
 
 
-#: `stacks` has a thread of its own; what computes always runs in one and the same other thread.
 LearnerActor = ray.remote(concurrency_groups={"watch": 1})(LearnerWorker)
+"""`status` has a thread of its own. All other methods run in one other thread, always the same."""

@@ -1,4 +1,4 @@
-"""Ray for a study: one of our own on this machine, or a connection to a cluster."""
+"""Ray for a study: a local Ray on this machine, or a connection to a cluster."""
 
 from __future__ import annotations
 
@@ -19,32 +19,38 @@ from launch.errors import UserError
 
 @dataclass(frozen=True)
 class RaySettings:
-    """Where the runs execute: a Ray of our own with `cpus` cores, or the one at `address`."""
+    """Where the runs of a study execute."""
 
     cpus: int | None = None
+    """Cores of a local Ray; None: all of this machine."""
     address: str | None = None
+    """Address of a cluster; None: start a local Ray."""
 
 
 @contextlib.contextmanager
-def running_ray(cluster: RaySettings, *, check: bool = True) -> Iterator[None]:
-    """A local Ray that dies with us, or a connection to a cluster, whose nodes are checked."""
+def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
+    """Start a local Ray that ends with this process, or connect to a cluster.
+
+    With `check`, the nodes of a cluster are compared with this process. Raises `UserError` if Ray does not start, the
+    cluster does not answer, or a node differs.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.update(QUIET)
     try:
-        if cluster.address:
-            ray.init(address=cluster.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)
+        if settings.address:
+            ray.init(address=settings.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)
         else:
-            # Workers inherit our environment; a runtime environment would cost seconds per worker.
+            # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
-            own = {"num_cpus": cluster.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
-            ray.init(address="local", **own, **quiet)
+            local = {"num_cpus": settings.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
+            ray.init(address="local", **local, **quiet)
     except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-        if cluster.address:
-            raise unreachable(cluster.address, error) from error
+        if settings.address:
+            raise unreachable(settings.address, error) from error
         raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
-    with interruptible():  # ray.init has put its own handler in place
+    with interruptible():  # ray.init has replaced the handler
         try:
-            if cluster.address and check:
+            if settings.address and check:
                 check_nodes()
             yield
         finally:
@@ -53,14 +59,14 @@ def running_ray(cluster: RaySettings, *, check: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM stops as cleanly as Ctrl-C does."""
+    """Let SIGTERM stop as cleanly as Ctrl-C does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     try:
         previous = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: signals are somebody else's
+    except ValueError:  # not the main thread, which alone may handle signals
         yield
         return
     try:

@@ -1,4 +1,7 @@
-"""Cores and GPUs for the workers of a run, all or none: two runs that each have half of theirs would wait for ever."""
+"""Placement groups: the cores and GPUs of a run, reserved all at once.
+
+Two runs that each held half of what they need would wait for each other for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +17,77 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from launch.config.study import LearnerGroupConfig, RunConfig
 from launch.errors import UserError
 
-PATIENCE, LOOK = 5.0, 0.5
-"""Seconds before the wait for room is mentioned, and between two looks at the cluster."""
+PATIENCE = 5.0
+"""Seconds of waiting after which the log mentions the wait."""
+POLL = 0.5
+"""Seconds between two looks at the placement group."""
 
 
-class NoRoomError(UserError):
-    """The cluster has no room for what a run needs at once."""
+class PlacementError(UserError):
+    """The cluster lacks the cores or GPUs that a run needs at the same time."""
 
 
 @contextlib.contextmanager
-def placements(run: RunConfig, tell: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
-    """One place per rollout worker, in the room that a study has reserved for the run, or in room of our own."""
+def worker_placements(run: RunConfig, log: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
+    """One placement per rollout worker, in the study's placement group for the run, or else in a new one.
+
+    Raises `PlacementError` if the cluster is too small, or busy for `rollout.stage_timeout` seconds.
+    """
     wanted = bundles(run)[1 : 1 + run.rollout.workers]
-    room = ray.util.get_current_placement_group()
-    if room is not None and len(room.bundle_specs) == len(bundles(run)):
-        yield [placement(room, number + 1) for number in range(len(wanted))]
+    group = ray.util.get_current_placement_group()
+    if group is not None and len(group.bundle_specs) == len(bundles(run)):
+        yield [placement(group, number + 1) for number in range(len(wanted))]
         return
     if missing := shortage(wanted):
-        raise NoRoomError(f"no room for {run.rollout.workers} rollout workers: {missing}")
-    room = placement_group(wanted, strategy="PACK")
+        raise PlacementError(f"no room for {run.rollout.workers} rollout workers: {missing}")
+    group = placement_group(wanted, strategy="PACK")
     try:
         deadline = time.monotonic() + run.rollout.stage_timeout
-        if not room.wait(PATIENCE):
-            tell(f"{run.rollout.workers} rollout workers wait for room on the cluster, which others use now")
-        while not room.wait(LOOK):
+        if not group.wait(PATIENCE):
+            log(f"{run.rollout.workers} rollout workers wait for room on the cluster: others use it now")
+        while not group.wait(POLL):
             if time.monotonic() > deadline:
-                raise NoRoomError(
+                raise PlacementError(
                     f"no room for {run.rollout.workers} rollout workers within {run.rollout.stage_timeout:.0f} s "
                     "(rollout.stage_timeout): others use the cluster"
                 )
-        yield [placement(room, number) for number in range(len(wanted))]
+        yield [placement(group, number) for number in range(len(wanted))]
     finally:
-        remove_placement_group(room)
+        remove_placement_group(group)
 
 
 def reserve(run: RunConfig) -> PlacementGroup | None:
-    """Room for a run and its processes; what is submitted to it waits until it is there. None: it has no others."""
+    """A placement group for a run and its processes, or None if the run has only one process.
+
+    Tasks that are submitted to the group wait until it is ready.
+    """
     wanted = bundles(run)
     return placement_group(wanted, strategy="PACK") if len(wanted) > 1 else None
 
 
-def release(room: PlacementGroup | None) -> None:
-    if room is not None:
-        remove_placement_group(room)
+def release(group: PlacementGroup | None) -> None:
+    """Remove the placement group of a run, if it has one."""
+    if group is not None:
+        remove_placement_group(group)
 
 
-def placement(room: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
+def placement(group: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
+    """The bundle `number` of a placement group."""
     return PlacementGroupSchedulingStrategy(
-        room, placement_group_bundle_index=number, placement_group_capture_child_tasks=True
+        group, placement_group_bundle_index=number, placement_group_capture_child_tasks=True
     )
 
 
 def shortage(wanted: Sequence[dict[str, float]]) -> str:
-    """What the nodes of the cluster lack, even when nobody else uses them; empty if it all fits."""
+    """Say what the cluster lacks even when it is idle; empty if all bundles fit."""
     nodes = [dict[str, Any](node["Resources"]) for node in ray.nodes() if node["Alive"]]
     for kind in ("CPU", "GPU"):
         needed = sum(bundle.get(kind, 0.0) for bundle in wanted)
-        there = sum(node.get(kind, 0.0) for node in nodes)
-        if needed > there:
+        available = sum(node.get(kind, 0.0) for node in nodes)
+        if needed > available:
             return (
-                f"{needed:g} {kind}s are needed ({_parts(wanted, kind)}), and the cluster has {there:g}. Lower "
-                f"rollout.workers, train.learner_group.ranks or their {kind.lower()}s, or use a larger one (--cpus "
+                f"{needed:g} {kind}s are needed ({_sum_of(wanted, kind)}), and the cluster has {available:g}. Lower "
+                f"rollout.workers, train.learner_group.ranks or their {kind.lower()}s, or use a larger cluster (--cpus "
                 "for a local Ray)"
             )
     free = [dict(node) for node in nodes]
@@ -91,64 +104,68 @@ def shortage(wanted: Sequence[dict[str, float]]) -> str:
     return ""
 
 
-def _parts(wanted: Sequence[dict[str, float]], kind: str) -> str:
+def _sum_of(wanted: Sequence[dict[str, float]], kind: str) -> str:
     return " + ".join(f"{bundle.get(kind, 0.0):g}" for bundle in wanted if bundle.get(kind))
 
 
 def bundles(run: RunConfig) -> list[dict[str, float]]:
-    """What a run needs of a cluster at once: itself, then each worker, then each learner rank that may be beside them.
+    """The resources of a run's processes: the run itself, then each rollout worker, then each learner rank.
 
-    Workers without cores need a sliver.
+    Learner ranks are left out with `nodes: spread`: they have a placement group of their own. A worker without cores
+    gets a sliver of one.
     """
-    rollout, learners = run.rollout, run.train.learner_group
+    rollout, learner_group = run.rollout, run.train.learner_group
     worker = {"CPU": rollout.cpus or 0.01} | ({"GPU": rollout.gpus} if rollout.gpus else {})
-    ranks = learners.bundles() if learners.nodes == "pack" else []
+    ranks = learner_group.bundles() if learner_group.nodes == "pack" else []
     return [{"CPU": 1.0}, *([worker] * rollout.workers), *ranks]
 
 
 @contextlib.contextmanager
-def rank_placements(run: RunConfig, tell: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
-    """One place per rank, in the room that a study has reserved for the run, or in room of our own."""
+def rank_placements(run: RunConfig, log: Callable[[str], None]) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
+    """One placement per learner rank, in the study's placement group for the run, or else in a new one.
+
+    Raises `PlacementError` after `train.learner_group.placement_timeout` seconds.
+    """
     config = run.train.learner_group
-    room = ray.util.get_current_placement_group()
-    if room is not None and config.nodes == "pack" and len(room.bundle_specs) == len(bundles(run)):
-        yield [placement(room, len(room.bundle_specs) - config.ranks + rank) for rank in range(config.ranks)]
+    group = ray.util.get_current_placement_group()
+    if group is not None and config.nodes == "pack" and len(group.bundle_specs) == len(bundles(run)):
+        yield [placement(group, len(group.bundle_specs) - config.ranks + rank) for rank in range(config.ranks)]
         return
-    room = _reserve(config, f"learners of {run.directory_name}", tell)
+    group = _reserve_ranks(config, f"learners of {run.directory_name}", log)
     try:
-        yield [placement(room, rank) for rank in range(config.ranks)]
+        yield [placement(group, rank) for rank in range(config.ranks)]
     finally:
-        remove_placement_group(room)
+        remove_placement_group(group)
 
 
-def _reserve(config: LearnerGroupConfig, name: str, tell: Callable[[str], None]) -> PlacementGroup:
-    """Raises `NoRoomError` after `config.placement_timeout` seconds; until then an autoscaler sees what is needed."""
-    with contextlib.suppress(ValueError):  # of a try whose process was killed, which Ray keeps until the job ends
+def _reserve_ranks(config: LearnerGroupConfig, name: str, log: Callable[[str], None]) -> PlacementGroup:
+    """Wait for a placement group, so that an autoscaler sees the demand. Raises `PlacementError` when time is up."""
+    with contextlib.suppress(ValueError):  # Ray keeps the group of a killed process until the job ends: remove it
         remove_placement_group(ray.util.get_placement_group(name))
-    room = placement_group(config.bundles(), strategy=config.nodes.upper(), name=name)
-    started, told = time.monotonic(), False
-    while not room.wait(1):  # in whole seconds, which an interrupt has to wait for
+    group = placement_group(config.bundles(), strategy=config.nodes.upper(), name=name)
+    started, mentioned = time.monotonic(), False
+    while not group.wait(1):  # an interrupt has to wait for this call: keep it short
         waited = time.monotonic() - started
-        if waited > PATIENCE and not told:
-            told = True
-            tell(f"the learner group waits for room: {_shortage(config)}")
+        if waited > PATIENCE and not mentioned:
+            mentioned = True
+            log(f"the learner group waits for room: {_demand(config)}")
         if waited > config.placement_timeout:
-            remove_placement_group(room)
-            raise NoRoomError(
-                f"no room for the learner group within {config.placement_timeout:g} s: {_shortage(config)}. Lower "
-                "train.learner_group.ranks, cpus or gpus, give the cluster more, or raise "
+            remove_placement_group(group)
+            raise PlacementError(
+                f"no room for the learner group within {config.placement_timeout:g} s: {_demand(config)}. Lower "
+                "train.learner_group.ranks, cpus or gpus, enlarge the cluster, or raise "
                 "train.learner_group.placement_timeout"
             )
-    return room
+    return group
 
 
-def _shortage(config: LearnerGroupConfig) -> str:
-    """What is wanted, and what there is."""
+def _demand(config: LearnerGroupConfig) -> str:
+    """What the ranks need, and what the cluster has."""
     wanted = _amounts({"CPU": config.cpus * config.ranks, "GPU": config.gpus * config.ranks})
-    there, free = _amounts(ray.cluster_resources()), _amounts(ray.available_resources())
+    total, free = _amounts(ray.cluster_resources()), _amounts(ray.available_resources())
     nodes = sum(node["Alive"] for node in ray.nodes())
     plural = "s" if nodes > 1 else ""
-    return f"{config.ranks} ranks want {wanted}; the cluster has {there} on {nodes} node{plural}, of which {free} free"
+    return f"{config.ranks} ranks want {wanted}; the cluster has {total} on {nodes} node{plural}, of which {free} free"
 
 
 def _amounts(resources: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A driver on the head of a Ray cluster that has no job server, or whose dashboard cannot be reached: one actor."""
+"""A driver as a detached Ray actor, for clusters without a job server or with an unreachable dashboard."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from launch.distributed.run_worker import QUIET, archive, extract
 from launch.errors import UserError
 
 NAMESPACE = "shaping"
-TRIES = 3
-LATE = 30.0
-"""Seconds that the driver may take to stop cleanly."""
+CONNECT_TRIES = 3
+STOP_TIMEOUT = 30.0
+"""Seconds that the driver has to stop cleanly."""
 
 
 class Driver:
-    """Runs one command in a folder of its own. It lives on when whoever started it leaves."""
+    """Runs one command in a temporary folder, on the head node. It keeps running when the submitter disconnects."""
 
     def __init__(self, files: bytes, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="shaping-job-")
@@ -40,73 +40,79 @@ class Driver:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**_outside(os.environ), **environment, "RAY_ADDRESS": address},
+                env={**_without_ray_variables(os.environ), **environment, "RAY_ADDRESS": address},
             )
 
-    def look(self) -> tuple[str, int | None]:
+    def status(self) -> tuple[str, int | None]:
+        """Its output so far, and its exit code or None."""
         code = self._process.poll()
         return self._log.read_text(encoding="utf-8", errors="replace"), code
 
     def stop(self) -> None:
+        """Stop the command cleanly, or kill it after `STOP_TIMEOUT` seconds."""
         self._process.terminate()
         try:
-            self._process.wait(LATE)
+            self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
 
 
-def _outside(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what Ray tells its own workers, which would make the driver take itself for one.
+def _without_ray_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the variables that Ray sets for its workers: with them, the driver would act as a worker.
 
-    Programs of this Python's environment come first, active or not.
+    The programs of this Python's environment come first in PATH, even if that environment is not active.
     """
     kept = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    found = {name: value for name, value in environment.items() if not name.startswith("RAY_") or name in kept}
-    return found | {"PATH": os.pathsep.join([os.path.dirname(sys.executable), found.get("PATH", os.defpath)])}
+    outside = {name: value for name, value in environment.items() if not name.startswith("RAY_") or name in kept}
+    return outside | {"PATH": os.pathsep.join([os.path.dirname(sys.executable), outside.get("PATH", os.defpath)])}
 
 
-class RayItself:
-    """A cluster that is spoken to through Ray: `ray://host:10001` from anywhere, `host:6379` from one of its nodes."""
+class RayClient:
+    """Jobs through a Ray connection: `ray://host:10001` from anywhere, `host:6379` from a node of the cluster."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         os.environ.update(QUIET)
-        for tries_left in reversed(range(TRIES)):
+        for tries_left in reversed(range(CONNECT_TRIES)):
             try:
                 ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
                 return
             except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-                # the head starts a process for every client, which may find its port taken meanwhile
+                # The head starts a process per client; its port may have been taken in the meantime: try again.
                 if not (isinstance(error, ConnectionAbortedError) and tries_left):
                     raise unreachable(address, error) from error
 
     def submit(self, submission: Submission) -> None:
+        """Start the driver on the head node and send it the files."""
         driver: Any = ray.remote(num_cpus=0, max_restarts=0)(Driver)
-        place = NodeAffinitySchedulingStrategy(_head(), soft=False)
-        options = {"name": submission.id, "lifetime": "detached", "scheduling_strategy": place}
+        on_head = NodeAffinitySchedulingStrategy(_head(), soft=False)
+        options = {"name": submission.id, "lifetime": "detached", "scheduling_strategy": on_head}
         files, command = archive(submission.folder), submission.command
         actor = driver.options(**options).remote(files, command, dict(submission.environment))
         try:
-            ray.get(actor.look.remote(), timeout=120)
+            ray.get(actor.status.remote(), timeout=120)
         except ray.exceptions.RayError as error:
             ray.kill(actor)
             raise UserError(
-                f"the head of {self.address} does not start the driver: {str(error).strip().splitlines()[-1]}; is "
-                "shaping installed there, in the version of this machine?"
+                f"the head of {self.address} does not start the driver: {str(error).strip().splitlines()[-1]}; is the "
+                "same version of shaping installed there as here?"
             ) from error
 
-    def look(self, job: str) -> JobStatus:
+    def status(self, job: str) -> JobStatus:
+        """Output and exit code of the driver; its actor is removed once it has ended."""
         try:
-            log, code = ray.get(ray.get_actor(job, NAMESPACE).look.remote(), timeout=60)
+            log, code = ray.get(ray.get_actor(job, NAMESPACE).status.remote(), timeout=60)
         except (ValueError, ray.exceptions.RayActorError) as error:
-            return JobStatus("", 1, f"the driver is gone with its head ({str(error).splitlines()[0]}); launch it again")
+            reason = str(error).splitlines()[0]
+            return JobStatus("", 1, f"the head died, and the driver with it ({reason}); launch the study again")
         if code is not None:
             ray.kill(ray.get_actor(job, NAMESPACE))
         return JobStatus(log, code, f"exit code {code}" if code else "")
 
     def stop(self, job: str) -> None:
+        """Stop the driver."""
         actor = ray.get_actor(job, NAMESPACE)
-        ray.get(actor.stop.remote(), timeout=LATE + 30)
+        ray.get(actor.stop.remote(), timeout=STOP_TIMEOUT + 30)
 
 
 def _head() -> str:
@@ -114,4 +120,4 @@ def _head() -> str:
     for node in ray.nodes():
         if node["Alive"] and "node:__internal_head__" in node["Resources"]:
             return str(node["NodeID"])
-    raise UserError("the cluster has no head that lives")
+    raise UserError("the head of the cluster is not alive")

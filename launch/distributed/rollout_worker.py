@@ -1,4 +1,4 @@
-"""A rollout worker: a process of its own, on whatever machine, that plays whole groups with an engine of its own."""
+"""A rollout worker: a Ray actor with its own engine that plays whole groups."""
 
 from __future__ import annotations
 
@@ -43,128 +43,149 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What to sample with. It goes along with every group, so that a worker that has restarted knows it at once."""
+    """What to sample with. It is sent with every group, so that a restarted worker gets it at once."""
 
     version: int
+    """Version of the policy."""
     weights: list[Any]
-    """One reference to what `launch.distributed.weights.pack_tensors` gave: fetched only by workers that are behind."""
-    arm: Mapping[str, Any]
-    """What the interventions know by now."""
+    """One reference to packed weights (`pack_tensors`). Only workers with an older version fetch them."""
+    arm_state: Mapping[str, Any]
+    """State of the interventions."""
     model: list[Any] = field(default_factory=list)
-    """One reference to the packed model, once a worker has said that its node lacks it."""
+    """One reference to the packed model, once a worker has reported that its node lacks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """What a worker could not do, as plain data: exceptions of plug-ins need not unpickle elsewhere.
+    """An error of a worker as plain data: exceptions of plug-ins need not unpickle elsewhere."""
 
-    `engine`: the engine has failed, and a new worker may do better. `model`: the node lacks it.
-    """
-
-    told: str
+    message: str
+    """The error's text."""
     details: str
-    engine: bool
-    model: bool = False
+    """Its traceback."""
+    engine_failed: bool
+    """Did the engine fail? Then a restarted worker may succeed."""
+    model_missing: bool = False
+    """Does the node lack the model?"""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A worker has taken new weights. `checksum`: of what is served, as `dtype`; empty where it was not computed.
-
-    `missed`: why weights that were offered came from the object store after all; empty where they did not.
-    """
+class WeightsLoaded:
+    """A worker samples with new weights."""
 
     version: int
+    """Version of the policy."""
     checksum: str
+    """Checksum of the weights in the engine; empty if it was not computed."""
     dtype: torch.dtype
+    """Their type."""
     host: str
+    """The worker's machine."""
     versions: Mapping[str, Any]
-    missed: str = ""
+    """The worker's software (`launch.storage.versions`)."""
+    transfer_error: str = ""
+    """Why a broadcast failed, so that the weights came from the object store; empty if none failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """Where a worker runs, and what its episodes are waiting for: (seconds, what), the longest first."""
+class WorkerStatus:
+    """Where a worker runs, and what it is doing."""
 
     host: str
+    """Its machine."""
     pid: int
+    """Its process."""
     version: int
+    """Version of the policy that it samples with."""
     stages: list[tuple[float, str]] = field(default_factory=list)
+    """(seconds, stage) of its episodes, the longest first."""
     thread_dump: str = ""
+    """Stacks of its threads, if asked for."""
 
 
 class NoModelError(UserError):
     """The model directory is not on this node."""
 
 
-class Worker:
-    """Everything happens in one event loop but `status`, which answers also while that is blocked."""
+class RolloutWorker:
+    """Plays groups in one event loop. Only `status` has a loop of its own, and also answers while the first is blocked.
+
+    Engine and model are loaded with the first weights.
+    """
 
     def __init__(self, run: RunConfig, model: Path, search_path: Sequence[str]) -> None:
-        """Nothing is loaded yet."""
         threads = max(1, int(run.rollout.cpus))
         os.environ.update(QUIET | {"OMP_NUM_THREADS": str(threads)})
         torch.set_num_threads(threads)
-        sys.path += [place for place in search_path if place not in sys.path]
+        sys.path += [entry for entry in search_path if entry not in sys.path]
         self._run, self._model = run, model
         self._watch: Watch = {}
         self._version = -1
-        self._turn = asyncio.Lock()
-        self._held = contextlib.ExitStack()
+        self._loading = asyncio.Lock()
+        self._resources = contextlib.ExitStack()
         self._sampler: Sampler | None = None
 
-    async def play(self, work: GroupRequest, drawn: Contexts, snapshot: Snapshot) -> list[Episode] | WorkerFailure:
-        """A whole group, with the weights of `snapshot` or newer ones."""
+    async def play(
+        self, request: GroupRequest, contexts: Contexts, snapshot: Snapshot
+    ) -> list[Episode] | WorkerFailure:
+        """Play a whole group with the weights of `snapshot`, or newer ones."""
 
         async def playing() -> list[Episode]:
             await self._load(snapshot)
             assert self._sampler is not None
-            return await self._sampler.player.play(work, drawn)
+            return await self._sampler.player.play(request, contexts)
 
-        return await _told(playing())
+        return await _errors_as_data(playing())
 
-    async def load(self, snapshot: Snapshot, offer: WeightTransfer | None = None) -> Loaded | WorkerFailure:
-        """Sample with new weights from now on, in groups under way, too. They come as offered, if they do."""
+    async def load(self, snapshot: Snapshot, transfer: WeightTransfer | None = None) -> WeightsLoaded | WorkerFailure:
+        """Sample with the weights of `snapshot` from now on, also in groups under way.
 
-        async def loading() -> Loaded:
-            checksum, missed = await self._load(snapshot, offer)
+        The weights come by `transfer`, or from the object store if there is none or it fails.
+        """
+
+        async def loading() -> WeightsLoaded:
+            checksum, transfer_error = await self._load(snapshot, transfer)
             assert self._sampler is not None
-            return Loaded(self._version, checksum, self._sampler.dtype, socket.gethostname(), versions(), missed)
+            return WeightsLoaded(
+                self._version, checksum, self._sampler.dtype, socket.gethostname(), versions(), transfer_error
+            )
 
-        return await _told(loading())
+        return await _errors_as_data(loading())
 
     @ray.method(concurrency_group="watch")
-    async def status(self, thread_dump: bool = False) -> Status:
+    async def status(self, thread_dump: bool = False) -> WorkerStatus:
+        """Where this worker runs, and the stages of its episodes."""
         now, stages = time.monotonic(), list(self._watch.values())
-        if not self._run.rollout.env_threads:  # one that is inside a world keeps all others waiting
+        if not self._run.rollout.env_threads:  # a world that steps inline keeps all other episodes waiting: name it
             stages = [s for s in stages if not s.samples] or stages
-        told = [(now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}") for s in stages]
-        shown = dump(other_threads()) if thread_dump else ""
-        return Status(socket.gethostname(), os.getpid(), self._version, sorted(told, reverse=True)[:100], shown)
+        lines = [(now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}") for s in stages]
+        text = dump(other_threads()) if thread_dump else ""
+        return WorkerStatus(socket.gethostname(), os.getpid(), self._version, sorted(lines, reverse=True)[:100], text)
 
     async def close(self) -> None:
-        self._held.close()
+        """Shut the engine down."""
+        self._resources.close()
 
-    async def _load(self, snapshot: Snapshot, offer: WeightTransfer | None = None) -> tuple[str, str]:
-        """The checksum of what is served, empty where nothing had to be done, and why an offer came to nothing."""
-        async with self._turn:
+    async def _load(self, snapshot: Snapshot, transfer: WeightTransfer | None = None) -> tuple[str, str]:
+        """Returns the checksum of the loaded weights (empty if they were up to date), and why `transfer` failed."""
+        async with self._loading:
             if self._sampler is None:
-                self._sampler = Sampler(self._run, await self._local(snapshot), self._watch, self._held)
+                self._sampler = Sampler(self._run, await self._model_path(snapshot), self._watch, self._resources)
             if self._version >= snapshot.version:
-                return "", "there was nothing to take" if offer else ""
-            self._sampler.learn(snapshot.arm)
-            checksum, missed = None, ""
-            if offer is not None:
+                return "", "the worker had these weights already" if transfer else ""
+            self._sampler.set_arm_state(snapshot.arm_state)
+            checksum, transfer_error = None, ""
+            if transfer is not None:
                 try:
-                    checksum = await self._sampler.receive(offer, snapshot.version)
+                    checksum = await self._sampler.receive(transfer, snapshot.version)
                 except TransferError as error:
-                    missed = str(error)
+                    transfer_error = str(error)
             if checksum is None:
                 checksum = await self._sampler.load(await snapshot.weights[0], snapshot.version)
             self._version = snapshot.version
-            return checksum, missed
+            return checksum, transfer_error
 
-    async def _local(self, snapshot: Snapshot) -> Path:
+    async def _model_path(self, snapshot: Snapshot) -> Path:
         if self._model.exists():
             return self._model
         if not snapshot.model:
@@ -173,56 +194,56 @@ class Worker:
 
 
 class Sampler:
-    """Engine and player of a worker. `held` closes them. Must be made in the event loop that it is used in."""
+    """Engine and player of a worker. Create it in the event loop that uses it; `resources` closes it."""
 
-    def __init__(self, run: RunConfig, model: Path, watch: Watch, held: contextlib.ExitStack) -> None:
+    def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
         self._arm: Arm = build_arm(run.arm, run.arm_config)
-        self._knows: Mapping[str, Any] | None = None
+        self._arm_state: Mapping[str, Any] | None = None
         make = _vllm if run.rollout.engine == "vllm" else _transformers
         self._engines, renderer, self.dtype = make(run, model, self._arm)
         for engine in self._engines:
-            held.callback(engine.shutdown)
-        limited = held.enter_context(time_limits(run.rollout.env_threads))
+            resources.callback(engine.shutdown)
+        limited = resources.enter_context(time_limits(run.rollout.env_threads))
         self.player = Player(run, self._arm, renderer, self._engines, limited, slots_of(run), watch)
 
-    def learn(self, arm: Mapping[str, Any]) -> None:
-        """Take what the interventions know."""
-        if self._knows != arm:
-            if arm:
-                self._arm.load_state_dict(arm)
+    def set_arm_state(self, state: Mapping[str, Any]) -> None:
+        """Set the state of the interventions, and the activation edits that follow from it."""
+        if self._arm_state != state:
+            if state:
+                self._arm.load_state_dict(state)
             edits = self._arm.edits("sampling")
             for engine in self._engines:
                 engine.set_edits(edits)
-            self._knows = arm
+            self._arm_state = state
 
-    async def receive(self, offer: WeightTransfer, version: int) -> str:
-        """Take weights from the process that offers them. Returns as `load`."""
+    async def receive(self, transfer: WeightTransfer, version: int) -> str:
+        """Receive weights from the learner's process. Returns their checksum; raises `TransferError`."""
         from shaping.sampling.vllm.engine import VLLMEngine
 
         (engine,) = self._engines
         assert isinstance(engine, VLLMEngine)
-        return await engine.receive_weights(offer, version)
+        return await engine.receive_weights(transfer, version)
 
     async def load(self, packed: Mapping[str, Packed], version: int) -> str:
-        """Take weights. Returns the checksum of what is served, if there is one."""
+        """Load packed weights. Returns the checksum of those in the engine; empty if the engine computes none."""
         tensors = unpack_tensors(packed)
         first = self._engines[0]
         if self._form == "adapter":
             assert self._run.learner.lora is not None
-            with tempfile.TemporaryDirectory() as place:
-                directory = Path(place) / "adapter"
+            with tempfile.TemporaryDirectory() as folder:
+                directory = Path(folder) / "adapter"
                 write_adapter(tensors, self._run.learner.lora, directory)
                 return await first.load_adapter(directory, version)
         checksum = await first.load_weights(tensors, version)
-        for engine in self._engines[1:]:  # they share the first one's model
+        for engine in self._engines[1:]:  # they share the model of the first one
             assert isinstance(engine, TransformersEngine)
             engine.set_version(version)
         return checksum
 
 
 def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
-    """The learner's model with all its adapters, so that nothing is rounded on the way."""
+    """The learner's model with separate adapters: merging them would round the weights."""
     policy = load_policy(run, model, arm, "auto" if run.rollout.gpus else "cpu")
     policy.value_head = None
     policy.model.requires_grad_(False).eval()
@@ -246,20 +267,17 @@ def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer
     return [engine], renderer, engine.dtype
 
 
-async def _told(work: Coroutine[Any, Any, T]) -> T | WorkerFailure:
+async def _errors_as_data(coroutine: Coroutine[Any, Any, T]) -> T | WorkerFailure:
     try:
-        return await work
+        return await coroutine
     except Exception as error:  # the controller decides what to do about it
         explained = isinstance(error, (UserError, EngineError, InterventionError))
-        told = str(error) if explained else f"{type(error).__name__}: {error}"
+        message = str(error) if explained else f"{type(error).__name__}: {error}"
         return WorkerFailure(
-            told, traceback.format_exc(), isinstance(error, EngineError), isinstance(error, NoModelError)
+            message, traceback.format_exc(), isinstance(error, EngineError), isinstance(error, NoModelError)
         )
 
 
-def actor() -> Any:
-    """The worker as a Ray actor, which comes back when it dies; what it was doing is for the controller to repeat.
-
-    `status` has an event loop of its own.
-    """
-    return ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups={"watch": 8})(Worker)
+def worker_actor() -> Any:
+    """`RolloutWorker` as a Ray actor class. Ray restarts dead actors; the controller repeats their groups."""
+    return ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups={"watch": 8})(RolloutWorker)

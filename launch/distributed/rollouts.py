@@ -1,4 +1,4 @@
-"""Rollouts by workers that Ray spreads over cores and machines, and starts again when they die."""
+"""Rollouts by Ray actors on many cores and machines. Dead workers are restarted, and their groups played again."""
 
 from __future__ import annotations
 
@@ -9,199 +9,172 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from torch import Tensor
 
-from envs.episode import Contexts
 from launch.config.study import RunConfig
-from launch.distributed.placement import placements
-from launch.distributed.rollout_worker import Loaded, Snapshot, Status, WorkerFailure, actor
+from launch.distributed.placement import worker_placements
+from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE, GroupTask, WorkerRecord
+from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFailure, WorkerStatus, worker_actor
 from launch.distributed.run_worker import archive as archive_model
-from launch.distributed.weights import Source, form_of, own_address, pack_tensors
+from launch.distributed.weights import WeightSource, form_of, own_address, pack_tensors
 from launch.run.episodes import GroupRequest, describe_group, draw, slots_of
 from launch.run.rollouts import RolloutError, RolloutGroup
-from launch.storage.resume import say
+from launch.storage.resume import log_to_stderr
 from launch.storage.versions import differences, versions
 from shaping.arm import Arm
 from shaping.sampling import weights as checksums
 from shaping.sampling.broadcast import Broadcaster
 
-LOST = (
+LOST_ERRORS = (
     ray.exceptions.RayActorError,
     ray.exceptions.ObjectLostError,
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
 )
-"""A process or a node is gone, and the answer with it."""
-TOGETHER = 2
-"""A group that has lost its worker so often is played alone, so that one that kills its process stands out."""
-COMPARED = ("python", "packages", "source")
-"""What must be alike on all nodes."""
+"""A process or a node died, and its answer is lost."""
+COMPARED_VERSIONS = ("python", "packages", "source")
+"""Versions that must be equal on all nodes."""
 HEARTBEAT = 30.0
+"""Seconds between two lines in the log while a group is waited for."""
 GRACE = 10.0
-"""Seconds that workers get to show their stacks, or to close."""
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """A group that was submitted and has not come back."""
-
-    work: GroupRequest
-    drawn: Contexts
-    lost: int = 0
-    """How many workers have died while they played it."""
-
-    @property
-    def alone(self) -> bool:
-        return self.lost >= TOGETHER
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """One worker, as it is known here."""
-
-    number: int
-    handle: Any
-    playing: dict[Any, _Task] = field(default_factory=dict)
-    asked: Any = None
-    """The answer that will say that it has come back; None if it is up."""
-    failures: int = 0
-    """Starts in a row that its engine has failed."""
-    heard: float = field(default_factory=time.monotonic)
-    """When it last answered, or was started."""
-    status: Status | None = None
-
-    def __str__(self) -> str:
-        place = f" ({self.status.host}, pid {self.status.pid})" if self.status else ""
-        return f"worker {self.number}{place}"
+"""Seconds that workers have to send a thread dump, or to close."""
 
 
 class RayRollouts:
-    """`Rollouts` by `run.rollout.workers` workers. `tell` hears of lost workers, and of what is waited for long.
+    """`Rollouts` by `run.rollout.workers` workers.
 
-    Groups that a lost worker was playing are played again by another one, from their seeds, and every group comes back
-    once. Raises `RolloutError` where a group loses its worker again and again, where nothing moves for
-    `rollout.stage_timeout` seconds, and where a worker cannot be what it should be.
+    If a worker dies, its groups are played again from their seeds; every group is returned once. `log` receives lost
+    workers and long waits. `RolloutError` is raised if a group loses worker after worker, if nothing moves for
+    `rollout.stage_timeout` seconds, and if a worker's software or weights differ from the learner's.
     """
 
     def __init__(
-        self, run: RunConfig, arm: Arm, model: Path, source: Source, tell: Callable[[str], None] = say
+        self,
+        run: RunConfig,
+        arm: Arm,
+        model: Path,
+        source: WeightSource,
+        log: Callable[[str], None] = log_to_stderr,
     ) -> None:
-        self._run, self._arm, self._model, self._source, self._tell = run, arm, model, source, tell
+        self._run, self._arm, self._model, self._source, self._log = run, arm, model, source, log
         self._config = run.rollout
-        self._queue: deque[_Task] = deque()
+        self._queue: deque[GroupTask] = deque()
         self._snapshot: Snapshot | None = None
-        self._members: list[_Member] = []
-        # its longest episode keeps a group for about twice as long as an average one takes: with fewer groups, slots
-        # would be empty for want of work while stragglers hold the groups' places
-        self._room = 2 * -(-slots_of(run) // run.train.group_size) + 1
-        self._sender: Broadcaster | None = None
-        self._held = contextlib.ExitStack()
+        self._workers: list[WorkerRecord] = []
+        # A group ends with its longest episode, after about twice the time of an average one. A worker with fewer
+        # groups than this would have empty slots while stragglers hold its groups open.
+        self._groups_per_worker = 2 * -(-slots_of(run) // run.train.group_size) + 1
+        self._broadcaster: Broadcaster | None = None
+        self._resources = contextlib.ExitStack()
         try:
             self._start()
         except BaseException:
-            self._held.close()
+            self._resources.close()
             raise
 
     # -- protocol ------------------------------------------------------------------------------------------------
 
-    def submit(self, works: Sequence[GroupRequest]) -> None:
-        self._queue += [_Task(work, draw(self._run, self._arm, work)) for work in works]
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Start playing these groups."""
+        self._queue += [GroupTask(request, draw(self._run, self._arm, request)) for request in requests]
         self._dispatch()
 
     def next(self) -> RolloutGroup:
+        """Wait for a finished group, in any order."""
         started = beat = time.monotonic()
         while True:
             self._dispatch()
-            playing = {ref: (member, task) for member in self._members for ref, task in member.playing.items()}
+            playing = {ref: (worker, task) for worker in self._workers for ref, task in worker.playing.items()}
             if not playing and not self._queue:
                 raise RolloutError("a group was asked for, but none was submitted")
-            waited_for = [*playing, *(m.asked for m in self._members if m.asked is not None)]
-            ready, _ = ray.wait(waited_for, num_returns=1, timeout=self._beat / 4)
+            pending = [*playing, *(w.reload for w in self._workers if w.reload is not None)]
+            ready, _ = ray.wait(pending, num_returns=1, timeout=self._beat / 4)
             if ready and ready[0] in playing:
-                member, task = playing[ready[0]]
-                del member.playing[ready[0]]
-                if (played := self._settled(member, task, ready[0])) is not None:
-                    return played
+                worker, task = playing[ready[0]]
+                del worker.playing[ready[0]]
+                if (group := self._collect(worker, task, ready[0])) is not None:
+                    return group
             elif ready:
-                self._risen(next(m for m in self._members if m.asked == ready[0]))
+                self._on_restarted(next(w for w in self._workers if w.reload == ready[0]))
             if time.monotonic() - beat > self._beat:
                 beat = time.monotonic()
-                self._look(beat - started)
+                self._heartbeat(beat - started)
 
     def sync(self, version: int) -> None:
-        """Send the weights to all workers that are up; groups under way go on with them. Others fetch them later."""
+        """Send the weights to all workers that are up, also for groups under way. Restarting workers get them later."""
         first = self._snapshot is None
         shipped = [] if self._snapshot is None else self._snapshot.model
         state = self._source(form_of(self._run))
         self._snapshot = Snapshot(version, [ray.put(pack_tensors(state))], self._arm.state_dict(), shipped)
-        for member, answer in self._load([m for m in self._members if first or m.asked is None], state):
-            if isinstance(answer, WorkerFailure) and answer.model and self._ship():
-                answer = next((again for _, again in self._load([member], state)), answer)
+        for worker, answer in self._load([w for w in self._workers if first or w.reload is None], state):
+            if isinstance(answer, WorkerFailure) and answer.model_missing and self._ship_model():
+                answer = next((second for _, second in self._load([worker], state)), answer)
             if isinstance(answer, WorkerFailure):
-                if first or not answer.engine:
-                    raise self._failure(member, answer)
-                self._replace(member, answer)
+                if first or not answer.engine_failed:
+                    raise self._failure(worker, answer)
+                self._restart(worker, answer)
             elif first:
-                self._check(member, answer)
+                self._check(worker, answer)
         self._dispatch()
 
     def _load(
-        self, members: Sequence[_Member], state: Mapping[str, Tensor]
-    ) -> list[tuple[_Member, Loaded | WorkerFailure]]:
-        """Their answers to new weights. Who dies meanwhile gets them when it comes back."""
+        self, workers: Sequence[WorkerRecord], state: Mapping[str, Tensor]
+    ) -> list[tuple[WorkerRecord, WeightsLoaded | WorkerFailure]]:
+        """Send new weights and return the answers. A worker that dies here gets the weights after its restart."""
         assert self._snapshot is not None
-        sender = self._sender
-        offers = {m: sender.offer(m.number, state) if sender else None for m in members}
-        asked = {m.handle.load.remote(self._snapshot, offer): m for m, offer in offers.items()}
-        late = self._within(asked, f"new weights (version {self._snapshot.version})")
-        answers: list[tuple[_Member, Loaded | WorkerFailure]] = []
-        for reference, member in asked.items():
+        broadcaster = self._broadcaster
+        transfers = {w: broadcaster.offer(w.number, state) if broadcaster else None for w in workers}
+        pending = {w.actor.load.remote(self._snapshot, transfer): w for w, transfer in transfers.items()}
+        late = self._wait_for(pending, f"new weights (version {self._snapshot.version})")
+        answers: list[tuple[WorkerRecord, WeightsLoaded | WorkerFailure]] = []
+        for reference, worker in pending.items():
             if reference in late:
-                self._give_up(f"{member} has not taken version {self._snapshot.version} of the weights", [member])
-            answer: Loaded | WorkerFailure | None = None
+                self._give_up(f"{worker} has not loaded version {self._snapshot.version} of the weights", [worker])
+            answer: WeightsLoaded | WorkerFailure | None = None
             try:
                 answer = ray.get(reference)
-                answers.append((member, answer))
-            except LOST:
-                self._fallen(member)
-            if sender:
-                sender.settle(member.number, isinstance(answer, Loaded) and not answer.missed)
-            if isinstance(answer, Loaded) and answer.missed:
-                self._tell(f"{member}: {answer.missed}; it has read them from the object store")
+                answers.append((worker, answer))
+            except LOST_ERRORS:
+                self._on_died(worker)
+            if broadcaster:
+                broadcaster.settle(worker.number, isinstance(answer, WeightsLoaded) and not answer.transfer_error)
+            if isinstance(answer, WeightsLoaded) and answer.transfer_error:
+                self._log(f"{worker}: {answer.transfer_error}; it has read them from the object store")
         return answers
 
-    def _ship(self) -> bool:
-        """From now on the model goes along with the weights, for nodes that lack it. False: it is not here, either."""
+    def _ship_model(self) -> bool:
+        """Send the model with the weights from now on, for nodes that lack it. False if it is not here either."""
         assert self._snapshot is not None
         if not self._snapshot.model and self._model.is_dir():
             self._snapshot = replace(self._snapshot, model=[ray.put(archive_model(self._model))])
         return bool(self._snapshot.model)
 
-    def workers(self) -> list[Status]:
-        """Where the workers that are up run, and what they are doing."""
-        asked = [m.handle.status.remote() for m in self._members if m.asked is None]
-        found = []
-        for reference in asked:
-            with contextlib.suppress(*LOST, ray.exceptions.GetTimeoutError):
-                found.append(ray.get(reference, timeout=GRACE))
-        return found
+    def workers(self) -> list[WorkerStatus]:
+        """The status of every worker that is up."""
+        pending = [w.actor.status.remote() for w in self._workers if w.reload is None]
+        statuses = []
+        for reference in pending:
+            with contextlib.suppress(*LOST_ERRORS, ray.exceptions.GetTimeoutError):
+                statuses.append(ray.get(reference, timeout=GRACE))
+        return statuses
 
     def close(self) -> None:
+        """End the workers and release their placement group."""
         self._queue.clear()
         with contextlib.suppress(Exception):
-            closing = [m.handle.close.remote() for m in self._members if m.asked is None and self._snapshot]
+            closing = [w.actor.close.remote() for w in self._workers if w.reload is None and self._snapshot]
             if closing:  # engines end their own processes and remove their files
                 ray.wait(closing, num_returns=len(closing), timeout=GRACE)
-        for member in self._members:
+        for worker in self._workers:
             with contextlib.suppress(Exception):
-                ray.kill(member.handle)
-        self._members.clear()
-        self._held.close()
+                ray.kill(worker.actor)
+        self._workers.clear()
+        self._resources.close()
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -209,32 +182,36 @@ class RayRollouts:
         if not ray.is_initialized():
             from launch.distributed.local import RaySettings, running_ray
 
-            self._held.enter_context(running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))))
+            self._resources.enter_context(running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))))
         config = self._config
-        places = self._held.enter_context(placements(self._run, self._tell))
-        if config.transfer == "broadcast":  # a worker that gets nothing must have time left for the other way
-            # once there are placements: the nodes that have them say which address is needed
-            self._sender = self._held.enter_context(
+        placements = self._resources.enter_context(worker_placements(self._run, self._log))
+        if config.transfer == "broadcast":
+            # After the placement, since the nodes decide which address is needed. A quarter of the timeout leaves a
+            # worker that gets nothing the time to read the weights from the object store.
+            self._broadcaster = self._resources.enter_context(
                 contextlib.closing(Broadcaster(own_address(), config.stage_timeout / 4))
             )
-        search_path = (os.getcwd(), *(place for place in sys.path if place))
-        make = actor()
-        for number, place in enumerate(places):
-            options = make.options(num_cpus=config.cpus or 0.01, num_gpus=config.gpus, scheduling_strategy=place)
-            self._members.append(_Member(number, options.remote(self._run, self._model, search_path)))
+        search_path = (os.getcwd(), *(entry for entry in sys.path if entry))
+        actor = worker_actor()
+        for number, placement in enumerate(placements):
+            options = actor.options(num_cpus=config.cpus or 0.01, num_gpus=config.gpus, scheduling_strategy=placement)
+            self._workers.append(WorkerRecord(number, options.remote(self._run, self._model, search_path)))
 
     @property
     def _beat(self) -> float:
         return min(HEARTBEAT, self._config.stage_timeout / 4)
 
-    def _check(self, member: _Member, loaded: Loaded) -> None:
-        """At the first sync of a process: does it run what we run, and hold what the learner holds?"""
-        own, theirs = ({k: v for k, v in told.items() if k in COMPARED} for told in (versions(), loaded.versions))
-        if changed := differences(own, theirs):
-            found = f"{member} does not run what this process runs (here -> there): {'; '.join(changed[:5])}"
-            if own.get("packages") != theirs.get("packages") or loaded.host != socket.gethostname():
-                raise RolloutError(f"{found}. Install the same packages and the same source on every node")
-            self._tell(f"{found}: the source has been edited since")
+    def _check(self, worker: WorkerRecord, loaded: WeightsLoaded) -> None:
+        """Compare the software and weights of a newly started worker with those of this process."""
+        ours, theirs = (
+            {key: value for key, value in recorded.items() if key in COMPARED_VERSIONS}
+            for recorded in (versions(), loaded.versions)
+        )
+        if changed := differences(ours, theirs):
+            message = f"{worker} runs other software than this process (here -> there): {'; '.join(changed[:5])}"
+            if ours.get("packages") != theirs.get("packages") or loaded.host != socket.gethostname():
+                raise RolloutError(f"{message}. Install the same packages and the same source on every node")
+            self._log(f"{message}: the source was edited after the start of this process")
         if self._snapshot is not None and loaded.version != self._snapshot.version:
             return  # the learner has newer weights by now
         form = form_of(self._run)
@@ -242,155 +219,155 @@ class RayRollouts:
         dtype = None if form == "adapter" else loaded.dtype
         if loaded.checksum and loaded.checksum != checksums.checksum(whole, dtype):
             raise RolloutError(
-                f"{member} does not sample with the learner's weights: their checksums differ after its first sync. "
+                f"{worker} does not sample with the learner's weights: the checksums differ after its first sync. "
                 "Please report this with the run's config"
             )
 
     def _dispatch(self) -> None:
-        """Hand out groups, the oldest first, each to the worker that plays the fewest."""
+        """Hand out groups, the oldest first, each to the worker with the fewest."""
         if self._snapshot is None:
             return
-        up = [m for m in self._members if m.asked is None]
+        up = [w for w in self._workers if w.reload is None]
         for task in list(self._queue):
-            able = [m for m in up if self._takes(m, task)]
+            able = [w for w in up if self._can_play(w, task)]
             if not able and not task.alone:
-                return  # nor can anyone take any other
+                return  # no worker can take any other group either
             if not able:
-                if up:  # else it would wait for as long as there are others to play: let one worker run dry
-                    up.remove(min(up, key=lambda m: len(m.playing)))
+                if up:  # keep one worker free of new groups, or this one would wait until the queue is empty
+                    up.remove(min(up, key=lambda w: len(w.playing)))
                 continue
-            member = min(able, key=lambda m: len(m.playing))
+            worker = min(able, key=lambda w: len(w.playing))
             self._queue.remove(task)
-            member.playing[member.handle.play.remote(task.work, task.drawn, self._snapshot)] = task
+            worker.playing[worker.actor.play.remote(task.request, task.contexts, self._snapshot)] = task
 
-    def _takes(self, member: _Member, task: _Task) -> bool:
+    def _can_play(self, worker: WorkerRecord, task: GroupTask) -> bool:
         if task.alone:
-            return not member.playing
-        return len(member.playing) < self._room and not any(t.alone for t in member.playing.values())
+            return not worker.playing
+        return len(worker.playing) < self._groups_per_worker and not any(t.alone for t in worker.playing.values())
 
-    def _settled(self, member: _Member, task: _Task, reference: Any) -> RolloutGroup | None:
-        """The group, if it was played; else it is queued again."""
+    def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> RolloutGroup | None:
+        """The finished group, or None if its worker failed and the group is queued again."""
         try:
             answer = ray.get(reference)
-        except LOST:
-            self._fallen(member)
-            self._again(task, "its process or its node died (killed, out of memory, or a crash in native code)")
+        except LOST_ERRORS:
+            self._on_died(worker)
+            self._requeue(task, "its process or its node died (killed, out of memory, or a crash in native code)")
             return None
-        member.heard = time.monotonic()
+        worker.last_answer = time.monotonic()
         if isinstance(answer, WorkerFailure):
-            if answer.model and self._ship():
+            if answer.model_missing and self._ship_model():
                 self._queue.appendleft(task)
                 return None
-            if not answer.engine:
-                raise self._failure(member, answer)
-            self._replace(member, answer)
-            self._again(task, answer.told)
+            if not answer.engine_failed:
+                raise self._failure(worker, answer)
+            self._restart(worker, answer)
+            self._requeue(task, answer.message)
             return None
-        return RolloutGroup(task.work, answer)
+        return RolloutGroup(task.request, answer)
 
-    def _again(self, task: _Task, why: str) -> None:
-        task.lost += 1
-        what = describe_group(self._run, task.work)
-        if task.lost >= self._config.retries:
-            alone = max(task.lost - TOGETHER, 0)
+    def _requeue(self, task: GroupTask, reason: str) -> None:
+        task.lost_workers += 1
+        if task.lost_workers >= self._config.retries:
+            alone = max(task.lost_workers - LOSSES_BEFORE_ALONE, 0)
             raise RolloutError(
-                f"{what} has lost its worker {task.lost} times (rollout.retries), the last {alone} times with no other "
-                f"group beside it: {why}. Does the world end its process? Play it by itself to see: its seed says all"
+                f"{describe_group(self._run, task.request)} has lost its worker {task.lost_workers} times "
+                f"(rollout.retries), the last {alone} times with no other group beside it: {reason}. Does the world "
+                "end its process? Replay this seed alone to check"
             )
         self._queue.appendleft(task)
 
-    def _replace(self, member: _Member, failure: WorkerFailure) -> None:
-        """The worker's engine is broken: end it, and let Ray start it anew."""
-        self._tell(f"{member}: {failure.told}; it starts anew")
-        ray.kill(member.handle, no_restart=False)
-        member.heard = time.monotonic()
-        self._ask(member)
+    def _restart(self, worker: WorkerRecord, failure: WorkerFailure) -> None:
+        """Kill a worker whose engine failed, so that Ray restarts it."""
+        self._log(f"{worker}: {failure.message}; it is restarted")
+        ray.kill(worker.actor, no_restart=False)
+        worker.last_answer = time.monotonic()
+        self._reload(worker)
 
-    def _fallen(self, member: _Member) -> None:
-        """It died, and Ray starts it anew; the other groups that it was playing are told in turn."""
-        if member.asked is None:
-            self._tell(f"{member} died; what it was playing is played again")
-            member.heard = time.monotonic()
-            self._ask(member)
+    def _on_died(self, worker: WorkerRecord) -> None:
+        """The worker died; Ray restarts it and its other groups are requeued."""
+        if worker.reload is None:
+            self._log(f"{worker} died; its groups are played again")
+            worker.last_answer = time.monotonic()
+            self._reload(worker)
 
-    def _ask(self, member: _Member) -> None:
-        """It is up once it has the weights: what dies before that takes no group with it."""
-        member.asked, member.status = member.handle.load.remote(self._snapshot), None
+    def _reload(self, worker: WorkerRecord) -> None:
+        """Send the weights. The worker gets no group before it has them, so a second death loses none."""
+        worker.reload, worker.status = worker.actor.load.remote(self._snapshot), None
 
-    def _risen(self, member: _Member) -> None:
+    def _on_restarted(self, worker: WorkerRecord) -> None:
         try:
-            answer = ray.get(member.asked)
-        except LOST:
-            # still on its way; if it never comes back, stage_timeout ends the wait
+            answer = ray.get(worker.reload)
+        except LOST_ERRORS:  # not up yet; stage_timeout ends the wait for a worker that never is
             time.sleep(0.1)
-            self._ask(member)
+            self._reload(worker)
             return
         if not isinstance(answer, WorkerFailure):
-            self._check(member, answer)
-            member.asked, member.failures, member.heard = None, 0, time.monotonic()
-        elif answer.model and self._ship():
-            self._ask(member)
+            self._check(worker, answer)
+            worker.reload, worker.failed_starts, worker.last_answer = None, 0, time.monotonic()
+        elif answer.model_missing and self._ship_model():
+            self._reload(worker)
         else:
-            member.failures += 1
-            if not answer.engine or member.failures >= self._config.retries:
-                raise self._failure(member, answer)
-            self._replace(member, answer)
+            worker.failed_starts += 1
+            if not answer.engine_failed or worker.failed_starts >= self._config.retries:
+                raise self._failure(worker, answer)
+            self._restart(worker, answer)
 
-    # -- waiting -------------------------------------------------------------------------------------------------
+    # -- waiting ------------------------------------------------------------------------------------------------
 
-    def _within(self, asked: Mapping[Any, _Member], what: str) -> list[Any]:
-        """Wait for all; those that have not answered in time."""
+    def _wait_for(self, pending: Mapping[Any, WorkerRecord], what: str) -> list[Any]:
+        """Wait for all answers. Returns the references without one after `rollout.stage_timeout` seconds."""
         started = time.monotonic()
-        waiting = list(asked)
+        waiting = list(pending)
         while waiting and (waited := time.monotonic() - started) < self._config.stage_timeout:
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=self._beat)
             if waiting and waited > self._beat:
-                self._tell(f"{' and '.join(str(asked[r]) for r in waiting)}: waiting for {what} for {waited:.0f} s")
+                self._log(f"{' and '.join(str(pending[r]) for r in waiting)}: waiting for {what} for {waited:.0f} s")
         return waiting
 
-    def _look(self, waited: float) -> None:
-        """A heartbeat: say what takes longest, and give up where nothing has moved for too long."""
-        up = [m for m in self._members if m.asked is None]
-        asked = {m.handle.status.remote(): m for m in up}
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=GRACE / 2) if asked else ([], [])
+    def _heartbeat(self, waited: float) -> None:
+        """Log the slowest stage, and give up if nothing has moved for too long."""
+        up = [w for w in self._workers if w.reload is None]
+        pending = {w.actor.status.remote(): w for w in up}
+        answered, _ = ray.wait(list(pending), num_returns=len(pending), timeout=GRACE / 2) if pending else ([], [])
         now = time.monotonic()
         for reference in answered:
-            with contextlib.suppress(*LOST):
-                asked[reference].status = ray.get(reference)
-                asked[reference].heard = now
+            with contextlib.suppress(*LOST_ERRORS):
+                pending[reference].status = ray.get(reference)
+                pending[reference].last_answer = now
         slowest = max(
-            ((*m.status.stages[0], m) for m in up if m.status and m.status.stages and m.playing),
+            ((*w.status.stages[0], w) for w in up if w.status and w.status.stages and w.playing),
             key=lambda stage: stage[0],
             default=None,
         )
-        groups = sum(len(m.playing) for m in self._members)
-        told = "no episode is under way" if slowest is None else f"{slowest[2]}, {slowest[1]}, for {slowest[0]:.0f} s"
-        self._tell(
-            f"waiting for a group for {waited:.0f} s; the slowest stage: {told}. {groups} groups under way, "
-            f"{len(self._queue)} queued, {len(up)} of {len(self._members)} workers up"
+        groups = sum(len(w.playing) for w in self._workers)
+        text = "no episode is under way" if slowest is None else f"{slowest[2]}, {slowest[1]}, for {slowest[0]:.0f} s"
+        self._log(
+            f"waiting for a group for {waited:.0f} s; the slowest stage: {text}. {groups} groups under way, "
+            f"{len(self._queue)} queued, {len(up)} of {len(self._workers)} workers up"
         )
         limit = self._config.stage_timeout
         if slowest is not None and slowest[0] > limit:
             self._give_up(f"{slowest[2]} has been in one stage for {slowest[0]:.0f} s: {slowest[1]}", [slowest[2]])
-        if silent := [m for m in up if m.playing and now - m.heard > limit]:
-            self._give_up(f"{silent[0]} has not answered for {now - silent[0].heard:.0f} s", silent)
-        if not up and min(now - m.heard for m in self._members) > limit:
+        if silent := [w for w in up if w.playing and now - w.last_answer > limit]:
+            self._give_up(f"{silent[0]} has not answered for {now - silent[0].last_answer:.0f} s", silent)
+        if not up and min(now - w.last_answer for w in self._workers) > limit:
             self._give_up(f"no worker has come back within {limit:.0f} s", [])
 
-    def _give_up(self, what: str, members: Sequence[_Member]) -> None:
-        asked = {m.handle.status.remote(True): m for m in members}
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=GRACE) if asked else ([], [])
-        for reference, member in asked.items():
-            stacks = "no answer to this either: its process is stopped, or in native code"
+    def _give_up(self, problem: str, workers: Sequence[WorkerRecord]) -> None:
+        """Log the thread dumps of `workers` and raise `RolloutError`."""
+        pending = {w.actor.status.remote(True): w for w in workers}
+        answered, _ = ray.wait(list(pending), num_returns=len(pending), timeout=GRACE) if pending else ([], [])
+        for reference, worker in pending.items():
+            text = "no answer: its process is stopped, or in native code"
             if reference in answered:
-                with contextlib.suppress(*LOST):
-                    stacks = ray.get(reference).thread_dump
-            self._tell(f"--- stacks of {member}\n{stacks}")
+                with contextlib.suppress(*LOST_ERRORS):
+                    text = ray.get(reference).thread_dump
+            self._log(f"--- thread dump of {worker}\n{text}")
         raise RolloutError(
-            f"{what} (rollout.stage_timeout={self._config.stage_timeout:g}); the workers' stacks are in the log. Raise "
-            "it if so much time is needed; run again to go on from the last saved state"
+            f"{problem} (rollout.stage_timeout={self._config.stage_timeout:g}); thread dumps of the workers are in the "
+            "log. Raise the timeout if the stage needs that long; run again to resume from the last saved state"
         )
 
-    def _failure(self, member: _Member, failure: WorkerFailure) -> RolloutError:
-        self._tell(f"--- {member}\n{failure.details}")
-        return RolloutError(f"{member}: {failure.told}")
+    def _failure(self, worker: WorkerRecord, failure: WorkerFailure) -> RolloutError:
+        self._log(f"--- {worker}\n{failure.details}")
+        return RolloutError(f"{worker}: {failure.message}")

@@ -1,4 +1,4 @@
-"""The Ray side of a study: one task per run, one CPU each, and an actor to which runs report their progress."""
+"""The Ray side of a study: one task per run, one CPU each, and an actor that collects the progress of the runs."""
 
 from __future__ import annotations
 
@@ -30,30 +30,36 @@ from launch.storage.versions import versions
 
 Trainer = Callable[[RunConfig, Path, RunDirectory, Callable[[int, dict[str, Any]], None]], dict[str, Any]]
 
-#: One thread per run: as many runs as cores are faster than many threads in each, and results do not depend on cores.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""One thread per run: one run per core is faster than many threads per run, and results do not depend on cores."""
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "RAY_USAGE_STATS_ENABLED": "0", "TRANSFORMERS_VERBOSITY": "error"}
+"""Environment variables that silence libraries."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a worker needs to know about one run. Paths are the driver's."""
+    """One run, as a worker needs it. Paths are those of the driver."""
 
     run: RunConfig
+    """The run's config."""
     directory: Path
+    """Its run directory."""
     log: Path
+    """Its log file."""
     model: Path
+    """The model that it starts from."""
     trainer: str
     """`module:function` with the signature of `Trainer`."""
     search_path: tuple[str, ...]
-    """Where the driver finds plug-in modules."""
+    """Folders in which the driver finds plug-in modules."""
     marker: tuple[Path, str]
-    """A file of the study and its digest: a worker that does not see it shares no disk with the driver."""
+    """A file of the study and its digest. A worker that cannot read it shares no disk with the driver."""
     versions: Mapping[str, Any] | None = None
-    """What the worker's node must have, too; None: it is the driver's own."""
+    """Versions that the worker's node must have; None: the worker runs on the driver's node."""
 
     @property
     def name(self) -> str:
+        """`<arm>[+axis=value...]/seed-<k>`."""
         return self.run.directory_name
 
 
@@ -62,31 +68,37 @@ class TaskResult:
     """How a run ended, as plain data: exceptions of plug-ins need not unpickle on the driver."""
 
     error: str = ""
+    """The message; empty if the run finished."""
     details: str = ""
+    """The traceback."""
     disk_full: bool = False
+    """Was the disk full?"""
     retry: bool = False
+    """May a second try succeed?"""
     archive: bytes = b""
-    """The finished run directory as a tar file, where the worker shares no disk with the driver."""
+    """The finished run directory as a tar file, if the worker shares no disk with the driver."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class ProgressActor:
-    """The latest word of every running run."""
+    """Collects the latest progress of every run."""
 
     def __init__(self) -> None:
         self._latest: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def post(self, name: str, done: int, row: dict[str, Any]) -> None:
+        """`done` updates of the run `name` are finished; `row` holds metrics of the last."""
         self._latest[name] = (done, row)
 
     def take(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """The progress that was posted since the last call, by run."""
         latest, self._latest = self._latest, {}
         return latest
 
 
 @ray.remote(num_cpus=1, max_retries=0)
 def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
-    """One run in a worker process. `shipped` holds a reference to the packed model, fetched only if it is not here."""
+    """Execute one run in a worker process. `shipped` refers to the packed model, for nodes that lack its directory."""
     os.environ.update(ONE_THREAD | QUIET)
     local = _digest_of(job.marker[0]) == job.marker[1]
 
@@ -97,8 +109,8 @@ def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
         home = job.directory if local else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
         stack.enter_context(_logging(job.log if local else None))
         try:
-            if job.versions and (found := skew(job.versions, versions())):
-                raise NodeError(f"{platform.node()}: {'; '.join(found)}")
+            if job.versions and (differing := skew(job.versions, versions())):
+                raise NodeError(f"{platform.node()}: {'; '.join(differing)}")
             model = job.model if job.model.exists() else extract_model(ray.get(shipped[0]))
             train(job, model, RunDirectory(home), report)
             return TaskResult(archive=b"" if local else archive(home))
@@ -107,35 +119,34 @@ def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
 
 
 def failure(error: Exception) -> TaskResult:
-    """A user's error stays as it is and is not worth a second try; any other is named by its class."""
+    """The result of a failed run. A `UserError` keeps its message and is not tried again; others are named by class."""
     full = isinstance(error, DiskFullError) or getattr(error, "errno", None) == errno.ENOSPC
-    full = full or "os error 28" in str(error)  # as libraries written in Rust put it
-    told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return TaskResult(told, traceback.format_exc(), disk_full=full, retry=not isinstance(error, UserError))
+    full = full or "os error 28" in str(error)  # libraries written in Rust raise other classes
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return TaskResult(message, traceback.format_exc(), disk_full=full, retry=not isinstance(error, UserError))
 
 
 def train(job: Job, model: Path, directory: RunDirectory, on_update: Callable[[int, dict[str, Any]], None]) -> None:
-    """Run the trainer in this process, in a run directory that no other process writes meanwhile."""
-    for place in job.search_path:
-        if place not in sys.path:
-            sys.path.append(place)
+    """Call the trainer in this process, with the run directory locked against other processes."""
+    sys.path += [entry for entry in job.search_path if entry not in sys.path]
     trainer = load_function(job.trainer)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
-    with directory.held():
+    with directory.locked():
         trainer(job.run, model, directory, on_update)
         if directory.status() != "complete":
             raise RuntimeError(f"{job.trainer} returned without finishing {directory.path}")
 
 
 def load_function(path: str) -> Any:
+    """Import `module:function`."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager
 def _logging(path: Path | None) -> Iterator[None]:
-    """What a run prints goes to its log, and so does the stack of a worker that crashes."""
+    """Redirect output to the log file, and the stacks of a worker that crashes; None: leave it."""
     if path is None:
         yield
         return
@@ -151,7 +162,7 @@ def _logging(path: Path | None) -> Iterator[None]:
 
 
 def archive(directory: Path) -> bytes:
-    """A directory as an uncompressed tar file in memory."""
+    """Pack a directory into an uncompressed tar file in memory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(directory, arcname=".")
@@ -159,13 +170,14 @@ def archive(directory: Path) -> bytes:
 
 
 def extract(data: bytes, directory: Path) -> None:
+    """Unpack what `archive` packed."""
     directory.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(directory, filter="data")
 
 
 def receive(data: bytes, directory: Path) -> None:
-    """Put a run that finished on another machine in its place, all or nothing."""
+    """Move a run that finished on another machine into its run directory, atomically."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=directory.parent))
     extract(data, temporary)
@@ -174,13 +186,13 @@ def receive(data: bytes, directory: Path) -> None:
 
 
 def extract_model(data: bytes) -> Path:
-    """The shipped model on this node, unpacked once."""
+    """Unpack a shipped model, once per node. Returns its directory."""
     key = hashlib.blake2b(data, digest_size=8).hexdigest()
     target = Path(tempfile.gettempdir()) / f"shaping-model-{os.getuid()}-{key}"
     if not target.exists():
         temporary = Path(tempfile.mkdtemp(dir=target.parent))
         extract(data, temporary)
-        with contextlib.suppress(OSError):  # another worker of this node was quicker
+        with contextlib.suppress(OSError):  # another worker of this node has just done it
             os.rename(temporary, target)
     return target
 
@@ -193,10 +205,12 @@ def _digest_of(path: Path) -> str:
 
 
 def marker_of(path: Path) -> tuple[Path, str]:
+    """A file and its digest, with which a worker checks that it shares the driver's disk."""
     return path, _digest_of(path)
 
 
 def log_line(path: Path, text: str) -> None:
+    """Append text to a log file; ignored if it cannot be written."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:

@@ -1,4 +1,4 @@
-"""Hand a study to a running Ray cluster, whose head then runs the driver: this machine is free to go."""
+"""Submit a study to a running Ray cluster. Its head runs the driver, so this machine may disconnect."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import ConfigError, UserError
 
 POLL = 1.0
-SILENCE = 120.0
-"""Seconds of failed questions after which a followed job is given up (it may well go on)."""
-STARTING = 60.0
-"""Seconds that a cluster which has just been started may take until it accepts jobs."""
-LARGEST = 100_000_000
-"""Bytes of a working directory: it is sent to the cluster whole."""
+"""Seconds between two requests for the status of a job."""
+SILENCE_TIMEOUT = 120.0
+"""Seconds without an answer after which a job is no longer followed. The job itself may still run."""
+START_TIMEOUT = 60.0
+"""Seconds that a newly started cluster has until it accepts jobs."""
+MAX_FOLDER_BYTES = 100_000_000
+"""Largest working directory; it is sent to the cluster as a whole."""
 EXTRA = "pip install 'shaping[cluster]' there, on every node (docs/clusters.md)"
-OURS = ONE_THREAD | QUIET
+RESERVED = ONE_THREAD | QUIET
+"""Environment variables that every worker gets."""
 
 
 @contextlib.contextmanager
@@ -40,26 +42,35 @@ def prepared(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Submission]:
-    """The command and the files that run this study there. Raises `ConfigError` before anything is sent.
+    """The command and the files that run a study on a cluster. Nothing is sent yet.
 
-    `folder` is sent whole (the study and modules of your own); without it the study's file alone is.
+    Args:
+        config: A study's YAML file, or the name of a bundled study.
+        overrides: `key.path=value` overrides.
+        arguments: Further arguments of `shaping study`.
+        folder: A folder with the study and your own modules, sent as a whole; None: only the study's file is sent.
+        environment: Environment variables of the command.
+
+    Raises:
+        ConfigError: The study cannot run there as given.
     """
     study = load_study(config, overrides)
     _require_lasting_output(study)
-    if taken := OURS.keys() & (environment or {}).keys():
-        raise ConfigError(f"--env: {', '.join(sorted(taken))} cannot be set: workers are given {_shown(OURS, taken)}")
+    if taken := RESERVED.keys() & (environment or {}).keys():
+        names = ", ".join(sorted(taken))
+        raise ConfigError(f"--env: {names} cannot be set: workers always get {_shown(RESERVED, taken)}")
     job = f"shaping-{study.name}-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory() as scratch:
-        sent = Path(scratch) if folder is None else _checked(folder)
+        sent = Path(scratch) if folder is None else _check_folder(folder)
         path = find_study(config)
-        if str(path) != config:  # a bundled study: it is there already
+        if str(path) != config:  # a bundled study, which the cluster has
             named = config
         elif folder is None:
             named = shutil.copy(path, scratch).rpartition(os.sep)[2]
         elif path.resolve().is_relative_to(sent):
             named = str(path.resolve().relative_to(sent))
         else:
-            raise ConfigError(f"{config} is not in the working directory {folder}, so the cluster would not have it")
+            raise ConfigError(f"{config} is not in the working directory {folder}, so the cluster would lack it")
         command = ["shaping", "study", named, *overrides, *arguments, "--address", "auto"]
         yield Submission(job, command, sent, dict(environment or {}))
 
@@ -67,19 +78,19 @@ def prepared(
 def _require_lasting_output(study: StudyConfig) -> None:
     if not Path(study.output).is_absolute():
         raise ConfigError(
-            f"output: {study.output!r} would be written into a folder of the job's own, which goes when it ends; name "
-            "one that the cluster keeps, e.g. output=/mnt/shaping/runs (docs/clusters.md)"
+            f"output: {study.output!r} is relative to the job's temporary folder, which is deleted when the job ends; "
+            "give a folder that the cluster keeps, e.g. output=/mnt/shaping/runs (docs/clusters.md)"
         )
 
 
-def _checked(folder: Path) -> Path:
+def _check_folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise ConfigError(f"--working-dir: {folder} is no directory")
+        raise ConfigError(f"--working-dir: {folder} is not a directory")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > LARGEST:
+    if size > MAX_FOLDER_BYTES:
         raise ConfigError(
-            f"--working-dir: {folder} has {size / 1e6:.0f} MB, and {LARGEST / 1e6:.0f} MB may be sent; give a folder "
-            "with the study and your modules only, and put models and data on the cluster's shared disk"
+            f"--working-dir: {folder} has {size / 1e6:.0f} MB, and at most {MAX_FOLDER_BYTES / 1e6:.0f} MB are sent; "
+            "give a folder with only the study and your modules, and put models and data on the cluster's shared disk"
         )
     return folder.resolve()
 
@@ -89,27 +100,27 @@ def _shown(values: Mapping[str, str], names: set[str]) -> str:
 
 
 def environment_of(given: Sequence[str]) -> dict[str, str]:
-    """`KEY=VALUE`, or `KEY` for the value that it has here."""
-    found = {}
+    """Parse `--env` options: `KEY=VALUE`, or `KEY` for its value on this machine."""
+    environment = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not key or (not equals and key not in os.environ):
-            raise ConfigError(f"--env: {item!r} is not KEY=VALUE, nor the name of a variable that is set here")
-        found[key] = value if equals else os.environ[key]
-    return found
+            raise ConfigError(f"--env: {item!r} is neither KEY=VALUE nor the name of a variable that is set here")
+        environment[key] = value if equals else os.environ[key]
+    return environment
 
 
 def connect(address: str) -> JobClient:
-    """`http(s)://host:8265`: the cluster's job server. `ray://host:10001`, `host:6379`: Ray itself."""
+    """Connect to a cluster: its job server (`http(s)://host:8265`), or Ray (`ray://host:10001`, `host:6379`)."""
     if address.startswith(("http://", "https://")):
         return JobServer(address)
-    from launch.distributed.remote_driver import RayItself
+    from launch.distributed.remote_driver import RayClient
 
-    return RayItself(address)
+    return RayClient(address)
 
 
 class JobServer:
-    """The job server of a Ray dashboard."""
+    """Jobs through the job server of a Ray dashboard."""
 
     def __init__(self, address: str) -> None:
         from ray.exceptions import AuthenticationError
@@ -125,16 +136,17 @@ class JobServer:
         except ConnectionError as error:
             raise UserError(
                 f"no Ray dashboard answers at {address}: is the cluster up, and is that the port of the dashboard "
-                f"(8265)? Without Ray's dashboard packages there is no job server: {EXTRA}. Or use "
+                f"(8265)? The job server needs Ray's dashboard packages: {EXTRA}. Or use "
                 "--address ray://host:10001"
             ) from error
         except RuntimeError as error:
             raise UserError(_refusal(address, error)) from error
 
     def submit(self, submission: Submission) -> None:
+        """Start the job; waits while a new cluster is not ready yet."""
         sent = {"working_dir": str(submission.folder), "env_vars": dict(submission.environment)}
         entry = shlex.join(submission.command)
-        deadline = time.monotonic() + STARTING
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 self._client.submit_job(entrypoint=entry, submission_id=submission.id, runtime_env=sent)
@@ -142,32 +154,34 @@ class JobServer:
             except (RuntimeError, ConnectionError) as error:
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise UserError(_refusal(self.address, error)) from error
-            time.sleep(POLL)  # the dashboard is up before the head's agent is
+            time.sleep(POLL)  # the dashboard starts before the agent of the head
 
-    def look(self, job: str) -> JobStatus:
-        status = self._client.get_job_status(job)  # before the log: what is printed last is not missed
+    def status(self, job: str) -> JobStatus:
+        """The log and state of the job."""
+        status = self._client.get_job_status(job)  # before the log, so that the last lines are not missed
         log = self._client.get_job_logs(job)
         if not status.is_terminal():
             return JobStatus(log, None)
         done = str(status.value) == "SUCCEEDED"
-        why = "" if done else f"{status.value}: {_reason(self._client.get_job_info(job).message or '')}"
-        return JobStatus(log, 0 if done else 1, why)
+        reason = "" if done else f"{status.value}: {_reason(self._client.get_job_info(job).message or '')}"
+        return JobStatus(log, 0 if done else 1, reason)
 
     def stop(self, job: str) -> None:
+        """Ask the job to stop."""
         self._client.stop_job(job)
 
 
 def _reason(message: str) -> str:
-    """Ray's reason without the end of the log, which has been printed."""
-    found = message.partition(", last available logs")[0].strip() or "no reason given"
-    missing = "exit code 127" in found
-    return found + "; was Ray started there with the environment active that has shaping?" * missing
+    """Ray's reason, without the end of the log, which is printed anyway."""
+    reason = message.partition(", last available logs")[0].strip() or "no reason given"
+    missing = "exit code 127" in reason
+    return reason + "; was Ray started there in the environment that has shaping?" * missing
 
 
 def _refusal(address: str, error: Exception) -> str:
     if "404" in str(error) or "not supported" in str(error):
         return f"the Ray dashboard at {address} has no job server: {EXTRA}"
-    return f"{address} does not take the job: {_first_line(error)}"
+    return f"{address} does not accept the job: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:
@@ -175,19 +189,23 @@ def _first_line(error: Exception) -> str:
 
 
 def follow(cluster: JobClient, job: str, write: Callable[[str], Any] | None = None) -> JobStatus:
-    """Print what the job prints until it ends. Raises `UserError` if the cluster has not answered for long."""
+    """Pass the output of a job to `write` (default: stdout) until it ends.
+
+    Raises `UserError` if the cluster has not answered for `SILENCE_TIMEOUT` seconds.
+    """
     write = write or _print
-    printed, heard = 0, time.monotonic()
+    printed, last_answer = 0, time.monotonic()
     while True:
         try:
-            status = cluster.look(job)
+            status = cluster.status(job)
         except (RuntimeError, OSError) as error:
-            if time.monotonic() - heard > SILENCE:
+            if time.monotonic() - last_answer > SILENCE_TIMEOUT:
                 raise UserError(
-                    f"nothing is heard of {job} for {SILENCE:.0f} s ({_first_line(error)}); it may well go on"
+                    f"{job}: no answer from the cluster for {SILENCE_TIMEOUT:.0f} s ({_first_line(error)}); the job "
+                    "may still run"
                 ) from error
         else:
-            heard = time.monotonic()
+            last_answer = time.monotonic()
             write(status.log[printed:])
             printed = max(printed, len(status.log))
             if status.code is not None:

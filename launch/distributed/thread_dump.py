@@ -1,4 +1,4 @@
-"""What the threads of a process are doing: for the log, when something has been waited for too long."""
+"""Thread dumps of this process, for the log when something takes too long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import FrameType
 
 
 def other_threads() -> list[tuple[str, FrameType]]:
-    """(name, innermost frame) of every thread of this process but the one that asks."""
+    """(name, innermost frame) of every thread of this process except the calling one."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    own = threading.get_ident()
-    # not a public name, but what faulthandler offers writes to files only
-    return [(names.get(i, str(i)), frame) for i, frame in sys._current_frames().items() if i != own]
+    caller = threading.get_ident()
+    # A private function: faulthandler, the public way, writes only to files.
+    return [(names.get(i, str(i)), frame) for i, frame in sys._current_frames().items() if i != caller]
 
 
 def dump(threads: Sequence[tuple[str, FrameType]]) -> str:
-    """Their stacks as text, outermost call first."""
+    """The stacks of `threads` as text, outermost call first."""
     return "\n".join(f"{name}:\n" + "".join(traceback.format_stack(frame)) for name, frame in threads)

@@ -1,4 +1,4 @@
-"""Weights on their way from the learner to samplers in other processes."""
+"""Weights sent from the learner to samplers in other processes: which ones, and packed for Ray."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ from shaping.learning.config import LoRAConfig
 from shaping.learning.policy import Policy
 
 Form = Literal["modules", "lora", "merged", "adapter"]
-"""`modules`: every tensor of the model, adapters apart, under the names of its modules; `lora`: those of adapters
-alone. `merged`: the plain model that computes what base and adapters do. `adapter`: the kept one in PEFT's names."""
-Source = Callable[[Form], Mapping[str, Tensor]]
-"""The learner's weights as they are now."""
+"""Which weights a sampler gets:
+
+- `modules`: all tensors under the model's module names, with the adapters as separate tensors;
+- `lora`: only the tensors of the adapters;
+- `merged`: the base model with the adapters added to its weights;
+- `adapter`: the kept adapter under PEFT's names.
+"""
+WeightSource = Callable[[Form], Mapping[str, Tensor]]
+"""Returns the learner's current weights."""
 
 
 def form_of(run: RunConfig) -> Form:
-    """What the run's sampler is sent. One of transformers has the learner's adapters, and rounds nothing by merging."""
+    """The form of the weights that the run's sampler gets.
+
+    A transformers sampler has the learner's adapters, so nothing is rounded by merging.
+    """
     lora = run.rollout.sync == "lora"
     if run.rollout.engine == "transformers":
         return "lora" if lora else "modules"
@@ -34,7 +42,7 @@ def form_of(run: RunConfig) -> Form:
 
 
 def weights_of(policy: Policy, form: Form) -> Mapping[str, Tensor]:
-    """A policy's weights. All ranks that share it must ask together, and rank 0 is given them."""
+    """A policy's weights, unsharded. Ranks that share it must call this together; rank 0 gets the weights."""
     if form == "adapter":
         return policy.adapters.tensors("kept")
     state: Mapping[str, Tensor] = policy.model.state_dict()
@@ -47,29 +55,32 @@ def weights_of(policy: Policy, form: Form) -> Mapping[str, Tensor]:
 
 
 class Packed(NamedTuple):
-    """A tensor as Ray carries it without copies: bytes, the type's name, the shape."""
+    """A tensor in a form that Ray transports without copies."""
 
     data: NDArray[np.uint8]
+    """Its bytes."""
     dtype: str
+    """Name of its type in torch."""
     shape: tuple[int, ...]
+    """Its shape."""
 
 
 def pack_tensors(state: Mapping[str, Tensor]) -> dict[str, Packed]:
-    """Views where the tensors are in CPU memory. Tied ones are carried once."""
+    """Pack tensors for Ray: views of those in CPU memory, and one copy of tied ones."""
     seen: dict[tuple[int, tuple[int, ...], torch.dtype], Packed] = {}
     packed: dict[str, Packed] = {}
     for name, tensor in state.items():
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.dtype)
         if key not in seen:
-            plain = tensor.detach().cpu().contiguous()
-            data = plain.reshape(-1).view(torch.uint8).numpy()
+            contiguous = tensor.detach().cpu().contiguous()
+            data = contiguous.reshape(-1).view(torch.uint8).numpy()
             seen[key] = Packed(data, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         packed[name] = seen[key]
     return packed
 
 
 def unpack_tensors(packed: Mapping[str, Packed]) -> dict[str, Tensor]:
-    """The tensors, to be read only: they are the memory that Ray holds."""
+    """The tensors. They share read-only memory with Ray's object store."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return {
@@ -79,16 +90,16 @@ def unpack_tensors(packed: Mapping[str, Packed]) -> dict[str, Tensor]:
 
 
 def own_address() -> str:
-    """Where workers find this process: the loopback address if all of Ray's nodes are on this machine."""
+    """The address of this process for workers; the loopback address if all nodes of Ray are on this machine."""
     import ray
 
-    own = str(ray.util.get_node_ip_address())
-    others = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {own}
-    return own if others else "127.0.0.1"
+    address = str(ray.util.get_node_ip_address())
+    others = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {address}
+    return address if others else "127.0.0.1"
 
 
 def write_adapter(tensors: Mapping[str, Tensor], lora: LoRAConfig, directory: Path) -> None:
-    """The kept adapter in PEFT's layout."""
+    """Write the kept adapter in PEFT's layout."""
     settings: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -100,5 +111,5 @@ def write_adapter(tensors: Mapping[str, Tensor], lora: LoRAConfig, directory: Pa
     }
     directory.mkdir(parents=True)
     (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    plain = {name: tensor.clone() for name, tensor in tensors.items()}
-    save_file(plain, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    save_file(copies, directory / "adapter_model.safetensors", metadata={"format": "pt"})

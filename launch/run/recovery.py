@@ -8,7 +8,7 @@ from typing import TypeVar
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.storage.checkpoint import Checkpoints
-from launch.storage.resume import say
+from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 
 R = TypeVar("R")
@@ -19,7 +19,7 @@ class RankLost(RuntimeError):
 
 
 def surviving(
-    attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, tell: Callable[[str], None] = say
+    attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, tell: Callable[[str], None] = log_to_stderr
 ) -> R:
     """Call `attempt`, which resumes from the newest state, until no rank is lost.
 

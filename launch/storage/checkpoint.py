@@ -1,10 +1,10 @@
-"""Training states of a run: what it needs to go on bit for bit after a kill, under `<run>/state/`.
+"""Training states of a run, from which it resumes bit for bit after a kill. They are in `<run>/state/`.
 
     state/update-000012/tensors.safetensors, state.json      after 12 updates
-    state/latest                                             name of the newest one, moved last
+    state/latest                                             name of the newest state, written last
 
-A state is written to a temporary directory, synced and renamed, so that a kill at any point leaves the one before. What
-is read is checked against its hashes: nothing that is damaged is used.
+A state is written to a temporary directory, synced and renamed, so that a kill at any point leaves the previous state
+intact. States are checked against their hashes when they are read, and damaged ones are not used.
 """
 
 from __future__ import annotations
@@ -28,39 +28,44 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "shaping-state", 1
 KEPT = 2
-"""States kept: the newest, and the one before it should the newest be damaged."""
+"""Number of states kept: the newest, and the previous one in case the newest is damaged."""
 TENSORS, DOCUMENT, LATEST = "tensors.safetensors", "state.json", "latest"
 _NAME = re.compile(r"update-(\d{6,})")
 
 
 class DamagedState(ValueError):
-    """A state is partial, truncated or changed; the message says what is wrong with it."""
+    """A state is incomplete, truncated or changed; the message says how."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A training state after `update` updates. `values` is JSON-serialisable."""
+    """The training state of a run."""
 
     update: int
+    """Number of finished updates."""
     tensors: Mapping[str, Tensor]
+    """Weights, optimiser moments and random generators."""
     values: Mapping[str, Any]
+    """JSON-serialisable values."""
     versions: Mapping[str, Any]
-    """Of the program that wrote it (`launch.storage.versions`)."""
+    """The software that wrote it (`launch.storage.versions`)."""
 
 
 class Checkpoints:
-    """The states of one run. `config` is the run config's digest: a state of another one is never loaded."""
+    """The training states of one run."""
 
     def __init__(self, path: Path, config: str) -> None:
+        """`config` is the digest of the run's config; states of another config are never loaded."""
         self.path = path
         self.config = config
 
     @classmethod
     def of(cls, directory: RunDirectory, run: RunConfig) -> Checkpoints:
+        """The states in a run directory."""
         return cls(directory.state, run.digest)
 
     def save(self, state: State) -> None:
-        """Write a state and make it the latest; older ones than the last two are removed."""
+        """Write a state, make it the latest, and remove all but the last two."""
         name = f"update-{state.update:06d}"
         temporary, target = self.path / f".tmp-{name}", self.path / name
         with disk_errors(self.path):
@@ -68,7 +73,7 @@ class Checkpoints:
             try:
                 temporary.mkdir(parents=True)
                 _write(temporary, state, self.config)
-                if target.exists():  # a damaged one that was not used
+                if target.exists():  # a damaged state that was not used
                     shutil.rmtree(target)
                 os.rename(temporary, target)
             finally:
@@ -78,20 +83,20 @@ class Checkpoints:
             sync(self.path)
             self._prune(state.update)
 
-    def states(self, tell: Callable[[str], None]) -> Iterator[State]:
-        """Every intact state of this config, newest first; what is damaged or of another config is told by name."""
+    def states(self, log: Callable[[str], None]) -> Iterator[State]:
+        """Every intact state of this config, newest first. Damaged states and those of other configs are logged."""
         for path in self._candidates():
             try:
                 document = _document(path)
                 if document["config"] != self.config:
-                    tell(f"{path} belongs to another config and is discarded")
+                    log(f"{path} belongs to another config and is discarded")
                     continue
                 yield State(document["update"], _tensors(path, document), document["values"], document["versions"])
             except DamagedState as error:
-                tell(f"{path} cannot be used: {error}")
+                log(f"{path} cannot be used: {error}")
 
     def newest(self) -> int | None:
-        """After how many updates the newest state was taken that looks intact: its tensors are not read for this."""
+        """The number of updates of the newest state that looks intact; its tensors are not read."""
         for path in self._candidates():
             try:
                 document = _document(path)
@@ -102,15 +107,16 @@ class Checkpoints:
         return None
 
     def present(self) -> bool:
-        """Is there any state, whole or not?"""
-        return bool(self._found())
+        """Is there any state, intact or not?"""
+        return bool(self._on_disk())
 
     def _candidates(self) -> list[Path]:
-        """The one that `latest` names, then those before it; all of them where it is damaged."""
-        found, latest = self._found(), self._latest()
-        return [found[n] for n in sorted(found, reverse=True) if latest not in found or n <= (latest or 0)]
+        """The state that `latest` names, then older ones; all states if `latest` is damaged."""
+        states, latest = self._on_disk(), self._latest()
+        return [states[n] for n in sorted(states, reverse=True) if latest not in states or n <= (latest or 0)]
 
-    def _found(self) -> dict[int, Path]:
+    def _on_disk(self) -> dict[int, Path]:
+        """Number of updates -> path of the state."""
         return {int(m[1]): p for p in self.path.glob("update-*") if (m := _NAME.fullmatch(p.name))}
 
     def _latest(self) -> int | None:
@@ -121,9 +127,9 @@ class Checkpoints:
         return int(match[1]) if match else None
 
     def _prune(self, latest: int) -> None:
-        found = self._found()
-        kept = sorted((n for n in found if n <= latest), reverse=True)[:KEPT]
-        for number, path in found.items():
+        states = self._on_disk()
+        kept = sorted((n for n in states if n <= latest), reverse=True)[:KEPT]
+        for number, path in states.items():
             if number not in kept:
                 shutil.rmtree(path)
 
@@ -142,11 +148,11 @@ def _write(folder: Path, state: State, config: str) -> None:
         "values": state.values,
     }
     try:
-        document = json.loads(json.dumps(document))  # the checksum is that of what a reader will parse
+        document = json.loads(json.dumps(document))  # the checksum is of the JSON that a reader parses
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"the state after update {state.update} cannot be saved: {error}; state_dict() of an intervention must "
-            "return JSON values only (lists, not arrays)"
+            f"the state after update {state.update} cannot be saved: {error}; state_dict() of an intervention may "
+            "only return JSON values (lists, not arrays)"
         ) from None
     write_text(folder / DOCUMENT, json.dumps({**document, "checksum": digest(document)}) + "\n")
     sync(folder)
@@ -156,17 +162,17 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(whole, path)
-    except SafetensorError as error:  # written in Rust: it puts the error number into its text
+        save_file(contiguous, path)
+    except SafetensorError as error:  # its text holds the error number of the system
         if number := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(number[1]), str(error)) from None
         raise
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """A state's document, whole, with a tensor file of the size it names. Raises `DamagedState`."""
+    """Read and check a state's document, and the size of its tensor file. Raises `DamagedState`."""
     try:
         document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -174,14 +180,14 @@ def _document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DamagedState(f"its {DOCUMENT} cannot be read ({error})") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise DamagedState(f"its {DOCUMENT} is not ours")
+        raise DamagedState(f"its {DOCUMENT} is not a training state")
     if document.get("version") != VERSION:
         raise RunDirectoryError(
             f"{path} has version {document.get('version')} of the format, this program reads {VERSION}; use the "
-            "version of the program that wrote it, or delete it to start the run afresh"
+            "version of the program that wrote it, or delete it to restart the run from the beginning"
         )
     if document.pop("checksum", None) != digest(document):
-        raise DamagedState(f"the checksum of its {DOCUMENT} does not hold")
+        raise DamagedState(f"the checksum of its {DOCUMENT} does not match")
     tensors, wanted = path / TENSORS, document["tensors"]["bytes"]
     size = tensors.stat().st_size if tensors.is_file() else 0
     if size != wanted:
@@ -193,7 +199,7 @@ def _tensors(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if _hash(path / TENSORS) != document["tensors"]["blake2b"]:
-        raise DamagedState(f"the checksum of its {TENSORS} does not hold")
+        raise DamagedState(f"the checksum of its {TENSORS} does not match")
     return load_file(path / TENSORS)
 
 

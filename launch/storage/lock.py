@@ -1,4 +1,4 @@
-"""One process per study: a lock that dies with its holder."""
+"""One process per study: a lock that is released when its holder ends."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from launch.storage.rundir import disk_errors, try_lock
 
 @contextlib.contextmanager
 def study_lock(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
-    """Hold `study.lock`, which names our process and host. A lock left behind by a dead process is taken over."""
+    """Hold `study.lock`, which names this process and host. The lock of a dead process is taken over.
+
+    Raises `RunDirectoryError` if another process holds it.
+    """
     path = directory / "study.lock"
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
     try:
-        left = _holder(file)
-        if left:
-            _refuse_living(path, left)
-            note(f"taking over the lock of process {left['pid']} on {left['host']}, which ended without releasing it")
+        previous = _holder(file)
+        if previous:
+            _refuse_living(path, previous)
+            note(
+                f"taking over the lock of process {previous['pid']} on {previous['host']}, which ended without "
+                "releasing it"
+            )
         with disk_errors(directory):
             file.seek(0)
             file.truncate()
@@ -42,13 +48,13 @@ def study_lock(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
 
 
 def _locked(path: Path) -> IO[str]:
-    """The lock file, opened and locked. Its last holder may have unlinked it meanwhile: then try the new one."""
+    """Open and lock the file. If its last holder has just unlinked it, try again with the new file."""
     while True:
         file = path.open("a+", encoding="utf-8")
         if not try_lock(file.fileno()):
             holder = _holder(file) or {"pid": "?", "host": "?"}
             file.close()
-            raise RunDirectoryError(_running(path, holder))
+            raise RunDirectoryError(_in_use(path, holder))
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
@@ -65,15 +71,15 @@ def _holder(file: IO[str]) -> dict[str, Any] | None:
 
 
 def _refuse_living(path: Path, holder: dict[str, Any]) -> None:
-    """For file systems on which `try_lock` grants everything: is the process that wrote the file still there?"""
+    """Check that the holder is dead, for file systems on which `try_lock` always succeeds."""
     if holder["host"] != socket.gethostname() or holder["pid"] == os.getpid():
         return
     try:
         os.kill(holder["pid"], 0)
     except OSError:
         return
-    if "shaping" in _command(holder["pid"]):  # else the number was given to another program since
-        raise RunDirectoryError(_running(path, holder))
+    if "shaping" in _command(holder["pid"]):  # otherwise another program has got this pid since
+        raise RunDirectoryError(_in_use(path, holder))
 
 
 def _command(pid: int) -> str:
@@ -83,7 +89,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _running(path: Path, holder: dict[str, Any]) -> str:
+def _in_use(path: Path, holder: dict[str, Any]) -> str:
     return (
         f"{path.parent} is being run by process {holder['pid']} on {holder['host']}; wait for it, stop it, or run this "
         "study under another `name`"

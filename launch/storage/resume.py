@@ -1,4 +1,4 @@
-"""Saving the training state of a run, and going back to it after a kill."""
+"""Save the training state of a run, and resume from it after a kill."""
 
 from __future__ import annotations
 
@@ -17,52 +17,64 @@ if TYPE_CHECKING:
 
 
 class Stateful(Protocol):
-    """What is saved: the trainer of a run."""
+    """An object whose state is saved: the trainer of a run."""
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Its tensors, and its JSON-serialisable values."""
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
 
 
-def say(text: str) -> None:
-    """To the run's log, or to the terminal where the run has none."""
+def log_to_stderr(text: str) -> None:
+    """Write a line to the run's log, or to the terminal if the run has no log."""
     print(text, file=sys.stderr, flush=True)
 
 
 def save(trainer: Stateful, directory: RunDirectory, run: RunConfig, update: int, notes: Mapping[str, Any]) -> None:
-    """Save all that the run needs to go on after `update` updates; `notes` come back with it."""
+    """Save the state of a run after `update` updates. `resume` returns the `notes`."""
     tensors, values = trainer.state_dict()
     document = {"trainer": values, "written": directory.mark(), "notes": notes}
     Checkpoints.of(directory, run).save(State(update, tensors, document, versions()))
 
 
 def resume(
-    trainer: Stateful, directory: RunDirectory, run: RunConfig, tell: Callable[[str], None] = say
+    trainer: Stateful, directory: RunDirectory, run: RunConfig, log: Callable[[str], None] = log_to_stderr
 ) -> tuple[int, dict[str, Any]] | None:
-    """Take the trainer and an unfinished run back to the newest usable state: (updates done, notes).
+    """Return the trainer and the directory of an unfinished run to the newest usable state.
 
-    None: there is no such state, and the directory is as it was. `tell` hears what is used, what is not, and why.
+    Args:
+        trainer: Its state is replaced.
+        directory: Rows and episodes that were written after the state are removed.
+        run: The run's config; states of another config are not used.
+        log: Receives which state is used, which are not, and why.
+
+    Returns:
+        The number of finished updates and the notes, or None if there is no usable state. Then nothing has changed.
+
+    Raises:
+        RunDirectoryError: The state is intact, but this trainer cannot load it.
     """
     if directory.status() != "partial":
         return None
     checkpoints = Checkpoints.of(directory, run)
-    for state in checkpoints.states(tell):
+    for state in checkpoints.states(log):
         if lost := directory.rewind(state.values["written"]):
-            tell(f"the state after update {state.update} cannot be used: {lost}")
+            log(f"the state after update {state.update} cannot be used: {lost}")
             continue
         try:
             trainer.load_state_dict(state.tensors, state.values["trainer"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunDirectoryError(
-                f"{checkpoints.path} holds a state that this run cannot take: {error!r}; undo what has changed since, "
-                "or delete it to start the run afresh"
+                f"{checkpoints.path} holds a state that this run cannot load: {error!r}; undo what has changed since "
+                "it was saved, or delete it to restart the run from the beginning"
             ) from error
-        tell(f"{directory.path} goes on after update {state.update} of {run.train.updates}")
+        log(f"{directory.path} resumes after update {state.update} of {run.train.updates}")
         if changed := differences(state.versions, versions()):
-            tell(f"not all is as it was then, so results may differ in the last digits: {'; '.join(changed)}")
+            log(f"the software has changed since, so results may differ in the last digits: {'; '.join(changed)}")
         return state.update, dict(state.values["notes"])
     if checkpoints.present():
         changed = differences(directory.config(), run.model_dump(mode="json"))
-        why = f" (changed since: {'; '.join(changed)})" if changed else ""
-        tell(f"{directory.path} has no state that can be used{why}: it starts afresh")
+        reason = f" (changed since: {'; '.join(changed)})" if changed else ""
+        log(f"{directory.path} has no usable state{reason}: it restarts from the beginning")
     return None

@@ -29,10 +29,10 @@ Status = Literal["absent", "complete", "partial", "foreign"]
 
 
 class RunDirectory:
-    """`create` first, then `metrics`, `evaluation`, `episodes` and `checkpoint`, and `finish` last.
+    """The files of one run: `create` first, then `metrics`, `evaluation`, `episodes` and `checkpoint`, `finish` last.
 
-    Whatever was killed on the way is `partial`. `create` starts it afresh; `rewind` takes it back to a `mark`, from
-    where it can go on.
+    A run that was killed in between is `partial`. `create` wipes it; `rewind` returns it to a `mark`, from which it
+    can resume.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -40,16 +40,16 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the policy after the last update goes (Hugging Face layout)."""
+        """Folder of the policy after the last update (Hugging Face layout)."""
         return self.path / "checkpoint"
 
     @property
     def state(self) -> Path:
-        """Where training states go (`launch.storage.checkpoint`) while the run is not finished."""
+        """Folder of the training states of an unfinished run (`launch.storage.checkpoint`)."""
         return self.path / STATE
 
     def status(self) -> Status:
-        """`partial` covers whatever is ours and not intact: unfinished, truncated, or changed after the end."""
+        """`partial` is a run that is unfinished, truncated, or changed after its end; `foreign` is not a run."""
         if not self._contents():
             return "absent"
         if read_marked(self.path / "run.json", FORMAT) is None:
@@ -65,23 +65,23 @@ class RunDirectory:
         return dict(document["config"])
 
     def result(self) -> dict[str, Any] | None:
-        """The summary of a finished run, or None if there is none or its checksum does not hold."""
+        """result.json of a finished run, or None if it is absent or its checksum does not match."""
         document = read_marked(self.path / "result.json", FORMAT)
         if document is None or document.get("checksum") != _checksum(document):
             return None
         return document
 
     def create(self, config: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
-        """Start a run here. Wipes a half-written run; refuses a finished one and what is not ours."""
+        """Start a run, and wipe a half-written one. Raises `RunDirectoryError` for a finished run and foreign files."""
         status = self.status()
         if status == "foreign":
             raise RunDirectoryError(
-                f"{self.path} is not empty and holds no run of ours; choose another `output` or `name`, or empty it"
+                f"{self.path} is not empty and is not a run directory; choose another `output` or `name`, or empty it"
             )
         if status == "complete":
             raise RunDirectoryError(f"{self.path} holds a finished run; move it away before running it again")
         with disk_errors(self.path):
-            for entry in sorted(self._contents(), key="run.json".__eq__):  # run.json last: it says that this is ours
+            for entry in sorted(self._contents(), key="run.json".__eq__):  # run.json last: it marks the run directory
                 _remove(self.path / entry)
             self.path.mkdir(parents=True, exist_ok=True)
             marked = {"format": FORMAT, "version": VERSION, "config": config, "versions": versions}
@@ -89,20 +89,20 @@ class RunDirectory:
             (self.path / "metrics.jsonl").touch()
 
     def metrics(self, row: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, flushed, so that a killed run keeps what it had measured."""
+        """Append one line to metrics.jsonl and flush it, so that a killed run keeps its metrics."""
         self._append("metrics.jsonl", row)
 
     def timings(self, row: Mapping[str, Any]) -> None:
-        """Append one line to timings.jsonl: wall times are kept apart from what must come out the same every time."""
+        """Append one line to timings.jsonl. Wall times are kept apart from the reproducible files."""
         self._append(TIMINGS, row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; null is nan."""
+        """The lines of metrics.jsonl, with nan for null."""
         lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
         return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
 
     def mark(self) -> dict[str, Any]:
-        """What training has written so far, on disk by now: where a later `rewind` takes the run back to."""
+        """Flush the files to disk and describe them, for a later `rewind` to this point."""
         with disk_errors(self.path), (self.path / "metrics.jsonl").open("rb") as file:
             os.fsync(file.fileno())
             written = file.read()
@@ -111,7 +111,7 @@ class RunDirectory:
         return {"rows": written.count(b"\n"), "metrics": _fingerprint(written), "episodes": self._episode_files()}
 
     def rewind(self, mark: Mapping[str, Any]) -> str:
-        """Remove whatever was written since `mark`. Returns "", or what has been lost since, and then does nothing."""
+        """Remove everything written since `mark`. If older files are damaged, return how, and change nothing."""
         with disk_errors(self.path):
             if lost := self._lost(mark):
                 return lost
@@ -125,7 +125,7 @@ class RunDirectory:
         return ""
 
     def evaluation(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write eval.jsonl as a whole (also over that of a finished run, which stays complete)."""
+        """Write eval.jsonl. In a finished run it is replaced, and the run stays complete."""
         with disk_errors(self.path), self._resealed():
             write_text(self.path / "eval.jsonl", "".join(dumps(row) + "\n" for row in rows))
 
@@ -142,20 +142,23 @@ class RunDirectory:
             os.replace(temporary, folder / f"{name}.parquet")
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json atomically. From here on the run counts as complete."""
+        """Write result.json atomically. Then the run is complete."""
         document = {**result, "format": FORMAT, "version": VERSION, "files": self._sizes()}
-        document = json.loads(dumps(document))  # the checksum is that of what a reader will parse
+        document = json.loads(dumps(document))  # the checksum is of the JSON that a reader parses
         with disk_errors(self.path):
             write_json(self.path / "result.json", {**document, "checksum": _checksum(document)})
         self.forget_state()
 
     def forget_state(self) -> None:
-        """Remove the training states, which a finished run has no use for."""
+        """Remove the training states, which a finished run does not need."""
         shutil.rmtree(self.state, ignore_errors=True)
 
     @contextlib.contextmanager
-    def held(self, patience: float = 30.0) -> Iterator[None]:
-        """Exclusive use. Waits for a worker whose driver was killed to notice it and let go."""
+    def locked(self, patience: float = 30.0) -> Iterator[None]:
+        """Hold the lock of the directory. Waits up to `patience` seconds, e.g. for a worker whose driver was killed.
+
+        Raises `RunDirectoryError` if another process keeps the lock.
+        """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a") as file:
@@ -174,11 +177,11 @@ class RunDirectory:
         return sorted(entry for entry in os.listdir(self.path) if entry != LOCK)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of every file that a run is made of: enough to notice a truncated or a missing one."""
+        """Size of every file of the run: enough to notice a truncated or missing file."""
         files = (p for p in self.path.rglob("*") if p.is_file() and p.name != LOCK and not p.name.startswith(".tmp-"))
-        names = {p.relative_to(self.path).as_posix(): p for p in files}
-        ours = sorted(n for n in names if n not in ("result.json", TIMINGS) and not n.startswith(f"{STATE}/"))
-        return {name: names[name].stat().st_size for name in ours}
+        paths = {p.relative_to(self.path).as_posix(): p for p in files}
+        checked = sorted(n for n in paths if n not in ("result.json", TIMINGS) and not n.startswith(f"{STATE}/"))
+        return {name: paths[name].stat().st_size for name in checked}
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         with disk_errors(self.path), (self.path / name).open("a", encoding="utf-8") as file:
@@ -188,17 +191,17 @@ class RunDirectory:
         return {p.name: p.stat().st_size for p in sorted((self.path / "episodes").glob("*.parquet"))}
 
     def _lost(self, mark: Mapping[str, Any]) -> str:
-        """What is missing of what was there at `mark`."""
+        """How the files differ from what `mark` recorded; empty if they do not."""
         path = self.path / "metrics.jsonl"
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         if _fingerprint(b"".join(lines[: mark["rows"]])) != mark["metrics"]:
             return f"metrics.jsonl no longer begins with the {mark['rows']} rows written before it"
         files = self._episode_files()
         lost = [name for name, size in mark["episodes"].items() if files.get(name) != size]
-        return f"episodes/{lost[0]} is no longer as it was written before it" if lost else ""
+        return f"episodes/{lost[0]} has changed or is missing" if lost else ""
 
     def _cut(self, rows: int) -> None:
-        """Leave `rows` lines of metrics.jsonl, and of timings.jsonl those that belong to them."""
+        """Cut metrics.jsonl to `rows` lines, and timings.jsonl to the lines of the same updates."""
         metrics, timings = self.path / "metrics.jsonl", self.path / TIMINGS
         write_bytes(metrics, b"".join(metrics.read_bytes().splitlines(keepends=True)[:rows]))
         lines = timings.read_bytes().splitlines(keepends=True) if timings.is_file() else []
@@ -207,7 +210,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def _resealed(self) -> Iterator[None]:
-        """Keep a finished run finished when one of its files is replaced."""
+        """Keep a finished run complete while one of its files is replaced."""
         result = self.result() if self.status() == "complete" else None
         yield
         if result is not None:
@@ -215,7 +218,7 @@ class RunDirectory:
 
 
 def dumps(document: Any) -> str:
-    """Strict JSON: numbers that are not finite become null, numpy scalars and arrays become numbers and lists."""
+    """Strict JSON: non-finite numbers become null, numpy scalars and arrays become numbers and lists."""
     return json.dumps(_finite(document), allow_nan=False, ensure_ascii=False)
 
 
@@ -236,7 +239,7 @@ def _fingerprint(data: bytes) -> str:
 
 
 def _remove(path: Path) -> None:
-    """A file, a link, or a folder with what is in it; links are not followed."""
+    """Remove a file, a link, or a folder with its contents. Links are not followed."""
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
@@ -245,15 +248,17 @@ def _checksum(document: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
+    """Write indented strict JSON atomically."""
     write_text(path, json.dumps(_finite(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """All or nothing: a reader sees the old file or the new one."""
+    """Write a file atomically: a reader sees the old file or the new one."""
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
@@ -271,14 +276,17 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that cannot flush directories
+        if error.errno != errno.EINVAL:  # EINVAL: the file system cannot flush directories
             raise
     finally:
         os.close(descriptor)
 
 
 def read_marked(path: Path, kind: str) -> dict[str, Any] | None:
-    """A JSON object with our format marker, or None: absent, truncated, or somebody else's. A newer version raises."""
+    """A JSON object with the format marker `kind`, or None if it is absent, damaged or foreign.
+
+    Raises `RunDirectoryError` for another version of the format.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -294,7 +302,7 @@ def read_marked(path: Path, kind: str) -> dict[str, Any] | None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take an advisory lock that the kernel drops when the process dies. File systems without locks always grant it."""
+    """Take an advisory lock, released when the process ends. Always True on file systems without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -307,14 +315,14 @@ def try_lock(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn "no space left" and "not allowed" into messages that say what to do."""
+    """Turn the errors "no space left" and "permission denied" into messages with a remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"no space left while writing {path}; finished runs are intact: free some space and give the same "
-                "command again to go on"
+                f"no space left while writing {path}; finished runs are intact: free some space and repeat the "
+                "command to resume"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise RunDirectoryError(f"cannot write {path}: {error.strerror}; choose another `output`") from None
@@ -322,7 +330,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Refuse to start where `needed` bytes do not fit on the file system that will hold `path`."""
+    """Raise `DiskFullError` if the file system of `path` has fewer than `needed` bytes free."""
     existing = next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

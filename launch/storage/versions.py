@@ -1,4 +1,4 @@
-"""What a run depends on: packages, Python, machine and our own source, recorded in run.json."""
+"""The software of a run, recorded in run.json: Python, packages, machine, and the source of this framework."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ PACKAGES = ("envs", "rewards", "shaping", "launch")
 
 
 def pins() -> dict[str, str]:
-    """Package -> the version that pyproject.toml pins."""
-    found = (re.match(r"^([A-Za-z0-9_.-]+)==([^;\s]+)$", line) for line in requires("shaping") or ())
-    return {match[1]: match[2] for match in found if match}
+    """Package -> version pinned in pyproject.toml."""
+    matches = (re.match(r"^([A-Za-z0-9_.-]+)==([^;\s]+)$", line) for line in requires("shaping") or ())
+    return {match[1]: match[2] for match in matches if match}
 
 
 def installed_version(package: str) -> str | None:
+    """The installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -31,15 +32,16 @@ def installed_version(package: str) -> str | None:
 @cache
 def source_hash() -> str:
     """Hash of every Python file of the framework."""
-    found = hashlib.blake2b(digest_size=16)
+    source = hashlib.blake2b(digest_size=16)
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()
+            source.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return source.hexdigest()
 
 
 @cache
 def versions() -> Mapping[str, Any]:
+    """Versions of everything that may change the results of a run."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -49,14 +51,14 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-#: Where a study lies, and who looks on, does not change what it is.
-PLACE = ("name", "output", "tracking")
+IGNORED_KEYS = ("name", "output", "report", "tracking")
+"""Keys that do not affect results: the place of a study, what its report shows, and its trackers."""
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Keys whose values differ, as `key: old -> new`."""
-    old, new = _flat(there), _flat(now)
-    keys = [key for key in [*old, *(key for key in new if key not in old)] if key.split(".")[0] not in PLACE]
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys whose values differ, as `key: old -> new`; those of `IGNORED_KEYS` are ignored."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in [*old, *(key for key in new if key not in old)] if key.split(".")[0] not in IGNORED_KEYS]
     missing = "(absent)"
     return [
         f"{key}: {old.get(key, missing)!r} -> {new.get(key, missing)!r}"
@@ -66,6 +68,7 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested values by dotted key."""
     if isinstance(value, Mapping) and value:
         items: list[tuple[str, Any]] = [(str(name), item) for name, item in value.items()]
     elif isinstance(value, list) and value:

@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a bar per running run on a terminal, plain lines elsewhere."""
+"""Progress of a study: one bar per active run on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 HEARTBEAT = 30.0
-"""Seconds between lines about running runs where there is no terminal."""
+"""Seconds between two lines about the active runs if there is no terminal."""
 
 
 class Display(AbstractContextManager["Display"]):
-    """Progress of a study's runs. `note` prints a line above the bars."""
+    """Shows the progress of a study's runs."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(file=sys.stderr, highlight=False)
@@ -35,7 +35,7 @@ class Display(AbstractContextManager["Display"]):
         self._stages: set[str] = set()
         self._overall: TaskID | None = None
         self._finished, self._total = 0, 0
-        self._spoke = time.monotonic()
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Display:
         if self.bars:
@@ -49,10 +49,11 @@ class Display(AbstractContextManager["Display"]):
             self.bars.stop()
 
     def note(self, text: str) -> None:
+        """Print a line, above the bars if there are any."""
         (self.bars.console if self.bars else self.console).print(text, markup=False, soft_wrap=True)
 
     def stage(self, done: int, total: int, what: str) -> None:
-        """Progress of what comes before the runs: `what` is "stage, detail", e.g. "pre-training, loss 2.1"."""
+        """Show a stage before the runs. `what` is "stage, detail", e.g. "pre-training, loss 2.1"."""
         name, _, detail = what.partition(", ")
         name = f"model: {name}"
         if self.bars:
@@ -65,18 +66,19 @@ class Display(AbstractContextManager["Display"]):
             self.note(f"{name} ...")
 
     def _clear(self) -> None:
-        """Remove the bars of stages that are over."""
+        """Remove the bars of finished stages."""
         while self.bars and self._tasks:
             self.bars.remove_task(self._tasks.popitem()[1])
 
     def begin(self, runs: int) -> None:
-        """`runs` runs are about to be executed."""
+        """Start to count runs, of `runs` in all."""
         self._total = runs
         self._clear()
         if self.bars:
             self._overall = self.bars.add_task("runs", total=runs, what="")
 
     def start(self, name: str, updates: int) -> None:
+        """A run of `updates` updates has started."""
         self._state[name] = (0, updates, "")
         if self.bars:
             self._tasks[name] = self.bars.add_task(name, total=updates, what="")
@@ -84,7 +86,7 @@ class Display(AbstractContextManager["Display"]):
             self.note(f"{name}: started")
 
     def update(self, name: str, done: int, row: Mapping[str, Any]) -> None:
-        """`done` of the run's updates are finished; `row` are the metrics of the last."""
+        """`done` updates of a run are finished; `row` holds the metrics of the last one."""
         if name not in self._state:
             return
         reward = row.get("reward")
@@ -94,7 +96,7 @@ class Display(AbstractContextManager["Display"]):
             self.bars.update(self._tasks[name], completed=done, what=what)
 
     def end(self, name: str, *, ok: bool, retry: bool = False) -> None:
-        """The run is over; with `retry` it starts again."""
+        """A run has ended; with `retry` it starts again."""
         self._state.pop(name, None)
         self._finished += not retry
         if self.bars:
@@ -106,9 +108,9 @@ class Display(AbstractContextManager["Display"]):
             self.note(f"{name}: finished ({self._finished} of {self._total} runs)")
 
     def heartbeat(self) -> None:
-        """Called often; speaks seldom, and only where there are no bars."""
-        if self.bars or time.monotonic() - self._spoke < HEARTBEAT or not self._state:
+        """Print the active runs at most every `HEARTBEAT` seconds, and only if there are no bars."""
+        if self.bars or time.monotonic() - self._last_line < HEARTBEAT or not self._state:
             return
-        self._spoke = time.monotonic()
+        self._last_line = time.monotonic()
         running = (f"{name} {done}/{total} {what}".rstrip() for name, (done, total, what) in self._state.items())
         self.note("running: " + "; ".join(running))

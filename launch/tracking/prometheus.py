@@ -1,6 +1,6 @@
-"""How long each stage of a run takes, and how much it plays, for Prometheus, where Ray runs. Elsewhere nothing happens.
+"""Stage times and counts of a run for Prometheus. Without Ray, nothing is recorded.
 
-Ray serves what its workers record on every node's metrics port, with `ray_` before each name (docs/tracking.md).
+Ray serves these metrics on the metrics port of every node, with the prefix `ray_` (docs/tracking.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from launch.config.study import RunConfig
 
 TAGS = ("study", "run")
 BOUNDARIES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
-"""Seconds. Ray reports the sum of a histogram from its buckets, inexactly: hence the counter beside it."""
+"""Seconds. Ray computes the sum of a histogram from its buckets, inexactly; the counter `seconds` is exact."""
 PREFIX = "seconds/"
 
 
@@ -36,27 +36,27 @@ def _metrics() -> _Metrics:
     return _Metrics(
         Histogram("shaping_stage_duration_seconds", "Wall seconds of a stage of one update", BOUNDARIES, staged),
         Counter("shaping_stage_seconds", "Wall seconds spent in a stage", staged),
-        Counter("shaping_episodes", "Episodes that updates were given, by what became of them", (*TAGS, "fate")),
+        Counter("shaping_episodes", "Episodes that were played for updates, by fate", (*TAGS, "fate")),
         Counter("shaping_tokens", "Tokens in the loss", TAGS),
         Gauge("shaping_updates", "Updates done", TAGS),
     )
 
 
 def record(run: RunConfig, row: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-    """One update: its row of metrics.jsonl, and its wall seconds (`seconds/<stage>`)."""
+    """Record one update: its row of metrics.jsonl, and its wall seconds (`seconds/<stage>`)."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return
-    found, tags = _metrics(), {"study": run.study, "run": run.directory_name}
+    metrics, tags = _metrics(), {"study": run.study, "run": run.directory_name}
     for name, value in seconds.items():
         if name.startswith(PREFIX):
             staged = {**tags, "stage": name.removeprefix(PREFIX)}
-            found.stage.observe(value, tags=staged)
-            if value > 0:  # Ray refuses to add nothing
-                found.seconds.inc(value, tags=staged)
+            metrics.stage.observe(value, tags=staged)
+            if value > 0:  # Ray refuses to add 0
+                metrics.seconds.inc(value, tags=staged)
     for fate in ("trained", "filtered", "failed", "stale"):
         if row.get(fate):
-            found.episodes.inc(float(row[fate]), tags={**tags, "fate": fate})
+            metrics.episodes.inc(float(row[fate]), tags={**tags, "fate": fate})
     if row.get("loss_tokens"):
-        found.tokens.inc(float(row["loss_tokens"]), tags=tags)
-    found.update.set(float(row.get("update", 0)) + 1, tags=tags)
+        metrics.tokens.inc(float(row["loss_tokens"]), tags=tags)
+    metrics.update.set(float(row.get("update", 0)) + 1, tags=tags)

@@ -1,4 +1,4 @@
-"""Trackers that come with the framework. Each imports its package when a run starts; none is needed otherwise."""
+"""The built-in trackers. Each imports its package when a run starts, so that packages of unused ones may be absent."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from launch.tracking.tracking import TrackedRun
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """What can be drawn: finite numbers, booleans left out."""
-    found = {
+    """The finite numbers of a row, without booleans and `update`."""
+    numeric = {
         key: value for key, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    return {key: float(value) for key, value in found.items() if key != "update" and math.isfinite(value)}
+    return {key: float(value) for key, value in numeric.items() if key != "update" and math.isfinite(value)}
 
 
 class TensorBoard:
-    """Event files under `dir/<run>`; default: `<study>/tracking/tensorboard/<run>`."""
+    """Writes TensorBoard event files."""
 
     def __init__(self, dir: str | None = None) -> None:
+        """Files go into `<dir>/<study>/<run>`; by default into `<study>/tracking/tensorboard/<run>`."""
         self.dir = dir
         self._writer: Any = None
 
@@ -31,7 +32,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = (Path(self.dir) / run.study if self.dir else run.folder / "tensorboard") / run.name
-        if not run.first:  # an earlier try that was started afresh
+        if not run.first:  # left by an earlier try that was not resumed
             for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
         self._writer = SummaryWriter(str(folder), purge_step=run.first)
@@ -50,14 +51,22 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of Weights & Biases: one project per study, arms as groups. `mode`: online, offline or shared.
+    """A run of Weights & Biases: one project per study, arms as groups.
 
-    Where nobody is logged in it fails at once instead of asking. Fields beside these go to `wandb.init`.
+    Without a login it fails at once instead of asking.
     """
 
     def __init__(self, project: str = "", mode: str | None = None, dir: str | None = None, **fields: Any) -> None:
+        """Prepare a run; nothing is sent before `start`.
+
+        Args:
+            project: Default: the name of the study.
+            mode: online, offline or shared; default: `WANDB_MODE`, or online.
+            dir: Folder of its files; default: `<study>/tracking`.
+            fields: Further arguments of `wandb.init`.
+        """
         if taken := {"id", "name", "resume", "config", "reinit"} & set(fields):
-            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: they say which run it is")
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: they identify the run")
         self.project, self.mode, self.dir, self.fields = project, mode, dir, fields
         self._run: Any = None
 
@@ -67,12 +76,12 @@ class WandB:
         os.environ.setdefault("WANDB_SILENT", "true")
         mode = self.mode or os.environ.get("WANDB_MODE") or "online"
         if mode == "online" and not wandb.login(prompt=False, verify=False):
-            raise RuntimeError("nobody is logged in: set WANDB_API_KEY, run `wandb login`, or set mode: offline")
+            raise RuntimeError("not logged in: set WANDB_API_KEY, run `wandb login`, or set mode: offline")
         folder = Path(self.dir) if self.dir else run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        given: dict[str, Any] = {"group": run.config["arm"], "mode": mode, **self.fields}
-        given |= {"project": self.project or run.study, "id": run.id, "name": run.name, "resume": "allow"}
-        self._run = wandb.init(**given, dir=str(folder), config=dict(run.config), reinit="create_new")
+        settings: dict[str, Any] = {"group": run.config["arm"], "mode": mode, **self.fields}
+        settings |= {"project": self.project or run.study, "id": run.id, "name": run.name, "resume": "allow"}
+        self._run = wandb.init(**settings, dir=str(folder), config=dict(run.config), reinit="create_new")
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
         self._run.log(numbers(row), step=step)
@@ -84,28 +93,32 @@ class WandB:
 
 
 class Trackio:
-    """A run of Trackio: local, in `dir` (default: `<study>/tracking/trackio`), or on a Space or server of yours.
-
-    Fields beside these go to `trackio.init`, e.g. `space_id`.
-    """
+    """A run of Trackio: in a local folder, or on a Space or server of yours."""
 
     def __init__(self, project: str = "", dir: str | None = None, **fields: Any) -> None:
+        """Prepare a run; nothing is written before `start`.
+
+        Args:
+            project: Default: the name of the study.
+            dir: Local folder; default: `TRACKIO_DIR`, or `<study>/tracking/trackio`.
+            fields: Further arguments of `trackio.init`, e.g. `space_id`.
+        """
         if taken := {"name", "resume", "config"} & set(fields):
-            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: they say which run it is")
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: they identify the run")
         self.project, self.dir, self.fields = project, dir, fields
         self._run: Any = None
 
     def start(self, run: TrackedRun) -> None:
-        # it reads its folder once, when it is imported, and makes it
+        # trackio reads the name of its folder when it is imported, and creates the folder
         folder = Path(self.dir) if self.dir else run.folder / "trackio"
         if self.dir or "TRACKIO_DIR" not in os.environ:
             os.environ["TRACKIO_DIR"] = str(folder.absolute())
         import trackio
 
-        given = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False, **self.fields}
-        name = f"{run.name}-{run.id[:6]}"  # runs of one name are told apart by nothing else
+        settings = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False, **self.fields}
+        name = f"{run.name}-{run.id[:6]}"  # Trackio identifies a run by its name alone
         self._run = trackio.init(
-            project=self.project or run.study, name=name, resume="allow", config=dict(run.config), **given
+            project=self.project or run.study, name=name, resume="allow", config=dict(run.config), **settings
         )
 
     def log(self, row: Mapping[str, Any], step: int) -> None:

@@ -1,6 +1,6 @@
-"""Runs shown while they train, in trackers of the user's choice. What metrics.jsonl holds is what a tracker is sent.
+"""Trackers show runs while they train. A tracker gets the rows of metrics.jsonl.
 
-A tracker is an onlooker: whatever goes wrong in one is told once, it is left alone from then on, and training goes on.
+If a tracker fails, the error is logged once, the tracker is switched off, and training continues.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from launch.errors import ConfigError, UserError, nearest
 from launch.storage.rundir import RunDirectory
 
 IDENTITY = "tracking.json"
-"""In the folder of training states: gone when the run is finished or started afresh, and so is the trackers' run."""
+"""File with the run's id. It lies beside the training states, so a restarted run gets a new id."""
 
 BUILT_IN = {
     "tensorboard": "launch.tracking.trackers:TensorBoard",
@@ -34,77 +34,82 @@ Trainer = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run when it starts, or goes on."""
+    """A run as a tracker sees it when the run starts or resumes."""
 
     study: str
+    """Name of the study."""
     name: str
     """`<arm>[+axis=value...]/seed-<k>`, unique within the study."""
     id: str
-    """The same when the run goes on after a kill, another one when it is started afresh."""
+    """Kept when the run resumes after a kill; new when it restarts from the beginning."""
     config: Mapping[str, Any]
+    """The run's config."""
     folder: Path
-    """For what the tracker writes: `<study>/tracking`, outside of what the run is compared by."""
+    """Folder for the tracker's files: `<study>/tracking`, outside the run directory."""
     first: int
-    """The update that will be logged first; above 0 the run goes on, and later rows of an earlier try are void."""
+    """The first update that will be logged. Above 0 the run resumes, and earlier rows from `first` on are void."""
 
 
 class Tracker(Protocol):
-    """A place that shows runs. Built with the fields that the config gives it; any method may raise."""
+    """Shows runs. It is built with the fields of its entry in the config. Any method may raise."""
 
-    def start(self, run: TrackedRun) -> None: ...
+    def start(self, run: TrackedRun) -> None:
+        """Called before the first row, also when a run resumes."""
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
-        """A row of metrics.jsonl; steps rise."""
+        """Called with each row of metrics.jsonl, in rising steps."""
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
-        """The run is over: its result, or None if it stopped before the end and may go on later."""
+        """Called last, with the result, or with None if the run stopped early and may resume later."""
 
 
 def find_tracker(spec: PluginSpec, where: str) -> type[Tracker]:
-    """The class of a tracker. `where` (a dotted key) goes into the message if there is none."""
+    """The class of a tracker. Raises `UserError` that names `where`, the dotted key of the config."""
     path = BUILT_IN.get(spec.use, spec.use)
     if ":" not in path:
         raise ConfigError(
-            f"{where}: unknown tracker {spec.use!r}{nearest(spec.use, BUILT_IN)}; your own is package.module:Class"
+            f"{where}: unknown tracker {spec.use!r}{nearest(spec.use, BUILT_IN)}; write one of your own as "
+            "package.module:Class"
         )
     if spec.use in BUILT_IN and find_spec(spec.use) is None:
-        raise UserError(f"{where}: {spec.use} is not installed; pip install 'shaping[{spec.use}]', or take it out")
+        raise UserError(f"{where}: {spec.use} is not installed; pip install 'shaping[{spec.use}]', or remove it")
     from launch.config.plugins import import_class
 
-    found = import_class(path, f"{where}: tracker")
-    missing = [name for name in ("start", "log", "finish") if not callable(getattr(found, name, None))]
+    tracker: type[Tracker] = import_class(path, f"{where}: tracker")
+    missing = [name for name in ("start", "log", "finish") if not callable(getattr(tracker, name, None))]
     if missing:
         raise UserError(
             f"{where}: {path} is no tracker: it has no {', '.join(missing)}() (launch/tracking/tracking.py)"
         )
-    return found
+    return tracker
 
 
 def check_tracking(run: RunConfig) -> None:
-    """Before anything starts: every tracker of the config is there and takes its fields. None is started."""
+    """Check that every tracker of the config exists and accepts its fields. None is started."""
     for index, spec in enumerate(run.tracking):
         _build(spec, f"tracking.{index}")
 
 
 def _build(spec: PluginSpec, where: str) -> Tracker:
-    found = find_tracker(spec, where)
+    tracker = find_tracker(spec, where)
     try:
-        return found(**spec.fields)
+        return tracker(**spec.fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where} ({spec.use}): {error}") from error
 
 
-class Onlookers:
-    """The trackers of one run. Nothing that happens in them reaches the caller; one that fails is left out."""
+class RunTrackers:
+    """The trackers of one run. Errors go to `log_error`, never to the caller; a failed tracker is switched off."""
 
-    def __init__(self, run: RunConfig, directory: RunDirectory, tell: Callable[[str], None]) -> None:
-        self._run, self._directory, self._tell = run, directory, tell
+    def __init__(self, run: RunConfig, directory: RunDirectory, log_error: Callable[[str], None]) -> None:
+        self._run, self._directory, self._log_error = run, directory, log_error
         self._specs = {f"tracking.{index}": spec for index, spec in enumerate(run.tracking)}
         self._trackers: dict[str, Tracker] = {}
         self._last: int | None = None
 
     def log(self, update: int, row: Mapping[str, Any]) -> None:
-        if self._last is not None and update <= self._last:  # the run lost a part of itself, and went back to a state
+        """Send a row to all trackers, and start them before the first one."""
+        if self._last is not None and update <= self._last:  # the run has returned to an earlier state
             self._each(lambda tracker: tracker.finish(None))
             self._last = None
         if self._last is None:
@@ -113,7 +118,8 @@ class Onlookers:
         self._each(lambda tracker: tracker.log(row, update))
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
-        if self._last is None and result is not None:  # nothing was left to train
+        """End all trackers; `result` is None if the run stopped early."""
+        if self._last is None and result is not None:  # no update was left
             self._start(self._run.train.updates)
         self._each(lambda tracker: tracker.finish(result))
 
@@ -128,33 +134,34 @@ class Onlookers:
         )
         self._trackers = {}
         for where, spec in list(self._specs.items()):
-            with self._unharmed(where):
+            with self._isolated(where):
                 tracker = _build(spec, where)
                 tracker.start(run)
                 self._trackers[where] = tracker
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for where, tracker in list(self._trackers.items()):
-            with self._unharmed(where):
+            with self._isolated(where):
                 call(tracker)
 
     @contextlib.contextmanager
-    def _unharmed(self, where: str) -> Iterator[None]:
+    def _isolated(self, where: str) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as error:
             spec = self._specs.pop(where)
             self._trackers.pop(where, None)
-            why = f"{type(error).__name__}: {error}"
-            self._tell(f"{where} ({spec.use}) failed and is off from here on, training goes on: {why}")
+            self._log_error(
+                f"{where} ({spec.use}) failed and is switched off, training continues: {type(error).__name__}: {error}"
+            )
 
 
 def _identity(directory: RunDirectory) -> str:
-    """The id under which the run is tracked, from its first logged update until it is finished or wiped."""
+    """The run's id for trackers. It is kept from the first logged update until the run is finished or wiped."""
     path, new = directory.state / IDENTITY, uuid.uuid4().hex[:16]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-    with contextlib.suppress(OSError):  # a full disk: training will say so
+    with contextlib.suppress(OSError):  # a full disk: training raises its own error
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"id": new}), encoding="utf-8")
     return new
@@ -167,25 +174,25 @@ def _folder(run: RunConfig, directory: RunDirectory) -> Path:
 
 
 def tracked(train: Trainer) -> Trainer:
-    """Let the run's trackers look on while `train(run, model, directory, on_update)` trains it."""
+    """Decorate `train(run, model, directory, on_update)`, so that the run's trackers get its rows and its result."""
 
     @functools.wraps(train)
-    def looked_on(
+    def with_trackers(
         run: RunConfig, model: Path, directory: RunDirectory, on_update: Callable[..., None] = lambda *_: None
     ) -> dict[str, Any]:
         if not run.tracking:
             return train(run, model, directory, on_update)
-        onlookers = Onlookers(run, directory, lambda text: print(text, file=sys.stderr, flush=True))
+        trackers = RunTrackers(run, directory, lambda text: print(text, file=sys.stderr, flush=True))
         result: dict[str, Any] | None = None
 
         def report(update: int, row: dict[str, Any]) -> None:
-            onlookers.log(update, row)
+            trackers.log(update, row)
             on_update(update, row)
 
         try:
             result = train(run, model, directory, report)
             return result
         finally:
-            onlookers.finish(result)
+            trackers.finish(result)
 
-    return looked_on
+    return with_trackers

@@ -136,7 +136,7 @@ def test_a_study_goes_on_after_its_driver_was_killed(tmp_path: Path, command: An
     wait_for(lambda: (directory / "logs" / "slow" / "seed-0.log").read_text().count("training") == 2, process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
-    assert "1 half-written run is started afresh" in told
+    assert "1 half-written run restarts from the beginning" in told
     assert (directory / "runs" / "fine" / "seed-0" / "result.json").read_bytes() == kept
 
 
@@ -186,14 +186,14 @@ def _result_files(output: Path) -> dict[str, Path]:
     return {str(path.parent): path for path in output.glob("small/runs/*/*/result.json")}
 
 
-def test_a_truncated_run_is_started_afresh(tmp_path: Path) -> None:
+def test_a_truncated_run_restarts_from_the_beginning(tmp_path: Path) -> None:
     config = study(tmp_path, {"a": ""}, seeds=1)
     path = here(config).directory / "runs" / "a" / "seed-0" / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-5])
     lines = Lines()
     assert here(config, lines).finished == ["a/seed-0"]
-    assert "1 half-written run is started afresh" in lines.said
+    assert "1 half-written run restarts from the beginning" in lines.said
     assert path.read_text() == whole
 
 

@@ -15,7 +15,7 @@ from benchmarks.quickstart import UNSHAPED
 from benchmarks.simulated import Clock, Load, in_process
 from envs.episode import Episode
 from launch.config.study import RunConfig
-from launch.distributed.rollouts import TOGETHER
+from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE
 from launch.run.episodes import GroupRequest
 from launch.run.rollouts import RolloutError
 from launch.storage.versions import versions
@@ -52,9 +52,9 @@ def test_a_group_that_must_be_alone_gets_a_worker_though_others_wait(
         rollouts.sync(0)
         rollouts.submit(WORKS[:50])
         killer = rollouts._queue[0]
-        killer.lost = TOGETHER
+        killer.lost_workers = LOSSES_BEFORE_ALONE
         back = [rollouts.next().work for _ in range(30)]
-        assert killer.work in back
+        assert killer.request in back
         assert len(set(back)) == 30
 
 
@@ -65,15 +65,15 @@ def test_a_worker_that_comes_back_on_another_node_is_compared_though_it_has_olde
     run, load, clock = run_with(1, SIZE), Load([make_episode()], 10.0), Clock(charged=False)
     with in_process(run, UNSHAPED, load, clock) as (rollouts, _):
         rollouts.sync(0)
-        (member,) = rollouts._members
-        rollouts._ask(member)
+        (worker,) = rollouts._workers
+        rollouts._reload(worker)
         rollouts.sync(1)
-        rollouts._risen(member)  # all alike
-        assert member.asked is None
-        rollouts._ask(member)
+        rollouts._on_restarted(worker)  # all versions are equal
+        assert worker.reload is None
+        rollouts._reload(worker)
         rollouts.sync(2)
-        own = versions()
-        other = {**own, "packages": {**own["packages"], "torch": "0.1"}}
+        ours = versions()
+        other = {**ours, "packages": {**ours["packages"], "torch": "0.1"}}
         monkeypatch.setattr("benchmarks.simulated.versions", lambda: other)
-        with pytest.raises(RolloutError, match=r"does not run what this process runs.*torch.*Install the same"):
-            rollouts._risen(member)
+        with pytest.raises(RolloutError, match=r"runs other software than this process.*torch.*Install the same"):
+            rollouts._on_restarted(worker)

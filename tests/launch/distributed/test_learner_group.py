@@ -16,12 +16,12 @@ from launch.config.loading import parse_study
 from launch.config.study import LearnerGroupConfig, RunConfig
 from launch.distributed.learner_group import LearnerGroup
 from launch.distributed.local import RaySettings, running_ray
-from launch.distributed.placement import NoRoomError
+from launch.distributed.placement import PlacementError
 from launch.errors import ConfigError, UserError
 from launch.run.recovery import RankLost, surviving
 from launch.run.trainer import Trainer, train
 from launch.storage.rundir import RunDirectory
-from launch.study import _fitting
+from launch.study import _parallel_runs
 from shaping.learning.learner import LearnerError
 
 pytestmark = pytest.mark.slow
@@ -49,12 +49,12 @@ def routed(fuse: Path) -> list[Any]:
 
 def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | None = None, **train: Any) -> RunConfig:
     worlds: dict[str, Any] = {"controller_worlds:Vowels": {}}
-    learners = {"strategy": strategy, "ranks": 1 if strategy == "none" else 2, **train.pop("learners", {})}
+    group = {"strategy": strategy, "ranks": 1 if strategy == "none" else 2, **train.pop("learner_group", {})}
     small = {"worlds": worlds, "updates": 2, "groups": 2, "group_size": 4, "max_tokens": 8}
     document = {
         "name": "small",
         "seeds": 1,
-        "train": {**small, "learner_group": learners, **train},
+        "train": {**small, "learner_group": group, **train},
         "learner": {"token_budget": 256, **(learner or {})},
         "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["on"]},
         "arms": {"one": {"role": "reference", "interventions": interventions}},
@@ -170,18 +170,18 @@ def test_without_room_there_is_a_message_and_no_hang(
     monkeypatch.setattr("launch.distributed.placement.PATIENCE", 0.5)
     run = config("data", [], learner_group={"ranks": 3, "cpus": 2, "gpus": 1, "placement_timeout": 1})
     wanted = r"3 ranks want 6 CPUs and 3 GPUs; the cluster has 4 CPUs on 1 node, of which [234] CPUs free.*Lower"
-    with pytest.raises(NoRoomError, match=wanted):
+    with pytest.raises(PlacementError, match=wanted):
         Trainer(run, model)
     assert "waits for room" in capfd.readouterr().err
 
 
 def test_a_study_has_room_for_a_run_and_all_its_ranks() -> None:
     """The run's own process takes a CPU, too: of four, two runs with two ranks would each take half."""
-    assert _fitting([config("none", [])]) == 4
-    assert _fitting([config("none", []), config("data", [])]) == 1
-    assert _fitting([config("data", [], learner_group={"cpus": 0.5})]) == 2
-    with pytest.raises(NoRoomError, match=r"no room for one/seed-0: 5 CPUs are needed \(1 \+ 2 \+ 2\).* has 4"):
-        _fitting([config("data", [], learner_group={"cpus": 2})])
+    assert _parallel_runs([config("none", [])]) == 4
+    assert _parallel_runs([config("none", []), config("data", [])]) == 1
+    assert _parallel_runs([config("data", [], learner_group={"cpus": 0.5})]) == 2
+    with pytest.raises(PlacementError, match=r"no room for one/seed-0: 5 CPUs are needed \(1 \+ 2 \+ 2\).* has 4"):
+        _parallel_runs([config("data", [], learner_group={"cpus": 2})])
 
 
 def test_restarts_in_a_row_end_with_an_error_and_progress_resets_the_count(tmp_path: Path) -> None:

@@ -63,13 +63,13 @@ class TestNodes:
     def test_nodes_that_do_not_come_are_counted(self, head: RayHead) -> None:
         done = head.shaping("nodes", "--address", head.address, "--wait", 3, "--timeout", 2)
         assert done.returncode == 1
-        assert "1 of 3 nodes are there" in done.stdout
+        assert "1 of 3 nodes have joined" in done.stdout
         assert "only 1 of 3 nodes joined within 2 s (node " in done.stderr
 
     def test_a_missing_token_is_told(self, head: RayHead) -> None:
         done = head.shaping("nodes", "--address", head.address, RAY_AUTH_TOKEN="", HOME=str(head.folder))
         assert done.returncode == 1
-        assert "asks for a token, and there is none here" in done.stderr
+        assert "asks for a token, and the one here is missing or wrong" in done.stderr
         assert "Traceback" not in done.stderr
 
 
@@ -163,9 +163,9 @@ class TestWhatIsSent:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            ({"overrides": []}, "output: 'runs' would be written into a folder of the job's own"),
+            ({"overrides": []}, "output: 'runs' is relative to the job's temporary folder"),
             ({"folder": Path("elsewhere")}, "tiny.yaml is not in the working directory"),
-            ({"folder": Path("nowhere")}, "nowhere is no directory"),
+            ({"folder": Path("nowhere")}, "nowhere is not a directory"),
             ({"environment": {"OMP_NUM_THREADS": "8"}}, "OMP_NUM_THREADS cannot be set"),
         ],
     )
@@ -179,7 +179,7 @@ class TestWhatIsSent:
             pass
 
     def test_a_working_directory_of_gigabytes_is_refused(self, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("launch.distributed.submit.LARGEST", 10)
+        monkeypatch.setattr("launch.distributed.submit.MAX_FOLDER_BYTES", 10)
         with (
             pytest.raises(ConfigError, match="put models and data on the cluster's shared disk"),
             prepared(str(study), ["output=/mnt/runs"], folder=study.parent),
@@ -189,7 +189,7 @@ class TestWhatIsSent:
     def test_variables_are_given_or_taken_from_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WANDB_API_KEY", "secret")
         assert environment_of(["WANDB_API_KEY", "A=b=c"]) == {"WANDB_API_KEY": "secret", "A": "b=c"}
-        with pytest.raises(ConfigError, match="'UNSET_HERE' is not KEY=VALUE"):
+        with pytest.raises(ConfigError, match="'UNSET_HERE' is neither KEY=VALUE"):
             environment_of(["UNSET_HERE"])
 
 
@@ -200,10 +200,10 @@ from launch.distributed.submit import Submission, connect, follow
 cluster = connect(sys.argv[2])
 cluster.submit(Submission(sys.argv[3], ["sh", "-c", sys.argv[5]], Path(sys.argv[4]), {"GREETING": "hello"}))
 if sys.argv[6:] == ["stop"]:
-    assert cluster.look(sys.argv[3]).code is None
+    assert cluster.status(sys.argv[3]).code is None
     cluster.stop(sys.argv[3])
 ended = follow(cluster, sys.argv[3])
-print("ended", ended.code, ended.why)
+print("ended", ended.code, ended.reason)
 """
 
 

@@ -261,7 +261,7 @@ def test_an_asynchronous_run_that_stops_goes_on_from_its_state(model: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -> None:
+def test_a_stage_that_takes_too_long_ends_the_run_with_thread_dumps(model: Path) -> None:
     told: list[str] = []
     run = config(
         {"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": 500.0}, workers=1, stage_timeout=25.0
@@ -270,7 +270,7 @@ def test_a_stage_that_takes_too_long_ends_the_run_with_the_stacks(model: Path) -
     with workers(run, model, told) as (rollouts, _), pytest.raises(RolloutError, match=blame):
         played(rollouts, WORKS[:1])
     assert any("waiting for a group" in line and "step in turn 1" in line for line in told)
-    assert any("wait_for_ever" in line for line in told if line.startswith("--- stacks"))
+    assert any("wait_for_ever" in line for line in told if line.startswith("--- thread dump"))
 
 
 # vLLM -----------------------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
     assert arrived.count(False) == 2 and arrived[0] and not arrived[1] and arrived[-1], arrived
     told = capfd.readouterr().err
     assert "have not arrived by broadcast: " in told and "it has read them from the object store" in told
-    assert "it starts anew" in told
+    assert "it is restarted" in told
 
 
 # What cannot work -----------------------------------------------------------------------------------------------------

@@ -93,10 +93,10 @@ def empty(path: Path) -> None:
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("tensors.safetensors", truncate, "bytes"),
     ("tensors.safetensors", Path.unlink, "has 0 of"),
-    ("tensors.safetensors", flip, "the checksum of its tensors.safetensors does not hold"),
+    ("tensors.safetensors", flip, "the checksum of its tensors.safetensors does not match"),
     ("state.json", truncate, "cannot be read"),
-    ("state.json", change, "the checksum of its state.json does not hold"),
-    ("state.json", lambda path: path.write_text("{}"), "not ours"),
+    ("state.json", change, "the checksum of its state.json does not match"),
+    ("state.json", lambda path: path.write_text("{}"), "not a training state"),
     ("state.json", lambda path: path.write_bytes(b"\xff\x00"), "cannot be read"),
     ("state.json", Path.unlink, "it has no state.json"),
     ("", empty, "it has no state.json"),
@@ -140,13 +140,13 @@ def test_a_later_format_is_refused(checkpoints: Checkpoints) -> None:
     save(checkpoints, 2)
     path = checkpoints.path / "update-000002" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
-    with pytest.raises(RunDirectoryError, match=r"version 2 .* delete it to start the run afresh"):
+    with pytest.raises(RunDirectoryError, match=r"version 2 .* delete it to restart the run from the beginning"):
         usable(checkpoints)
 
 
 def test_a_state_that_is_not_json_is_refused_and_leaves_the_one_before(checkpoints: Checkpoints) -> None:
     save(checkpoints, 2)
-    with pytest.raises(UserError, match=r"ndarray.*state_dict\(\) of an intervention must return JSON values"):
+    with pytest.raises(UserError, match=r"ndarray.*state_dict\(\) of an intervention may only return JSON values"):
         checkpoints.save(State(4, TENSORS, {"arm": np.zeros(2)}, {}))
     assert names(checkpoints) == ["latest", "update-000002"]
 

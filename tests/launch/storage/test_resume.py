@@ -106,7 +106,7 @@ def test_a_run_killed_in_an_episode_ends_as_if_it_had_not_been(
     assert finished(run, model, tmp_path / "run") == uninterrupted
     whole = json.loads((tmp_path / "run" / "timings.jsonl").read_text().splitlines()[-1])
     assert whole["first_update"] == first
-    assert (f"goes on after update {first} of 7" in capfd.readouterr().err) == (first > 0)
+    assert (f"resumes after update {first} of 7" in capfd.readouterr().err) == (first > 0)
 
 
 @pytest.mark.slow
@@ -182,11 +182,11 @@ def test_a_damaged_state_is_told_and_the_one_before_is_used(
     damage(stopped / "state" / "update-000004")
     assert finished(run, model, stopped) == uninterrupted
     told = capfd.readouterr().err
-    assert "update-000004 cannot be used: the checksum of its tensors.safetensors does not hold" in told
-    assert "goes on after update 2 of 7" in told
+    assert "update-000004 cannot be used: the checksum of its tensors.safetensors does not match" in told
+    assert "resumes after update 2 of 7" in told
 
 
-def test_without_an_intact_state_a_run_starts_afresh_and_says_so(
+def test_without_an_intact_state_a_run_restarts_from_the_beginning_and_says_so(
     run: RunConfig, model: Path, stopped: Path, uninterrupted: dict[str, bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     damage(stopped / "state" / "update-000004")
@@ -194,7 +194,7 @@ def test_without_an_intact_state_a_run_starts_afresh_and_says_so(
     assert finished(run, model, stopped) == uninterrupted
     told = capfd.readouterr().err
     assert "update-000002 cannot be used: it has no state.json" in told
-    assert "has no state that can be used: it starts afresh" in told
+    assert "has no usable state: it restarts from the beginning" in told
 
 
 @pytest.mark.parametrize("lost", ["metrics.jsonl", "episodes/train-000003.parquet"])
@@ -210,7 +210,7 @@ def test_a_state_is_not_used_where_what_was_written_before_it_is_lost(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3])[:-1])
     assert finished(run, model, stopped) == uninterrupted
     told = capfd.readouterr().err
-    assert f"the state after update 4 cannot be used: {lost}" in told and "goes on after update 2 of 7" in told
+    assert f"the state after update 4 cannot be used: {lost}" in told and "resumes after update 2 of 7" in told
 
 
 def test_a_state_of_another_config_is_discarded_with_the_difference(
@@ -220,19 +220,19 @@ def test_a_state_of_another_config_is_discarded_with_the_difference(
     fresh = finished(other, model, tmp_path / "fresh")
     assert finished(other, model, stopped) == fresh
     told = capfd.readouterr().err
-    assert "has no state that can be used (changed since: learner.lr: 0.001 -> 0.002): it starts afresh" in told
+    assert "has no usable state (changed since: learner.lr: 0.001 -> 0.002): it restarts from the beginning" in told
 
 
 def test_a_state_that_the_run_cannot_take_stops_it_and_is_kept(
     run: RunConfig, model: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Wandering, "load_state_dict", lambda self, state: state["steps"])
-    with pytest.raises(RunDirectoryError, match=r"cannot take: KeyError\('steps'\).*delete it to start"):
+    with pytest.raises(RunDirectoryError, match=r"cannot load: KeyError\('steps'\).*delete it to restart"):
         train(run, model, RunDirectory(stopped))
     assert (stopped / "state" / "latest").read_text() == "update-000004\n"
 
 
-def test_without_checkpoints_a_killed_run_starts_afresh(model: Path, fuse: Path, tmp_path: Path) -> None:
+def test_without_checkpoints_a_killed_run_restarts_from_the_beginning(model: Path, fuse: Path, tmp_path: Path) -> None:
     run = parse_study(document(fuse, checkpoint_every=0, updates=2), "test").runs()[0]
     whole = finished(run, model, tmp_path / "whole")
     fuse.write_text(str(AUDIT + UPDATE + 1))
@@ -265,7 +265,7 @@ def test_a_study_resumes_a_run_whose_worker_died(
     assert any("its worker process died" in s and "from the state after update 4" in s for s in lines.said)
     written = contents(result.directory / "runs" / "wandering" / "seed-0")
     assert written["metrics.jsonl"] == uninterrupted["metrics.jsonl"]
-    assert "goes on after update 4 of 7" in (result.directory / "logs" / "wandering" / "seed-0.log").read_text()
+    assert "resumes after update 4 of 7" in (result.directory / "logs" / "wandering" / "seed-0.log").read_text()
 
 
 def _study(document: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ def test_a_study_says_what_becomes_of_half_written_runs(
     assert killed(_study, wanted)
     lines = Lines()
     result = run_study(parse_study(wanted, "test"), display=lines)
-    assert "1 half-written run goes on from the last saved state" in lines.said
+    assert "1 half-written run resumes from the last saved state" in lines.said
     path = result.directory / "runs" / "wandering" / "seed-0"
     assert contents(path)["metrics.jsonl"] == uninterrupted["metrics.jsonl"]
     (path / "state").mkdir()  # as if it had been killed just before the end

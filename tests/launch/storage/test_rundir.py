@@ -212,7 +212,11 @@ def test_too_little_space_is_noticed_before_anything_starts(tmp_path: Path) -> N
 
 
 def test_two_processes_cannot_write_one_run(run: RunDirectory) -> None:
-    with run.held(), pytest.raises(RunDirectoryError, match="another process"), RunDirectory(run.path).held(patience=0):
+    with (
+        run.locked(),
+        pytest.raises(RunDirectoryError, match="another process"),
+        RunDirectory(run.path).locked(patience=0),
+    ):
         pass
-    with run.held(patience=0):
+    with run.locked(patience=0):
         assert run.status() == "partial"

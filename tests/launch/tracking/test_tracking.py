@@ -126,7 +126,7 @@ def test_a_tracker_that_fails_is_told_once_and_left_out(
     result = go(run_of({"use": HERE + "Breaks", "note": where}, HERE + "Recorder"), tmp_path)
     assert result["summary"] == {"power": 0.25}
     err = capsys.readouterr().err
-    assert err.count("training goes on") == 1
+    assert err.count("training continues") == 1
     assert f"tracking.0 ({HERE}Breaks) failed" in err
     assert told in err
     assert [what for what, _ in Recorder.told] == ["start", "log", "log", "log", "finish"], "the other one goes on"
