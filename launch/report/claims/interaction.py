@@ -11,7 +11,7 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector, axis_values
 from launch.report.claims.base import Claim, Finding
-from launch.report.claims.effects import EffectEstimate, differs, either, pooled, shift_effect
+from launch.report.claims.effects import EffectEstimate, differs, either, shift_effect
 from launch.report.claims.table import Table
 from launch.report.claims.wording import told
 from launch.report.table import interval
@@ -111,7 +111,7 @@ class Interaction(Claim):
         return having, without, beside[1], beside[0]
 
     def _estimate(self, table: Table, corners: Corners, metric: str) -> EffectEstimate:
-        both, first, second, neither = (pooled(table.values, corner, metric) for corner in corners)
+        both, first, second, neither = (table.pooled(corner, metric) for corner in corners)
         seeds = both.keys() & first.keys() & second.keys() & neither.keys()
         level, delta = self.shared_level(), self.smallest(table)
         found = interval([(both[s] - second[s]) - (first[s] - neither[s]) for s in sorted(seeds)], level)

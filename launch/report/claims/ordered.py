@@ -12,7 +12,7 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import axis_values
 from launch.report.claims.base import Claim, Finding
-from launch.report.claims.effects import EffectEstimate, pooled, shift_effect
+from launch.report.claims.effects import EffectEstimate, shift_effect
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Word
 from launch.report.claims.wording import joined, number, told
@@ -126,7 +126,7 @@ class Ordered(Claim):
 
     def _series(self, table: Table, sides: Sides, metric: str) -> BySeed:
         """Seed -> the metric at one dose, minus that of the reference where they are compared."""
-        own, *base = (pooled(table.values, side, metric) for side in sides)
+        own, *base = (table.pooled(side, metric) for side in sides)
         return {seed: own[seed] - base[0][seed] for seed in own.keys() & base[0].keys()} if base else own
 
     def _trend(self, table: Table, metric: str, series: Series) -> EffectEstimate:

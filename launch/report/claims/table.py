@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.report.claims.arms import ArmSelector
-from launch.report.claims.effects import EffectEstimate
+from launch.report.claims.effects import EffectEstimate, pooled
 from launch.report.load import ArmInfo
 from launch.report.table import Values
 
@@ -35,6 +35,10 @@ class Table:
     def found(self, selector: ArmSelector) -> list[ArmInfo]:
         """The arms that are meant and have a complete run."""
         return [arm for arm in self.arms if selector.fits(arm) and self.values.get(arm.name)]
+
+    def pooled(self, arms: Sequence[str], metric: str) -> dict[int, float]:
+        """Seed -> mean over the arms, for every seed in which all of them have the metric."""
+        return pooled(self.values, arms, metric)
 
     def title(self, selector: ArmSelector) -> str:
         """What a table's head calls the arms: `unshaped`, `constraint arms`."""

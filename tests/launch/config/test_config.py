@@ -207,6 +207,8 @@ def test_claims_keep_their_order_and_carry_their_key(file: Path) -> None:
         ("claims.P.treatment={arms: penalty, at: {weight: 1}}", "claims.P.treatment: at.weight: the study has no such"),
         ("claims.P.metrics=[deceptoin]", "claims.P.metrics.0: unknown metric 'deceptoin' (did you mean 'deception'?)"),
         ("claims.P.metrics=[deception.clark]", "'clark' is no world of the evaluation (did you mean 'clerk'?)"),
+        ("claims.P.metrics=[reward_access.clerk]", "reward_access is not measured per world: leave .clerk out"),
+        ("claims.P.metrics=[with_quarantine/blocked]", "claims.P.metrics.0: unknown metric 'blocked'"),
         ("claims.P.metrics=[monitor.claim_chek.auroc]", "no monitor 'claim_chek' reads the evaluation (did you mean"),
         ("claims.P.metrics=[]", "claims.P (Lowers): metrics: Tuple should have at least 1 item"),
         ("claims.P={use: Lowers, treatment: penalty, metrics: [harm]}", "(Lowers): statement: this key is required"),
