@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from launch.config.claims import build_claims
 from launch.config.keys import set_key
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
+from launch.config.sections import check_sections
 from launch.config.study import StudyConfig
 from launch.config.world_locales import expand_key
 from launch.errors import ConfigError, UserError, describe, nearest
@@ -101,6 +102,7 @@ def parse_study(document: Any, source: str) -> StudyConfig:
     try:
         study = StudyConfig.model_validate(document)
         build_claims(study)
+        check_sections(study)
     except ValidationError as error:
         raise ConfigError(f"{source}:\n{describe(error, StudyConfig)}") from None
     except UserError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from launch.config.sections import find_sections
 from launch.report.claims.verdict import as_json
 from launch.report.load import load
 from launch.report.page import html_page, markdown_page
 from launch.report.results import gather, read_stored
-from launch.report.sections.base import compute, sections_of
+from launch.report.sections.base import compute
 from launch.report.table import as_csv
 from launch.report.transcripts import Read
 from launch.storage.rundir import disk_errors, write_text
@@ -27,7 +28,7 @@ def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, rea
     if not delta > 0:
         raise ValueError(f"the smallest effect of interest must be above 0, not {delta}: without one nothing is small")
     study = load(Path(study_dir))
-    sections = sections_of(study.config)
+    sections = find_sections(study.config)
     results = gather(study, delta, read)
     parts = compute(sections, results)
     folder = Path(out) if out is not None else study.directory / "report"

@@ -10,8 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup
 
-from launch.config.plugins import SECTION, builtins, find_class, installed
-from launch.config.study import StudyConfig
 from launch.errors import UserError
 from launch.report.rendering import render
 from launch.report.results import Results
@@ -66,17 +64,6 @@ class Part(NamedTuple):
 
     def markdown(self) -> str:
         return _made(self.section, lambda: self.section.markdown(self.content))
-
-
-def sections_of(config: StudyConfig) -> list[Section]:
-    """The sections that the study lists; by default all built-in and installed ones, by position.
-
-    Raises `PluginError` for a name that is none.
-    """
-    if config.report.sections:
-        return [find_class(name, SECTION)() for name in config.report.sections]
-    names = [*builtins(SECTION), *installed(SECTION)]
-    return sorted((find_class(name, SECTION)() for name in names), key=lambda section: section.position)
 
 
 def compute(sections: Sequence[Section], results: Results) -> list[Part]:

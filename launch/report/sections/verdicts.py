@@ -21,6 +21,15 @@ class Judged:
     points: Mapping[str, Sequence[Verdict]]
     titles: Mapping[str, str]
 
+    @staticmethod
+    def side(verdict: Verdict, outcome: EffectEstimate) -> str:
+        """How an outcome's contrast differs from the others of its claim: `constraint arms`; empty if it does not."""
+        names = verdict.contrasts
+        if len(names) < 2:
+            return ""
+        shared = len({name.rpartition(" - ")[2] for name in names}) == 1
+        return (outcome.contrast.rpartition(" - ")[0] if shared else outcome.contrast).removeprefix("mean of ")
+
 
 class Verdicts(Section):
     """A card per claim, and all numbers and rules behind it."""
