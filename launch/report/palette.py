@@ -23,7 +23,7 @@ SYMBOLS: Mapping[str, str] = {
     "control": "triangle-up",
 }
 FAMILY_LABELS: Mapping[str, str] = {
-    "unshaped": "unshaped",
+    "unshaped": "reference",
     "constraint": "action constraint",
     "motivation": "motivation shaping",
     "mixed": "both",

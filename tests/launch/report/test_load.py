@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from synthetic_study import config, write_study
 
 from launch.report.load import ArmInfo, StudyDirectoryError, load
+from launch.storage.rundir import RunDirectory
 
 SMALL = config(seeds=2)
 
@@ -88,6 +90,36 @@ def test_an_arm_is_compared_with_the_unshaped_arm_at_its_point_of_the_axes(tmp_p
     assert len(found.references) == 2
     assert reference is not None
     assert reference.name == "unshaped+groups=4"
+
+
+def test_what_an_arm_is_for_comes_from_its_record_and_never_from_its_name(tmp_path: Path) -> None:
+    arms = {
+        "random_reward": {"role": "reference"},
+        "inoculation": {"role": "control"},
+        "irrelevant_prompt": {"role": "treatment"},
+        "unshaped": {"role": "positive_control"},
+    }
+    path = write_study(
+        tmp_path / "study", config(seeds=1, arms=arms), episodes=False, updates=2, absent=[("inoculation", 0)]
+    )
+    found = load(path)
+    assert {name: arm.role for name, arm in found.arms.items()} == {name: arm["role"] for name, arm in arms.items()}
+    assert [arm.name for arm in found.references] == ["random_reward"]
+    assert [arm.group for arm in found.arms.values()] == ["unshaped", "control", "motivation", "control"]
+
+
+def test_a_run_whose_arm_has_no_role_is_of_another_version(study: Path) -> None:
+    directory = RunDirectory(study / "runs" / "unshaped" / "seed-0")
+    config, result = directory.config(), directory.result()
+    config["arm_config"]["role"] = "irrelevant_control"
+    shutil.rmtree(directory.path)
+    directory.create(config, {})
+    directory.metrics({"phase": "train", "update": 0})
+    directory.evaluation([])
+    directory.finish({**result, "role": "irrelevant_control"})
+    (missing,) = load(study).missing
+    assert (missing.arm, missing.seed) == ("unshaped", 0)
+    assert "no role" in missing.reason
 
 
 def test_the_name_of_an_arm_says_what_a_reader_must_know() -> None:
