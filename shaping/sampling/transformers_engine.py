@@ -1,7 +1,7 @@
 """The embedded engine: any causal language model of transformers, on CPU or GPU, with continuous batching.
 
-Every episode keeps its keys and values in a slot, so a turn costs only its new tokens. Requests of many episodes are
-batched: new observations are read together, then all active rows decode together.
+Every episode keeps its keys and values in a slot, so a turn costs only its new tokens. Requests of many episodes form
+batches: prompts are read together, then all active rows decode together.
 """
 
 from __future__ import annotations
@@ -43,18 +43,17 @@ class _Request:
     logprobs: list[float] = field(default_factory=list)
     masked_tokens: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
-    text: str = ""
 
 
 class TransformersEngine:
-    """Samples from `model` as it is: a learner that shares the module only has to bump the version.
+    """Samples from `model` in place: a learner that shares the module only calls `set_version` after an update.
 
     Args:
         model: a causal language model; it is switched to the packed attention.
         renderer: of the model's tokenizer.
         slots: episodes that can be open at once.
         context_length: longest episode in tokens; the model's own limit by default.
-        verify: which weight updates are acknowledged by a checksum, which reads every weight.
+        verify: weight updates that return a checksum, which reads every weight.
     """
 
     def __init__(
@@ -103,18 +102,19 @@ class TransformersEngine:
         self._drop_cache()
 
     async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
-        """Take new weights (skipped for tensors that already are the model's own). Returns their checksum, or ""."""
+        """Copy new weights into the model, except tensors that are the model's own. Returns their checksum, or ""."""
         if self._served:
             raise EngineError("an adapter is served: load_adapter(None, version) comes before new full weights")
-        own = self.model.state_dict()
-        if unknown := sorted(set(state) - set(own)):
+        parameters = self.model.state_dict()
+        if unknown := sorted(set(state) - set(parameters)):
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
         with torch.no_grad():
             for name, tensor in state.items():
-                if own[name].shape != tensor.shape:
-                    raise ValueError(f"weights for {name!r} have shape {tuple(tensor.shape)}, not {own[name].shape}")
-                if own[name].data_ptr() != tensor.data_ptr():
-                    own[name].copy_(tensor)
+                target = parameters[name]
+                if target.shape != tensor.shape:
+                    raise ValueError(f"weights for {name!r} have shape {tuple(tensor.shape)}, not {target.shape}")
+                if target.data_ptr() != tensor.data_ptr():
+                    target.copy_(tensor)
         self.version = version
         self._drop_cache()
         if self._verify == "done":
@@ -124,14 +124,15 @@ class TransformersEngine:
         return checksum(self.model)
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:
-        """For an engine with a model of its own; completions under way go on with the new adapter.
+        """Sample with an adapter from now on, also in completions under way.
 
-        An engine that shares its model with a learner samples with the learner's adapters as they are.
+        Only for an engine with its own model. An engine that shares its model with a learner samples with the
+        learner's adapters.
         """
-        found = ""
+        served = ""
         if directory is not None:
             settings = weights.adapter_settings(directory)
-            found = weights.checksum(load_file(directory / "adapter_model.safetensors"))
+            served = weights.checksum(load_file(directory / "adapter_model.safetensors"))
         if not self._served and any(hasattr(module, "lora_A") for module in self.model.modules()):
             raise EngineError("this model carries the adapters of a learner that shares it: set_version() is enough")
         if self._served:
@@ -147,16 +148,16 @@ class TransformersEngine:
             )
             self._served = Adapters(self.model, [spec])
         self.set_version(version)
-        return found
+        return served
 
     def shutdown(self) -> None:
-        """Fail what is under way and give the model back as it was."""
+        """Fail completions under way, and drop the served adapter from the model."""
         self._fail(EngineError("the engine has been shut down"))
         if self._served:
             self._served.drop(tuple(self._served.specs))
 
     def set_version(self, version: int) -> None:
-        """The shared module has been updated in place: cached keys and values are stale from now on."""
+        """Declare that the shared module has been updated in place. Cached keys and values are dropped."""
         self.version = version
         self._drop_cache()
 
@@ -175,23 +176,23 @@ class TransformersEngine:
     # -- the batching loop ---------------------------------------------------------------------------------------
 
     def _drop_cache(self) -> None:
-        """Forget all keys and values; completions under way are read again, with what they have sampled so far."""
+        """Forget all keys and values. Completions under way are read again, with the tokens sampled so far."""
         self._waiting = [*self._active, *self._waiting]
         self._active = []
         for session in self._cached:
             self._cached[session] = []
 
     async def _run(self) -> None:
-        """Reads waiting prompts together once they are as many as the rows that decode, else decodes one token."""
+        """Read all waiting prompts once there are as many as decoding rows; otherwise decode one token per row."""
         await asyncio.sleep(0)
         while self._waiting or self._active:
-            # a cancelled caller has closed its session, perhaps in an event loop that is gone
+            # Drop requests of cancelled callers: their sessions are closed, and perhaps their event loops.
             self._waiting = [r for r in self._waiting if not r.future.done()]
             self._active = [r for r in self._active if not r.future.done()]
             try:
                 if self._waiting and len(self._waiting) >= len(self._active):
                     admitted, self._waiting = self._waiting, []
-                    self._active += admitted  # before the forward: if it fails, their callers must hear of it
+                    self._active += admitted  # before the forward pass, whose error must reach their callers
                     self._active.sort(key=lambda r: self._slot[r.session])
                     self._read(admitted)
                 elif self._active:
@@ -202,7 +203,7 @@ class TransformersEngine:
             await asyncio.sleep(0)
 
     def _fail(self, error: Exception) -> None:
-        """Hand the error to every caller. What the cache holds is unknown now."""
+        """Raise the error in every caller. The cache is dropped, because its contents are unknown after an error."""
         for request in self._active + self._waiting:
             if not request.future.done():
                 request.future.set_exception(error)
@@ -210,14 +211,14 @@ class TransformersEngine:
         self._drop_cache()
 
     def _read(self, requests: list[_Request]) -> None:
-        """Forward of the tokens that are not cached yet, right-padded to the longest; samples the next token."""
+        """Read the tokens that are not cached yet, right-padded to the longest row, and sample the next token."""
         requests.sort(key=lambda r: self._slot[r.session])
         new: list[list[int]] = []
         for request in requests:
             whole = [*request.tokens, *request.sampled]
             cached = self._cached[request.session]
             if whole[: len(cached)] != cached or len(cached) >= len(whole):
-                cached.clear()  # the prefix changed (a split): read it all again
+                cached.clear()  # the prefix has changed at a split: read all tokens again
             new.append(whole[len(cached) :])
         width = max(map(len, new))
         ids = torch.zeros(len(requests), width, dtype=torch.long)
@@ -249,7 +250,7 @@ class TransformersEngine:
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
 
     def _sample(self, requests: list[_Request], logits: Tensor) -> None:
-        """Inverse-CDF sampling with each request's own uniform numbers, so that a batch's make-up changes nothing."""
+        """Sample by the inverse CDF of each request's own uniform numbers: the rest of the batch has no influence."""
         temperature = torch.tensor([[r.params.temperature or 1.0] for r in requests], device=logits.device)
         logits = logits / temperature
         for row, request in enumerate(requests):
@@ -279,11 +280,12 @@ class TransformersEngine:
         return self._mask.banned(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
-        going: list[_Request] = []
+        """Hand completed requests to their callers."""
+        unfinished: list[_Request] = []
         for request in self._active:
             finished = request.sampled[-1] == self.renderer.eos
             if not finished and len(request.sampled) < request.params.max_tokens:
-                going.append(request)
+                unfinished.append(request)
                 continue
             if not request.future.done():
                 request.future.set_result(
@@ -295,9 +297,9 @@ class TransformersEngine:
                         masked_tokens=tuple(request.masked_tokens),
                     )
                 )
-        self._active = going
+        self._active = unfinished
 
 
 def checksum(model: PreTrainedModel) -> str:
-    """Of all parameters and persistent buffers."""
+    """Checksum of a model's parameters and persistent buffers."""
     return weights.checksum(model.state_dict())

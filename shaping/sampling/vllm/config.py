@@ -1,4 +1,4 @@
-"""Settings of the vLLM engine, and what can be known to fail before it starts. Imports no vLLM."""
+"""Settings of the vLLM engine, and checks that need no start of it. Imports no vLLM."""
 
 from __future__ import annotations
 
@@ -24,24 +24,30 @@ CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 
 
 class VLLMConfig(BaseModel):
-    """How one engine is started. The defaults fit a small model on one GPU that is shared with a learner, or a CPU."""
+    """Settings of one engine. The defaults fit a small model on a CPU, or on a GPU shared with a learner."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type of the served weights; auto: the checkpoint's, and bfloat16 for float32"
+    )
     max_model_len: int | None = Field(None, ge=16, description="context in tokens; the model's own by default")
-    max_num_seqs: int = Field(64, ge=1, description="completions that are decoded at once; more wait")
-    max_num_batched_tokens: int | None = Field(None, ge=16, description="tokens of one forward pass")
+    max_num_seqs: int = Field(64, ge=1, description="completions decoded at once; others wait")
+    max_num_batched_tokens: int | None = Field(None, ge=16, description="tokens of one forward pass; vLLM's default")
     gpu_memory_utilization: float = Field(0.45, gt=0, le=1, description="share of a GPU for weights and cache")
-    kv_cache_gib: float | None = Field(None, gt=0, description="size of the cache; by default what the share leaves")
-    tensor_parallel_size: int = Field(1, ge=1)
-    enforce_eager: bool | None = Field(None, description="by default on a CPU only; activation edits need it")
-    enable_lora: bool = False
+    kv_cache_gib: float | None = Field(
+        None, gt=0, description="size of the cache in GiB; by default the rest of that share, 1 GiB on a CPU"
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share one model")
+    enforce_eager: bool | None = Field(
+        None, description="do not compile the model; by default on a CPU only; activation edits need it"
+    )
+    enable_lora: bool = Field(False, description="serve LoRA adapters")
     max_loras: int = Field(2, ge=1, description="adapters in one batch, at least max_staleness + 2")
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(16, description="highest rank of adapters")
     max_staleness: int = Field(0, ge=0, description="versions that may be in use besides the newest")
     update_timeout: float = Field(120.0, gt=0, description="seconds for new weights, adapters or edits")
-    verify: Literal["first", "always"] = Field("first", description="which weight updates are checked by checksum")
+    verify: Literal["first", "always"] = Field("first", description="weight updates to check by checksum")
 
     @model_validator(mode="after")
     def _enough_adapters(self) -> Self:
@@ -53,9 +59,9 @@ class VLLMConfig(BaseModel):
         return self
 
     def cache_bytes(self, *, cpu: bool) -> int | None:
-        """Bytes for keys and values, None where vLLM takes what `gpu_memory_utilization` leaves. 1 GiB on a CPU."""
-        if cpu and (wanted := os.environ.get(CPU_CACHE_VARIABLE)):
-            return int(wanted) * GIB  # vLLM reads it too, and would not listen to anything else
+        """Bytes for keys and values. None: the rest of the share `gpu_memory_utilization`; on a CPU 1 GiB."""
+        if cpu and (gibibytes := os.environ.get(CPU_CACHE_VARIABLE)):
+            return int(gibibytes) * GIB  # vLLM itself prefers this variable to all settings
         if self.kv_cache_gib is None:
             return GIB if cpu else None
         return int(self.kv_cache_gib * GIB)
@@ -63,9 +69,13 @@ class VLLMConfig(BaseModel):
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model directory in the Hugging Face layout. Raises EngineError naming what is missing."""
+    """A model directory in the Hugging Face layout.
+
+    Raises: EngineError if config.json or the weights are missing.
+    """
 
     path: Path
+    """The directory."""
 
     def __post_init__(self) -> None:
         if not (self.path / "config.json").is_file():
@@ -75,6 +85,7 @@ class ModelFiles:
 
     @cached_property
     def config(self) -> Any:
+        """transformers' text config. Raises: EngineError if transformers does not know the model."""
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True).get_text_config()
         except (ValueError, OSError, KeyError) as error:
@@ -82,46 +93,58 @@ class ModelFiles:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every weight in the checkpoint, by name."""
-        found: dict[str, tuple[int, ...]] = {}
+        """Shape of every weight in the checkpoint, by name. Raises: EngineError if a file is damaged."""
+        shapes: dict[str, tuple[int, ...]] = {}
         for file in sorted(self.path.glob("*.safetensors")):
             try:
                 with safe_open(file, framework="pt") as tensors:
-                    found |= {n: tuple(tensors.get_slice(n).get_shape()) for n in tensors.keys()}  # noqa: SIM118
+                    shapes |= {n: tuple(tensors.get_slice(n).get_shape()) for n in tensors.keys()}  # noqa: SIM118
             except Exception as error:
                 raise EngineError(f"{file} is damaged: {error}; copy the model again") from error
-        return found
+        return shapes
 
     def dtype(self, config: VLLMConfig) -> torch.dtype:
-        wanted = config.dtype if config.dtype != "auto" else (getattr(self.config, "dtype", None) or "float32")
-        dtype = getattr(torch, str(wanted).removeprefix("torch."))
-        # vLLM's rule for `auto`: weights in single precision are served in half
+        """Type in which vLLM will serve the weights."""
+        name = config.dtype if config.dtype != "auto" else (getattr(self.config, "dtype", None) or "float32")
+        dtype = getattr(torch, str(name).removeprefix("torch."))
+        # vLLM's rule for `auto`: single-precision weights are served in half precision.
         return torch.bfloat16 if config.dtype == "auto" and dtype == torch.float32 else dtype
 
     def context_length(self, config: VLLMConfig) -> int:
-        own = int(self.config.max_position_embeddings)
-        if config.max_model_len and config.max_model_len > own:
-            raise EngineError(f"max_model_len is {config.max_model_len}, but {self.path} has a context of {own} tokens")
-        return config.max_model_len or own
+        """Longest episode in tokens. Raises: EngineError if `max_model_len` is above the model's context."""
+        limit = int(self.config.max_position_embeddings)
+        if config.max_model_len and config.max_model_len > limit:
+            raise EngineError(
+                f"max_model_len is {config.max_model_len}, but {self.path} has a context of {limit} tokens: lower it"
+            )
+        return config.max_model_len or limit
 
     @property
     def head_size(self) -> int:
-        own = self.config
-        return int(getattr(own, "head_dim", None) or own.hidden_size // own.num_attention_heads)
+        """Numbers per attention head."""
+        model = self.config
+        return int(getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads)
 
     def check_memory(self, config: VLLMConfig, *, cpu: bool, free: int | None) -> None:
-        """One episode of full length must fit in the cache, weights and cache in the `free` bytes, if known."""
-        own, item = self.config, self.dtype(config).itemsize
-        heads = getattr(own, "num_key_value_heads", None) or own.num_attention_heads
-        blocks = math.ceil(self.context_length(config) / 128)  # vLLM's blocks on a CPU, its largest elsewhere
+        """Check that the cache holds one episode of full length, and that weights and cache fit in memory.
+
+        Args:
+            config: the engine's settings.
+            cpu: whether the engine runs on a CPU.
+            free: free memory in bytes; None if unknown.
+        Raises: EngineError with the memory that is needed.
+        """
+        model, item = self.config, self.dtype(config).itemsize
+        heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
+        blocks = math.ceil(self.context_length(config) / 128)  # the block size of vLLM on a CPU, its largest on a GPU
         tokens = blocks * 128 if cpu else self.context_length(config)
-        needed = 2 * own.num_hidden_layers * heads * self.head_size * item * tokens // config.tensor_parallel_size
+        needed = 2 * model.num_hidden_layers * heads * self.head_size * item * tokens // config.tensor_parallel_size
         cache = config.cache_bytes(cpu=cpu)
         if cache is not None and needed > cache:
-            place = f"{CPU_CACHE_VARIABLE} (which rules on a CPU)" if os.environ.get(CPU_CACHE_VARIABLE) else "it"
+            limit = f"{CPU_CACHE_VARIABLE} (which vLLM prefers)" if os.environ.get(CPU_CACHE_VARIABLE) else "it"
             raise EngineError(
                 f"kv_cache_gib={cache / GIB:.3g} is too little memory for the KV cache: one episode of "
-                f"{self.context_length(config)} tokens needs {needed / GIB:.3g} GiB. Raise {place}, or lower "
+                f"{self.context_length(config)} tokens needs {needed / GIB:.3g} GiB. Raise {limit}, or lower "
                 "max_model_len"
             )
         total = sum(math.prod(shape) for shape in self.shapes.values()) * item + (cache or needed)
@@ -132,12 +155,15 @@ class ModelFiles:
             )
 
     def checked_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of `state` to send. Raises KeyError and ValueError unless they are this model's, all of them."""
+        """The tensors of `state` to send.
+
+        Raises: KeyError if names differ from the checkpoint's, ValueError if a shape differs.
+        """
         names = self.checked_names({name: tuple(tensor.shape) for name, tensor in state.items()})
         return {name: state[name] for name in names}
 
     def checked_names(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """As `checked_weights`, for tensors of these shapes that are elsewhere."""
+        """As `checked_weights`, from the shapes of tensors in another process."""
         tied = {"lm_head.weight"} if getattr(self.config, "tie_word_embeddings", False) else set()
         if unknown := sorted(set(shapes) - set(self.shapes) - tied):
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
@@ -148,12 +174,12 @@ class ModelFiles:
                 raise ValueError(f"weights for {name!r} have shape {shapes[name]}, not {shape}")
         return [name for name in shapes if name in self.shapes]
 
-    def checked_edit(self, how: ActivationEdit) -> dict[str, Any]:
-        """An activation edit as plain data. Raises ValueError where it does not fit the model."""
+    def checked_edit(self, spec: ActivationEdit) -> dict[str, Any]:
+        """An activation edit as plain data. Raises: ValueError if it does not fit the model."""
         layers, hidden = int(self.config.num_hidden_layers), int(self.config.hidden_size)
-        if not 0 <= how.layer < layers:
-            raise ValueError(f"activation edit on layer {how.layer}, but the model has {layers} layers")
-        if how.direction.shape != (hidden,):
-            raise ValueError(f"edit direction of shape {how.direction.shape} on hidden states of {hidden}")
-        direction = how.direction.astype("float32").tobytes()
-        return {"layer": int(how.layer), "kind": how.kind, "scale": float(how.scale), "direction": direction}
+        if not 0 <= spec.layer < layers:
+            raise ValueError(f"activation edit on layer {spec.layer}, but the model has {layers} layers")
+        if spec.direction.shape != (hidden,):
+            raise ValueError(f"edit direction of shape {spec.direction.shape} on hidden states of {hidden}")
+        direction = spec.direction.astype("float32").tobytes()
+        return {"layer": int(spec.layer), "kind": spec.kind, "scale": float(spec.scale), "direction": direction}

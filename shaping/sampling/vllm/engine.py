@@ -1,7 +1,7 @@
-"""The vLLM engine: continuous batching, paged keys and values with prefix caching, in processes of its own.
+"""The vLLM engine: continuous batching, paged keys and values with prefix caching, in its own processes.
 
-Tokens in, tokens out, as with every engine. It lives in an event loop of its own, so that it outlives that of a caller.
-Its random numbers are not those of the transformers engine: distributions agree, samples do not.
+The engine runs in its own event loop, so that it outlives a caller's loop. Its random numbers are not those of the
+transformers engine: distributions agree, samples do not.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from torch import Tensor
 
 from shaping.hooks import ActivationEdit
 from shaping.sampling.background import BackgroundLoop
-from shaping.sampling.broadcast import TransferError, WeightTransfer
+from shaping.sampling.broadcast import WeightTransfer
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
+from shaping.sampling.pair_group import TransferError
 from shaping.sampling.render import Renderer
 from shaping.sampling.scratch import Scratch
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
@@ -38,29 +39,31 @@ from shaping.sampling.weights import adapter_settings, checksum, combined, diges
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One version of a LoRA adapter. Name, id and path are never used again, as vLLM's caches go by them."""
+    """One version of a LoRA adapter. Its name, id and path are never used again: they are keys of vLLM's caches."""
 
     request: Any
+    """vLLM's LoRARequest."""
     directory: Path
+    """The adapter's files."""
     version: int
+    """Version of the policy."""
 
 
 class VLLMEngine:
-    """Serves a model directory. Starting takes 15 to 60 seconds; `shutdown()` ends its processes.
+    """Serves a model directory. The start takes 15 to 60 seconds; `shutdown()` ends its processes.
 
     Args:
         model: directory in the Hugging Face layout with safetensors weights.
         renderer: of the model's tokenizer.
         config: memory, context, adapters.
-
-    Raises EngineError where the model or the settings cannot work.
+    Raises: EngineError if the model or the settings cannot work.
     """
 
     def __init__(self, model: Path | str, renderer: Renderer, config: VLLMConfig | None = None) -> None:
         self.renderer = renderer
         self.config = config = config or VLLMConfig()
         self.version = 0
-        self.prompt_tokens, self.cached_tokens = 0, 0  # their ratio is the prefix cache's hit rate
+        self.prompt_tokens, self.cached_tokens = 0, 0  # cached / prompt is the hit rate of the prefix cache
         self._files = ModelFiles(Path(model))
         self.context_length = self._files.context_length(config)
         self._sessions: set[int] = set()
@@ -76,7 +79,7 @@ class VLLMEngine:
         self._scratch = Scratch()
         self._loop = BackgroundLoop("vllm")
         self._serving: list[Serving] = []
-        self._close = weakref.finalize(self, _stop, self._loop, self._scratch, self._serving)  # at exit, too
+        self._close = weakref.finalize(self, _stop, self._loop, self._scratch, self._serving)  # also runs at exit
         try:
             self._loop.block(start(self._files, config, self._serving))
         except BaseException:
@@ -97,7 +100,7 @@ class VLLMEngine:
         self._sessions.add(session.id)
 
     def close(self, session: Session) -> None:
-        """vLLM keeps prefixes by content, not by session: nothing is freed here."""
+        """End a session. It frees nothing: vLLM caches prefixes by content, not by session."""
         self._sessions.remove(session.id)
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
@@ -129,7 +132,7 @@ class VLLMEngine:
         try:
             request = vllm_request(params, self.renderer.eos)
             lora = adapter.request if adapter else None
-            (answer,) = [a async for a in self._llm.generate(tokens_input(tokens), request, name, lora_request=lora)]
+            (output,) = [o async for o in self._llm.generate(tokens_input(tokens), request, name, lora_request=lora)]
         except asyncio.CancelledError:
             self._check()
             raise
@@ -140,8 +143,8 @@ class VLLMEngine:
             if adapter:
                 self._release(adapter)
         self.prompt_tokens += len(tokens)
-        self.cached_tokens += answer.num_cached_tokens or 0
-        return completion_of(answer.outputs[0], self.renderer.eos, adapter.version if adapter else None)
+        self.cached_tokens += output.num_cached_tokens or 0
+        return completion_of(output.outputs[0], self.renderer.eos, adapter.version if adapter else None)
 
     def _check(self) -> None:
         if self._broken:
@@ -150,60 +153,60 @@ class VLLMEngine:
     # -- weights, adapters, edits --------------------------------------------------------------------------------
 
     async def load_weights(self, state: Mapping[str, Tensor], version: int) -> str:
-        """Take all weights at once; generation pauses only while they are loaded, and goes on with them.
+        """Take all weights at once. Sampling pauses only while they are loaded, and continues with them.
 
-        Completions under way are read again under the new weights, so that every token's log-prob is that of the
-        version it is stamped with.
+        Completions under way are read again under the new weights, so that every token's log-prob belongs to the
+        version that the token carries. Returns: the checksum of the served weights; empty if it was not computed.
         """
         self._check_full()
         tensors = self._files.checked_weights(state)
         return await self._loop.wait(self._load_weights(tensors, state, version), finish=True)
 
     async def _load_weights(self, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], version: int) -> str:
-        sent = {n: t.detach().to("cpu", self.dtype).contiguous() for n, t in tensors.items()}
-        path = self._scratch.path(f"{version}.safetensors", sum(t.nbytes for t in sent.values()))
+        served = {n: t.detach().to("cpu", self.dtype).contiguous() for n, t in tensors.items()}
+        path = self._scratch.path(f"{version}.safetensors", sum(t.nbytes for t in served.values()))
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         try:
-            await asyncio.to_thread(save_file, sent, path)
+            await asyncio.to_thread(save_file, served, path)
             expected = await asyncio.to_thread(digests, state, self.dtype) if self._verifies else {}
             return await self._update({"path": str(path)}, expected, shapes, version)
         finally:
             path.unlink(missing_ok=True)
 
-    async def receive_weights(self, offer: WeightTransfer, version: int) -> str:
-        """As `load_weights`, from the process that has made the offer, through a process group and no file.
+    async def receive_weights(self, transfer: WeightTransfer, version: int) -> str:
+        """As `load_weights`, but through a process group from the sender's process, without a file.
 
-        Generation goes on while the weights are under way. Raises TransferError where they do not arrive: the engine
-        serves what it did before.
+        Sampling continues while the weights are under way. Raises: TransferError if they do not arrive; the engine
+        then keeps serving its present weights.
         """
         self._check_full()
         if self.config.tensor_parallel_size > 1:
             raise EngineError("weights by broadcast are for tensor_parallel_size=1: use load_weights")
-        shapes = {name: shape for name, (_, shape) in offer.tensors.items()}
+        shapes = {name: shape for name, (_, shape) in transfer.tensors.items()}
         names = self._files.checked_names(shapes)
-        own = str(self.dtype).removeprefix("torch.")
-        floating = {name for name in names if getattr(torch, offer.tensors[name][0]).is_floating_point}
-        wanted = [[n, own if n in floating else offer.tensors[n][0], list(shapes[n])] for n in names]
-        return await self._loop.wait(self._receive_weights(offer, wanted, shapes, version), finish=True)
+        dtype = str(self.dtype).removeprefix("torch.")
+        floating = {name for name in names if getattr(torch, transfer.tensors[name][0]).is_floating_point}
+        wanted = [[n, dtype if n in floating else transfer.tensors[n][0], list(shapes[n])] for n in names]
+        return await self._loop.wait(self._receive_weights(transfer, wanted, shapes, version), finish=True)
 
     async def _receive_weights(
-        self, offer: WeightTransfer, wanted: list[Any], shapes: Mapping[str, tuple[int, ...]], version: int
+        self, transfer: WeightTransfer, wanted: list[Any], shapes: Mapping[str, tuple[int, ...]], version: int
     ) -> str:
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
         self._check()
-        asked = {name: getattr(offer, name) for name in ("host", "port", "session", "number", "timeout")}
+        address = {name: getattr(transfer, name) for name in ("host", "port", "session", "number", "timeout")}
         try:
-            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({**asked, "wanted": wanted}))
-            while (told := (await self._llm.collective_rpc("shaping_told"))[0]) is None:
+            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({**address, "wanted": wanted}))
+            while (failure := (await self._llm.collective_rpc("shaping_broadcast_outcome"))[0]) is None:
                 await asyncio.sleep(0.005)
             expected = (await self._llm.collective_rpc("shaping_arrived_digests"))[0] if self._verifies else {}
-        except Exception as error:  # no matter of the transfer
+        except Exception as error:  # vLLM has failed, not the transfer
             raise EngineError(
                 f"vLLM failed on the weights of version {version}: {error}. Start a new engine"
             ) from error
-        if told:
-            raise TransferError(f"the weights of version {version} have not arrived by broadcast: {told}")
+        if failure:
+            raise TransferError(f"the weights of version {version} have not arrived by broadcast: {failure}")
         return await self._update({}, expected, shapes, version)
 
     async def _update(
@@ -213,7 +216,7 @@ class VLLMEngine:
         shapes: Mapping[str, tuple[int, ...]],
         version: int,
     ) -> str:
-        """Load what is at `source`; the checksum of what is served, if `expected` digests are given."""
+        """Load the weights at `source`. Returns the checksum of the served weights if `expected` digests are given."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         served = ""
@@ -238,11 +241,11 @@ class VLLMEngine:
             )
 
     async def _verify(self, expected: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """The checksum of what is served. Raises EngineError unless it is as `expected`, by name."""
+        """The checksum of the served weights. Raises EngineError if a digest differs from the `expected` one."""
         if self.config.tensor_parallel_size > 1:
             return ""  # no worker holds a whole tensor
-        asked = {name: list(shape) for name, shape in shapes.items()}
-        (served,) = await self._llm.collective_rpc("shaping_served_digests", args=(asked,))
+        plain = {name: list(shape) for name, shape in shapes.items()}
+        (served,) = await self._llm.collective_rpc("shaping_served_digests", args=(plain,))
         if wrong := sorted(name for name in served if name in expected and served[name] != expected[name]):
             raise EngineError(
                 f"{len(wrong)} of {len(shapes)} weights are not served as they were sent, {wrong[0]!r} first"
@@ -251,7 +254,7 @@ class VLLMEngine:
         return combined(served) if len(served) == len(shapes) else ""
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:
-        """Completions under way keep the adapter they started with, and so their version."""
+        """Sample with an adapter from now on. Completions under way keep their adapter, and so their version."""
         if directory is not None:
             if not self.config.enable_lora:
                 raise EngineError("this engine serves no adapters: set enable_lora=True")
@@ -261,16 +264,16 @@ class VLLMEngine:
 
     async def _load_adapter(self, directory: Path | None, version: int) -> str:
         self._check()
-        before, self.version, found = self._adapter, version, ""
+        previous, self.version, served = self._adapter, version, ""
         if directory is None:
             self._adapter = None
             await self._llm.update_weight_version(str(version))
         else:
             self._adapter = await self._added(directory, version)
-            found = checksum(load_file(self._adapter.directory / "adapter_model.safetensors"))
-        if before:
-            self._release(before, 0)
-        return found
+            served = checksum(load_file(self._adapter.directory / "adapter_model.safetensors"))
+        if previous:
+            self._release(previous, 0)
+        return served
 
     async def _added(self, directory: Path, version: int) -> _Adapter:
         from vllm.lora.request import LoRARequest
@@ -287,12 +290,12 @@ class VLLMEngine:
                 await self._llm.add_lora(adapter.request)
         except Exception as error:
             shutil.rmtree(path, ignore_errors=True)
-            what = f"took more than {self.config.update_timeout} s" if isinstance(error, TimeoutError) else error
-            raise EngineError(f"vLLM does not take the adapter in {directory}: {what}") from error
+            reason = f"took more than {self.config.update_timeout} s" if isinstance(error, TimeoutError) else error
+            raise EngineError(f"vLLM does not take the adapter in {directory}: {reason}") from error
         return adapter
 
     def _release(self, adapter: _Adapter, count: int = 1) -> None:
-        """One use fewer; an adapter that is neither in use nor the newest is dropped, with its files."""
+        """Count `count` uses fewer. An adapter that is neither in use nor the newest is dropped, with its files."""
         self._in_use[adapter] -= count
         if self._in_use[adapter] > 0 or adapter is self._adapter:
             return
@@ -307,8 +310,8 @@ class VLLMEngine:
         task.add_done_callback(self._retiring.discard)
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
-        """For everything sampled from now on. They are Python hooks, which compiled models do not call."""
-        plain = [self._files.checked_edit(how) for how in edits]
+        """Apply these edits, and no others, from now on. They are Python hooks, which compiled models do not call."""
+        plain = [self._files.checked_edit(spec) for spec in edits]
         if plain and not self.eager:
             raise EngineError(
                 "activation edits need enforce_eager=True: vLLM's compiled model does not call hooks. Set it in the "
@@ -324,9 +327,9 @@ class VLLMEngine:
 
     @asynccontextmanager
     async def _paused(self, what: str) -> AsyncIterator[None]:
-        """Generation is frozen inside and all keys and values are forgotten. If the block fails, it stays frozen.
+        """Pause sampling inside the block, and forget all keys and values. If the block fails, sampling stays paused.
 
-        A model that was changed half way must not go on serving: every caller gets the error, now and later.
+        A half-changed model must not serve: every caller gets the error, now and later.
         """
         self._check()
         try:
@@ -350,11 +353,11 @@ def _stop(loop: BackgroundLoop, scratch: Scratch, serving: list[Serving]) -> Non
     try:
         while serving:
             llm = serving.pop().llm
-            if (handler := llm.output_handler) is not None:  # or it would report the end as an accident
+            if (handler := llm.output_handler) is not None:  # otherwise it would report the end as a failure
                 loop.block(_cancelled(handler), timeout=5)
             llm.shutdown(timeout=20)
             del llm, handler
-            gc.collect()  # it would shut down once more at the interpreter's end, when its modules are gone
+            gc.collect()  # otherwise it shuts down again at the end of the interpreter, without its modules
     finally:
         loop.stop()
         scratch.remove()

@@ -1,7 +1,7 @@
 """Action masks inside vLLM: one function on logits, and an adapter for each of its two model runners.
 
-Requests say what is forbidden in `SamplingParams.extra_args`. What was masked is not shipped back: the same
-`CommandMask` applied to the sampled tokens says it again.
+Requests carry the forbidden commands in `SamplingParams.extra_args`. The masked tokens are not sent back: the engine
+computes them again, with the same `CommandMask` on the sampled tokens.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ FORBID = "shaping_forbid"
 
 
 class Row(NamedTuple):
-    """One row of logits: what has been sampled before it, and the commands that must stay impossible."""
+    """A masked row of logits."""
 
     number: int
+    """Index of the row."""
     sampled: Sequence[int]
+    """Token ids sampled so far."""
     commands: tuple[str, ...]
+    """Forbidden commands."""
 
 
 def suppress(logits: Tensor, rows: Sequence[Row], mask: CommandMask) -> Tensor:
-    """Logits [rows, vocabulary] with those of banned tokens at minus infinity, in place."""
+    """Set the logits [rows, vocabulary] of banned tokens to minus infinity, in place."""
     pairs = [(row.number, token) for row in rows for token in mask.banned(row.sampled, row.commands)]
     if pairs:
         index = torch.tensor(pairs, device=logits.device)
@@ -47,11 +50,11 @@ def suppress(logits: Tensor, rows: Sequence[Row], mask: CommandMask) -> Tensor:
 
 
 def forbidden_commands(params: SamplingParams) -> tuple[str, ...]:
-    """What a request forbids. Raises ValueError for anything but a list of commands."""
-    wanted = (params.extra_args or {}).get(FORBID, ())
-    if not isinstance(wanted, (list, tuple)) or not all(isinstance(command, str) for command in wanted):
-        raise ValueError(f"extra_args[{FORBID!r}] must be a list of commands, not {wanted!r}")
-    return tuple(wanted)
+    """The commands that a request forbids. Raises: ValueError if they are no list of strings."""
+    commands = (params.extra_args or {}).get(FORBID, ())
+    if not isinstance(commands, (list, tuple)) or not all(isinstance(command, str) for command in commands):
+        raise ValueError(f"extra_args[{FORBID!r}] must be a list of commands, not {commands!r}")
+    return tuple(commands)
 
 
 def _mask_of(vllm_config: VllmConfig) -> CommandMask:
@@ -61,7 +64,7 @@ def _mask_of(vllm_config: VllmConfig) -> CommandMask:
 
 
 class V1CommandMask(V1LogitsProcessor):
-    """For the V1 model runner, which tells about changes of the batch and shares its lists of sampled tokens."""
+    """For the V1 model runner, which announces changes of the batch and shares its lists of sampled tokens."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._config = vllm_config
@@ -90,7 +93,7 @@ class V1CommandMask(V1LogitsProcessor):
 
 
 class V2CommandMask(V2LogitsProcessor):
-    """For the V2 model runner, where requests live in slots and sampled tokens stay on the device."""
+    """For the V2 model runner, which keeps requests in slots and sampled tokens on the device."""
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
         self._config = vllm_config
@@ -119,6 +122,6 @@ class V2CommandMask(V2LogitsProcessor):
         return suppress(logits, rows, self._mask)
 
     def _sampled(self, slot: int, position: int) -> list[int]:
-        """Tokens of a slot after its prompt, up to and including the one fed at `position`."""
+        """Tokens of a slot after its prompt, up to the one at `position`, inclusive."""
         start = int(self._states.prompt_len.np[slot])
         return list(self._states.all_token_ids.gpu[slot, start : position + 1].tolist())

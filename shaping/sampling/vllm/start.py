@@ -1,4 +1,4 @@
-"""Starting vLLM, and its requests and answers: the only place that knows its arguments."""
+"""Start vLLM, and translate requests and completions. Only this module knows vLLM's arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shaping.sampling.engine import Completion, EngineError, SamplingParams
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
 
-#: Set before vLLM is imported, unless the user has. Binding to cores would put every engine on the first ones.
+#: Set before the import of vLLM, unless the user has set them. Binding to cores would put all engines on the same ones.
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
@@ -25,22 +25,29 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """vLLM's AsyncLLM, and what it serves."""
+    """A running vLLM engine."""
 
     llm: Any
+    """vLLM's AsyncLLM."""
     dtype: torch.dtype
+    """Type of the served weights."""
     vocabulary: int
+    """Number of logits."""
     eager: bool
+    """True if the model is not compiled, so that hooks work."""
 
 
 async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -> None:
-    """Append what is being served to `serving`. Raises EngineError naming what is wrong with model or settings."""
+    """Start vLLM and append it to `serving`, also if a later step of the start fails.
+
+    Raises: EngineError if vLLM cannot be imported, or cannot serve the model with these settings.
+    """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     try:
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
-    except Exception as error:  # broken binaries raise all kinds
+    except Exception as error:  # broken binaries raise exceptions of many types
         raise EngineError(explain_import(error)) from error
     cpu = bool(current_platform.is_cpu())
     if cpu:
@@ -67,7 +74,7 @@ async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -
     except Exception as error:
         raise EngineError(
             f"vLLM does not start with {files.path}: {error}. Its EngineCore process has printed the cause above; if "
-            "that is memory, lower gpu_memory_utilization, kv_cache_gib, max_num_seqs or max_model_len"
+            "memory is short, lower gpu_memory_utilization, kv_cache_gib, max_num_seqs or max_model_len"
         ) from error
 
 
@@ -77,7 +84,7 @@ def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool)
 
     context, tokens = files.context_length(config), config.max_num_batched_tokens
     settings: dict[str, Any] = {}
-    if cpu:  # a seeded request whose prompt is read in chunks stops the engine there
+    if cpu:  # on a CPU, chunked prefill of a seeded request stops the engine
         settings |= {"enable_chunked_prefill": False}
         tokens = max(tokens or 8192, context)
     if config.enable_lora:
@@ -86,7 +93,7 @@ def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool)
         model=str(files.path),
         skip_tokenizer_init=True,
         load_format="safetensors",
-        generation_config="vllm",  # a model's own defaults would change what is sampled from
+        generation_config="vllm",  # a model's own defaults would change the sampling distribution
         logprobs_mode="processed_logprobs",
         dtype=config.dtype,
         max_model_len=context,
@@ -107,7 +114,10 @@ def _check_cpu(files: ModelFiles) -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     if (size := files.head_size) not in (sizes := CPUAttentionBackend.get_supported_head_sizes()):
-        raise EngineError(f"vLLM on a CPU serves attention heads of {sizes} numbers; this model's have {size}")
+        raise EngineError(
+            f"vLLM on a CPU serves attention heads of {sizes} numbers; this model's have {size}: use the transformers "
+            "engine"
+        )
 
 
 def _free_memory() -> int:
@@ -117,7 +127,7 @@ def _free_memory() -> int:
 
 
 def vllm_request(params: SamplingParams, eos: int) -> Any:
-    """vLLM's parameters for one completion."""
+    """vLLM's sampling parameters for one completion."""
     from vllm.sampling_params import RequestOutputKind
     from vllm.sampling_params import SamplingParams as VLLMSamplingParams
 
@@ -127,7 +137,7 @@ def vllm_request(params: SamplingParams, eos: int) -> Any:
         max_tokens=params.max_tokens,
         temperature=params.temperature,
         seed=params.seed,
-        ignore_eos=True,  # one token ends a turn: the renderer's
+        ignore_eos=True,  # only the renderer's token ends a turn
         stop_token_ids=[eos],
         logprobs=0,
         flat_logprobs=True,
@@ -138,7 +148,7 @@ def vllm_request(params: SamplingParams, eos: int) -> Any:
 
 
 def completion_of(output: Any, eos: int, version: int | None) -> Completion:
-    """What vLLM sampled, each token stamped with the adapter's `version` or that of the weights it came from."""
+    """A `Completion` from vLLM's output. Each token carries the adapter's `version`, or that of its weights."""
     tokens = np.array(output.token_ids, np.int32)
     versions = np.full(len(tokens), -1 if version is None else version, np.int32)
     if version is None:

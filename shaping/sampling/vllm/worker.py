@@ -1,7 +1,7 @@
-"""What runs inside vLLM's worker processes: new weights, activation edits, checksums of what is served.
+"""Code inside vLLM's worker processes: new weights, activation edits, checksums of the served weights.
 
-vLLM imports this module in every worker, as it holds the worker extension; importing it registers the weight transfer.
-Methods are called by name with plain data, so that nothing is ever unpickled.
+vLLM imports this module in every worker, because it holds the worker extension. The import registers the weight
+transfer. The engine calls methods by name with plain data, so that nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -32,40 +32,48 @@ from shaping.sampling.broadcast import Receiver
 from shaping.sampling.weights import digest, digests
 
 TRANSFER = "shaping"
-"""Name of the weight transfer below."""
+"""Name of the transfer engine below in vLLM's registry."""
 
 
 @dataclass
-class OfferInfo(WeightTransferInitInfo):
-    """Weights to ask for by broadcast; as in `shaping.sampling.broadcast.Receiver.start`."""
+class BroadcastInfo(WeightTransferInitInfo):
+    """A broadcast to ask for: the arguments of `shaping.sampling.broadcast.Receiver.start`."""
 
     host: str
+    """Address of the sender."""
     port: int
+    """Port of the sender's store."""
     session: str
+    """Name of the pair of sender and receiver."""
     number: int
+    """Number of this transfer within the session."""
     timeout: float
+    """Seconds for each step."""
     wanted: list[Any]
+    """(name, type, shape) of the tensors to send, in this order."""
 
 
 @dataclass
 class UpdateInfo(WeightTransferUpdateInfo):
+    """The source of new weights."""
+
     path: str = ""
-    """A safetensors file that this process can read, with all weights under their names in the checkpoint. None: what
-    has arrived by broadcast."""
+    """A safetensors file that this process can read, with all weights under their names in the checkpoint. Empty: the
+    weights that have arrived by broadcast."""
 
 
-class WeightTransfer(WeightTransferEngine[OfferInfo, UpdateInfo]):
-    """Takes weights from a safetensors file, or by broadcast from a learner's process, on CPU and GPU alike.
+class ShapingTransferEngine(WeightTransferEngine[BroadcastInfo, UpdateInfo]):
+    """Takes weights from a safetensors file, or by broadcast from a learner's process, on CPU and GPU.
 
-    Loading goes layer by layer through vLLM's reload, as CPU layers repack their weights and drop the originals. A
-    broadcast arrives before that, in a thread, while the engine samples.
+    Loading uses vLLM's layerwise reload, because CPU layers repack their weights and drop the originals. A broadcast
+    arrives before that, in a thread, while the engine samples.
     """
 
-    init_info_cls = OfferInfo
+    init_info_cls = BroadcastInfo
     update_info_cls = UpdateInfo
     supports_draft_weight_update = False
 
-    def init_transfer_engine(self, init_info: OfferInfo) -> None:
+    def init_transfer_engine(self, init_info: BroadcastInfo) -> None:
         self.receiver.start(**vars(init_info))
 
     @cached_property
@@ -73,7 +81,7 @@ class WeightTransfer(WeightTransferEngine[OfferInfo, UpdateInfo]):
         return Receiver(self.device)
 
     def start_weight_update(self) -> None:
-        # layers without weights of their own are reported as failures; the sender has checked that none is missing
+        # vLLM logs layers without their own weights as failures; the sender has checked that no weight is missing.
         logging.getLogger(initialize_layerwise_reload.__module__).setLevel(logging.ERROR)
         initialize_layerwise_reload(self.model)
 
@@ -93,11 +101,11 @@ class WeightTransfer(WeightTransferEngine[OfferInfo, UpdateInfo]):
 
 
 if TRANSFER not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(TRANSFER, WeightTransfer)
+    WeightTransferEngineFactory.register_engine(TRANSFER, ShapingTransferEngine)
 
 
 def _repack_shared(model: nn.Module) -> None:
-    """Layers that share another's weight keep their own packed copy of it on the CPU, which the reload forgets."""
+    """Repack shared weights: on the CPU each layer keeps a packed copy of its weight, and the reload skips sharers."""
     owners = Counter(id(module.weight) for module in model.modules() if isinstance(_weight(module), Tensor))
     for module in model.modules():
         if hasattr(module, "cpu_linear") and owners[id(_weight(module))] > 1:
@@ -110,37 +118,39 @@ def _weight(module: nn.Module) -> Any:
 
 
 class ShapingWorker:
-    """Mixed into vLLM's worker; `model_runner` is the worker's."""
+    """Worker extension, mixed into vLLM's worker class."""
 
     model_runner: Any
+    """The worker's model runner."""
     weight_transfer_engine: Any
+    """The worker's `ShapingTransferEngine`."""
 
-    def shaping_told(self) -> str | None:
-        """Of the broadcast that was asked for: None while it lasts, then what went wrong, if anything."""
-        told: str | None = self.weight_transfer_engine.receiver.told
-        return told
+    def shaping_broadcast_outcome(self) -> str | None:
+        """Outcome of the broadcast: None during the transfer, then the reason of its failure, empty after success."""
+        outcome: str | None = self.weight_transfer_engine.receiver.outcome
+        return outcome
 
     def shaping_arrived_digests(self) -> dict[str, str]:
-        """Digests of what has arrived by broadcast and is not loaded yet."""
+        """Digests of the weights that have arrived by broadcast and are not loaded yet."""
         return digests(self.weight_transfer_engine.receiver.arrived)
 
     def shaping_set_edits(self, edits: Sequence[Mapping[str, Any]]) -> None:
-        """Replace all activation edits by these: layer, kind, scale and the direction as float32 bytes."""
+        """Replace all activation edits. An edit is its layer, kind, scale, and direction as float32 bytes."""
         for handle in getattr(self, "_shaping_hooks", ()):
             handle.remove()
         layers = _decoder_layers(self.model_runner.get_model())
         self._shaping_hooks = []
         for plain in edits:
-            how = ActivationEdit(
+            spec = ActivationEdit(
                 plain["layer"], plain["kind"], np.frombuffer(plain["direction"], np.float32).copy(), plain["scale"]
             )
-            self._shaping_hooks.append(layers[how.layer].register_forward_hook(_hook(how)))
+            self._shaping_hooks.append(layers[spec.layer].register_forward_hook(_hook(spec)))
 
     def shaping_served_digests(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
-        """Digests of the weights in use, by checkpoint name; weights whose layout is not understood are left out."""
+        """Digests of the weights in use, by checkpoint name. Weights with an unknown layout are left out."""
         model = self.model_runner.get_model()
-        found = {name: served_weight(model, name, shapes) for name in shapes}
-        return {name: digest(tensor) for name, tensor in found.items() if tensor is not None}
+        weights = {name: served_weight(model, name, shapes) for name in shapes}
+        return {name: digest(tensor) for name, tensor in weights.items() if tensor is not None}
 
 
 def _decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -151,32 +161,37 @@ def _decoder_layers(model: nn.Module) -> nn.ModuleList:
     return layers
 
 
-def _hook(how: ActivationEdit) -> Any:
+def _hook(spec: ActivationEdit) -> Any:
     def edited(_module: nn.Module, _args: Any, output: Any) -> Any:
         if not isinstance(output, tuple):
-            return edit(output, how)
-        # vLLM hands on the sum that ends a layer as two addends, which the next norm adds up
+            return edit(output, spec)
+        # A vLLM layer returns its output as two addends, which the next norm adds up.
         hidden, residual, *others = output
-        return (edit(hidden + residual, how), torch.zeros_like(residual), *others)
+        return (edit(hidden + residual, spec), torch.zeros_like(residual), *others)
 
     return edited
 
 
 def served_weight(model: nn.Module, name: str, shapes: Mapping[str, Sequence[int]]) -> Tensor | None:
-    """The weight that the forward pass uses for checkpoint tensor `name`, or None where that cannot be told.
+    """The weight that the forward pass uses for checkpoint tensor `name`; None if its layout is unknown.
 
-    Layers may hold several checkpoint tensors stacked by rows (query, key and value, say), padded rows, and on the CPU
-    only a packed form: what such a layer makes of the identity matrix is its weight, bit for bit.
+    A layer may stack several checkpoint tensors by rows (e.g. query, key and value), may pad rows, and may hold only a
+    packed form on the CPU. The output of a packed layer for the identity matrix is its weight, bit for bit.
+
+    Args:
+        model: vLLM's model.
+        name: name of the tensor in the checkpoint.
+        shapes: shapes of all checkpoint tensors.
     """
     module_name, _, kind = name.rpartition(".")
     parent, _, leaf = module_name.rpartition(".")
-    first = 0
+    first_row = 0
     for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
         if leaf in parts and len(parts) > 1:
             siblings = [f"{parent}.{part}.{kind}" for part in parts]
             if not all(sibling in shapes for sibling in siblings):
                 return None
-            first = sum(shapes[sibling][0] for sibling in siblings[: parts.index(leaf)])
+            first_row = sum(shapes[sibling][0] for sibling in siblings[: parts.index(leaf)])
             module_name = f"{parent}.{fused}"
             break
     try:
@@ -185,14 +200,15 @@ def served_weight(model: nn.Module, name: str, shapes: Mapping[str, Sequence[int
         return None
     module = getattr(module, "base_layer", module)  # LoRA wraps layers
     whole = _whole(module, kind, int(shapes[name][-1]))
-    if whole is None or whole.shape[0] < first + shapes[name][0]:
+    if whole is None or whole.shape[0] < first_row + shapes[name][0]:
         return None
-    rows = whole[first : first + shapes[name][0]]
+    rows = whole[first_row : first_row + shapes[name][0]]
     return rows if list(rows.shape) == list(shapes[name]) else None
 
 
 @torch.inference_mode()
 def _whole(module: nn.Module, kind: str, columns: int) -> Tensor | None:
+    """A layer's whole unpacked parameter; None if it has none."""
     tensor = getattr(module, kind, None)
     linear = getattr(module, "cpu_linear", None)
     if not isinstance(tensor, Tensor):

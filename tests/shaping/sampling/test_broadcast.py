@@ -62,9 +62,9 @@ def described(state: dict[str, Tensor]) -> Wanted:
 def asked(receiver: Receiver, offer: WeightTransfer, wanted: Wanted) -> str:
     """Of one transfer: what went wrong."""
     receiver.start(offer.host, offer.port, offer.session, offer.number, offer.timeout, wanted)
-    while (told := receiver.told) is None:
+    while (outcome := receiver.outcome) is None:
         time.sleep(0.002)
-    return told
+    return outcome
 
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:

@@ -28,8 +28,9 @@ from vllm_serving import PROMPTS, TOLERANCE, complete, completions, params, rele
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.sampling.broadcast import Broadcaster, TransferError
+from shaping.sampling.broadcast import Broadcaster
 from shaping.sampling.engine import EngineError
+from shaping.sampling.pair_group import TransferError
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import checksum
 from shaping.sampling.vllm.engine import VLLMEngine
