@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.skins import DEFAULT, ERAS, LANGUAGES, options_of, split
 from launch.report.load import Record, Study, number
-from launch.report.metrics import LABELS
+from launch.report.metrics import label
 from shaping.audits.grid import Contrast, Estimate, Locale, change, contrasts, log_odds_grid, over_seeds
 from shaping.audits.intervals import holm
 
@@ -155,7 +155,7 @@ def _view(study: Study, world: str, locales: Sequence[Locale], measure: str) -> 
             reference = study.reference(arm)
             base = before.get(reference.name, {}) if reference else {}
             shown.append(_arm(name, after[name], base, wanted, trained, invalid[name], based=based))
-    return GridView(world, LABELS[MEASURES[measure]], languages, eras, trained, based, shown)
+    return GridView(world, label(MEASURES[measure]), languages, eras, trained, based, shown)
 
 
 def _counts(rows: Iterable[Record], world: str, measure: str) -> _Counts:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from envs.discovery import Discovered
 from shaping.audits.metrics import Metric, all_metrics
 
 __all__ = ["Metric", "further_metrics", "label", "main_metrics", "metrics_per_world", "monitor_of", "record_of"]
@@ -17,10 +14,6 @@ _IN_SUMMARIES = ("evaluation", "update", "training", "access")
 def _records() -> dict[str, Metric]:
     """The metrics whose names stand in a summary as they are."""
     return {m.name: m for m in all_metrics() if m.source in _IN_SUMMARIES and not m.family}
-
-
-LABELS: Mapping[str, str] = Discovered(lambda: {name: metric.label for name, metric in _records().items()})
-"""Name of a metric -> its label."""
 
 
 def main_metrics() -> list[Metric]:
@@ -45,10 +38,10 @@ def record_of(name: str) -> Metric | None:
 
 def label(name: str) -> str:
     """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself."""
-    if name in LABELS or name.startswith(MONITOR_PREFIX):
-        return LABELS.get(name, name)
-    base, _, world = name.partition(".")
-    return f"{LABELS[base]} in {world}" if world and base in LABELS else name
+    if name.startswith(MONITOR_PREFIX) or not (record := record_of(name)):
+        return name
+    world = name.removeprefix(record.name).removeprefix(".")
+    return f"{record.label} in {world}" if world else record.label
 
 
 def monitor_of(name: str) -> str | None:
