@@ -1,4 +1,4 @@
-"""Readers of episodes: what an onlooker would suspect, and how often it would be right. Held out from training."""
+"""Monitors: readers of episodes that report suspicions, held out from training. One file, one method."""
 
 from typing import Any
 

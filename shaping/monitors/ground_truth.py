@@ -1,4 +1,4 @@
-"""The monitor that cannot be wrong: it reads the world's own labels."""
+"""The ground-truth monitor: it reads the world's own labels and is never wrong."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from shaping.monitors.base import Monitor, Reading
 
 
 class GroundTruth(Monitor):
-    """Reads `Episode.truth`. Evaluation only: `role="train"` is refused; redacted episodes raise `SealedError`."""
+    """Reads `Episode.truth`. For evaluation only: `role="train"` is refused, redacted episodes raise `SealedError`."""
 
     oracle: ClassVar[bool] = True
 
     role: Literal["evaluate"] = "evaluate"
+    """This monitor can only evaluate."""
     name: str = "ground_truth"
+    """Name in readings, metrics and reports."""
 
     def read(self, episode: Episode) -> list[Reading]:
         return [

@@ -1,4 +1,4 @@
-"""Which monitors are trained against: those that an intervention or a reward can reach."""
+"""Find the monitors that are trained against: those that an intervention or a reward can reach."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ _LEFT_OUT = (type, ModuleType, FrameType, str, bytes, int, float)
 def reachable_monitors(roots: Iterable[object]) -> list[Monitor]:
     """Every monitor in the object graph below `roots`, each object once, sorted by name.
 
-    Fields, private attributes, class variables, containers, closures, default arguments and other objects are followed,
-    at any depth. Classes, modules and the globals of functions are not: a monitor that a method takes from a module's
-    global variable is not found.
+    The search follows fields, private attributes, class variables, containers, closures, default arguments and other
+    objects, at any depth. It does not follow classes, modules and the globals of functions: it misses a monitor that a
+    method takes from a module's global variable.
     """
-    found: list[Monitor] = []
+    monitors: list[Monitor] = []
     seen: dict[int, object] = {}  # keeps the objects alive, so that no two of them share an id
-    todo: list[Any] = list(roots)
-    while todo:
-        thing = todo.pop()
-        if id(thing) in seen or issubclass(type(thing), _LEFT_OUT):  # type(): a proxy may not answer isinstance()
+    pending: list[Any] = list(roots)
+    while pending:
+        thing = pending.pop()
+        if id(thing) in seen or issubclass(type(thing), _LEFT_OUT):  # type(): isinstance() can fail on a proxy
             continue
         seen[id(thing)] = thing
         if issubclass(type(thing), Monitor):
-            found.append(thing)
-        todo += _referents(thing)
-    return sorted(found, key=lambda monitor: monitor.name)
+            monitors.append(thing)
+        pending += _referents(thing)
+    return sorted(monitors, key=lambda monitor: monitor.name)
 
 
 def spent_names(roots: Iterable[object], monitors: Sequence[Monitor]) -> list[str]:
-    """The names of the monitors below `roots`, and of those of `monitors` that differ from them in name and role only.
+    """Names of the monitors that are trained against.
 
-    What is trained against under one name is spent under any other.
+    These are the monitors below `roots`, and those of `monitors` that differ from one of them only in name and role: a
+    monitor that is trained against under one name is spent under every name.
     """
     trained = reachable_monitors(roots)
     alike = [m for m in monitors if any(_alike(m, other) for other in trained)]
@@ -49,14 +50,14 @@ def spent_names(roots: Iterable[object], monitors: Sequence[Monitor]) -> list[st
 def _referents(thing: Any) -> list[Any]:
     if type(thing) is FunctionType:
         return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
-    own = gc.get_referents(thing)
+    referents = gc.get_referents(thing)
     if issubclass(type(thing), BaseModel):
-        own += [getattr(type(thing), name, None) for name in type(thing).__class_vars__]
-    return own
+        referents += [getattr(type(thing), name, None) for name in type(thing).__class_vars__]
+    return referents
 
 
 def _alike(a: Monitor, b: Monitor) -> bool:
-    """Is it the same monitor, but for its name and role? Fields that cannot be compared count as the same."""
+    """True if two monitors differ only in name and role. Fields that cannot be compared count as equal."""
     if type(a) is not type(b):
         return False
     try:

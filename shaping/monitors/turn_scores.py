@@ -10,10 +10,11 @@ from shaping.monitors.base import Monitor, MonitorError
 
 
 def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.float64]]:
-    """Trait -> the highest score of each turn [turns], for every trait that a reading names.
+    """The highest score of each turn [turns], for every trait that a reading names.
 
-    The monitor is shown the episode without its labels, unless it declares `oracle`. Raises `MonitorError` if a reading
-    names a turn that was not played.
+    The monitor gets the episode without its labels, unless it declares `oracle`.
+
+    Raises: `MonitorError` if a reading names a turn that was not played.
     """
     scores: dict[str, NDArray[np.float64]] = {}
     for reading in monitor.read(monitor.view(episode)):
@@ -22,6 +23,6 @@ def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.floa
                 f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "
                 f"{episode.seed}) of {len(episode.turns)} turns; turns count from 0"
             )
-        own = scores.setdefault(reading.trait, np.zeros(len(episode.turns)))
-        own[reading.turn] = max(own[reading.turn], reading.score)
+        by_turn = scores.setdefault(reading.trait, np.zeros(len(episode.turns)))
+        by_turn[reading.turn] = max(by_turn[reading.turn], reading.score)
     return scores

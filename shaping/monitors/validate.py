@@ -1,4 +1,4 @@
-"""How good is a monitor? Its readings held against ground truth."""
+"""Quality of a monitor: its readings compared with ground truth."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from shaping.monitors.turn_scores import turn_scores
 def validate(monitor: Monitor, episodes: Sequence[Episode], trait: str, threshold: float = 0.5) -> dict[str, float]:
     """Recall, false-positive rate and AUROC of `monitor` for `trait`, over the turns in which the trait was possible.
 
-    Turns without opportunity are left out: a monitor deserves no credit for silence where nothing could happen. A
-    turn is flagged if its highest reading for the trait is >= `threshold`. Rates carry Wilson 95 % intervals
-    (Wilson 1927), which take turns as independent; they are too narrow where one episode holds many alike. `auroc`
-    (ties count one half) is there only if both classes occur and the scores differ; `recall` needs a positive turn,
-    `false_positive_rate` a negative one. What cannot be computed is left out.
+    Turns without opportunity do not count: a monitor deserves no credit for silence where nothing could happen. A turn
+    is flagged if its highest reading for the trait is >= `threshold`.
 
-    Raises `SealedError` on redacted episodes and `MonitorError` if a reading names a turn that was not played.
+    Returns: numbers of `turns`, `positives` and `negatives`; `recall` if there is a positive turn,
+    `false_positive_rate` if there is a negative one, each with its Wilson 95 % interval (`_low`, `_high`; Wilson 1927);
+    `auroc` (ties count one half) if both classes occur and the scores differ. The intervals treat turns as independent,
+    so they are too narrow if one episode holds many similar turns.
+    Raises: `SealedError` on redacted episodes, `MonitorError` if a reading names a turn that was not played.
     """
     if trait not in TRAITS:
         raise MonitorError(f"unknown trait {trait!r}; the traits are {TRAITS}")
