@@ -171,7 +171,7 @@ def test_a_head_that_does_not_start_is_told(sbatch: Submit) -> None:
     code, calls, err = sbatch(DEAD="head").ends()
     assert code == 2
     assert calls == ["scontrol show", "start head"]
-    assert "the head has not started; its reason is above" in err
+    assert "the head did not start; the reason is above" in err
     assert "address in use" in err
 
 
