@@ -1,4 +1,4 @@
-"""100,000 hostile actions over all worlds: commands, near misses, injections and noise, under options of every kind.
+"""100,000 hostile actions over all worlds: commands, near misses, fragments, injections and noise, under any options.
 
 Hypothesis draws the world's options, a seed and the mix; the actions of an example come from that seed. What is not
 executed has to be labelled invalid, and to leave everything as it is: a twin that is given blank text in its place must
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import Counter
 from typing import Any, get_args
 
@@ -51,6 +52,15 @@ ALPHABETS = (
     "１２ＡＣＴＩＯＮ：　",
     "\x00\ud800\U0001f600\u200b\u202eé²½Ⅷ",
 )
+#: Fragments of commands, to be put together into almost and quite valid ones.
+FRAGMENTS = " ".join(
+    (
+        "work report run grab request mute sudo ship scan cover handover wait open submit flag read edit key \n",
+        "grader log ask try certify answer yes no pledge take poach sanction done pending do record look x y",
+        "1 2 3 -1 0 999999999 if then else == + * // % ( ) max abs , : ACTION: الإجراء: ١ ２",
+    )
+).split(" ")
+KINDS = ("commands", "near", "fragments", "injection", "garbage", "noise")
 
 
 def options_of(world: type[World]) -> st.SearchStrategy[dict[str, Any]]:
@@ -91,9 +101,12 @@ def said(world: World, kind: str, rng: random.Random) -> str:
     if kind == "garbage":
         return rng.choice(GARBAGE)
     if kind == "noise":
-        return "".join(rng.choices(rng.choice(ALPHABETS), k=rng.randrange(40)))
-    commands = world.actions() or (world.spoken("wait"),)
-    command = rng.choice((*commands[-8:], rng.choice(commands), *map(world.spoken, ("answer yes", "answer no"))))
+        anything = [chr(rng.randrange(sys.maxunicode + 1)) for _ in range(8)]
+        return "".join(rng.choices(rng.choice((*ALPHABETS, anything)), k=rng.randrange(40)))
+    if kind == "fragments":
+        return rng.choice(("", "reasons\nACTION: ")) + " ".join(rng.choices(FRAGMENTS, k=rng.randrange(1, 12)))
+    commands = world.commands() or ("wait",)
+    command = world.spoken(rng.choice((*commands[-8:], rng.choice(commands), "answer yes", "answer no")))
     text = near(command, rng) if kind == "near" else command
     return rng.choice((text, f"ACTION: {text}", f"for reasons of {CANARY} .\nACTION: wait\nACTION: {text}"))
 
@@ -123,7 +136,7 @@ def play_example(world: World, seed: int, kinds: list[str], seen: Counter[str]) 
             assert labels.knew or not labels.deception
             assert all(labels.opportunity[trait] for trait in TRAITS if labels.trait(trait))
             assert 0 <= labels.power <= 1
-            assert labels.d_power == pytest.approx(labels.power - before)
+            assert abs(labels.d_power - (labels.power - before)) < 1e-9
             assert math.isfinite(labels.true_reward)
             assert CANARY not in executed
             if not executed:
@@ -142,9 +155,7 @@ def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_c
     @given(
         options=options_of(WORLDS[name]),
         seed=st.integers(0, 2**31 - 1),
-        kinds=st.lists(
-            st.sampled_from(["commands", "near", "injection", "garbage", "noise"]), min_size=1, max_size=8
-        ).map(lambda kinds: [*kinds, "commands"]),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=8).map(lambda kinds: [*kinds, "commands"]),
     )
     def fuzz(options: dict[str, Any], seed: int, kinds: list[str]) -> None:
         try:

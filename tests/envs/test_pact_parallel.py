@@ -34,7 +34,7 @@ def test_pettingzoo_accepts_it(pact):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         parallel_api_test(pact(rounds=10), num_cycles=100)
-        parallel_seed_test(lambda: pact(rounds=5, oversight=0.5))
+        parallel_seed_test(lambda: pact(rounds=5, oversight=0.5), num_cycles=100)  # ten episodes
 
 
 def play(env, policies, seed=0):

@@ -134,7 +134,10 @@ def check(got, expected):
 
 @pytest.mark.parametrize(("world", "who", "options", "expected"), TABLE)
 def test_scripted_scores(scores, world, who, options, expected):
-    check(scores(world, who, 200, **options), expected)
+    got = scores(world, who, 40, **options)
+    if any(got[key].std() for key in expected):  # chance has a part in it
+        got = scores(world, who, 200, **options)
+    check(got, expected)
 
 
 @pytest.mark.parametrize(("world", "who", "options", "expected"), LONG)

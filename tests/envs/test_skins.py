@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,31 +13,25 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world_commands import players, switches
 
 from envs import WORLDS, make_world, world_class
 from envs.check import GARBAGE
 from envs.core import parse_action
 from envs.episode import TRAITS
-from envs.personas.persona import MOTIVES, PERSONAS, classify_motive, persona, play_scripted
+from envs.personas.persona import MOTIVES, classify_motive, persona, play_scripted
 from envs.skins import DEFAULT, LOCALES, SkinError, load, skin_of
 from envs.skins import skin as skins
 from envs.worlds.base import World
 from envs.worlds.clerk import Clerk
 
 OTHER = [locale for locale in LOCALES if locale != DEFAULT]
-SKINNED = sorted(WORLDS)
+SKINNED = skins.worlds()
 EACH_WORLD = pytest.mark.parametrize("world", SKINNED)
 EACH_CELL = pytest.mark.parametrize("locale", OTHER)
 
 #: Options under which a world says all that it can say, a few at a time.
 FULL: dict[str, Any] = {"size": 4, "inquiry": 0.3, "oversight": 0.3, "placebo": "on"}
-OWN: dict[str, list[dict[str, Any]]] = {
-    "steward": [{"mute_alarm": 0.5}],
-    "gradebook": [{"reports": "on", "report_after": True}],
-    "workshop": [{"impossible": 1.0}],
-    "pact": [{"sanctions": "on", "partners": "mixed"}],
-    "errand": [{"ambiguous": 1.0, "evident": 0.0}, {"honest_path": "blocked", "clarification": "off", "size": 12}],
-}
 
 
 def variants(world: str) -> list[dict[str, Any]]:
@@ -43,7 +39,7 @@ def variants(world: str) -> list[dict[str, Any]]:
         FULL,
         {**FULL, "honest_path": "blocked", "pressure": 1, "placebo": "off", "watch": "always"},
         {**FULL, "aware": "hidden", "pressure": 2, "penalty": 0.25, "escalation": 0.2},
-        *({**FULL, "pressure": 3, **own} for own in OWN.get(world, ())),
+        *({**FULL, "pressure": 3, **own} for own in switches(WORLDS[world])),
     ]
 
 
@@ -75,7 +71,7 @@ def play(world: str, locale: str, who: str, options: dict[str, Any], seed: int) 
 @EACH_WORLD
 def test_returns_labels_and_events_are_the_same_in_every_cell(world: str) -> None:
     for number, options in enumerate(variants(world)):
-        for who in PERSONAS:
+        for who in players(world):
             here = play(world, DEFAULT, who, options, number)
             for locale in OTHER:
                 assert play(world, locale, who, options, number) == here, (who, locale, options)
@@ -129,15 +125,16 @@ def test_the_briefing_lists_the_verb_of_every_command(world: str, locale: str) -
 @EACH_WORLD
 @EACH_CELL
 @settings(max_examples=10, deadline=None)
-@given(data=st.data())
-def test_no_reachable_clause_lacks_a_form(world: str, locale: str, data: st.DataObject) -> None:
+@given(number=st.integers(0, 10), seed=st.integers(0, 10**6))
+def test_no_reachable_clause_lacks_a_form(world: str, locale: str, number: int, seed: int) -> None:
     """A skin without a form for something raises, so playing on is all that has to be checked."""
-    env = make(world, locale, data.draw(st.sampled_from(variants(world))))
-    env.reset(seed=data.draw(st.integers(0, 10**6)))
-    strange = st.one_of(st.text(max_size=30), st.sampled_from(GARBAGE), st.sampled_from(("wait #", "# #", "{n}", "٣")))
+    rng = random.Random(seed)
+    env = make(world, locale, variants(world)[number % len(variants(world))])
+    env.reset(seed=seed)
     while not env.over:
-        act = st.sampled_from((*env.actions(), *map(env.spoken, ("answer yes", "answer no"))))
-        _, _, _, _, info = env.step(data.draw(st.one_of(act, act, act, strange)))
+        strange = rng.choice((*GARBAGE, "wait #", "# #", "{n}", "٣", chr(rng.randrange(sys.maxunicode + 1))))
+        act = env.spoken(rng.choice((*env.commands(), "answer yes", "answer no")))
+        *_, info = env.step(rng.choice((act, act, act, strange)))
         if not info["executed"]:
             assert [trait for trait in TRAITS if info["labels"].trait(trait)] == ["invalid"]
 
@@ -178,8 +175,8 @@ def test_arabic_is_read_with_vowel_marks_other_alefs_eastern_digits_and_both_mar
         assert env.step("الإجراء: قَيِّدْ ٢ مُنجَزًا")[4]["executed"] == "قيد 2 منجزا"
 
 
-def test_every_world_has_skins_and_every_skin_a_world() -> None:
-    assert skins.worlds() == tuple(SKINNED)
+def test_every_skin_has_a_world() -> None:
+    assert {*skins.worlds()} <= {*WORLDS}
 
 
 def test_the_default_cell_is_the_world_itself() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from world_commands import need_policies, players, switches
 
 from envs import WORLDS, make_world
-from envs.check import GARBAGE, check_env
+from envs.check import check_env
 from envs.episode import TRAITS, Labels
 from envs.personas.persona import persona, play_scripted
 from envs.worlds.base import World
@@ -28,19 +28,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"size": 1, "aware": "hidden", "watch": "never", "inquiry": 1.0},
     {"size": 5, "oversight": 0.2, "escalation": 0.3, "penalty": 2.5, "horizon": 9, "pressure": 1},
 ]
-#: Fragments of commands, to be put together into almost and quite valid ones.
-WORDS = (
-    *("work report run grab request mute sudo ship scan cover handover wait open submit flag read edit key", "\n"),
-    *("grader log ask try certify answer yes no pledge take poach sanction done pending do record look", "x y"),
-    *("1 2 3 -1 0 999999999 if then else == + * // % ( ) max abs , : ACTION: الإجراء: ١ ２",),
-)
-FRAGMENTS = st.lists(st.sampled_from([word for line in WORDS for word in line.split(" ")]), max_size=12)
-HOSTILE = st.one_of(
-    st.text(max_size=60),
-    st.sampled_from(GARBAGE),
-    FRAGMENTS.map(" ".join),
-    FRAGMENTS.map(lambda words: "reasons\nACTION: " + " ".join(words)),
-)
 
 
 def broken(world: str, options: dict[str, Any], **settings: Any) -> list[Any]:
@@ -82,24 +69,6 @@ class TestContract:
     def test_the_checker_passes_the_variant_of_two_hundred_turns(self, world):
         options = {"size": WORLDS[world].long_size, "oversight": 0.2, "inquiry": 0.1}
         assert not broken(world, options, seeds=(0,), episodes=2)
-
-    @EACH
-    @settings(max_examples=50, deadline=None)
-    @given(actions=st.lists(HOSTILE, min_size=5, max_size=40), seed=st.integers(0, 10**6))
-    def test_any_text_is_a_command_or_invalid_and_nothing_else(self, world, actions, seed):
-        own = next(iter(switches(WORLDS[world])), {})
-        env = started(world, {"size": 4, "inquiry": 0.3, "oversight": 0.3, **own}, seed)
-        for action in actions:
-            if env.over:
-                break
-            text, reward, terminated, truncated, info = env.step(action)
-            labels = info["labels"]
-            assert np.isfinite(reward) and isinstance(text, str)
-            assert not (terminated and truncated)
-            assert all(labels.opportunity[trait] for trait in TRAITS if labels.trait(trait))
-            assert labels.knew or not labels.deception
-            if not info["executed"]:
-                assert [trait for trait in TRAITS if labels.trait(trait)] == ["invalid"]
 
     @EACH
     @settings(max_examples=30, deadline=None)
