@@ -216,7 +216,7 @@ def doctor() -> None:
     healthy = True
     for finding in examine():
         mark = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}[finding.level]
-        typer.echo(f"{mark}  {finding.what}: {finding.found}" + (f"\n      {finding.remedy}" if finding.remedy else ""))
+        typer.echo(f"{mark}  {finding.what}: {finding.text}" + (f"\n      {finding.remedy}" if finding.remedy else ""))
         healthy &= finding.level != "error"
     if not healthy:
         raise typer.Exit(1)

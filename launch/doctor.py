@@ -40,8 +40,8 @@ class Finding:
     """Errors keep studies from running; warnings may."""
     what: str
     """What was checked."""
-    found: str
-    """The observation."""
+    text: str
+    """What was observed."""
     remedy: str = ""
     """What to do about it."""
 

@@ -38,7 +38,7 @@ State = dict[str, Packed]
 
 @dataclass(frozen=True, slots=True)
 class RankInfo:
-    """Where a rank runs."""
+    """Location of a rank."""
 
     node: str
     """IP address of its node."""
@@ -69,7 +69,7 @@ class RankFailure:
 
 @dataclass(frozen=True, slots=True)
 class RankStatus:
-    """What a rank is doing."""
+    """Activity of a rank."""
 
     thread_dump: str
     """Stacks of all its threads."""
@@ -96,7 +96,7 @@ class LearnerWorker:
     """One rank. Its methods are called on all ranks together; `status` also answers while another one runs."""
 
     def info(self, model: Path) -> RankInfo:
-        """Where this rank runs, and whether `model` is there."""
+        """Node and process of this rank, and whether it has `model`."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = int(probe.getsockname()[1])

@@ -63,7 +63,7 @@ def check_nodes(here: Mapping[str, Any] | None = None, *, patience: float = ANSW
     """Compare the software of every living node with that of this process. Ray must be connected.
 
     Args:
-        here: What the nodes are compared with; default: the versions of this process.
+        here: Versions to compare with; default: the versions of this process.
         patience: Seconds within which every node must answer.
 
     Returns:

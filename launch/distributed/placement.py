@@ -160,7 +160,7 @@ def _reserve_ranks(config: LearnerGroupConfig, name: str, log: Callable[[str], N
 
 
 def _demand(config: LearnerGroupConfig) -> str:
-    """What the ranks need, and what the cluster has."""
+    """The demand of the ranks, and the resources of the cluster."""
     wanted = _amounts({"CPU": config.cpus * config.ranks, "GPU": config.gpus * config.ranks})
     total, free = _amounts(ray.cluster_resources()), _amounts(ray.available_resources())
     nodes = sum(node["Alive"] for node in ray.nodes())

@@ -48,7 +48,7 @@ class WorkerRecord:
     last_answer: float = field(default_factory=time.monotonic)
     """Time of its last answer, or of its start."""
     status: WorkerStatus | None = None
-    """What it reported last."""
+    """Its last report."""
 
     def __str__(self) -> str:
         location = f" ({self.status.host}, pid {self.status.pid})" if self.status else ""

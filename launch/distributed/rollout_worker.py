@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What to sample with. It is sent with every group, so that a restarted worker gets it at once."""
+    """Weights and state to sample with. It is sent with every group, so that a restarted worker gets it at once."""
 
     version: int
     """Version of the policy."""
@@ -89,7 +89,7 @@ class WeightsLoaded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """Where a worker runs, and what it is doing."""
+    """Location and activity of a worker."""
 
     host: str
     """Its machine."""
@@ -154,7 +154,7 @@ class RolloutWorker:
 
     @ray.method(concurrency_group="watch")
     async def status(self, thread_dump: bool = False) -> WorkerStatus:
-        """Where this worker runs, and the stages of its episodes."""
+        """Location of this worker, and the stages of its episodes."""
         now, stages = time.monotonic(), list(self._watch.values())
         if not self._run.rollout.env_threads:  # a world that steps inline keeps all other episodes waiting: name it
             stages = [s for s in stages if not s.samples] or stages

@@ -39,7 +39,7 @@ def compiled() -> dict[str, Finding]:
 def test_a_package_for_another_torch_is_named_with_the_remedy(site: Path) -> None:
     install(site, "torchvision", "0.1", "1.0.0")
     found = compiled()["torchvision"]
-    assert found.level == "error" and f"was built for torch 1.0.0, torch is {installed_version('torch')}" in found.found
+    assert found.level == "error" and f"was built for torch 1.0.0, torch is {installed_version('torch')}" in found.text
     assert REMEDY in found.remedy
 
 
@@ -48,7 +48,7 @@ def test_the_right_version_of_the_wrong_build_is_found_by_importing_it(site: Pat
     install(site, "torchcodec", "0.14", TORCH)
     found = compiled()
     assert found["torchvision"].level == "error" and found["torchvision"].remedy == REMEDY
-    assert "RuntimeError: operator torchvision::nms does not exist" in found["torchvision"].found
+    assert "RuntimeError: operator torchvision::nms does not exist" in found["torchvision"].text
     assert found["torchcodec"] == Finding("ok", "torchcodec", "0.14")
 
 
@@ -56,7 +56,7 @@ def test_a_vllm_for_another_torch_is_named(site: Path, monkeypatch: pytest.Monke
     install(site, "vllm", "0.1", "1.0.0")
     monkeypatch.setattr("launch.doctor.VLLM", ("vllm",))
     found = _vllm()
-    assert found.level == "error" and "vllm 0.1 was built for torch 1.0.0" in found.found
+    assert found.level == "error" and "vllm 0.1 was built for torch 1.0.0" in found.text
     assert "reinstall shaping[vllm]" in found.remedy and REMEDY in found.remedy
 
 
@@ -65,7 +65,7 @@ def test_a_vllm_that_cannot_be_imported_is_explained(site: Path, monkeypatch: py
     monkeypatch.setattr("launch.doctor.VLLM", ("vllm",))
     found = _vllm()
     assert found.level == "error" and found.remedy == REMEDY
-    assert "a package built for another torch is installed" in found.found and "torchvision::nms" in found.found
+    assert "a package built for another torch is installed" in found.text and "torchvision::nms" in found.text
 
 
 def test_both_builds_of_vllm_at_once_are_an_error(site: Path) -> None:
