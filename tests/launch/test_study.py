@@ -218,7 +218,7 @@ def test_force_keeps_unchanged_runs_and_sets_the_others_aside(tmp_path: Path) ->
 def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "holiday.jpg").touch()
-    with pytest.raises(RunDirectoryError, match="no study of ours"):
+    with pytest.raises(RunDirectoryError, match="holds no study"):
         here(study(tmp_path, {"a": ""}))
     assert os.listdir(tmp_path / "small") == ["holiday.jpg"]
 
