@@ -33,7 +33,7 @@ def shaping(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return whole(config, **{**given, "cluster": None, "trainer": TRAINER, "start_model": START_MODEL})
 
     monkeypatch.setattr("launch.study.run_study", without_ray)
-    monkeypatch.setattr("launch.report.build", build)
+    monkeypatch.setattr("launch.report.build.build", build)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Outcome:
