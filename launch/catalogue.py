@@ -9,9 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from launch.config.plugins import (
+    CLAIM,
     INTERVENTION,
     MONITOR,
     REWARD,
+    SECTION,
     WORLD,
     Kind,
     PluginError,
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from envs.personas.persona import Persona
     from shaping.audits.metrics import Metric
 
-WIDTH = 96
-"""Characters of a line about one entry, where it is listed among others."""
+WIDTH = 120
+"""Characters of a line, where all kinds are listed."""
 
 
 class Entry(NamedTuple):
@@ -106,6 +108,8 @@ CATALOGUE: Final[dict[str, Callable[[], Iterator[Entry]]]] = {
     "rewards": partial(_classes, REWARD),
     "monitors": partial(_classes, MONITOR),
     "metrics": _metrics,
+    "claims": partial(_classes, CLAIM),
+    "sections": partial(_classes, SECTION),
     "studies": _studies,
 }
 """Kind -> its entries."""
@@ -118,10 +122,10 @@ def lines(kind: str = "") -> Iterator[str]:
         entries = list(CATALOGUE[name]())
         width = max((len(entry.name) for entry in entries), default=0)
         for entry in entries:
-            yield f"  {entry.name:<{width}}  {entry.line if kind else _short(entry.line)}"
+            yield f"  {entry.name:<{width}}  {entry.line if kind else _short(entry.line, WIDTH - width - 4)}"
             if kind:
                 yield from (f"  {'':<{width}}  {detail}" for detail in entry.details)
 
 
-def _short(line: str) -> str:
-    return textwrap.shorten(line, WIDTH, placeholder=" ...")
+def _short(line: str, width: int) -> str:
+    return textwrap.shorten(line, width, placeholder=" ...")

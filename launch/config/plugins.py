@@ -56,7 +56,7 @@ MONITOR: Final = Kind("monitor", "shaping.monitors", "shaping.monitors.base:Moni
 WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs.worlds",))
 CLAIM: Final = Kind("claim", "shaping.claims", "launch.report.claims.base:Claim", ("launch.report.claims",))
 SECTION: Final = Kind("section", "shaping.sections", "launch.report.sections.base:Section", ("launch.report.sections",))
-KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
+KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR, CLAIM, SECTION)
 _WITH_HOOKS: Final = (REWARD, MONITOR, CLAIM, SECTION)
 """Kinds whose misspelt methods are refused here. `shaping.arm.compose` and `envs.check` look at the others."""
 

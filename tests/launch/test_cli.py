@@ -120,10 +120,19 @@ def test_eval_replaces_the_evaluation_of_a_finished_run(
 
 def test_list_names_everything_with_a_line_about_it(shaping: Any) -> None:
     out = shaping("list").out
-    for name in ("steward", "nightwatch", "clerk", "ActionMask", "Inoculation", "RandomReward", "ClaimCheck", "thesis"):
+    classes = ("steward", "nightwatch", "clerk", "ActionMask", "Inoculation", "RandomReward", "ClaimCheck", "Raises")
+    for name in (*classes, "Arms", "hidden_gap", "deceiver", "permissive", "thesis"):
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
         assert len(line.split()) > 3, f"{name} has no description"
-        assert len(line) <= 120
+    assert all(len(line) <= 120 for line in out.splitlines())
+
+
+def test_one_kind_is_listed_alone_and_whole(shaping: Any) -> None:
+    out = shaping("list", "metrics").out.splitlines()
+    assert out[0] == "metrics" and not any(line.startswith("worlds") for line in out)
+    at = next(number for number, line in enumerate(out) if line.split()[:1] == ["hidden_gap"])
+    assert [line.split(":")[0].strip() for line in out[at + 1 : at + 4]] == ["label", "unit", "direction"]
+    assert "constraints" not in shaping("list", "shapers").out
 
 
 @pytest.mark.parametrize(
@@ -137,6 +146,8 @@ def test_list_names_everything_with_a_line_about_it(shaping: Any) -> None:
         (["train", "FILE", "--arm", "mask", "--seed", "9"], "no seed 9"),
         (["eval", "nowhere"], "nowhere is not a run directory"),
         (["report", "nowhere"], "nowhere"),
+        (["list", "metric"], "there is no kind 'metric' (did you mean 'metrics'?)"),
+        (["check", "clark"], "unknown plug-in 'clark' (did you mean 'clerk'?)"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_1(
