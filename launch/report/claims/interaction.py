@@ -70,11 +70,6 @@ class Interaction(Claim):
 
     def rule(self, table: Table) -> str:
         delta = self.smallest(table)
-        effect = f"the difference of {self.contrast(table)}"
-        if self.axis:
-            effect += f" at {self.axis} = {self.levels[1]} from that at {self.axis} = {self.levels[0]}"
-        else:
-            effect = f"(both - {self._side(table, self.second)}) - ({self._side(table, self.first)} - neither)"
         there = {
             "either": f"excludes 0 and is not inside ±{delta:g}",
             "up": f"is above 0 and reaches {delta:g}",
@@ -84,7 +79,7 @@ class Interaction(Claim):
             "either": f"inside ±{delta:g}", "up": f"below {delta:g}", "down": f"above -{delta:g}",
         }[self.direction]  # fmt: skip
         return (
-            f"Paired by seed, {effect} gets a {self.shared_level():.2%} t interval for {self.listed}. Supported: one "
+            f"Paired by seed, {self._name(table)} gets a {self.shared_level():.2%} t interval for {self.listed}. Supported: one "
             f"interval {there}. Contradicted: all are {absent}. Else inconclusive."
         )
 

@@ -87,6 +87,10 @@ class Ordered(Claim):
         return "rising" if self.direction == "up" else "falling"
 
     @property
+    def _verb(self) -> str:
+        return "rise" if self.direction == "up" else "fall"
+
+    @property
     def _sign(self) -> int:
         return 1 if self.direction == "up" else -1
 
@@ -153,12 +157,13 @@ class Ordered(Claim):
     def _sentence(self, table: Table, trends: Sequence[EffectEstimate], steps: Sequence[EffectEstimate]) -> str:
         dose = self.dose if isinstance(self.dose, str) else "the dose"
         turned = [step for step in steps if step.effect == "reversed"]
-        verb = {"rising": "rose", "falling": "fell"}[self._word]
+        verb = "rose" if self.direction == "up" else "fell"
         if there := [trend for trend in trends if trend.effect == self._word]:
             back = "".join(f"; {s.label} turned back from {s.contrast} ({number(s)})" for s in turned)
             return f"with {dose}, {told(there)} {verb}{back}."
         if all(trend.effect == f"not {self._word}" for trend in trends):
-            return f"with {dose}, none of {told(trends)} {verb} by an amount that matters."
+            none = f"none of {told(trends)} {verb}" if len(trends) > 1 else f"{told(trends)} did not {self._verb}"
+            return f"with {dose}, {none} by an amount that matters."
         return f"whether {joined((t.label for t in trends), 'or')} {verb} with {dose} stays open: {told(trends)}."
 
 

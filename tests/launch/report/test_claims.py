@@ -264,6 +264,8 @@ def test_ordered_by_a_number_per_arm(means: Means, noise: tuple[float, ...], dir
     found = claim(Ordered, dose=DOSES, direction=direction, metrics=["deception"]).judge(table(means, noise))
     assert found.verdict == expected
     assert [o.contrast for o in found.outcomes] == ["fitted change, dose 0 to 2", "dose 1 - 0", "dose 2 - 1"]
+    verbs = {"supported": " rose", "contradicted": " did not rise"} if direction == "up" else {"supported": " fell"}
+    assert verbs.get(expected, "") in found.sentence
 
 
 def test_the_fitted_change_is_that_of_a_straight_line() -> None:
