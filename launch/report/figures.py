@@ -51,7 +51,7 @@ def figures(study: Study, cells: Cells, compared: Cells, delta: float) -> list[F
     window = window_of(study.runs)
     smoothing = f"Running mean over {window} updates" if window > 1 else "Unsmoothed"
     bands = (
-        f"{smoothing}, then mean over seeds; bands are 95% t intervals. One column per family, with the unshaped arm "
+        f"{smoothing}, then mean over seeds; bands are 95% t intervals. One column per family, with the reference arm "
         "in black in each."
     )
     return [
@@ -104,13 +104,13 @@ def plane(arms: Mapping[str, ArmInfo], cells: Cells, look: Mapping[str, Style]) 
     plot.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "xanchor": "left"})
     caption = (
         "Each arm at deployment: mean over seeds and 95% t intervals on both axes. Down and to the right is better. "
-        "Marker shapes tell the family: star unshaped, square constraint, circle motivation, triangle control."
+        "Marker shapes tell the family: star reference, square constraint, circle motivation, triangle control."
     )
     return Figure("plane", "Harm by reward", caption, plot, 460)
 
 
 def forest(arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Style], delta: float) -> Figure:
-    """Paired differences to the unshaped arm, one row per arm."""
+    """Paired differences to the reference arm, one row per arm."""
     names = [name for name in arms if name in compared][::-1]
     plot = make_subplots(
         rows=1, cols=len(FOREST), shared_yaxes=True, horizontal_spacing=0.025, subplot_titles=[label(m) for m in FOREST]
@@ -141,7 +141,7 @@ def forest(arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Styl
     plot.update_xaxes(zeroline=False, nticks=4)
     plot.update_yaxes(categoryorder="array", categoryarray=[plot_text(arms[n].title) for n in names], automargin=True)
     plot.add_annotation(
-        text="difference to the unshaped arm (same unit as the metric)",
+        text="difference to the reference arm (same unit as the metric)",
         x=0.5, y=0, yshift=-42, xref="paper", yref="paper", showarrow=False, font={"size": 12},
     )  # fmt: skip
     height = 150 + 34 * max(1, len(names))
@@ -151,7 +151,7 @@ def forest(arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Styl
         "Mean of the differences, seed by seed, and their 95% t intervals. The shaded strip is smaller than the "
         f"smallest effect of interest (±{delta:g})."
     )
-    return Figure("forest", "Differences to the unshaped arm", caption, plot, height)
+    return Figure("forest", "Differences to the reference arm", caption, plot, height)
 
 
 def watched(study: Study, arms: Mapping[str, ArmInfo], look: Mapping[str, Style]) -> Figure:
@@ -203,7 +203,7 @@ def _curves(
     metrics: Mapping[str, str],
     window: int,
 ) -> Figure:
-    """A grid: one row per metric, one column per family, the unshaped arm in each."""
+    """A grid: one row per metric, one column per family, the reference arm in each."""
     groups = [g for g in ("constraint", "motivation", "mixed", "control") if any(a.group == g for a in arms.values())]
     groups = groups or ["unshaped"]
     plot = make_subplots(

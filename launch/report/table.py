@@ -87,7 +87,7 @@ def summarise(values: Values, level: float = 0.95) -> dict[str, dict[str, Interv
 
 
 def compare(study: Study, values: Values, level: float = 0.95) -> dict[str, dict[str, Interval]]:
-    """Paired differences of every arm to the unshaped arm at its point of the axes."""
+    """Paired differences of every arm to the reference arm at its point of the axes."""
     table: dict[str, dict[str, Interval]] = {}
     for name, arm in study.arms.items():
         reference = study.reference(arm)

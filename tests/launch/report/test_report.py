@@ -147,6 +147,9 @@ def test_the_csv_has_one_row_per_arm_and_metric(report: Path) -> None:
     assert len(keys) == len(set(keys))
     assert ("unshaped", "deception") in keys
     assert ("unshaped", "deception.clerk") in keys
+    known = {row["metric"]: (row["unit"], row["direction"]) for row in rows}
+    assert known["deception"] == known["deception.clerk"] == ("events per opportunity", "lower_is_better")
+    assert all(all(told) for told in known.values())
     for row in rows:
         assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
     assert {row["seeds"] for row in rows if row["arm"] == "inoculation"} == {"2"}
