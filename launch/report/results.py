@@ -8,10 +8,11 @@ from pathlib import Path
 
 from envs.episode import Episode
 from launch.report.claims.judge import Verdict, judge_study
-from launch.report.load import Study
+from launch.report.load import ArmInfo, Study
 from launch.report.palette import FAMILY_LABELS, styles
 from launch.report.table import NOTHING, Interval, Values, compare, summarise, values_of
 from launch.report.transcripts import Read
+from shaping.audits.order import describe_order
 
 Cells = Mapping[str, Mapping[str, Interval]]
 """Arm -> metric -> interval over seeds."""
@@ -28,6 +29,8 @@ class ArmView:
     colour: str
     seeds: int
     """Complete runs."""
+    order: str = ""
+    """In which order its credit put episodes, in words; empty for the reference, and where nothing was trained."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,26 @@ class Results:
 def gather(study: Study, delta: float, read: Read) -> Results:
     """Compute everything. `read` opens an episode file."""
     values = values_of(study)
+    cells, compared = summarise(values), compare(study, values)
     look = styles(study.arms)
     arms = {
-        name: ArmView(name, arm.title, FAMILY_LABELS.get(arm.group, arm.group), look[name].colour, len(study.of(name)))
+        name: ArmView(
+            name,
+            arm.title,
+            FAMILY_LABELS.get(arm.group, arm.group),
+            look[name].colour,
+            len(study.of(name)),
+            _order(arm, cells),
+        )
         for name, arm in study.arms.items()
     }
-    cells, compared = summarise(values), compare(study, values)
     return Results(study, delta, values, cells, compared, judge_study(study, values, delta), arms, read)
+
+
+def _order(arm: ArmInfo, cells: Cells) -> str:
+    """A shaper may price actions through its credit and still be of the motivation family: its order tells."""
+    found = cells.get(arm.name, {}).get("order_violations", NOTHING)
+    return describe_order(found.mean) if found.n and arm.group != "unshaped" else ""
 
 
 def read_stored(path: Path) -> Sequence[Episode]:

@@ -56,6 +56,7 @@ class Arms(Section):
         return blocks(
             "Mean over seeds [95% t interval], at deployment.",
             table(head, rows),
+            bullets(f"{arm.title}: {arm.family}, {arm.order}" for arm, _ in content.cells if arm.order),
             *(["Readings of monitors.", table(("arm", *content.monitors), readings)] if content.monitors else []),
             bullets(f"{arm}: {refusal}" for arm, refusal in content.withheld),
         )

@@ -234,3 +234,15 @@ def test_what_a_report_shows_is_no_part_of_what_a_run_is() -> None:
     plain, other = config(seeds=1), config(seeds=1, report={"sections": ["Answer"]})
     assert isinstance(plain, StudyConfig)
     assert [run.digest for run in plain.runs()] == [run.digest for run in other.runs()]
+
+
+def test_the_order_that_credit_keeps_stands_beside_the_family_of_each_arm(study: Path, tmp_path: Path) -> None:
+    page, text = of(study, tmp_path, ["Arms"])
+    assert re.search(
+        r"^- .*overseer.*: action constraint, not reward-order preserving: inverts \d+ % of pairs$", text, re.M | re.I
+    )
+    assert re.search(
+        r"^- .*inoculation.*: motivation shaping, reward-order preserving$", text, re.MULTILINE | re.IGNORECASE
+    )
+    assert not re.search(r"^- unshaped", text, re.MULTILINE | re.IGNORECASE), "the reference has no credit of its own"
+    assert re.search(r'class="family order">not reward-order preserving: inverts \d+ % of pairs</small>', page)
