@@ -79,8 +79,8 @@ class Interaction(Claim):
             "either": f"inside ±{delta:g}", "up": f"below {delta:g}", "down": f"above -{delta:g}",
         }[self.direction]  # fmt: skip
         return (
-            f"Paired by seed, {self._name(table)} gets a {self.shared_level():.2%} t interval for {self.listed}. Supported: one "
-            f"interval {there}. Contradicted: all are {absent}. Else inconclusive."
+            f"Paired by seed, {self._name(table)} gets a {self.shared_level():.2%} t interval for {self.listed}. "
+            f"Supported: one interval {there}. Contradicted: all are {absent}. Else inconclusive."
         )
 
     def weigh(self, table: Table) -> Finding:
