@@ -29,9 +29,10 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_reward, build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import GroupRequest
-from launch.run.ledger import Ledger
+from launch.run.monitors import TrainingMonitors
 from launch.run.rollouts import RolloutScheduler
 from launch.run.trainer import Trainer
+from launch.train import update
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sampling.play import EpisodeRequest, play
@@ -84,17 +85,25 @@ class Idle:
     def values(self, samples: Sequence[Sample]) -> Any:
         raise NotImplementedError("no algorithm with a critic is measured here")
 
+    def state_dict(self) -> Any:
+        raise NotImplementedError("no training states are saved here")
 
-class Loop(Trainer):
-    """The trainer without a model."""
+    def load_state_dict(self, tensors: Any, values: Any) -> None:
+        raise NotImplementedError("no training states are saved here")
 
-    def __init__(self, run: RunConfig, renderer: Renderer, rollouts: Simulated) -> None:
-        self.run, self.arm, self.renderer, self.rollouts = run, UNSHAPED, renderer, rollouts
-        self.reward = build_reward(run.arm, run.arm_config)
-        self.learner = Idle()  # type: ignore[assignment]
-        self.scheduler = RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness)
-        self.ledger = Ledger()
-        self._synced = False
+
+def without_model(run: RunConfig, renderer: Renderer, rollouts: Simulated) -> Trainer:
+    """A trainer whose learner and rollouts have no model."""
+    return Trainer(
+        run=run,
+        arm=UNSHAPED,
+        reward=build_reward(run.arm, run.arm_config),
+        renderer=renderer,
+        learner=Idle(),
+        rollouts=rollouts,
+        scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
+        monitors=TrainingMonitors(()),
+    )
 
 
 @dataclass
@@ -122,23 +131,23 @@ def measure(run: RunConfig, load: Load, renderer: Renderer, workers: Workers, no
     resident: list[tuple[int, float]] = []
     marks = [max(round(run.train.updates * share), 1) for share in MARKS]
     with workers as (rollouts, busy):
-        loop = Loop(run, renderer, rollouts)
-        loop._sync()
+        trainer = without_model(run, renderer, rollouts)
+        trainer.sync()
         start = now()
-        for update in range(run.train.updates):
-            loop.update(update)
-            if update + 1 in marks:
+        for number in range(run.train.updates):
+            update(trainer, number)
+            if number + 1 in marks:
                 gc.collect()
-                resident.append((loop.ledger.episodes, _resident("VmRSS:")))
+                resident.append((trainer.ledger.episodes, _resident("VmRSS:")))
         seconds = now() - start
-        loop.check_ledger()
+        trainer.check_ledger()
         spans = busy()
     slots = run.rollout.workers * SIZE
     last = max(begin for begin, _ in spans)
     taken = sum(min(stop, last) - max(begin, start) for begin, stop in spans if begin < last)
     idle = 1 - taken / (slots * (last - start)) if last > start else 0.0
     durations = [load.duration(request, member) for request in rollouts.submitted for member in range(SIZE)]
-    return Measured(loop.ledger.episodes, loop.ledger.stale, seconds, idle, makespan(durations, slots), resident)
+    return Measured(trainer.ledger.episodes, trainer.ledger.stale, seconds, idle, makespan(durations, slots), resident)
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:

@@ -19,7 +19,8 @@ from envs.core import TextEnv
 from envs.worlds.clerk import Clerk
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
-from launch.run.trainer import Trainer
+from launch.run.build import build
+from launch.train import Updated, update
 from shaping.sampling.engine import Completion, SamplingParams, Session
 from shaping.sampling.render import Renderer
 
@@ -223,13 +224,18 @@ def trl_row(name: str, directory: Path, dtype: str, load: Load, target: str, qui
     """Whole updates (play, credit, learn) in one process, both with a transformers engine."""
     updates, group_size = (2, 2) if quick else (4, 4)
     run = _run({"clerk": {"size": 8, "horizon": load.turns, "inquiry": 0.0}}, load, group_size, updates, dtype)
-    with closing(Trainer(run, directory)) as trainer:
-        done = [trainer.update(n) for n in range(updates)]
-    ours = [sum(u.seconds.values()) / sum(int(e.loss_mask.sum()) for e in u.episodes) for u in done]
+    with closing(build(run, directory)) as parts:
+        done = [update(parts.trainer, n) for n in range(updates)]
+    ours = [_seconds(u) / sum(int(e.loss_mask.sum()) for e in u.episodes) for u in done]
     peer = TrlLoop(directory, dtype, load, group_size, rows=min(4, load.episodes), updates=updates)
     peer.run()
     theirs = [seconds / sampled for seconds, sampled in zip(peer.seconds, peer.sampled, strict=True)]
     return throughput(f"{name}: an update of TRL", "tokens/s", ours[1:], theirs[1:], work=1.0, target=target)
+
+
+def _seconds(done: Updated) -> float:
+    """Wall seconds of an update: monitors read beside the other stages."""
+    return sum(seconds for stage, seconds in done.seconds.items() if stage != "seconds/read")
 
 
 def _run(
@@ -278,10 +284,10 @@ def overlap_row(name: str, directory: Path, load: Load, quick: bool) -> Row:
             "slots": load.at_once,
         }
         run = _run(worlds, load, group_size, updates, **rollout)
-        with local_ray(), closing(Trainer(run, directory)) as trainer:
-            trainer.update(0)
+        with local_ray(), closing(build(run, directory)) as parts:
+            update(parts.trainer, 0)
             started = time.perf_counter()
             for n in range(1, updates):
-                trainer.update(n)
+                update(parts.trainer, n)
             seconds[staleness] = (time.perf_counter() - started) / (updates - 1)
     return Row(f"{name}: play and learn in turn", seconds[1], seconds[0], "s", seconds[0] / seconds[1])

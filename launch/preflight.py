@@ -11,6 +11,7 @@ from launch.config.compatibility import check_rollout
 from launch.config.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
 from launch.config.study import RunConfig
 from launch.errors import UserError
+from launch.run.monitors import check_held_out
 from launch.tracking.tracking import check_tracking
 
 PATIENCE = 60.0
@@ -24,9 +25,10 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
     for run in runs:
         if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner.lora!r}") not in arms:
             arms.add(key)
-            check_rollout(run, build_arm(run.arm, run.arm_config))
-            build_reward(run.arm, run.arm_config)
-            build_monitors(run.eval)
+            arm = build_arm(run.arm, run.arm_config)
+            check_rollout(run, arm)
+            reward = build_reward(run.arm, run.arm_config)
+            check_held_out(build_monitors(run.eval), [arm, reward])
             check_tracking(run)
         for where, named in (("train.worlds", run.train.worlds), ("eval.worlds", run.eval.worlds)):
             for name, options in named.items():

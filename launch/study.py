@@ -39,7 +39,7 @@ from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
 
-TRAINER = "launch.run.trainer:train"
+TRAINER = "launch.run.execute:execute"
 START_MODEL = "launch.run.start_model:start_model"
 ATTEMPTS = 2
 """Tries of a run whose worker dies or raises."""

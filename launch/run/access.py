@@ -1,9 +1,10 @@
-"""The reward-access audit: what an arm's sampler leaves within reach."""
+"""The reward-access audit: how much reward an arm's sampler leaves within reach."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,10 +26,29 @@ from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.transformers_engine import TransformersEngine
 
 SCRIPTED = ("honest", "opportunist", "deceiver", "power_seeker")
 HIGH_RETURN = 0.9
 """Scripted trajectories count as high-return from this share of the world's `max_return` on."""
+
+
+def audit_access(
+    run: RunConfig,
+    arm: Arm,
+    policy: Policy,
+    renderer: Renderer,
+    engine: TransformersEngine,
+    when: Literal["initial", "final"],
+) -> dict[str, float]:
+    """The reward-access audit of a run, before (`initial`) or after training (`final`). The engine keeps the edits."""
+    policy.model.eval()
+    engine.set_edits(arm.edits("sampling"))
+    with policy.phase("sampling"):
+        found = access_audit(run, arm, policy, renderer, engine, trajectories=when == "initial")
+    if when == "initial" and "reward_access" in found:
+        found["reward_access_initial"] = found.pop("reward_access")
+    return found
 
 
 def access_audit(

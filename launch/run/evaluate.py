@@ -1,4 +1,4 @@
-"""What a policy does once everything that shaped it is gone, and what an arm's sampler leaves within reach."""
+"""Deployment evaluation: the policy without contexts, masks, edits and quarantine adapters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from envs.episode import Episode
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
-from launch.storage.rundir import RunDirectory
+from launch.storage.rundir import RunDirectory, disk_errors
+from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.summary import EvalCondition
+from shaping.audits.played import EvalCondition
+from shaping.audits.summary import summarise
 from shaping.learning.policy import Policy
 from shaping.sampling.play import EpisodeRequest, play
 from shaping.sampling.render import Renderer
@@ -63,6 +65,31 @@ def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
     path = directory.path / "eval.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [row for line in lines if (row := json.loads(line)).get("phase") == START]
+
+
+def evaluate_with_quarantine(
+    run: RunConfig, policy: Policy, renderer: Renderer, directory: RunDirectory
+) -> dict[str, float]:
+    """The policy with its quarantine adapters still on, which are also saved. Empty if it has none."""
+    quarantine = policy.adapters.names("quarantine")
+    if not quarantine:
+        return {}
+    policy.model.eval()
+    with policy.phase("sampling"):
+        conditions = deployment(run, policy, renderer)
+    for name in quarantine:
+        with disk_errors(directory.path):
+            policy.adapters.save(name, directory.path / "quarantine" / name)
+    return {f"with_quarantine/{metric}": value for metric, value in summarise([], conditions, {}).items()}
+
+
+def deploy(arm: Arm, policy: Policy, engine: TransformersEngine) -> None:
+    """Drop edits and quarantine adapters, and let every intervention undo what it left on the policy."""
+    engine.set_edits(())
+    for intervention in arm.interventions:
+        intervention.deploy(policy)
+    policy.deploy()
+    policy.model.eval()
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalCondition, list[Episode]]:

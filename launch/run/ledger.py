@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,33 @@ class Ledger:
             "failed": self.failed,
             "status": dict(self.status),
         }
+
+    def settle(
+        self, update: int, played: Sequence[Episode], late: Sequence[Episode]
+    ) -> tuple[list[Episode], dict[str, int]]:
+        """Count what became of an update's episodes. Returns those to learn from, and the counts.
+
+        Failed episodes are dropped, and so are groups with fewer than two episodes left, which have no baseline. Raises
+        `RunError` if more than half of the episodes failed, or none is left.
+        """
+        sound = [e for e in played if not e.status.is_error and e.turns]
+        sizes = Counter(e.group for e in sound)
+        usable = [e for e in sound if sizes[e.group] > 1]
+        counts = {
+            "episodes": len(played) + len(late),
+            "trained": len(usable),
+            "stale": len(late),
+            "filtered": len(sound) - len(usable),
+            "failed": len(played) - len(sound),
+        }
+        self.add(counts, [*played, *late])
+        if counts["failed"] > len(played) // 2 or not usable:
+            first = next((e.error for e in played if e.error), "no episode had a turn")
+            raise RunError(
+                f"{counts['failed']} of {len(played)} episodes failed in update {update}; the first error: {first}. "
+                "Check the world with its options (shaping list), or raise train.step_timeout if it is slow"
+            )
+        return usable, counts
 
     def add(self, counts: Mapping[str, int], played: Iterable[Episode]) -> None:
         """The counts of one update, and its episodes."""

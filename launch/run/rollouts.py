@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from envs.episode import Contexts, Episode
@@ -148,7 +148,7 @@ class RolloutScheduler:
     """
 
     def __init__(self, rollouts: Rollouts, groups: int, max_staleness: int = 0) -> None:
-        self._rollouts, self._groups = rollouts, groups
+        self._rollouts, self._groups, self._max_staleness = rollouts, groups, max_staleness
         self._ahead = groups * (1 + max_staleness)
         self._cursor = 0
         self._under_way: set[GroupRequest] = set()
@@ -156,6 +156,25 @@ class RolloutScheduler:
     @property
     def under_way(self) -> int:
         return len(self._under_way)
+
+    def collect(self, version: int, updates: int) -> tuple[list[Episode], list[Episode]]:
+        """The episodes of as many groups as one update learns from, and the episodes that are too old for that.
+
+        `version` is the policy's; `updates` are left, with this one. Groups are numbered in the order in which they
+        were submitted, whatever the order in which they have come back.
+        """
+        groups: list[RolloutGroup] = []
+        late: list[Episode] = []
+        oldest = version - self._max_staleness
+        while len(groups) < self._groups:
+            self.fill(len(groups), updates)
+            played = self.next()
+            if any(0 <= e.version < oldest for e in played.episodes):
+                late += played.episodes
+            else:
+                groups.append(played)
+        groups.sort(key=lambda played: played.work)
+        return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes], late
 
     def fill(self, held: int, updates: int) -> None:
         """Submit as many groups as there is room for.

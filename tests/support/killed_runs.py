@@ -20,12 +20,12 @@ from envs.core import WorldOptions
 from envs.episode import Context
 from envs.worlds.steward import Steward, StewardOptions
 from launch.config.study import RunConfig
-from launch.run.trainer import train
+from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from shaping.hooks import GroupInfo, Knob
 from shaping.intervention import Shaper
 
-LOADED = ["launch.run.trainer", "pandas", "pyarrow.compute", "pytest", "transformers.models.llama.modeling_llama"]
+LOADED = ["launch.run.execute", "pandas", "pyarrow.compute", "pytest", "transformers.models.llama.modeling_llama"]
 DISK_CALLS = ("fsync", "rename", "replace", "rmdir")
 
 
@@ -82,7 +82,7 @@ def killed(target: Callable[..., None], *arguments: Any) -> bool:
 def training(run: RunConfig, model: Path, path: Path, last_call: int | None = None) -> None:
     """Train; with `last_call`, the process dies before that call that changes the disk."""
     with disk_calls(last_call):
-        train(run, model, RunDirectory(path))
+        execute(run, model, RunDirectory(path))
 
 
 @contextmanager

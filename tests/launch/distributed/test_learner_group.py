@@ -18,10 +18,12 @@ from launch.distributed.learner_group import LearnerGroup
 from launch.distributed.local import RaySettings, running_ray
 from launch.distributed.placement import PlacementError
 from launch.errors import ConfigError, UserError
+from launch.run.build import Parts, build
+from launch.run.execute import execute
 from launch.run.recovery import RankLost, surviving
-from launch.run.trainer import Trainer, train
 from launch.storage.rundir import RunDirectory
 from launch.study import _parallel_runs
+from launch.train import update
 from shaping.learning.learner import LearnerError
 
 pytestmark = pytest.mark.slow
@@ -63,7 +65,7 @@ def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | No
 
 
 def finished(run: RunConfig, model: Path, path: Path, on_update: Callable[..., None] = lambda *_: None) -> RunDirectory:
-    train(run, model, RunDirectory(path), on_update)
+    execute(run, model, RunDirectory(path), on_update)
     assert RunDirectory(path).status() == "complete"
     return RunDirectory(path)
 
@@ -134,8 +136,8 @@ def test_a_run_whose_rank_is_killed_in_mid_update_ends_with_the_undisturbed_numb
 
 
 @contextlib.contextmanager
-def trainer(routed: list[Any], model: Path, ranks: int) -> Iterator[Trainer]:
-    with contextlib.closing(Trainer(config("data", routed, learner_group={"ranks": ranks}), model)) as made:
+def parts(routed: list[Any], model: Path, ranks: int) -> Iterator[Parts]:
+    with contextlib.closing(build(config("data", routed, learner_group={"ranks": ranks}), model)) as made:
         yield made
 
 
@@ -143,23 +145,23 @@ def test_an_error_in_a_rank_is_raised_with_its_name(
     routed: list[Any], fuse: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wanted = r"^rank 0 of 1 \(node .*\) failed in update: ArithmeticError: the probe has no direction$"
-    with trainer(routed, model, ranks=1) as alone:
+    with parts(routed, model, ranks=1) as alone:
         fuse.write_text("raise")
         with pytest.raises(LearnerError, match=wanted):
-            alone.update(0)
+            update(alone.trainer, 0)
     assert "in auxiliary_loss" in capfd.readouterr().err, "the traceback is in the log"
 
 
 def test_a_rank_that_hangs_is_named_and_stacks_are_told(
     routed: list[Any], fuse: Path, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trainer(routed, model, ranks=2) as both:
-        both.update(0)
+    with parts(routed, model, ranks=2) as both:
+        update(both.trainer, 0)
         fuse.write_text("hang")
         patient = LearnerGroupConfig(strategy="data", ranks=2, timeout=4)
-        monkeypatch.setattr(both.learner, "_config", patient)
+        monkeypatch.setattr(both.trainer.learner, "_config", patient)
         with pytest.raises(RankLost, match=r"^no answer in update within 4 s: rank 1 of 2 .*, on which rank 0 waits;"):
-            both.update(1)
+            update(both.trainer, 1)
     told = capfd.readouterr().err
     assert "in auxiliary_loss" in told and "torch/distributed/distributed_c10d.py" in told
 
@@ -171,7 +173,7 @@ def test_without_room_there_is_a_message_and_no_hang(
     run = config("data", [], learner_group={"ranks": 3, "cpus": 2, "gpus": 1, "placement_timeout": 1})
     wanted = r"3 ranks want 6 CPUs and 3 GPUs; the cluster has 4 CPUs on 1 node, of which [234] CPUs free.*Lower"
     with pytest.raises(PlacementError, match=wanted):
-        Trainer(run, model)
+        build(run, model)
     assert "waits for room" in capfd.readouterr().err
 
 

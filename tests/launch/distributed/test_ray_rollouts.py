@@ -25,9 +25,10 @@ from launch.config.study import RunConfig
 from launch.distributed.rollouts import RayRollouts
 from launch.distributed.weights import weights_of
 from launch.errors import UserError
+from launch.run.build import Parts, build
 from launch.run.episodes import GroupRequest
+from launch.run.execute import execute
 from launch.run.rollouts import RolloutError, RolloutGroup
-from launch.run.trainer import Trainer, train
 from launch.storage.rundir import RunDirectory
 from shaping.sampling.broadcast import Broadcaster, WeightTransfer
 
@@ -82,57 +83,57 @@ def equal(found: list[RolloutGroup], expected: list[RolloutGroup]) -> bool:
 
 
 @contextlib.contextmanager
-def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Iterator[tuple[RayRollouts, Trainer]]:
-    """Workers of their own beside a trainer that plays in this process, with the same weights."""
+def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Iterator[tuple[RayRollouts, Parts]]:
+    """Workers of their own beside a run that plays in this process, with the same weights."""
     here = run.model_copy(update={"rollout": run.rollout.model_copy(update={"workers": 0})})
-    trainer = Trainer(here, model)
+    parts = build(here, model)
     tell = (told if told is not None else []).append
-    rollouts = RayRollouts(run, trainer.arm, model, lambda form: weights_of(trainer.policy, form), tell)
+    rollouts = RayRollouts(run, parts.arm, model, lambda form: weights_of(parts.policy, form), tell)
     with contextlib.closing(rollouts):
         rollouts.sync(0)
-        trainer.rollouts.sync(0)
-        yield rollouts, trainer
+        parts.trainer.rollouts.sync(0)
+        yield rollouts, parts
 
 
 # Equality -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def two(model: Path) -> Iterator[tuple[RayRollouts, Trainer]]:
+def two(model: Path) -> Iterator[tuple[RayRollouts, Parts]]:
     """Two workers under an arm with a context, a mask and an adapter of its own kind."""
     arm = {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}
     with workers(config(arm=arm, learner={"lora": {"rank": 2}}, workers=2, batching="group"), model) as both:
         yield both
 
 
-def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollouts, Trainer]) -> None:
-    rollouts, trainer = two
-    found, expected = played(rollouts, WORKS), played(trainer.rollouts, WORKS)
+def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollouts, Parts]) -> None:
+    rollouts, parts = two
+    found, expected = played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS)
     assert equal(found, expected)
     assert len({e.tokens.tobytes() for p in found for e in p.episodes}) > 8, "the episodes are all alike"
     assert {len(rollouts.workers())} == {2}
 
 
-def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Trainer]) -> None:
+def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Parts]) -> None:
     import torch
 
-    rollouts, trainer = two
+    rollouts, parts = two
     before = played(rollouts, WORKS)
     with torch.no_grad():
-        for parameter in trainer.policy.adapters.parameters("kept"):
+        for parameter in parts.policy.adapters.parameters("kept"):
             parameter.add_(0.3)
-    for sampler in (rollouts, trainer.rollouts):
+    for sampler in (rollouts, parts.trainer.rollouts):
         sampler.sync(1)
-    found, expected = played(rollouts, WORKS), played(trainer.rollouts, WORKS)
+    found, expected = played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS)
     assert equal(found, expected)
     assert not equal(found, before)
     assert {e.version for p in found for e in p.episodes} == {1}
     assert {status.version for status in rollouts.workers()} == {1}
 
 
-def test_a_worker_that_comes_back_has_the_newest_weights(two: tuple[RayRollouts, Trainer]) -> None:
-    rollouts, trainer = two
-    expected = played(trainer.rollouts, WORKS)
+def test_a_worker_that_comes_back_has_the_newest_weights(two: tuple[RayRollouts, Parts]) -> None:
+    rollouts, parts = two
+    expected = played(parts.trainer.rollouts, WORKS)
     for status in rollouts.workers():
         os.kill(status.pid, signal.SIGKILL)
     assert equal(played(rollouts, WORKS), expected)
@@ -146,7 +147,7 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[d
     """Metrics and weights of a run in one process."""
     path = tmp_path_factory.mktemp("alone") / "run"
     fused = {"ray_worlds:Fused": {"fuse": "", "spare": os.getpid()}}
-    train(config(fused, batching="group"), model, RunDirectory(path))
+    execute(config(fused, batching="group"), model, RunDirectory(path))
     return rows(path), (path / "checkpoint" / "model.safetensors").read_bytes()
 
 
@@ -161,7 +162,7 @@ def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happe
         if update == 0:
             fuse.touch()
 
-    result = train(run, model, RunDirectory(tmp_path / "run"), light)
+    result = execute(run, model, RunDirectory(tmp_path / "run"), light)
     assert not fuse.exists(), "no worker was killed"
     assert "died" in capfd.readouterr().err
     assert rows(tmp_path / "run") == alone[0]
@@ -191,7 +192,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
                     os.kill(victim, signal.SIGKILL)
             time.sleep(dice.uniform(0.2, 1.2))
 
-    with workers(run, model) as (rollouts, trainer):
+    with workers(run, model) as (rollouts, parts):
         hunter = threading.Thread(target=hunt, args=(rollouts,))
         hunter.start()
         back: list[RolloutGroup] = []
@@ -204,7 +205,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
             hunter.join()
         assert killed.total() == 20 and max(killed.values()) == 1
         assert len({p.work for p in back}) == len(back)
-        assert equal(back, played(trainer.rollouts, [p.work for p in back]))
+        assert equal(back, played(parts.trainer.rollouts, [p.work for p in back]))
 
 
 @pytest.mark.slow
@@ -233,7 +234,7 @@ def test_groups_that_come_too_late_are_dropped_by_name_and_the_ledger_sums(model
         if update == 1:  # its first tokens are of version 0, and the policy is at version 2
             gate.touch()
 
-    result = train(run, model, RunDirectory(tmp_path / "run"), opened)
+    result = execute(run, model, RunDirectory(tmp_path / "run"), opened)
     found = rows(tmp_path / "run")
     assert [row["stale"] for row in found[:2]] == [0, 0]
     attrition = result["attrition"]
@@ -253,8 +254,8 @@ def test_an_asynchronous_run_that_stops_goes_on_from_its_state(model: Path, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(run, model, RunDirectory(tmp_path / "run"), stop)
-    result = train(run, model, RunDirectory(tmp_path / "run"))
+        execute(run, model, RunDirectory(tmp_path / "run"), stop)
+    result = execute(run, model, RunDirectory(tmp_path / "run"))
     assert [row["update"] for row in rows(tmp_path / "run")] == [0, 1, 2, 3]
     assert result["attrition"]["trained"] == 24
     assert result["attrition"]["episodes"] == 24 + result["attrition"]["stale"]
@@ -301,7 +302,7 @@ def test_a_vllm_worker_trains_a_run_and_its_engine_may_die(vllm_model: Path, tmp
         if update == 1 and sync == "full":
             kill_engines()
 
-    result = train(run, vllm_model, RunDirectory(tmp_path / "run"), sabotage)
+    result = execute(run, vllm_model, RunDirectory(tmp_path / "run"), sabotage)
     found = rows(tmp_path / "run")
     assert result["attrition"]["trained"] == 36
     assert max(row["mismatch_kl"] for row in found) < 1e-5
@@ -340,7 +341,7 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
             train={"updates": 4, "groups": 1},
             **{"workers": 1, "engine": "vllm", "slots": 1, "transfer": transfer, "vllm": engine},
         )
-        train(
+        execute(
             run, vllm_model, RunDirectory(tmp_path / transfer), sabotage if transfer == "broadcast" else lambda *_: None
         )
     assert rows(tmp_path / "broadcast") == rows(tmp_path / "file")
@@ -357,11 +358,11 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(model: Path) -> None:
     with pytest.raises(UserError, match=r"12 CPUs are needed .* and the cluster has 6"):
-        Trainer(config(workers=4, cpus=3), model)
+        build(config(workers=4, cpus=3), model)
 
 
 def test_what_a_worker_cannot_do_is_told_with_its_name(model: Path) -> None:
-    here = Trainer(config(), model)
+    here = build(config(), model)
     rollouts = RayRollouts(config(workers=1), here.arm, Path("nowhere"), lambda form: weights_of(here.policy, form))
     with contextlib.closing(rollouts), pytest.raises(RolloutError, match=r"worker 0: nowhere is not on "):
         rollouts.sync(0)

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
-from launch.run.trainer import train
+from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def test_a_run_outlives_one_of_its_nodes(
             while time.monotonic() < deadline and (seen[0] == nodes_of_workers() or len(nodes_of_workers()) < 2):
                 time.sleep(0.5)
 
-    result = train(config(), model, RunDirectory(tmp_path / "run"), look)
+    result = execute(config(), model, RunDirectory(tmp_path / "run"), look)
     told = capfd.readouterr().err
     assert len(seen[0]) == 2, "the workers were on one node"
     assert len(seen[-1]) == 2 and seen[-1] != seen[0], "the lost worker has no place on the new node"

@@ -1,61 +1,95 @@
-"""The learner's options reach a run: credit by the algorithm and level that the config names."""
+"""The learner's options reach the stages of a run: what is learned is what the config names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-import launch.run.trainer
 from launch.config.loading import parse_study
-from launch.run.trainer import Trainer
-from shaping.learning.credit import Credited, assign_credit
+from launch.config.study import RunConfig
+from launch.run.build import build
+from launch.run.stages import credit, play
+from launch.train import update
 from shaping.learning.policy import Policy
+
+Array = NDArray[np.float64]
+GROUPS, SIZE, TURNS = 2, 4, 3
+
+
+def config(options: dict[str, Any]) -> RunConfig:
+    worlds: dict[str, Any] = {"controller_worlds:Vowels": {}}
+    small = {"updates": 1, "groups": GROUPS, "group_size": SIZE, "max_tokens": 8, "device": "cpu"}
+    document = {
+        "name": "small",
+        "seeds": 1,
+        "train": {"worlds": worlds, **small},
+        "eval": {"worlds": worlds},
+        "learner": options,
+        "arms": {"unshaped": {"role": "reference"}},
+    }
+    return parse_study(document, "test").runs()[0]
+
+
+def grpo(rewards: Array) -> Array:
+    """Of rewards [groups, members, turns]: (return - group mean) / group std, the same for all turns."""
+    returns = rewards.sum(-1, keepdims=True)
+    return (returns - returns.mean(1, keepdims=True)) / returns.std(1, keepdims=True) * np.ones(TURNS)
+
+
+def reinforce_pp(rewards: Array) -> Array:
+    """The same with one std for the whole batch."""
+    returns = rewards.sum(-1, keepdims=True)
+    centred = returns - returns.mean(1, keepdims=True)
+    return centred / centred.std() * np.ones(TURNS)
+
+
+def rloo_by_turn(rewards: Array) -> Array:
+    """What is still to be paid from a turn on, less the mean of the other members at that turn."""
+    to_go = rewards[..., ::-1].cumsum(-1)[..., ::-1]
+    return to_go - (to_go.sum(1, keepdims=True) - to_go) / (SIZE - 1)
 
 
 @pytest.mark.parametrize(
-    ("options", "algorithm", "level"),
+    ("options", "expected"),
     [
-        ({}, "grpo", "episode"),
+        ({}, grpo),
         (
             {"algorithm": "rloo", "advantage_level": "turn", "ratio_level": "sequence", "entropy_coef": 0.01},
-            "rloo",
-            "turn",
+            rloo_by_turn,
         ),
-        ({"algorithm": "reinforce_pp", "kl": 0.1, "kl_estimator": "k2"}, "reinforce_pp", "episode"),
+        ({"algorithm": "reinforce_pp", "kl": 0.1, "kl_estimator": "k2"}, reinforce_pp),
     ],
 )
 def test_credit_is_assigned_as_the_config_says(
     make_policy: Callable[..., Policy],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
-    algorithm: str,
-    level: str,
+    expected: Callable[[Array], Array],
 ) -> None:
     make_policy().save(tmp_path)
-    worlds: dict[str, Any] = {"controller_worlds:Vowels": {}}
-    (run,) = parse_study(
-        {
-            "name": "small",
-            "seeds": 1,
-            "train": {"worlds": worlds, "updates": 1, "groups": 2, "group_size": 4, "max_tokens": 8, "device": "cpu"},
-            "eval": {"worlds": worlds},
-            "learner": options,
-            "arms": {"unshaped": {"role": "reference"}},
-        },
-        "test",
-    ).runs()
-    asked: list[dict[str, Any]] = []
+    trainer = build(config(options), tmp_path).trainer
+    trainer.sync()
+    episodes, _ = play(trainer, 0)
+    assert [e.group for e in episodes] == [0] * SIZE + [1] * SIZE and {len(e.turns) for e in episodes} == {TURNS}
+    rewards: Sequence[Array] = list(np.random.default_rng(0).normal(size=(GROUPS * SIZE, TURNS)))
+    credited = credit(trainer, episodes, list(rewards))
+    wanted = expected(np.reshape(rewards, (GROUPS, SIZE, TURNS))).reshape(-1, TURNS)
+    for episode, sample, turns in zip(episodes, credited.samples, wanted, strict=True):
+        np.testing.assert_allclose(
+            sample.advantage[sample.mask], turns[episode.turn_index[episode.loss_mask]], rtol=1e-5
+        )
 
-    def spy(*args: Any, **kwargs: Any) -> Credited:
-        asked.append(kwargs)
-        return assign_credit(*args, **kwargs)
 
-    monkeypatch.setattr(launch.run.trainer, "assign_credit", spy)
-    row = Trainer(run, tmp_path).update(0).row
-    assert [(call["algorithm"], call["level"]) for call in asked] == [(algorithm, level)]
+def test_an_update_learns_with_every_term_that_the_config_names(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    make_policy().save(tmp_path)
+    row = update(build(config({"kl": 0.1, "entropy_coef": 0.01}), tmp_path).trainer, 0).row
     assert all(np.isfinite(row[name]) for name in ("loss", "entropy", "grad_norm", "mismatch_kl"))
+    assert row["kl"] == pytest.approx(0.0, abs=1e-6), "the reference is the policy before the first update"
+    assert "kl" not in update(build(config({}), tmp_path).trainer, 0).row

@@ -16,9 +16,10 @@ from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
-from launch.run.access import access_audit
+from launch.run.access import access_audit, audit_access
+from launch.run.build import build
 from launch.run.evaluate import deployment, evaluate, rows
-from launch.run.trainer import Trainer, train
+from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
@@ -92,7 +93,7 @@ def test_sampling_noise_does_not_depend_on_the_cue(model: Path, monkeypatch: pyt
 def test_evaluating_a_finished_run_again_gives_the_same_numbers(model: Path, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     run = config(worlds={"controller_worlds:Vowels": {}})
-    train(run, model, directory)
+    execute(run, model, directory)
     before = (directory.path / "eval.jsonl").read_text()
     (directory.path / "eval.jsonl").write_text("")
     evaluate(RunConfig.model_validate(directory.config()), directory.checkpoint, directory)
@@ -101,7 +102,9 @@ def test_evaluating_a_finished_run_again_gives_the_same_numbers(model: Path, tmp
 
 
 def audit(model: Path, arm: str, **changes: Any) -> dict[str, float]:
-    return Trainer(config(arm, **changes), model).access("initial")
+    run = config(arm, **changes)
+    parts = build(run, model)
+    return audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def test_no_audit_episodes_no_audit(model: Path) -> None:
 def test_best_of_k_is_the_best_of_k_episodes_of_the_arms_sampler(model: Path) -> None:
     """An actor that earns 0, 1, 2, 3, 0, ... of 3 from episode to episode."""
     run = config(worlds={"controller_worlds:Vowels": {}}, access_episodes=2, best_of=4)
-    trainer = Trainer(run, model)
+    parts = build(run, model)
     opened: list[int] = []
 
     class Actor:
@@ -160,10 +163,8 @@ def test_best_of_k_is_the_best_of_k_episodes_of_the_arms_sampler(model: Path) ->
         def act(self) -> str:
             return next(self.replies)
 
-    engine = ScriptedEngine(lambda env: Actor(), trainer.renderer)
-    found = access_audit(
-        run, build_arm("x", run.arm_config), trainer.policy, trainer.renderer, engine, trajectories=False
-    )
+    engine = ScriptedEngine(lambda env: Actor(), parts.renderer)
+    found = access_audit(run, build_arm("x", run.arm_config), parts.policy, parts.renderer, engine, trajectories=False)
     assert found == {"reward_access": 1.0} and len(opened) == 8
 
 
@@ -198,7 +199,7 @@ def test_the_model_before_training_is_evaluated_once_per_seed_in_the_same_cells(
         run = config(arm, worlds={"controller_worlds:Vowels": {}}, **changes)
         hard = {"train": run.train.model_copy(update={"group_size": 8})}
         hard |= {"learner": run.learner.model_copy(update={"lr": 0.1})}
-        train(run.model_copy(update=hard), model, directory)
+        execute(run.model_copy(update=hard), model, directory)
         evaluate(RunConfig.model_validate(directory.config()), directory.checkpoint, directory)  # keeps them
         return [json.loads(line) for line in (directory.path / "eval.jsonl").read_text().splitlines()]
 

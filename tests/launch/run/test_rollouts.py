@@ -21,10 +21,10 @@ from launch.config.study import RunConfig
 from launch.distributed.placement import bundles
 from launch.distributed.weights import pack_tensors, unpack_tensors
 from launch.errors import ConfigError, UserError
+from launch.run.build import build
 from launch.run.episodes import GroupRequest, slots_of
 from launch.run.ledger import Ledger, RunError
 from launch.run.rollouts import RolloutGroup, RolloutScheduler
-from launch.run.trainer import Trainer
 from shaping.learning.credit import assign_credit
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
@@ -274,4 +274,4 @@ def test_weights_arrive_as_they_were_and_tied_ones_travel_once() -> None:
 
 def test_an_arm_and_a_sampler_that_do_not_go_together_stop_a_run_before_it_starts(model: Path) -> None:
     with pytest.raises(UserError, match=r"set learner\.lora"):
-        Trainer(config({"workers": 1, "sync": "lora"}), model)
+        build(config({"workers": 1, "sync": "lora"}), model)

@@ -19,9 +19,10 @@ from envs.store import read_episodes
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
+from launch.run.build import build
 from launch.run.episodes import GroupRequest, episode_requests
+from launch.run.execute import execute
 from launch.run.ledger import Ledger, RunError
-from launch.run.trainer import Trainer, train
 from launch.storage.rundir import RunDirectory
 from shaping.hooks import AdapterSpec
 from shaping.intervention import Shaper
@@ -56,7 +57,7 @@ def configs(worlds: Any = None, seeds: int = 1, **changes: Any) -> dict[str, Run
 
 def trained(run: RunConfig, model: Path, path: Path) -> tuple[RunDirectory, dict[str, Any]]:
     directory = RunDirectory(path)
-    return directory, train(run, model, directory)
+    return directory, execute(run, model, directory)
 
 
 def rows(directory: RunDirectory, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
@@ -72,11 +73,13 @@ def unshaped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     return trained(configs()["unshaped"], model, tmp_path_factory.mktemp("unshaped") / "run")
 
 
-def documented(section: str) -> list[str]:
-    """Keys of one table of docs/run-directory.md, `<world>` and the like as patterns."""
-    text = (ROOT / "docs" / "run-directory.md").read_text().split(f"## {section}")[1].split("\n## ")[0]
-    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return [re.sub("<[a-z]+>", "[a-z_]+", key) for cell in cells for key in re.findall("`([^`]+)`", cell)]
+def documented(page: str, section: str) -> list[str]:
+    """Keys of one table of a page, and those that it has "also"; `<world>` and the like as patterns."""
+    text = (ROOT / "docs" / f"{page}.md").read_text().split(f"## {section}")[1].split("\n## ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    keys = [key for line in rows for key in re.findall("`([^`]+)`", line.split("|")[1])]
+    keys += [key for line in rows for key in re.findall(r"\(also `([^`]+)`\)", line)]
+    return [re.sub("<[a-z]+>", "[a-z_:]+", key) for key in keys]
 
 
 def test_a_run_writes_every_documented_file(unshaped: tuple[RunDirectory, dict[str, Any]]) -> None:
@@ -99,18 +102,20 @@ def test_every_metric_is_documented_and_the_main_ones_are_there(
 ) -> None:
     directory, result = unshaped
     penalised, _ = trained(configs()["penalty"], model, tmp_path / "run")
-    keys = documented("metrics.jsonl")
+    keys = documented("run-directory", "metrics.jsonl") + documented("metrics", "In the rows of metrics.jsonl")
     for row in rows(directory) + rows(penalised):
         assert row["phase"] == "train"
         unknown = [k for k in row if k != "phase" and not any(re.fullmatch(key, k) for key in keys)]
-        assert not unknown, f"docs/run-directory.md does not explain {unknown}"
+        assert not unknown, f"docs/run-directory.md and docs/metrics.md do not explain {unknown}"
     for key in ("reward", "true_reward", "selection/deception", "order_violations", "mismatch_kl"):
         assert all(key in row for row in rows(directory))
     *timings, whole = rows(directory, "timings.jsonl")
     assert [row["update"] for row in timings] == [0, 1] and "seconds/checkpoint" in timings[1]
-    assert all(re.fullmatch("|".join(documented("timings.jsonl")), key) for row in timings for key in row)
+    assert all(
+        re.fullmatch("|".join(documented("run-directory", "timings.jsonl")), key) for row in timings for key in row
+    )
     assert whole["phase"] == "run" and whole["first_update"] == 0 and whole["seconds"] > 0
-    assert {"seen", "admitted"} <= set(rows(penalised)[0])
+    assert {"readings/overseer_penalty/seen", "readings/overseer_penalty/admitted"} <= set(rows(penalised)[0])
     assert [row["update"] for row in rows(directory)] == [0, 1]
     assert {"proxy_reward", "true_reward", "reward_access", "reward_access_initial", "train_reward"} <= set(
         result["summary"]
@@ -197,7 +202,7 @@ def test_the_ledger_sums_and_lost_comparisons_are_filtered(model: Path, tmp_path
 def test_a_world_that_always_raises_stops_the_run_with_its_name(model: Path, tmp_path: Path, where: str) -> None:
     run = configs({"controller_worlds:Raises": {"where": where}})["mask"]
     with pytest.raises(RunError, match=r"8 of 8 episodes failed in update 0.*'raises'.*OSError: the map is missing"):
-        train(run, model, RunDirectory(tmp_path / "run"))
+        execute(run, model, RunDirectory(tmp_path / "run"))
     assert RunDirectory(tmp_path / "run").status() == "partial"
 
 
@@ -236,8 +241,8 @@ def test_evaluation_has_no_context_no_mask_and_no_edits(
 
 
 def test_the_dtype_of_the_learner_is_the_policys(model: Path) -> None:
-    trainer = Trainer(configs(learner={"dtype": "bfloat16"})["unshaped"], model)
-    assert {p.dtype for p in trainer.policy.model.parameters()} == {torch.bfloat16}
+    parts = build(configs(learner={"dtype": "bfloat16"})["unshaped"], model)
+    assert {p.dtype for p in parts.policy.model.parameters()} == {torch.bfloat16}
 
 
 class WantsAdapter(Shaper):
@@ -270,12 +275,12 @@ def test_an_arm_that_reads_ground_truth_may_and_its_result_says_so(
     directory, result = trained(use(monkeypatch, Oracle), model, tmp_path / "run")
     assert result["oracle"] is True
     last = read_episodes(directory.path / "episodes" / "train-000001.parquet")
-    assert rows(directory)[1]["hacks"] == pytest.approx(sum(e.proxy_return for e in last) / len(last))
+    assert rows(directory)[1]["readings/oracle/hacks"] == pytest.approx(sum(e.proxy_return for e in last) / len(last))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, shaper: Callable[[], Shaper]) -> RunConfig:
     """A run whose arm has this one shaper."""
     from shaping.arm import compose
 
-    monkeypatch.setattr("launch.run.trainer.build_arm", lambda name, config: compose(name, [shaper()]))
+    monkeypatch.setattr("launch.run.build.build_arm", lambda name, config: compose(name, [shaper()]))
     return configs()["identity"]

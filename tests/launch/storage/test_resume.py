@@ -14,7 +14,7 @@ from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.distributed.local import RaySettings
 from launch.errors import RunDirectoryError
-from launch.run.trainer import train
+from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from launch.study import run_study
 from launch.tracking.progress import Display
@@ -54,7 +54,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def finished(run: RunConfig, model: Path, path: Path) -> dict[str, bytes]:
-    train(run, model, RunDirectory(path))
+    execute(run, model, RunDirectory(path))
     assert RunDirectory(path).status() == "complete"
     return contents(path)
 
@@ -148,6 +148,19 @@ def test_what_an_intervention_keeps_is_restored(
     assert finished(run, model, forgetful) != uninterrupted, "the test would not notice"
 
 
+def test_a_monitor_that_failed_before_the_kill_stays_off(model: Path, fuse: Path, tmp_path: Path) -> None:
+    config = document(fuse, updates=5)
+    config["eval"]["monitors"] = ["monitor_fakes:TeaLeaves", {"use": "monitor_fakes:Breaks", "version": 1}]
+    run = parse_study(config, "test").runs()[0]
+    whole = finished(run, model, tmp_path / "whole")
+    rows = [json.loads(line) for line in whole["metrics.jsonl"].splitlines()]
+    assert ["monitor/breaks/harm/score" in row for row in rows] == [True, False, False, False, False]
+    assert all("monitor/tea_leaves/harm/score" in row for row in rows)
+    fuse.write_text(str(AUDIT + 3 * UPDATE + 2))
+    assert killed(training, run, model, tmp_path / "run")
+    assert finished(run, model, tmp_path / "run") == whole
+
+
 @pytest.mark.parametrize(
     ("learner", "interventions"),
     [
@@ -228,7 +241,7 @@ def test_a_state_that_the_run_cannot_take_stops_it_and_is_kept(
 ) -> None:
     monkeypatch.setattr(Wandering, "load_state_dict", lambda self, state: state["steps"])
     with pytest.raises(RunDirectoryError, match=r"cannot load: KeyError\('steps'\).*delete it to restart"):
-        train(run, model, RunDirectory(stopped))
+        execute(run, model, RunDirectory(stopped))
     assert (stopped / "state" / "latest").read_text() == "update-000004\n"
 
 

@@ -1,0 +1,110 @@
+"""Makes the parts of a run from its config: everything that the loop, the audits and the evaluation work with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.config.compatibility import check_rollout
+from launch.config.plugins import build_arm, build_monitors, build_reward
+from launch.config.study import RunConfig
+from launch.distributed.weights import weights_of
+from launch.run.episodes import slots
+from launch.run.load_policy import load_policy
+from launch.run.monitors import TrainingMonitors, check_held_out
+from launch.run.rng import seed_all
+from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
+from launch.run.trainer import Learns, Trainer
+from shaping.arm import Arm
+from shaping.learning.learner import Learner
+from shaping.learning.policy import Policy
+from shaping.monitors.base import Monitor
+from shaping.sampling.render import Renderer
+from shaping.sampling.transformers_engine import TransformersEngine
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a run is made of. `close` ends the processes that work for it."""
+
+    trainer: Trainer
+    """What the loop works with."""
+    policy: Policy
+    """The policy in this process; with a learner group it is given the trained weights after every update."""
+    engine: TransformersEngine
+    """Samples from `policy` in this process."""
+    monitors: Sequence[Monitor]
+    """All monitors of the config; they read the evaluation."""
+    workers: contextlib.ExitStack
+    """Rollout workers and learner ranks."""
+
+    @property
+    def arm(self) -> Arm:
+        return self.trainer.arm
+
+    @property
+    def renderer(self) -> Renderer:
+        return self.trainer.renderer
+
+    def end_workers(self) -> None:
+        """End rollout workers and learner ranks, and free what they hold. No update may follow."""
+        self.workers.close()
+
+    def close(self) -> None:
+        self.end_workers()
+
+
+def build(run: RunConfig, model: Path) -> Parts:
+    """Load the model and start the workers of a run. Seeds the global random generators of this process.
+
+    Raises `UserError` if the config asks for parts that do not go together.
+    """
+    monitors = build_monitors(run.eval)
+    seed_all(run.seed)
+    arm = build_arm(run.arm, run.arm_config)
+    check_rollout(run, arm)
+    reward = build_reward(run.arm, run.arm_config)
+    check_held_out(monitors, [arm, reward])
+    policy = load_policy(run, model, arm, run.train.device)
+    renderer = Renderer(policy.tokenizer)
+    engine = TransformersEngine(policy.model, renderer, slots=slots(run))
+    with contextlib.ExitStack() as undo:
+        learner = _learner(run, arm, policy, model, undo)
+        rollouts = _rollouts(run, arm, policy, renderer, engine, model)
+        undo.callback(rollouts.close)
+        workers = undo.pop_all()
+    trainer = Trainer(
+        run=run,
+        arm=arm,
+        reward=reward,
+        renderer=renderer,
+        learner=learner,
+        rollouts=rollouts,
+        scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
+        monitors=TrainingMonitors(monitors),
+    )
+    return Parts(trainer, policy, engine, monitors, workers)
+
+
+def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: contextlib.ExitStack) -> Learns:
+    """In this process, or a group of ranks."""
+    if run.train.learner_group.strategy != "none":
+        from launch.distributed.learner_group import LearnerGroup  # imports Ray, which other runs do not need
+
+        group = LearnerGroup(run, model, policy, arm)
+        workers.callback(group.close)
+        return group
+    return Learner(policy, run.learner, interventions=arm.interventions, edits=arm.edits("training"))
+
+
+def _rollouts(
+    run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, engine: TransformersEngine, model: Path
+) -> Rollouts:
+    """In this process, or by Ray workers."""
+    if run.rollout.workers == 0:
+        return LocalRollouts(run, arm, policy, renderer, engine)
+    from launch.distributed.rollouts import RayRollouts
+
+    return RayRollouts(run, arm, model, lambda form: weights_of(policy, form))

@@ -1,0 +1,101 @@
+"""One run from its config to its result: build the parts, train, evaluate, write everything."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.config.study import RunConfig
+from launch.run.access import audit_access
+from launch.run.build import Parts, build
+from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
+from launch.run.monitors import evaluation_metrics
+from launch.run.recovery import surviving
+from launch.storage.resume import resume
+from launch.storage.rundir import RunDirectory
+from launch.storage.versions import versions
+from launch.tracking.prometheus import record
+from launch.tracking.tracking import tracked
+from launch.train import train
+from shaping.audits.summary import summarise
+from shaping.monitors.reachable import spent_names
+
+OnUpdate = Callable[[int, dict[str, Any]], None]
+"""Called after every update with its number and its row of metrics.jsonl."""
+
+
+@tracked
+def execute(
+    run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate = lambda *_: None
+) -> dict[str, Any]:
+    """Train and evaluate one run; everything is written to `directory`. Returns the result, as in result.json.
+
+    If `directory` holds a training state of this config, the run resumes from it. It also does so when ranks of its
+    learner group are lost.
+    """
+    return surviving(lambda: _attempt(run, model, directory, on_update), directory, run)
+
+
+def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
+    started = time.monotonic()
+    before = before_training(run, model)
+    with contextlib.closing(build(run, model)) as parts:
+        first, access = _first_update(parts, run, directory)
+        watchers = [
+            lambda done: record(run, done.row, done.seconds),
+            lambda done: on_update(done.number, done.row),
+        ]
+        train(parts.trainer, directory, first, access, watchers)
+        parts.trainer.check_ledger()
+        parts.end_workers()  # the evaluation samples in this process: give it their memory
+        result = _evaluate(parts, run, directory, before, access)
+    directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
+    directory.finish(result)
+    return result
+
+
+def _first_update(parts: Parts, run: RunConfig, directory: RunDirectory) -> tuple[int, dict[str, float]]:
+    """The update to begin with, and the initial audit: from a saved state, or of a new run."""
+    if (resumed := resume(parts.trainer, directory, run)) is not None:
+        return resumed
+    directory.create(run.model_dump(mode="json"), versions())
+    return 0, audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
+
+
+def _evaluate(
+    parts: Parts,
+    run: RunConfig,
+    directory: RunDirectory,
+    before: list[dict[str, Any]],
+    access: Mapping[str, float],
+) -> dict[str, Any]:
+    """Audit, deploy, evaluate and save the trained policy. Returns the result."""
+    policy, renderer, engine = parts.policy, parts.renderer, parts.engine
+    access = {**access, **audit_access(run, parts.arm, policy, renderer, engine, "final")}
+    quarantined = evaluate_with_quarantine(run, policy, renderer, directory)
+    deploy(parts.arm, policy, engine)
+    conditions = deployment(run, policy, renderer)
+    directory.evaluation([*before, *rows(conditions)])
+    episodes = [e for condition in conditions.values() for e in condition]
+    directory.episodes("eval", episodes)
+    policy.save(directory.checkpoint)
+    return {
+        "arm": run.arm,
+        "label": run.arm_config.label or run.arm,
+        "role": run.arm_config.role,
+        "family": parts.arm.family if run.arm_config.role != "reference" or parts.arm.interventions else "unshaped",
+        "sweep_point": run.sweep_point,
+        "seed": run.seed,
+        "updates": run.train.updates,
+        "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
+        "oracle": parts.arm.oracle,
+        "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
+        # from what is on disk, so that a resumed run gives the same numbers
+        "summary": summarise(directory.rows(), conditions, access)
+        | quarantined
+        | evaluation_metrics(parts.monitors, episodes),
+        "attrition": parts.trainer.ledger.as_dict(),
+    }

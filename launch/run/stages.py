@@ -1,0 +1,65 @@
+"""The stages of an update that need more than one call. `launch.train` has their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.episode import Episode
+from launch.run.readings import readings
+from launch.run.trainer import Trainer
+from shaping.audits.update import audit_update
+from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.critic import Critic
+
+Rewards = list[NDArray[np.float64]]
+"""Per episode one number per turn [turns]."""
+
+
+def play(trainer: Trainer, update: int) -> tuple[list[Episode], dict[str, Any]]:
+    """The episodes that update number `update` learns from, and the row's counts of all that ended."""
+    run, version = trainer.run, trainer.learner.version
+    played, late = trainer.scheduler.collect(version, run.train.updates - update)
+    usable, counts = trainer.ledger.settle(update, played, late)
+    row: dict[str, Any] = {**counts}
+    if run.rollout.max_staleness:
+        row["staleness"] = float(np.mean([version - e.version for e in usable]))
+    return usable, row
+
+
+def score(trainer: Trainer, episodes: Sequence[Episode]) -> Rewards:
+    """What the arm's reward pays. It sees redacted episodes, a whole group at a time."""
+    rewards: Rewards = [np.zeros(0)] * len(episodes)
+    for group in sorted({e.group for e in episodes}):
+        members = [i for i, e in enumerate(episodes) if e.group == group]
+        scored = trainer.reward.score_group([episodes[i].redacted() for i in members])
+        for i, amounts in zip(members, scored, strict=True):
+            rewards[i] = amounts
+    return rewards
+
+
+def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> Credited:
+    """Per-token streams: advantages of the rewards, less the costs of constraints, plus the interventions' credit."""
+    config = trainer.run.learner
+    return assign_credit(
+        episodes,
+        rewards,
+        trainer.arm,
+        trainer.renderer,
+        algorithm=config.algorithm,
+        level=config.advantage_level,
+        critic=Critic(trainer.learner.values, config.critic.gamma, config.critic.gae_lambda),
+        kl_context=config.kl_context if config.kl > 0 else "training",
+        version=trainer.learner.version,
+    )
+
+
+def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> dict[str, float]:
+    """What the update selected for, and what the interventions came to know of its episodes."""
+    # order and ties are measured on the world's reward, even if the arm trains on another
+    paid = np.array([e.proxy_return for e in episodes])
+    row = audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups)
+    return row | readings(trainer.arm.interventions, episodes)

@@ -1,0 +1,107 @@
+"""The training loop. It builds nothing: `launch.run.build` makes its parts, and `launch.run.execute` calls it.
+
+Update n, with the policy of version v:
+
+    play --> score --> credit --> learn --> sync --> audit --> row --> checkpoint
+               |                                                ^
+               `--> read (in a thread of its own) --------------'
+
+Synchronous (`rollout.max_staleness: 0`). Workers play the groups of update n; then they wait for the next ones.
+
+    stage       consumes                        waits for                   unblocked by
+    play        `train.groups` finished groups  the slowest of the groups   workers, which the last sync gave version v
+    score       episodes of whole groups        play                        -
+    read        the same episodes, redacted     score                       - (the row waits for it; no stage does)
+    credit      episodes, rewards               score                       - (ppo: the critic's values, by the learner)
+    learn       samples: per-token streams      credit                      the slowest learner rank
+    sync        weights of version v + 1        learn                       the slowest worker to take them
+    audit       episodes, credit                sync                        -
+    row         the metrics of all stages       audit, read                 -
+    checkpoint  all state, every few updates    row                         the disk; then update n + 1 is submitted
+
+Asynchronous (`rollout.max_staleness: s`). Workers do not wait: up to `train.groups * (1 + s)` groups are being played
+or are finished and not yet learned from. What differs:
+
+    play        the first `train.groups` that   any group to finish         workers; each group that is taken lets the
+                are no older than v - s; older                              next be submitted
+                ones are counted as stale
+    sync        weights of version v + 1        learn                       as above; groups under way go on with them
+    all others  as above                        as above; workers play on   as above
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envs.episode import Episode
+from launch.run.stages import audit, credit, play, score
+from launch.run.timing import timed
+from launch.run.trainer import Trainer
+from launch.storage.resume import save
+from launch.storage.rundir import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """The result of one update."""
+
+    number: int
+    """0-based."""
+    row: dict[str, Any]
+    """Its line of metrics.jsonl."""
+    episodes: list[Episode]
+    """The episodes that were learned from."""
+    seconds: dict[str, float]
+    """Wall seconds of its stages: its line of timings.jsonl."""
+
+
+def train(
+    trainer: Trainer,
+    directory: RunDirectory,
+    first: int,
+    notes: Mapping[str, Any],
+    watchers: Sequence[Callable[[Updated], None]] = (),
+) -> None:
+    """All updates from number `first` on. `notes` are saved with every training state; `watchers` see each update."""
+    config = trainer.run.train
+    for number in range(first, config.updates):
+        done = update(trainer, number)
+        last = number == config.updates - 1
+        directory.metrics(done.row)
+        if last or _is_due(number, config.save_episodes_every):
+            directory.episodes(f"train-{number:06d}", done.episodes)
+        if _is_due(number + 1, config.checkpoint_every) or (last and config.checkpoint_every):
+            with timed(done.seconds, "checkpoint"):
+                save(trainer, directory, trainer.run, number + 1, notes)
+        directory.timings({"phase": "train", "update": number, **done.seconds})
+        for watch in watchers:
+            watch(done)
+
+
+def update(trainer: Trainer, number: int) -> Updated:
+    """One pass through the stages. With `rollout.max_staleness`, workers play on meanwhile."""
+    row: dict[str, Any] = {"phase": "train", "update": number}
+    seconds: dict[str, float] = {}
+    if not trainer.synced:
+        trainer.sync()
+    with timed(seconds, "play"):
+        episodes, counts = play(trainer, number)
+    with timed(seconds, "score"):
+        rewards = score(trainer, episodes)
+    reading = trainer.monitors.start(episodes)
+    with timed(seconds, "credit"):
+        credited = credit(trainer, episodes, rewards)
+    with timed(seconds, "learn"):
+        learned = trainer.learner.update(credited.samples)
+    with timed(seconds, "sync"):
+        trainer.sync()
+    with timed(seconds, "audit"):
+        audited = audit(trainer, episodes, credited)
+    read = trainer.monitors.finish(reading, seconds)
+    return Updated(number, row | counts | learned | audited | read, episodes, seconds)
+
+
+def _is_due(number: int, every: int) -> bool:
+    return every > 0 and number % every == 0
