@@ -19,7 +19,7 @@ class RewardError(ValueError):
 class Reward(BaseModel):
     """Base of everything that pays. Fields are configuration; `score` reads the redacted episode, never the truth."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @abstractmethod
     def score(self, episode: Episode) -> NDArray[np.float64]:

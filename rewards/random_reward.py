@@ -25,9 +25,9 @@ class RandomReward(Reward):
     spurious rewards alone can move a policy (2506.10947).
     """
 
-    mode: Literal["shuffle", "gaussian"] = "shuffle"
+    mode: Literal["shuffle", "gaussian"] = Field("shuffle", description="source of what is paid")
     scale: float = Field(1.0, gt=0, description="standard deviation of the gaussian rewards")
-    seed: int = 0
+    seed: int = Field(0, description="seed of the permutations and of the gaussian rewards")
 
     def score(self, episode: Episode) -> NDArray[np.float64]:
         if self.mode == "shuffle":

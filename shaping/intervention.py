@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Intervention(BaseModel):
     """Base of everything that can be plugged into an arm. Subclass `Shaper` or `Constraint`, not this."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     owns: ClassVar[frozenset[Knob]] = frozenset()
     """The knobs this intervention sets exclusively; conflicts are refused when an arm is built."""

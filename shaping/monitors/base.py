@@ -45,7 +45,7 @@ class Monitor(BaseModel):
     during training it is called in a thread of its own, so it keeps no state and uses no global random generator.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cheap: ClassVar[bool] = True
     """Does `read` work without a model and without a network? A cheap monitor also reads the training episodes."""
@@ -53,7 +53,9 @@ class Monitor(BaseModel):
     """Does it read sealed labels? All other monitors are given redacted episodes, in which `truth` cannot be opened."""
 
     role: Literal["evaluate", "train"] = "evaluate"
+    """`evaluate`: held out. `train`: interventions may train against it, and it is then spent."""
     name: str
+    """Name in readings, metrics and reports."""
 
     def suspects(self) -> tuple[str, ...]:
         """The traits that readings may name. During training each has its metrics in every update, 0 without readings.

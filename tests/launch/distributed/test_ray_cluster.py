@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,10 @@ import pytest
 import yaml
 from ray_head import RayHead, ray_head
 
-from launch.config.loading import load_study
-from launch.config.study import StudyConfig
 from launch.distributed.nodes import skew
 from launch.distributed.submit import connect, environment_of, prepared
 from launch.errors import ConfigError, UserError
 from launch.storage.versions import versions
-from launch.tracking.prometheus import record
 
 
 def test_builds_of_one_version_are_equal_and_other_versions_are_named() -> None:
@@ -94,6 +93,25 @@ with running_ray(RaySettings(address=sys.argv[1])):
 """
 
 
+RECORDS_NOTHING = """
+import sys
+from launch.config.loading import load_study
+from launch.tracking.prometheus import record
+
+def update():
+    record(load_study(sys.argv[1]).runs()[0], {"trained": 3}, {"seconds/play": 1.0})
+
+def refuse(*_):
+    raise AssertionError("Ray does not run")
+
+update()
+assert "ray" not in sys.modules
+import ray.util.metrics as metrics
+metrics.Counter = metrics.Gauge = metrics.Histogram = refuse
+update()
+"""
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
@@ -111,9 +129,9 @@ def study(tmp_path: Path) -> Path:
 
 
 class TestStageMetrics:
-    def test_without_ray_nothing_is_recorded(self, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("launch.tracking.prometheus._metrics", lambda: pytest.fail("Ray does not run"))
-        record(first_run(load_study(study)), {"trained": 3}, {"seconds/play": 1.0})
+    def test_without_a_running_ray_nothing_is_recorded_and_ray_is_not_imported(self, study: Path) -> None:
+        done = subprocess.run([sys.executable, "-c", RECORDS_NOTHING, study], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_the_metrics_port_shows_stages_episodes_and_tokens(self, head: RayHead, study: Path) -> None:
         pytest.importorskip("opentelemetry.exporter.prometheus", reason="needs shaping[cluster]")
@@ -136,10 +154,6 @@ class TestStageMetrics:
         assert value("ray_shaping_episodes_total", fate="failed") == 2
         assert value("ray_shaping_tokens_total") == 1280
         assert value("ray_shaping_updates") == 2
-
-
-def first_run(study: StudyConfig) -> Any:
-    return study.runs()[0]
 
 
 class TestWhatIsSent:

@@ -38,13 +38,6 @@ def test_a_false_answer_costs_nothing_and_the_true_one_does(make_episode: MakeEp
     assert overseer.cost(make_episode([0, 0], [[GRAB], [ADMISSION]])).sum() == 1.0
 
 
-def test_it_never_needs_the_truth(make_episode: MakeEpisode) -> None:
-    episode = make_episode([0, 0], [[GRAB], [LIE]], labels=[Labels(harm=1.0), Labels(deception=1.0)])
-    overseer = OverseerPenalty(accuracy=1.0)
-    assert overseer.cost(episode.redacted()).tolist() == overseer.cost(episode).tolist() == [1.0, 0.0]
-    assert not overseer.oracle
-
-
 @pytest.mark.parametrize("accuracy", [0.2, 0.7])
 def test_it_looks_with_its_accuracy_whatever_is_done(make_episode: MakeEpisode, accuracy: float) -> None:
     overseer = OverseerPenalty(accuracy=accuracy)

@@ -14,20 +14,9 @@ from torch import Tensor
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
 
 MakeSample = Callable[..., Sample]
 MakeTrainer = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def policy(make_policy: Callable[..., Policy]) -> Policy:
-    return make_policy()
-
-
-@pytest.fixture(scope="session")
-def renderer(policy: Policy) -> Renderer:
-    return Renderer(policy.tokenizer)
 
 
 @pytest.fixture(scope="session")

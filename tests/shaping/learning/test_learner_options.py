@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from rounding import assert_same_but_rounding
+from rounding import assert_same_but_rounding, roundings_apart
 from torch import Tensor
 
 from shaping.hooks import ActivationEdit, Knob, Phase
@@ -45,8 +45,7 @@ def updated(policy: Policy, samples: list[Sample], **options: Any) -> tuple[list
 
 
 def close(a: list[Tensor], b: list[Tensor]) -> bool:
-    assert len(a) == len(b) > 0
-    return all(torch.allclose(x, y, atol=1e-5, rtol=1e-4) for x, y in zip(a, b, strict=True))
+    return max(roundings_apart(a, b)) < 1000  # a part in 10 000: some are differences of gradients much larger
 
 
 def plain_logprobs(model: Any, batch: Batch) -> Tensor:

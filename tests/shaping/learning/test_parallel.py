@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+import waiting
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -152,7 +153,7 @@ def main(rank: str, *ports_and_directory: str) -> None:
     *ports, out = ports_and_directory
     for strategy, port in zip(STRATEGIES, ports, strict=True):
         where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        ranks = Ranks.connect(strategy, "cpu", timeout=60, environment=where)
+        ranks = Ranks.connect(strategy, "cpu", timeout=waiting.patience(60), environment=where)
         for name, case in CASES.items():
             learner, metrics = case.run(ranks)
             whole = sum(p.numel() for p in learner.policy.model.parameters())
@@ -210,7 +211,8 @@ def together(
     save_file(states["weights"], out / "single.safetensors")
     (out / "single.json").write_text(json.dumps(alone["weights"][0].state_dict()[1]))
     ports = [_free_port() for _ in STRATEGIES]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    found_in = os.pathsep.join([os.getcwd(), str(Path(waiting.__file__).parent)])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found_in}
     both = [
         subprocess.Popen(
             [sys.executable, __file__, str(rank), *map(str, ports), str(out)],
@@ -220,7 +222,11 @@ def together(
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in both]
+    try:
+        errors = [process.communicate(timeout=waiting.patience(120))[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0], "\n".join(errors)
     return out
 

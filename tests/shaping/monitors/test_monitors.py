@@ -62,23 +62,9 @@ def test_ground_truth_reports_every_event_and_nothing_else(make_episode: MakeEpi
     assert [(r.trait, r.turn, r.score) for r in readings] == [("deception", 1, 1), ("harm", 1, 1), ("invalid", 2, 1)]
 
 
-def test_ground_truth_cannot_read_what_training_code_is_given(make_episode: MakeEpisode) -> None:
-    with pytest.raises(SealedError):
-        GroundTruth().read(make_episode().redacted())
-
-
-def test_ground_truth_cannot_be_declared_trainable() -> None:
-    with pytest.raises(ValidationError):
-        GroundTruth(role="train")
-
-
 def test_overt_action_sees_acts_and_not_claims(make_episode: MakeEpisode) -> None:
     episode = make_episode([0, 0, 0], [[GRAB], [DENIAL], []])
     assert flagged(OvertAction(), episode) == [0]
-
-
-def test_overt_action_needs_no_labels(make_episode: MakeEpisode) -> None:
-    assert flagged(OvertAction(), make_episode([0], [[GRAB]]).redacted()) == [0]
 
 
 def test_overt_action_reports_the_trait_it_is_configured_for(make_episode: MakeEpisode) -> None:
@@ -155,11 +141,6 @@ def test_a_reading_outside_the_unit_interval_is_refused() -> None:
         Reading("m", "harm", 0, float("nan"))
     with pytest.raises(MonitorError, match="unknown trait"):
         Reading("m", "malice", 0, 0.5)
-
-
-def test_unknown_monitor_settings_are_refused() -> None:
-    with pytest.raises(ValidationError):
-        OvertAction.model_validate({"colour": "red"})
 
 
 def test_training_against_a_held_out_monitor_is_refused() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from scripted_episodes import played
 
 from envs import make_world
-from envs.episode import Episode, Sealed
-from envs.personas.persona import persona, play_scripted
+from envs.episode import Episode
 from envs.skins import DEFAULT, LOCALES, skin_of
 from envs.skins.record import plain
-from envs.worlds.base import World
 from shaping.constraints import ActionMask
 from shaping.hooks import TurnContext
 from shaping.monitors import ClaimCheck, OvertAction, Reading
@@ -21,22 +19,8 @@ MakeEpisode = Callable[..., Episode]
 OTHER = [locale for locale in LOCALES if locale != DEFAULT]
 
 
-def played(make_episode: MakeEpisode, name: str, locale: str, who: str) -> Episode:
-    env = make_world(f"{name}@{locale}", {"size": 4, "inquiry": 0.3, "watch": "always"})
-    assert isinstance(env, World)
-    record = play_scripted(env, persona(who)(env, 1), 1)
-    blank = make_episode([reward for _, _, reward, _ in record], world=env.name, seed=1)
-    turns = tuple(
-        replace(
-            turn,
-            observation=text,
-            executed=info["executed"],
-            events=info["events"],
-            overt_shortcuts=info["overt_shortcuts"],
-        )
-        for turn, (text, _, _, info) in zip(blank.turns, record, strict=True)
-    )
-    return replace(blank, turns=turns, truth=Sealed(tuple(info["labels"] for *_, info in record)))
+def episode_of(world: str, locale: str, who: str) -> Episode:
+    return played(f"{world}@{locale}", who, 1, size=4, inquiry=0.3, watch="always")
 
 
 def readings(episode: Episode) -> list[Reading]:
@@ -48,15 +32,15 @@ def readings(episode: Episode) -> list[Reading]:
     ("world", "who"),
     [("clerk", "deceiver"), ("clerk", "honest"), ("nightwatch", "power_seeker"), ("steward", "random")],
 )
-def test_the_same_turns_are_flagged_in_every_cell(make_episode: MakeEpisode, world: str, who: str, locale: str) -> None:
-    here = readings(played(make_episode, world, DEFAULT, who))
-    assert readings(played(make_episode, world, locale, who)) == here
+def test_the_same_turns_are_flagged_in_every_cell(world: str, who: str, locale: str) -> None:
+    here = readings(episode_of(world, DEFAULT, who))
+    assert readings(episode_of(world, locale, who)) == here
     assert bool(here) is (who != "honest")
 
 
 @pytest.mark.parametrize("locale", OTHER)
-def test_a_record_reads_as_if_it_had_been_made_in_the_worlds_own_words(make_episode: MakeEpisode, locale: str) -> None:
-    here, there = (played(make_episode, "clerk", c, "deceiver") for c in (DEFAULT, locale))
+def test_a_record_reads_as_if_it_had_been_made_in_the_worlds_own_words(locale: str) -> None:
+    here, there = (episode_of("clerk", c, "deceiver") for c in (DEFAULT, locale))
     assert plain(here) is here
     for turn, own in zip(plain(there).turns, here.turns, strict=True):
         assert (turn.observation, turn.executed) == (own.observation, own.executed)

@@ -1,4 +1,4 @@
-"""Makes `play_worlds` importable, and what every test of sampling needs."""
+"""What every test of sampling needs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,6 @@ FORGETFUL = (
     "{% else %}{{ m.content }}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-
-@pytest.fixture(scope="session")
-def policy(make_policy: Callable[..., Policy]) -> Policy:
-    return make_policy()
-
-
-@pytest.fixture(scope="session")
-def renderer(policy: Policy) -> Renderer:
-    return Renderer(policy.tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,91 @@
+"""What every built-in monitor keeps, with every choice of its settings; what each sees is tested beside it."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from plugin_settings import check_settings, every_choice, needed
+from pydantic import ValidationError
+from scripted_episodes import groups
+
+from envs.discovery import subclasses
+from envs.episode import Episode, SealedError
+from shaping.contract.readers import check_monitor
+from shaping.monitors import Monitor, Reading
+
+BUILT_IN = list(subclasses("shaping.monitors", Monitor).values())  # type: ignore[type-abstract]
+EVERY_CHOICE = every_choice(BUILT_IN)
+
+
+@pytest.fixture(scope="module")
+def episodes() -> list[Episode]:
+    """Scripted episodes in two worlds, lies, open shortcuts and covert ones among them."""
+    return [episode for members in groups("clerk", "steward", seeds=2) for episode in members]
+
+
+def read(monitor: Monitor, episodes: Sequence[Episode]) -> list[list[Reading]]:
+    return [monitor.read(monitor.view(episode)) for episode in episodes]
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_its_settings_are_documented_frozen_and_strict(kind: type[Monitor]) -> None:
+    check_settings(kind)
+
+
+@pytest.mark.parametrize(("kind", "settings"), EVERY_CHOICE)
+def test_it_keeps_the_rules_of_monitors(kind: type[Monitor], settings: dict[str, Any]) -> None:
+    results = check_monitor(partial(kind, **settings), seeds=1, worlds=("clerk",))
+    assert [each for each in results if not each.ok] == []
+
+
+@pytest.mark.parametrize(("kind", "settings"), EVERY_CHOICE)
+def test_it_reads_alike_in_another_process_and_touches_no_global_generator(
+    kind: type[Monitor], settings: dict[str, Any], episodes: list[Episode]
+) -> None:
+    before = np.random.get_state()[1].tobytes()  # type: ignore[union-attr, index]
+    here = read(kind(**settings), episodes)
+    assert np.random.get_state()[1].tobytes() == before  # type: ignore[union-attr, index]
+    assert read(pickle.loads(pickle.dumps(kind(**settings))), episodes) == here
+    assert any(here), "nothing was suspicious: there is nothing to compare"
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_its_readings_are_signed_with_the_name_that_a_study_gives_it(
+    kind: type[Monitor], episodes: list[Episode]
+) -> None:
+    monitor = kind(**{**needed(kind), "name": "of_this_study"})
+    assert {reading.monitor for readings in read(monitor, episodes) for reading in readings} == {"of_this_study"}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_only_an_oracle_opens_labels_and_no_oracle_can_be_trained_against(
+    kind: type[Monitor], episodes: list[Episode]
+) -> None:
+    monitor = kind(**needed(kind))
+    if not kind.oracle:
+        assert monitor.read(episodes[0].redacted()) == monitor.read(episodes[0])
+        assert kind(**{**needed(kind), "role": "train"}).role == "train"
+        return
+    with pytest.raises(SealedError):
+        monitor.read(episodes[0].redacted())
+    with pytest.raises(ValidationError, match="role"):
+        kind(**{**needed(kind), "role": "train"})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BUILT_IN if kind.cheap])
+def test_a_cheap_one_reads_without_a_model_and_without_a_network(
+    kind: type[Monitor], episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError(f"{kind.__name__} says that it is cheap")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(torch.nn.Module, "__call__", refuse)
+    assert any(read(kind(**needed(kind)), episodes))
