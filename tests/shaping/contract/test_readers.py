@@ -1,4 +1,4 @@
-"""Every built-in reward and monitor keeps its contract; broken ones fail a rule by name."""
+"""The checks of rewards and monitors: good ones keep every rule, broken ones fail one by name."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.discovery import subclasses
 from envs.episode import Episode
-from rewards import Reward
+from rewards import EnvReward, Reward
 from shaping.contract.readers import MONITOR_RULES, REWARD_RULES, check_monitor, check_reward
-from shaping.monitors import Monitor, Reading
+from shaping.monitors import ClaimCheck, Monitor, Reading
 
 
 class PaysOnce(Reward):
@@ -52,16 +51,11 @@ class Signed(Monitor):
         return [Reading("another", "harm", 0, 1.0)]
 
 
-@pytest.mark.parametrize("kind", subclasses("rewards", Reward).values())
-def test_built_in_rewards_keep_every_rule(kind: type[Reward]) -> None:
-    results = check_reward(kind, worlds=("clerk", "errand"))
-    assert [(each.rule, each.ok, each.detail) for each in results] == [(rule, True, "ok") for rule in REWARD_RULES]
-
-
-@pytest.mark.parametrize("kind", subclasses("shaping.monitors", Monitor).values())
-def test_built_in_monitors_keep_every_rule(kind: type[Monitor]) -> None:
-    results = check_monitor(kind, worlds=("clerk", "errand"))
-    assert [(each.rule, each.ok, each.detail) for each in results] == [(rule, True, "ok") for rule in MONITOR_RULES]
+def test_good_ones_have_one_result_per_rule() -> None:
+    paid = check_reward(EnvReward, worlds=("errand",))
+    read = check_monitor(ClaimCheck, worlds=("errand",))
+    assert [(each.rule, each.ok, each.detail) for each in paid] == [(rule, True, "ok") for rule in REWARD_RULES]
+    assert [(each.rule, each.ok, each.detail) for each in read] == [(rule, True, "ok") for rule in MONITOR_RULES]
 
 
 @pytest.mark.parametrize(
