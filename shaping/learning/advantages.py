@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
 
 EPSILON = 1e-6
-"""Below this standard deviation a group counts as without variance and teaches nothing."""
+"""A group with a smaller standard deviation counts as without variance and has zero advantages."""
 
 
 def group_normalised(returns: Array, groups: Groups, *, divide_by_std: bool = True) -> Array:
     """(return - group mean) / group std, shape [episodes]; zero for groups without variance.
 
-    With `divide_by_std` GRPO (Shao et al., arXiv:2402.03300), without it Dr. GRPO (Liu et al., arXiv:2503.20783). The
-    standard deviation is the population's.
+    With `divide_by_std` this is GRPO (Shao et al., arXiv:2402.03300), without it Dr. GRPO (Liu et al.,
+    arXiv:2503.20783). The standard deviation is the population's.
     """
     advantages = np.zeros(len(returns), np.float64)
     for group in np.unique(groups):
@@ -36,8 +36,8 @@ def group_normalised(returns: Array, groups: Groups, *, divide_by_std: bool = Tr
 def rloo(returns: Array, groups: Groups) -> Array:
     """Return minus the mean return of the *others* in the group, shape [episodes] (Ahmadian et al., arXiv:2402.14740).
 
-    The baseline is independent of the episode it is for, so the gradient is unbiased. It is the centred return times
-    n / (n - 1) in a group of n; zero in a group without variance and in a group of one, which has no others.
+    The baseline does not depend on its episode, so the gradient is unbiased. In a group of n the advantage equals the
+    centred return times n / (n - 1). It is zero in a group without variance, and in a group of one.
     """
     _, member_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
     size = counts[member_of]
@@ -47,8 +47,8 @@ def rloo(returns: Array, groups: Groups) -> Array:
 def reinforce_pp_baseline(returns: Array, groups: Groups) -> Array:
     """(return - group mean) / std of that difference over the whole batch (REINFORCE++-baseline, Hu, arXiv:2501.03262).
 
-    The batch is everything passed in one call, shape [episodes]; every episode counts once in the standard deviation,
-    however many tokens it has. One scale for all: hard and easy groups keep their relative weight, as GRPO's do not.
+    The batch is all episodes of one call, shape [episodes]. Every episode counts once in the standard deviation, long
+    or short. All groups have one scale, so that hard and easy groups keep their relative weight; GRPO does not keep it.
     """
     centred = group_normalised(returns, groups, divide_by_std=False)
     deviation = centred.std() if len(centred) else 0.0
@@ -61,29 +61,34 @@ ESTIMATORS: dict[Algorithm, Callable[[Array, Groups], Array]] = {
     "rloo": rloo,
     "reinforce_pp": reinforce_pp_baseline,
 }
-"""What each `LearnerConfig.algorithm` makes of returns [episodes] and their groups [episodes]."""
+"""Advantages [episodes] from returns [episodes] and group numbers [episodes], by `LearnerConfig.algorithm`."""
 
 
 def return_to_go(rewards: Array) -> Array:
-    """Undiscounted sum of this and all later rewards, shape [turns]."""
+    """Undiscounted sum of each reward and all later ones, shape [turns]."""
     return np.cumsum(rewards[::-1])[::-1]
 
 
 def turn_level(rewards: Sequence[Array], groups: Groups, algorithm: Algorithm) -> list[Array]:
-    """One advantage per turn: return-to-go against the group's return-to-go at the same turn index.
+    """One advantage per turn: its return-to-go compared with the group's at the same turn index.
 
-    What was paid before a turn is no consequence of it and drops out, which is what makes credit sharper over long
-    horizons. `rewards` holds an array [turns] per episode, `groups` [episodes]; the answer has the shape of `rewards`.
+    Rewards before a turn are no consequence of it and drop out, which sharpens credit over long horizons.
 
     Episodes of a group may differ in length. A turn is compared among the episodes that reached it: an episode that
-    has ended takes no action there and has no return-to-go, not one of zero. A turn that only one episode reached has
-    nothing to be compared with and gets advantage zero; that it was reached is credited at the earlier turns, whose
-    return-to-go includes it.
+    has ended has no return-to-go there (rather than one of zero), because it takes no action. A turn that only one
+    episode reached has no baseline and gets advantage zero. Earlier turns get the credit for reaching it, because
+    their return-to-go includes it.
 
-    `grpo` divides by the standard deviation over all turns of the group, not turn by turn, so that turns at which
-    little is at stake stay small. `rloo` leaves the episode itself out of the baseline, `reinforce_pp` divides by the
-    standard deviation over all turns of the batch. Where only the last turn is paid and all episodes are equally long,
-    every turn gets the advantage that the whole episode would get.
+    `grpo` divides by the standard deviation over all turns of the group, not turn by turn, so that advantages stay
+    small at turns with little at stake. `rloo` leaves the episode itself out of the baseline. `reinforce_pp` divides by
+    the standard deviation over all turns of the batch. If only the last turn is paid and all episodes are equally
+    long, every turn gets the advantage of its whole episode.
+
+    Args:
+        rewards: an array [turns] per episode.
+        groups: group numbers [episodes].
+        algorithm: baseline and scale.
+    Returns: an array [turns] per episode.
     """
     if not len(rewards):
         return []
@@ -102,13 +107,17 @@ def turn_level(rewards: Sequence[Array], groups: Groups, algorithm: Algorithm) -
 def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, terminated: bool) -> tuple[Array, Array]:
     """Generalised advantage estimation over the steps of one episode (Schulman et al., arXiv:1506.02438).
 
-    A step is a turn or a token. `rewards` has shape [steps]; `values` has shape [steps + 1]: the value before each
-    step and after the last. Returns (advantages, value targets), both [steps]; a target is advantage plus value.
+    A step is a turn or a token.
 
-    `terminated`: the world ended, nothing can follow, and the last value is ignored. An episode that was *truncated*
-    (turn limit, length limit) would have gone on: its last value stands for what was cut off.
-
-    Raises ValueError if the shapes do not match.
+    Args:
+        rewards: shape [steps].
+        values: shape [steps + 1]: the value before each step, and after the last.
+        gamma: discount per step.
+        gae_lambda: lambda of the estimator.
+        terminated: True if the world ended: the last value is then ignored. A *truncated* episode (turn limit, length
+            limit) could have continued: its last value stands for the missing rewards.
+    Returns: (advantages, value targets), both [steps]; a target is advantage plus value.
+    Raises: ValueError if the shapes do not match.
     """
     if values.shape != (len(rewards) + 1,):
         raise ValueError(
@@ -118,19 +127,18 @@ def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, termi
     advantages = np.zeros(len(rewards), np.float64)
     following, ahead = 0.0 if terminated else float(values[-1]), 0.0
     for step in reversed(range(len(rewards))):
-        surprise = rewards[step] + gamma * following - values[step]
-        advantages[step] = ahead = surprise + gamma * gae_lambda * ahead
+        td_error = rewards[step] + gamma * following - values[step]
+        advantages[step] = ahead = td_error + gamma * gae_lambda * ahead
         following = values[step]
     return advantages, advantages + values[:-1]
 
 
 def zero_variance(returns: Array, groups: Groups) -> float:
     """Share of groups whose returns do not differ."""
-    kinds = np.unique(groups)
-    flat = [returns[groups == g].std() <= EPSILON for g in kinds]
-    return float(np.mean(flat)) if flat else 0.0
+    equal = [returns[groups == g].std() <= EPSILON for g in np.unique(groups)]
+    return float(np.mean(equal)) if equal else 0.0
 
 
 def with_cost(reward: Array, cost: Array, weight: float) -> Array:
-    """reward - weight * cost, both already normalised *apart*: one std over r - weight * c would cancel the weight."""
+    """reward - weight * cost. Both must be normalised *apart*: one std over r - weight * c would cancel the weight."""
     return reward - weight * cost

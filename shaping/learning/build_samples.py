@@ -1,4 +1,4 @@
-"""From streams to samples: token sequences under the training context, apart by gate."""
+"""From streams to samples: token sequences under the training context, split by gate."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ from shaping.sampling.render import Renderer
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What is learned from each token: per episode one array [tokens] of each kind."""
+    """The learning signal of every token: per episode one array [tokens] of each kind."""
 
     advantage: list[NDArray[np.float32]]
+    """Advantages."""
     weight: list[NDArray[np.float32]]
+    """Factors of the policy-gradient term; 0 outside the loss."""
     imitation: list[NDArray[np.float32] | None]
+    """Weights of the cross-entropy; None: no imitation."""
     critic: list[Estimates | None]
+    """The critic's estimates; None without a critic."""
 
     @classmethod
     def of(
         cls, episodes: Sequence[Episode], advantages: Sequence[Array], estimates: Sequence[Estimates] = ()
     ) -> Streams:
+        """Streams with weight one on loss tokens, and without imitation."""
         none: list[None] = [None] * len(episodes)
         return cls(
             [a.astype(np.float32) for a in advantages],
@@ -40,24 +45,28 @@ class Streams:
         )
 
     def of_episode(self, i: int) -> Streams:
+        """The streams of one episode."""
         return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]])
 
 
-def _stale(episode: Episode, samples: list[Sample]) -> list[Sample]:
-    """What an older version sampled differs from what the policy says of it now, as it should."""
+def mark_off_policy(episode: Episode, samples: list[Sample]) -> list[Sample]:
+    """Mark samples of an older policy version as off-policy, so that no mismatch of log-probs is an error.
+
+    Where the ratio is not taken against the sampler, `Sample.sampled` gets the sequence as it was sampled.
+    """
     return [
         replace(s, on_policy=False, sampled=None if s.ratio == "sampler" else _as_sampled(s, episode)) for s in samples
     ]
 
 
 def _as_sampled(sample: Sample, episode: Episode) -> Sample:
-    """The loss tokens of `sample` in the sequence that they were sampled in. Nothing is learned from it."""
-    # a training context of its own is possible only where the episode is one sequence
+    """The loss tokens of `sample` in the sequence that they were sampled in. It is never trained on."""
+    # Only an episode of one sequence can have a different training context.
     swapped = episode.contexts.sampling.system != episode.contexts.training.system
     tokens = episode.tokens.astype(np.int64) if swapped else sample.tokens
-    shift, places = len(tokens) - len(sample), np.flatnonzero(sample.mask)
+    shift, positions = len(tokens) - len(sample), np.flatnonzero(sample.mask)
     mask, old = np.zeros(len(tokens), bool), np.zeros(len(tokens), np.float32)
-    mask[places + shift], old[places + shift] = True, sample.old_logprobs[places]
+    mask[positions + shift], old[positions + shift] = True, sample.old_logprobs[positions]
     return Sample(
         tokens=tokens,
         mask=mask,
@@ -69,19 +78,19 @@ def _as_sampled(sample: Sample, episode: Episode) -> Sample:
     )
 
 
-def _kl_apart(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:
-    """The samples without KL, and the same tokens under the sampling context with the KL alone.
+def separate_kl(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:
+    """The samples without KL, and the same tokens under the sampling context with only the KL.
 
-    Where the contexts are the same, the samples as they are.
+    If both contexts are the same, the samples are returned unchanged.
     """
     if episode.contexts.sampling.system == episode.contexts.training.system:
         return samples
     sampling = replace(episode, contexts=Contexts(episode.contexts.sampling, episode.contexts.sampling))
-    own = to_samples(sampling, Streams.of([episode], [np.zeros(len(episode.tokens))]), arm, renderer)
-    return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in own]
+    kl_samples = to_samples(sampling, Streams.of([episode], [np.zeros(len(episode.tokens))]), arm, renderer)
+    return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in kl_samples]
 
 
-def _same(sampling: Sequence[ActivationEdit], training: Sequence[ActivationEdit]) -> bool:
+def _same_edits(sampling: Sequence[ActivationEdit], training: Sequence[ActivationEdit]) -> bool:
     return len(sampling) == len(training) and all(
         (a.layer, a.kind, a.scale) == (b.layer, b.kind, b.scale) and np.array_equal(a.direction, b.direction)
         for a, b in zip(sampling, training, strict=True)
@@ -91,17 +100,22 @@ def _same(sampling: Sequence[ActivationEdit], training: Sequence[ActivationEdit]
 def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True) -> list[Sample]:
     """One sample per unbroken token sequence and gate, under the training context. Ids are never re-tokenised.
 
-    `streams` are of this episode alone. Where turns have different gates, their tokens are in the loss of different
-    samples: gates act on whole micro-batches. `gated=False` leaves the sequences in one piece.
+    Turns with different gates are in the loss of different samples, because gates act on whole micro-batches.
+
+    Args:
+        streams: the streams of this episode alone.
+        gated: False: one sample per sequence, whatever the gates.
+    Raises: `InterventionError` if the contexts differ and the chat template breaks the prefix, if edits or adapters
+    differ between sampling and training and no intervention sets the ratio, or if `gates` returns a wrong number.
     """
     sampling, training = episode.contexts.sampling, episode.contexts.training
     swapped = sampling.system != training.system
     if swapped and len(episode.segments) > 1:
         raise InterventionError(
             "the training context differs from the sampling one, but this model's chat template breaks the prefix at "
-            "every turn: use a template that keeps earlier turns as they were"
+            "every turn: use a template that keeps earlier turns unchanged"
         )
-    on_policy = not swapped and _learned_as_sampled(arm)
+    on_policy = not swapped and _trained_as_sampled(arm)
     masked_tokens = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
     critic = streams.critic[0]
@@ -128,17 +142,18 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
         )
-        samples += _by_gate(whole, stream(episode.turn_index), gates)
+        samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
 
 
-def _learned_as_sampled(arm: Arm) -> bool:
-    """Do edits and adapters agree between sampling and learning? Raises if they do not and nothing sets the ratio."""
-    same = _same(arm.edits("sampling"), arm.edits("training")) and all(len(spec.phases) == 2 for spec in arm.adapters())
+def _trained_as_sampled(arm: Arm) -> bool:
+    """True if edits and adapters are the same in both phases. Raises if they differ and no hook sets the ratio."""
+    same = _same_edits(arm.edits("sampling"), arm.edits("training"))
+    same = same and all(len(spec.phases) == 2 for spec in arm.adapters())
     if not (same or Knob.RATIO in arm.owner):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and training, and no intervention "
-            "says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            "sets the policy ratio for that case; define ratio_mode() and list Knob.RATIO in `owns`"
         )
     return same
 
@@ -157,8 +172,8 @@ def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
     return list(gates)
 
 
-def _by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gates]) -> list[Sample]:
-    """The sample, once for every gate among its turns, with the loss on those turns' tokens alone."""
+def _split_by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gates]) -> list[Sample]:
+    """One copy of the sample for every gate among its turns, with the loss on those turns only."""
     used = dict.fromkeys(gates[t] for t in turn[sample.mask])
     if len(used) <= 1:
         return [_gated(sample, gate) for gate in used] or [sample]

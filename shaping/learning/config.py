@@ -20,10 +20,10 @@ class _Strict(BaseModel):
 
 
 class LoRAConfig(_Strict):
-    """A LoRA adapter called `kept` that is trained in place of the base weights."""
+    """A LoRA adapter called `kept` that is trained instead of the base weights."""
 
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
+    rank: int = Field(16, ge=1, description="rank of the adapter")
+    alpha: float = Field(32.0, gt=0, description="LoRA alpha; the adapter's output is scaled by alpha / rank")
     targets: tuple[str, ...] = Field((), description="linear modules, e.g. q_proj; none: all but the output layer")
 
 
@@ -31,36 +31,34 @@ class CriticConfig(_Strict):
     """The value head of PPO. It has one output for the reward, and one for the cost of each constraint."""
 
     coef: float = Field(0.5, ge=0, description="coefficient of the value loss, in units of the targets' variance")
-    clip: float = Field(0.2, gt=0, description="how far a value may move within one update, in standard deviations")
-    gamma: float = Field(
-        1.0, gt=0, le=1, description="discount per step (turn or token, as learner.advantage_level says)"
-    )
+    clip: float = Field(0.2, gt=0, description="largest change of a value within one update, in standard deviations")
+    gamma: float = Field(1.0, gt=0, le=1, description="discount per step; learner.advantage_level: turn or token")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
-    warmup: int = Field(0, ge=0, description="first updates in which only the value head learns, by least squares")
+    warmup: int = Field(0, ge=0, description="first updates, which fit only the value head, by least squares")
     lr: float | None = Field(None, gt=0, description="learning rate of the value head; none: learner.lr")
     detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
 
 
 class LearnerConfig(_Strict):
-    """How a batch of episodes becomes an update of the policy."""
+    """Settings of an update of the policy from a batch of episodes."""
 
-    algorithm: Algorithm = Field("grpo", description="how returns become advantages; see docs/concepts.md")
+    algorithm: Algorithm = Field("grpo", description="estimator of advantages; see docs/concepts.md")
     advantage_level: AdvantageLevel = Field(
         "episode", description="one advantage per episode, per turn from its return-to-go, or (ppo) per token"
     )
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    lr: float = Field(1e-3, gt=0, description="learning rate of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
     clip_low: float = Field(0.2, gt=0, description="lower clip of the policy ratio")
     clip_high: float = Field(0.2, gt=0, description="upper clip of the ratio; DAPO's is above clip_low")
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
     loss_aggregation: LossAggregation = Field(
-        "token", description="policy loss over all tokens, as a mean of sequence means, or over a constant length"
+        "token", description="policy loss: mean over tokens, mean of sequence means, or sum per constant length"
     )
     aggregation_length: int = Field(
-        256, ge=1, description="tokens that one sequence counts as, with loss_aggregation=constant"
+        256, ge=1, description="length that every sequence counts as, with loss_aggregation=constant"
     )
     entropy_coef: float = Field(0.0, ge=0, description="coefficient of the entropy bonus; 0: entropy is only measured")
     epochs: int = Field(1, ge=1, description="passes over the samples of an update")
@@ -68,22 +66,22 @@ class LearnerConfig(_Strict):
     token_budget: int = Field(8192, ge=16, description="tokens of one packed micro-batch")
     kl: float = Field(0.0, ge=0, description="coefficient of the KL to the reference policy; 0: no reference")
     kl_estimator: KLEstimator = Field(
-        "k3", description="estimator of that KL; k2 has the KL's own gradient, k1's is zero on average"
+        "k3", description="estimator of that KL; k2 has the KL's own gradient, the gradient of k1 is zero on average"
     )
-    kl_context: KLContext = Field("training", description="context that both policies of that KL are conditioned on")
+    kl_context: KLContext = Field("training", description="context of both policies of that KL")
     mismatch_correction: MismatchCorrection = Field(
         "none",
         description="importance weights for sampler-learner mismatch and staleness, with ratio recomputed or none",
     )
     mismatch_cap: float = Field(2.0, ge=1, description="largest importance weight; truncate: cap it, mask: drop it")
     max_mismatch_kl: float = Field(0.05, gt=0, description="refuse to train above this sampler-learner KL per token")
-    max_bad_steps: int = Field(3, ge=1, description="stop after so many steps in a row with a non-finite gradient")
+    max_bad_steps: int = Field(3, ge=1, description="stop after this many skipped (non-finite) steps in a row")
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the weights; bfloat16 ones are stepped as float32 copies"
+        "float32", description="type of the weights; the optimiser steps float32 copies of bfloat16 weights"
     )
     activation_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
     lora: LoRAConfig | None = Field(None, description="train a LoRA adapter; none: all weights")
-    critic: CriticConfig = Field(CriticConfig(), description="of algorithm ppo")
+    critic: CriticConfig = Field(CriticConfig(), description="critic of algorithm ppo")
 
     @model_validator(mode="after")
     def _levels(self) -> LearnerConfig:
@@ -95,5 +93,5 @@ class LearnerConfig(_Strict):
 
     @property
     def several_steps(self) -> bool:
-        """Whether an update takes more than one optimiser step, so that the policy moves away from its start in it."""
+        """True if an update takes several optimiser steps, so that the policy changes within it."""
         return self.epochs * self.minibatches > 1

@@ -14,7 +14,7 @@ from shaping.arm import Arm
 from shaping.hooks import Credit, Group, InterventionError
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
-from shaping.learning.build_samples import Streams, _kl_apart, _stale, to_samples
+from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
 from shaping.learning.config import AdvantageLevel, Algorithm, KLContext
 from shaping.learning.critic import Critic, Estimates, estimate, normalised
 from shaping.learning.sample import Array, Sample
@@ -23,16 +23,20 @@ from shaping.sampling.render import Renderer
 
 @dataclass(frozen=True, slots=True)
 class Credited:
-    """The credit of one update. Arrays have shape [episodes]; `samples` may be more where prefixes broke."""
+    """The credit of one update. Arrays have shape [episodes]."""
 
     samples: list[Sample]
+    """Samples to train on; an episode has several if its prefix breaks, its gates differ or its KL is separate."""
     returns: Array
+    """Sums of rewards."""
     costs: Array
+    """Sums of costs, over all constraints."""
     advantages: Array
-    """Of each episode, before constraints and interventions; with turn credit the mean over its loss tokens."""
+    """Advantages before constraints and interventions; per turn or token: the mean over the loss tokens."""
     credit: Array
-    """Mean over loss tokens of advantage times weight, after everything."""
+    """Mean over loss tokens of advantage times weight, after constraints and interventions."""
     groups: NDArray[np.int64]
+    """Group numbers."""
 
 
 def assign_credit(
@@ -47,17 +51,18 @@ def assign_credit(
     kl_context: KLContext = "training",
     version: int | None = None,
 ) -> Credited:
-    """Per-token streams of finished episodes.
+    """Turn finished episodes into samples with per-token streams.
 
     Args:
-        episodes: of whole groups; interventions see redacted copies unless they declare `oracle`.
-        rewards: per episode an array [turns].
-        algorithm: baseline and scale, of rewards and of each constraint's costs apart.
-        level: one advantage for all tokens of an episode, one per turn, or (ppo) one per token.
-        critic: of ppo, which needs one.
-        kl_context: with `sampling`, episodes whose training context is another one get a second sample, under the
-            sampling context, that the KL to the reference policy is taken on.
-        version: the policy's. Episodes of older ones are learned off-policy; samples say how, where the ratio does not.
+        episodes: whole groups; interventions see redacted copies unless they declare `oracle`.
+        rewards: an array [turns] per episode.
+        algorithm: baseline and scale, for rewards and for each constraint's costs apart.
+        level: one advantage per episode, per turn, or (ppo) per token.
+        critic: the critic that ppo needs.
+        kl_context: with `sampling`, an episode with a different training context gets a second sample under the
+            sampling context, for the KL to the reference policy.
+        version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
+    Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
@@ -69,7 +74,7 @@ def assign_credit(
     estimates: list[Estimates] = []
     if algorithm == "ppo":
         if critic is None or level == "episode":
-            raise ValueError("algorithm ppo needs a critic, and credit per turn or token")
+            raise ValueError("algorithm ppo needs a critic, and advantages per turn or token")
         estimates = _estimates(episodes, [rewards, *priced], arm, renderer, critic, level)
         heads = [_spread(episodes, estimates, head) for head in range(1 + len(priced))]
     else:
@@ -85,16 +90,31 @@ def assign_credit(
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
-    samples = [to_samples(e, streams.of_episode(i), arm, renderer) for i, e in enumerate(episodes)]
-    if version is not None:
-        samples = [own if e.version == version else _stale(e, own) for e, own in zip(episodes, samples, strict=True)]
-    if kl_context == "sampling":
-        samples = [_kl_apart(e, own, arm, renderer) for e, own in zip(episodes, samples, strict=True)]
+    samples = _samples(episodes, streams, arm, renderer, kl_context, version)
     mean = [
         float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
     ]
-    flat = [sample for own in samples for sample in own]
-    return Credited(flat, returns, costs, advantages, np.array(mean), groups)
+    return Credited(samples, returns, costs, advantages, np.array(mean), groups)
+
+
+def _samples(
+    episodes: Sequence[Episode],
+    streams: Streams,
+    arm: Arm,
+    renderer: Renderer,
+    kl_context: KLContext,
+    version: int | None,
+) -> list[Sample]:
+    """The samples of all episodes, in order."""
+    samples: list[Sample] = []
+    for i, episode in enumerate(episodes):
+        of_episode = to_samples(episode, streams.of_episode(i), arm, renderer)
+        if version is not None and episode.version != version:
+            of_episode = mark_off_policy(episode, of_episode)
+        if kl_context == "sampling":
+            of_episode = separate_kl(episode, of_episode, arm, renderer)
+        samples += of_episode
+    return samples
 
 
 def _estimates(
@@ -105,19 +125,19 @@ def _estimates(
     critic: Critic,
     level: Literal["turn", "token"],
 ) -> list[Estimates]:
-    """What the critic makes of each episode under its training context."""
-    blank = Streams.of(episodes, [np.zeros(len(e.tokens)) for e in episodes])
-    bare = [to_samples(e, blank.of_episode(i), arm, renderer, gated=False) for i, e in enumerate(episodes)]
+    """The critic's estimates of each episode, under its training context."""
+    zeros = Streams.of(episodes, [np.zeros(len(e.tokens)) for e in episodes])
+    samples = [to_samples(e, zeros.of_episode(i), arm, renderer, gated=False) for i, e in enumerate(episodes)]
     by_episode = [[None if a is None else a[i] for a in amounts] for i in range(len(episodes))]
-    return estimate(episodes, by_episode, bare, critic, level)
+    return estimate(episodes, by_episode, samples, critic, level)
 
 
 def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: int) -> list[Array]:
-    """Normalised advantages of one head, [tokens] per episode, zero on all but the sampled tokens."""
+    """Normalised advantages of one head: an array [tokens] per episode, zero except on sampled tokens."""
     spread = [np.zeros(len(e.tokens)) for e in episodes]
-    scaled = normalised([found.advantages[:, head] for found in estimates])
-    for episode, tokens, own in zip(episodes, spread, scaled, strict=True):
-        tokens[episode.loss_mask] = own
+    advantages = normalised([estimate.advantages[:, head] for estimate in estimates])
+    for episode, tokens, on_loss_tokens in zip(episodes, spread, advantages, strict=True):
+        tokens[episode.loss_mask] = on_loss_tokens
     return spread
 
 
@@ -128,11 +148,11 @@ def _token_advantages(
     algorithm: Algorithm,
     level: AdvantageLevel,
 ) -> list[Array]:
-    """Of rewards or costs per turn, spread over the sampled tokens; zero on all others. One array [tokens] each."""
+    """Advantages from rewards or costs per turn: an array [tokens] per episode, zero except on sampled tokens."""
     if level == "episode":
         totals = np.array([a.sum() for a in amounts], np.float64)
-        whole = ESTIMATORS[algorithm](totals, groups)
-        return [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, whole, strict=True)]
+        by_episode = ESTIMATORS[algorithm](totals, groups)
+        return [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, by_episode, strict=True)]
     by_turn = turn_level([np.asarray(a, np.float64) for a in amounts], groups, algorithm)
     spread = [np.zeros(len(e.tokens)) for e in episodes]
     for episode, tokens, turns in zip(episodes, spread, by_turn, strict=True):
@@ -141,7 +161,7 @@ def _token_advantages(
 
 
 def _loss_mean(episode: Episode, values: Array) -> float:
-    """Mean over the loss tokens, exact where all are equal: a sum of equal numbers would be rounded."""
+    """Mean over the loss tokens. It is exact if all are equal, whereas a sum of equal numbers would be rounded."""
     inside = values[episode.loss_mask]
     return float(inside[0] + (inside - inside[0]).mean()) if len(inside) else 0.0
 
@@ -151,7 +171,7 @@ def _seen_by(intervention: Intervention, episode: Episode) -> Episode:
 
 
 def _check_contexts(episodes: Sequence[Episode]) -> None:
-    """A baseline over episodes of different contexts would mix the contexts' effect into the advantage."""
+    """Refuse groups with several contexts: their baseline would mix the contexts' effects into the advantage."""
     drawn: dict[int, object] = {}
     for episode in episodes:
         if drawn.setdefault(episode.group, episode.contexts) != episode.contexts:
@@ -159,12 +179,12 @@ def _check_contexts(episodes: Sequence[Episode]) -> None:
 
 
 def _costs(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array] | None:
-    """Per episode an array [turns], or None where the constraint has no price."""
-    found = [constraint.cost(_seen_by(constraint, e)) for e in episodes]
-    if all(c is None for c in found):
+    """An array [turns] per episode; None if the constraint has no price."""
+    returned = [constraint.cost(_seen_by(constraint, e)) for e in episodes]
+    if all(cost is None for cost in returned):
         return None
     costs: list[Array] = []
-    for cost, episode in zip(found, episodes, strict=True):
+    for cost, episode in zip(returned, episodes, strict=True):
         if cost is None or np.shape(cost) != (len(episode.turns),) or not np.isfinite(cost).all():
             raise InterventionError(
                 f"{type(constraint).__name__}.cost must give {len(episode.turns)} finite numbers, one per turn, for "
@@ -182,7 +202,7 @@ def _add_credit(
     advantages: Array,
     streams: Streams,
 ) -> None:
-    """Ask one intervention for its credit, group by group, and add it in place."""
+    """Call the credit hook of one intervention, group by group, and add the result to `streams` in place."""
     if type(intervention).credit is Intervention.credit:
         return
     for number in np.unique(groups):
@@ -194,7 +214,8 @@ def _add_credit(
         for kind in ("advantage", "weight", "imitation"):
             if (given := len(getattr(credit, kind))) not in (0, len(members)):
                 raise InterventionError(
-                    f"credit {credit.name!r}: {kind} holds {given} arrays for a group of {len(members)} episodes"
+                    f"credit {credit.name!r}: {kind} holds {given} arrays for a group of {len(members)} episodes; "
+                    "return one per episode, or none"
                 )
         for position, i in enumerate(members):
             if credit.advantage:
@@ -202,11 +223,12 @@ def _add_credit(
             if credit.weight:
                 streams.weight[i] = streams.weight[i] * _stream(credit, "weight", position, episodes[i])
             if credit.imitation:
-                before, more = streams.imitation[i], _stream(credit, "imitation", position, episodes[i])
-                streams.imitation[i] = more if before is None else before + more
+                present, added = streams.imitation[i], _stream(credit, "imitation", position, episodes[i])
+                streams.imitation[i] = added if present is None else present + added
 
 
 def _stream(credit: Credit, kind: str, position: int, episode: Episode) -> NDArray[np.float32]:
+    """One checked array [tokens] of a credit, zero outside the loss."""
     values = np.asarray(getattr(credit, kind)[position], np.float32)
     if values.shape != episode.tokens.shape or not np.isfinite(values).all():
         raise InterventionError(

@@ -1,4 +1,4 @@
-"""PPO's credit: values of the critic, generalised advantages of rewards and costs, and what the critic is to learn."""
+"""PPO's advantages: the critic's values, generalised advantages of rewards and costs, and the critic's targets."""
 
 from __future__ import annotations
 
@@ -15,33 +15,39 @@ from shaping.learning.sample import Sample
 
 Array = NDArray[np.float64]
 Values = Callable[[Sequence[Sample]], list[tuple[Array, Array]]]
-"""`Learner.values`: per sample the values before each loss token [loss tokens, heads] and after the last [heads]."""
+"""`Learner.values`: per sample (values before each loss token [loss tokens, heads], values after the last [heads])."""
 
 
 @dataclass(frozen=True, slots=True)
 class Critic:
-    """Where values come from, and the discount and lambda of their use. `gamma` and `gae_lambda` are per step."""
+    """A critic, and the settings of advantage estimation."""
 
     values: Values
+    """Computes the values of samples."""
     gamma: float = 1.0
+    """Discount per step."""
     gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation, per step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """One episode as the critic sees it. Arrays over its n loss tokens, one column per head.
+    """The critic's estimates of one episode with n loss tokens.
 
-    Head 0 is the reward's, head 1 + k that of the arm's constraint k. `advantages` are not yet normalised.
+    Head 0 belongs to the reward, head 1 + k to the arm's constraint k.
     """
 
     old: Array
+    """Values before the update, shape [n, heads]."""
     targets: Array
+    """Value targets, shape [n, heads]."""
     advantages: Array
+    """Advantages before normalisation, shape [n, heads]."""
     starts: NDArray[np.bool_]
-    """[n] True where a step starts: there alone the critic has something to learn."""
+    """True where a step starts, shape [n]; the critic learns only there."""
 
     def over(self, loss_mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Old values and targets [tokens, heads], and where they hold [tokens], over the whole episode."""
+        """(old values [tokens, heads], targets [tokens, heads], starts [tokens]) over the whole episode."""
         shape = len(loss_mask), self.old.shape[1]
         old, targets = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         mask = np.zeros(len(loss_mask), bool)
@@ -56,40 +62,42 @@ def estimate(
     critic: Critic,
     level: Literal["turn", "token"],
 ) -> list[Estimates]:
-    """Per episode the critic's estimates.
+    """The critic's estimates of every episode.
 
     Args:
-        amounts: per episode, per head an array [turns] of rewards or costs; None where a constraint has no price.
-        samples: per episode the samples it is learned from, whose loss tokens are the episode's, in order.
+        episodes: the episodes.
+        amounts: per episode and head an array [turns] of rewards or costs; None for a constraint without a price.
+        samples: per episode its samples, whose loss tokens are the episode's, in order.
+        critic: gives the values.
         level: a step is a turn, valued at its first sampled token, or a single sampled token. The last token of a
             turn receives the turn's reward.
     """
-    flat = critic.values([sample for own in samples for sample in own])
-    found: list[Estimates] = []
-    at = 0
-    for episode, own, paid in zip(episodes, samples, amounts, strict=True):
-        parts = flat[at : at + len(own)]
-        at += len(own)
-        found.append(_estimate(episode, paid, np.concatenate([v for v, _ in parts]), parts[-1][1], critic, level))
-    return found
+    values = iter(critic.values([sample for of_episode in samples for sample in of_episode]))
+    estimates: list[Estimates] = []
+    for episode, of_episode, by_head in zip(episodes, samples, amounts, strict=True):
+        parts = [next(values) for _ in of_episode]
+        before = np.concatenate([v for v, _ in parts])
+        estimates.append(_estimate(episode, by_head, before, parts[-1][1], critic, level))
+    return estimates
 
 
 def _estimate(
     episode: Episode, amounts: Sequence[Array | None], values: Array, after: Array, critic: Critic, level: str
 ) -> Estimates:
+    """Estimates from values before each loss token [n, heads] and after the last one [heads]."""
     turn = episode.turn_index[episode.loss_mask]
     if level == "turn":
         starts = np.diff(turn, prepend=-1) != 0
-        paid_at = turn[starts]  # the turn whose reward each step receives; turns without tokens do not exist
+        paid_at = turn[starts]  # the turn whose reward each step receives; every turn has tokens
     else:
         starts = np.ones(len(turn), bool)
         paid_at = np.where(np.diff(turn, append=-1) != 0, turn, -1)
     step_of = np.cumsum(starts) - 1
     targets, advantages = np.zeros_like(values), np.zeros_like(values)
-    for head, paid in enumerate(amounts):
-        if paid is None:
+    for head, by_turn in enumerate(amounts):
+        if by_turn is None:
             continue
-        rewards = np.where(paid_at >= 0, np.asarray(paid, np.float64)[paid_at], 0.0)
+        rewards = np.where(paid_at >= 0, np.asarray(by_turn, np.float64)[paid_at], 0.0)
         advantage, target = gae(
             rewards,
             np.append(values[starts, head], after[head]),
@@ -104,7 +112,8 @@ def _estimate(
 def normalised(advantages: Sequence[Array]) -> list[Array]:
     """Advantages [loss tokens] of many episodes, centred and scaled to unit deviation over all their loss tokens.
 
-    Zero where they do not vary. One head at a time: one scale for rewards and costs would cancel the costs' weight.
+    They become zero if they do not vary. Call it once per head: one scale for rewards and costs would cancel the
+    weight of the costs.
     """
     flat = np.concatenate(advantages) if len(advantages) else np.zeros(0)
     deviation = flat.std() if len(flat) else 0.0

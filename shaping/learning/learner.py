@@ -29,17 +29,19 @@ log = logging.getLogger(__name__)
 
 
 class LearnerError(RuntimeError):
-    """Training cannot go on: the numbers are not sound."""
+    """Training cannot continue: log-probs, credit or gradients are wrong."""
 
 
 class Learner:
     """Updates `policy` from samples.
 
     Args:
-        interventions: asked for auxiliary losses, one call per micro-batch.
+        policy: the policy to train.
+        config: settings of the update.
+        interventions: their auxiliary losses are called once per micro-batch.
         edits: activation edits of the learner's forward pass.
-        ranks: the processes that train `policy` together. Each must be given the same samples in every update, and
-            an auxiliary loss must run equally many passes for every micro-batch. All get the same metrics.
+        ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
+            auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Learner:
         self.version = 0
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """`config.epochs` passes over `samples`, each in `config.minibatches` steps. Returns metrics (means per token).
+        """Train `config.epochs` passes over `samples`, each in `config.minibatches` optimiser steps.
 
-        An update whose streams are not finite is skipped, and so is a step with a non-finite
-        gradient. Raises `LearnerError` after `max_bad_steps` of them in a row, and, before anything is trained, if the
-        sampler's log-probs differ from the learner's by more than `max_mismatch_kl` per token.
+        An update with non-finite streams is skipped, and so is a step with a non-finite gradient.
+
+        Returns: metrics, as means per token.
+        Raises: `LearnerError` after `max_bad_steps` skips in a row; and, before any training, if the sampler's
+        log-probs differ from the learner's by more than `max_mismatch_kl` per token.
         """
         if not samples:
             return {}
@@ -111,22 +115,22 @@ class Learner:
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """The critic's values, per sample: before each loss token [loss tokens, heads], and after the last [heads]."""
-        found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-        place = {id(sample): number for number, sample in enumerate(samples)}
+        """Per sample (values before each loss token [loss tokens, heads], values after the last [heads])."""
+        values: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        index = {id(sample): number for number, sample in enumerate(samples)}
         self.policy.model.train()
         with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
                 for number, sample in enumerate(batch.samples):
-                    own = before[batch.sequence == number].double().cpu().numpy()
-                    found[place[id(sample)]] = own, after[number].double().cpu().numpy()
-        for others in self._ranks.gather(found):
-            found |= others
-        return [found[number] for number in range(len(samples))]
+                    of_sample = before[batch.sequence == number].double().cpu().numpy()
+                    values[index[id(sample)]] = of_sample, after[number].double().cpu().numpy()
+        for of_rank in self._ranks.gather(values):
+            values |= of_rank
+        return [values[number] for number in range(len(samples))]
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next update depends on: (CPU tensors by flat name, JSON-serialisable values)."""
+        """The state that the next update depends on: (CPU tensors by flat name, JSON-serialisable values)."""
         moments, values = self._optimizer.state_dict()
         tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in moments.items()}
@@ -135,6 +139,7 @@ class Learner:
         return tensors, {"version": self.version, "bad_steps": self._bad_steps, "optimizer": values}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned. Raises: `PolicyError` if it does not fit the policy."""
         parts: dict[str, dict[str, Tensor]] = {"policy": {}, "optimizer": {}, "reference": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -148,22 +153,23 @@ class Learner:
 
     @torch.no_grad()
     def _with_staleness(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
-        """What an older version sampled, weighed by what the policy would sample now: one more forward pass.
+        """Multiply the weights of samples from older versions by importance weights. Costs one more forward pass.
 
-        The weight is min(pi_now / pi_then, cap), or as `mismatch_correction` says, under the sampling context, edits
-        and adapters. With ratio `recomputed` this is the decoupled objective of Hilton et al. (arXiv:2110.00641) that
-        Fu et al. (arXiv:2505.24298) use for asynchronous runs, whose proximal policy is the one an update starts from.
+        The weight is min(pi_now / pi_then, cap), or its variant by `mismatch_correction`, under the sampling context,
+        edits and adapters. With ratio `recomputed` this is the decoupled objective of Hilton et al. (arXiv:2110.00641),
+        which Fu et al. (arXiv:2505.24298) use for asynchronous runs; the proximal policy is the one at the start of
+        the update.
         """
         config = self.config
         if config.mismatch_correction == "none":
             return samples
-        of = {id(s.sampled): number for number, s in enumerate(samples) if s.sampled is not None and s.policy}
-        stale = [s.sampled for s in samples if id(s.sampled) in of and s.sampled is not None]
+        index = {id(s.sampled): number for number, s in enumerate(samples) if s.sampled is not None and s.policy}
+        stale = [s.sampled for s in samples if id(s.sampled) in index and s.sampled is not None]
         if not stale:
             return samples
-        budget = max(config.token_budget, *map(len, stale))  # the sampling context may be the longer one
+        budget = max(config.token_budget, *map(len, stale))  # a sampling context may be longer than the training one
         edits = [edit for intervention in self._interventions for edit in intervention.edits("sampling")]
-        found: dict[int, Sample] = {}
+        weighted: dict[int, Sample] = {}
         with self.policy.phase("sampling"):
             batches = pack(stale, budget, self.policy.device, ranks=self._ranks.size)
             for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
@@ -173,47 +179,48 @@ class Learner:
                 )
                 into = sums if real else MetricSums()
                 into.add("staleness_weight", ratio.sum(), len(ratio))
-                for number, twin in enumerate(batch.samples):
-                    sample = samples[of[id(twin)]]
+                for number, as_sampled in enumerate(batch.samples):
+                    position = index[id(as_sampled)]
+                    sample = samples[position]
                     weight = sample.weight.copy()
                     weight[sample.mask] *= ratio[batch.sequence == number].cpu().numpy()
-                    found[of[id(twin)]] = replace(sample, weight=weight)
-        for others in self._ranks.gather(found):
-            found |= others
-        return [found.get(number, sample) for number, sample in enumerate(samples)]
+                    weighted[position] = replace(sample, weight=weight)
+        for of_rank in self._ranks.gather(weighted):
+            weighted |= of_rank
+        return [weighted.get(number, sample) for number, sample in enumerate(samples)]
 
     def _with_recomputed(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
-        """With several steps per update, what compares with the policy at its start must be computed before the first.
+        """With several steps, compute old log-probs and mismatch weights once, first.
 
-        These are the old log-probs of `recomputed`, and the mismatch weights, which become part of `weight`.
+        These are the old log-probs of ratio `recomputed`. Mismatch weights become part of `weight`.
         """
         if not self.config.several_steps:
             return samples
         corrects = self._objective.corrects
         compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recomputed" or corrects(s)]
-        found: dict[int, Sample] = {}
+        recomputed: dict[int, Sample] = {}
         for (number, sample), counts in self._ranks.share(compared, lambda _: "read", lambda pair: len(pair[1])):
             batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
             with torch.no_grad():
                 logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
-            places = (batch.rows + 1).cpu().numpy()
+            positions = (batch.rows + 1).cpu().numpy()
             if corrects(sample):
                 weight = sample.weight.copy()
-                weight[places] *= (
+                weight[positions] *= (
                     self._objective.mismatch(logprobs, batch, sums if counts else MetricSums()).cpu().numpy()
                 )
                 sample = replace(sample, weight=weight)
             if sample.ratio == "recomputed":
                 old = sample.old_logprobs.copy()
-                old[places] = logprobs.cpu().numpy()
+                old[positions] = logprobs.cpu().numpy()
                 sample = replace(sample, old_logprobs=old)
-            found[number] = sample
-        for others in self._ranks.gather(found):
-            found |= others
-        return [found.get(number, sample) for number, sample in enumerate(samples)]
+            recomputed[number] = sample
+        for of_rank in self._ranks.gather(recomputed):
+            recomputed |= of_rank
+        return [recomputed.get(number, sample) for number, sample in enumerate(samples)]
 
     def _minibatches(self, samples: Sequence[Sample]) -> Iterator[list[Batch]]:
-        """The micro-batches of every optimiser step of an update, in order."""
+        """Yield the micro-batches of every optimiser step of an update, in order."""
         for _ in range(self.config.epochs):
             for part in np.array_split(np.arange(len(samples)), self.config.minibatches):
                 yield self._packed([samples[i] for i in part])
@@ -222,7 +229,7 @@ class Learner:
         return pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
 
     def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
-        """One optimiser step. Returns the gradient norm, or None where it was not finite and nothing was changed."""
+        """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""
         counts = TokenCounts.of(batches)
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
@@ -232,7 +239,7 @@ class Learner:
                     into = sums if real else MetricSums()
                     loss = self._objective.loss(batch, counts, into, first=first)
                 if loss.requires_grad:
-                    # edits, too, must be in place where activation checkpointing runs layers again
+                    # Activation checkpointing runs layers again in the backward pass, so the edits must be in place.
                     with applied(self.policy.model, self._objective.edits):
                         (loss if real else 0.0 * loss).backward()
             into.tokens += batch.loss_tokens * batch.policy
@@ -253,34 +260,35 @@ class Learner:
 
     @torch.no_grad()
     def _fit_critic(self, samples: Sequence[Sample], sums: MetricSums) -> None:
-        """All of an update of warm-up: the value head by least squares, and the metrics of the policy as it is.
+        """Run an update of the critic's warm-up: fit the value head by least squares, and only measure the policy.
 
-        Gradient steps would take longer to find the level of each turn. Until it has, advantages favour whatever is
-        done early in an episode, where more reward is still to come.
+        Gradient steps would need longer to reach the level of each turn. Until then, advantages favour early actions
+        of an episode, because more reward is still to come there.
         """
-        found: list[tuple[Tensor, Tensor]] = []
+        products: list[tuple[Tensor, Tensor]] = []
         batches = self._packed(samples)
         counts = TokenCounts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
             into = sums if real else MetricSums()
             self._objective.loss(batch, counts, into, first=True, warm_up=True)
             into.tokens += batch.loss_tokens * batch.policy
-            seen, targets = self.policy.critic_steps(batch, self._objective.edits)
+            features, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
-                found.append((seen.T @ seen, seen.T @ targets))
+                products.append((features.T @ features, features.T @ targets))
         self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
-        own = [pair for part in self._ranks.gather(found) for pair in part]
+        products = [pair for of_rank in self._ranks.gather(products) for pair in of_rank]
+        grams, moments = zip(*products, strict=True)
         head = self.policy.value_head
         assert head is not None
-        head.fit(torch.stack([gram for gram, _ in own]).sum(0), torch.stack([moment for _, moment in own]).sum(0))
+        head.fit(torch.stack(grams).sum(0), torch.stack(moments).sum(0))
 
     def _passes(self, batch: Batch) -> tuple[object, ...]:
-        """Batches alike in this run the same forward and backward passes."""
+        """Kind of a batch: all batches of one kind run the same forward and backward passes."""
         parts = batch.policy, batch.kl, batch.critic is None, batch.imitation is None
         return (self._objective.needs_gradient(batch), batch.kept_gate, batch.quarantine_gate, *parts)
 
     def _cost(self, batch: Batch) -> int:
-        """A backward pass takes about twice the time of a forward pass."""
+        """Relative time of a batch: a backward pass takes about twice the time of a forward pass."""
         return batch.ids.numel() * (3 if self._objective.needs_gradient(batch) else 1)
 
     def _refuse_mismatch(self, kl: float) -> None:
@@ -296,13 +304,13 @@ class Learner:
         log.warning("version %d: %s; this step is skipped", self.version, reason)
         if self._bad_steps >= self.config.max_bad_steps:
             raise LearnerError(
-                f"{reason}, {self._bad_steps} times in a row (learner.max_bad_steps): lower learner.lr, or look at the "
-                "rewards and credits of the arm"
+                f"{reason}, {self._bad_steps} times in a row (learner.max_bad_steps): lower learner.lr, or check the "
+                "arm's rewards and credits"
             )
 
 
 def _not_finite(samples: Sequence[Sample]) -> str:
-    """Which array of which sample is not finite; empty if all are."""
+    """Name the first array that is not finite; empty if all are finite."""
     for number, sample in enumerate(samples):
         for name in ("advantage", "weight", "old_logprobs", "imitation"):
             array = getattr(sample, name)
@@ -314,13 +322,13 @@ def _not_finite(samples: Sequence[Sample]) -> str:
 
 
 def _value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
-    """What the critic is to learn, [steps, heads]."""
-    found = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
-    return torch.from_numpy(np.concatenate(found)).to(device) if found else torch.zeros(0, 1, device=device)
+    """The critic's targets, [steps, heads]."""
+    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
+    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
 
 
 def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
-    """Share of the variance of the reward's value targets that the critic had foreseen."""
+    """Share of the variance of the reward's value targets that the critic's old values explain."""
     critics = [s.critic for s in samples if s.critic is not None]
     if not critics:
         return {}

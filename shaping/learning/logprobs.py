@@ -1,4 +1,4 @@
-"""Log-probs and entropy in chunks: the [tokens, vocabulary] tensor never exists, forward or backward."""
+"""Log-probs and entropy in chunks: the full [tokens, vocabulary] tensor never exists, forward or backward."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from shaping.models.attention import head_logits
 
 CHUNK = 2**23
-"""Logits of one chunk: 32 MiB in float32, enough for an efficient matrix product."""
+"""Number of logits in one chunk: 32 MiB in float32, enough for an efficient matrix product."""
 IMPOSSIBLE = -1e4
-"""Far below the log-prob whose exp is still above zero in float32; finite, so that zero times it is zero."""
+"""A log-prob whose exp is zero in float32. It is finite, so that zero times it is zero."""
 
 
 def token_logprobs(
@@ -28,11 +28,17 @@ def token_logprobs(
     chunk: int = 0,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(log-prob of each target [m], entropy of each distribution [m]) from hidden states [m, hidden].
+    """Log-probs and entropies from hidden states. With several chunks the backward pass computes their logits again.
 
-    `masked_tokens` [k, 2] holds (row, token id) pairs whose probability is zero, as it was in sampling. Logits of one
-    chunk of tokens (`chunk`; 0: as the vocabulary allows) are computed a second time in the backward pass, where there
-    is more than one. Entropy is detached unless `entropy_gradient`.
+    Args:
+        model: gives the output layer.
+        hidden: hidden states [m, hidden].
+        targets: token ids [m].
+        masked_tokens: (row, token id) pairs [k, 2] with probability zero, as in sampling.
+        temperature: divisor of the logits; 0 counts as 1.
+        chunk: tokens per chunk; 0: from the size of the vocabulary.
+        entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
+    Returns: (log-prob of each target [m], entropy of each distribution [m]).
     """
     if not len(targets):
         return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
@@ -47,8 +53,8 @@ def token_logprobs(
         )
         return logprobs, entropies
     pieces = []
-    for start, stop, banned in _chunks(len(targets), chunk, masked_tokens):
-        args = (model, hidden[start:stop], targets[start:stop], banned, temperature, entropy_gradient)
+    for start, stop, masked in _chunks(len(targets), chunk, masked_tokens):
+        args = (model, hidden[start:stop], targets[start:stop], masked, temperature, entropy_gradient)
         if torch.is_grad_enabled() and hidden.requires_grad and len(targets) > chunk:
             pieces.append(checkpoint(_chunk, *args, use_reentrant=False))
         else:
@@ -57,7 +63,7 @@ def token_logprobs(
 
 
 def _chunks(count: int, chunk: int, masked_tokens: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop, the masked_tokens pairs of these rows, counted from start)."""
+    """Yield (start, stop, the pairs of masked_tokens in these rows, with rows counted from start)."""
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)
         if len(masked_tokens):
@@ -68,23 +74,24 @@ def _chunks(count: int, chunk: int, masked_tokens: Tensor) -> Iterator[tuple[int
 
 
 def _chunk(
-    model: PreTrainedModel, hidden: Tensor, targets: Tensor, banned: Tensor, temperature: float, entropy_gradient: bool
+    model: PreTrainedModel, hidden: Tensor, targets: Tensor, masked: Tensor, temperature: float, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
     logits = head_logits(model, hidden) / temperature
-    if len(banned):
-        logits = logits.index_put((banned[:, 0], banned[:, 1]), logits.new_tensor(-torch.inf))
+    if len(masked):
+        logits = logits.index_put((masked[:, 0], masked[:, 1]), logits.new_tensor(-torch.inf))
     logp = torch.log_softmax(logits, dim=-1)
     picked = logp.gather(1, targets[:, None])[:, 0]
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):  # last: not recomputed without gradient
+    # The entropy comes last, so that the backward pass does not compute it again unless it has a gradient.
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(logp.exp() * logp.clamp_min(IMPOSSIBLE)).sum(-1)
     return picked, entropy
 
 
 class _LinearLogprobs(torch.autograd.Function):
-    """The same for a plain linear head, with the gradient written out, in place: a third of the passes over logits.
+    """`_chunk` for a plain linear head, with an explicit gradient in place: a third of the passes over logits.
 
-    With p the distribution of a row and g the gradient of its log-prob, the gradient of the logits is
-    g (onehot(target) - p).
+    The gradient of a row's logits is g (onehot(target) - p), with p the distribution of the row and g the gradient of
+    its log-prob.
     """
 
     @staticmethod
@@ -100,10 +107,10 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropies = torch.empty_like(logprobs)
-        for start, stop, banned in _chunks(len(targets), chunk, masked_tokens):
-            logp = _log_distribution(hidden[start:stop], weight, bias, banned, temperature)
+        for start, stop, masked in _chunks(len(targets), chunk, masked_tokens):
+            logp = _log_distribution(hidden[start:stop], weight, bias, masked, temperature)
             logprobs[start:stop] = logp.gather(1, targets[start:stop, None])[:, 0]
-            if len(banned):
+            if len(masked):
                 logp.clamp_min_(IMPOSSIBLE)
             entropies[start:stop] = -torch.linalg.vecdot(logp.exp(), logp)
         ctx.save_for_backward(hidden, weight, bias, targets, masked_tokens)
@@ -118,12 +125,12 @@ class _LinearLogprobs(torch.autograd.Function):
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
         to_weight = torch.zeros_like(weight) if needs_weight else None
         to_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
-        for start, stop, banned in _chunks(len(targets), ctx.chunk, masked_tokens):
+        for start, stop, masked in _chunks(len(targets), ctx.chunk, masked_tokens):
             rows = slice(start, stop)
-            logits = _log_distribution(hidden[rows], weight, bias, banned, ctx.temperature).exp_()
-            own = gradient[rows, None] / ctx.temperature
-            logits.mul_(-own)
-            logits.scatter_add_(1, targets[rows, None], own)
+            logits = _log_distribution(hidden[rows], weight, bias, masked, ctx.temperature).exp_()
+            scale = gradient[rows, None] / ctx.temperature
+            logits.mul_(-scale)
+            logits.scatter_add_(1, targets[rows, None], scale)
             logits = logits.to(weight.dtype)
             if to_hidden is not None:
                 torch.mm(logits, weight, out=to_hidden[rows])
@@ -135,12 +142,12 @@ class _LinearLogprobs(torch.autograd.Function):
 
 
 def _log_distribution(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, banned: Tensor, temperature: float
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, masked: Tensor, temperature: float
 ) -> Tensor:
     """Log-probs [rows, vocabulary] in float32."""
     logits = nn.functional.linear(hidden, weight, bias).float()
     if temperature != 1.0:
         logits.div_(temperature)
-    if len(banned):
-        logits.index_put_((banned[:, 0], banned[:, 1]), logits.new_tensor(-torch.inf))
+    if len(masked):
+        logits.index_put_((masked[:, 0], masked[:, 1]), logits.new_tensor(-torch.inf))
     return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""Losses as pure functions over packed per-token streams. Each returns a sum; the caller divides by token counts."""
+"""Losses as pure functions of packed per-token streams. Each returns a sum; the caller divides by token counts."""
 
 from __future__ import annotations
 
@@ -19,33 +19,44 @@ def policy_gradient(
     clip_low: float,
     clip_high: float,
 ) -> Tensor:
-    """Sum over tokens of the clipped surrogate (Schulman et al., arXiv:1707.06347), shapes [m].
+    """Sum over tokens of the clipped surrogate (Schulman et al., arXiv:1707.06347).
 
-    `ratio`: `sampler` and `recomputed` clip exp(logprobs - old), where `old` holds the sampler's log-probs or the ones
-    recomputed under the training context; `none` is REINFORCE: the ratio is 1 with the gradient of the log-prob.
-
-    `clip_high` above `clip_low` is DAPO's clip-higher (Yu et al., arXiv:2503.14476): unlikely tokens may rise further.
+    Args:
+        logprobs: the policy's log-probs [m].
+        old: old log-probs [m]: the sampler's, or recomputed ones under the training context.
+        advantage: advantages [m].
+        weight: factors [m].
+        ratio: `sampler` and `recomputed` clip exp(logprobs - old). `none` is REINFORCE: the ratio is 1, with the
+            gradient of the log-prob.
+        clip_low: the ratio is clipped below at 1 - clip_low.
+        clip_high: and above at 1 + clip_high. Above clip_low it is DAPO's clip-higher (Yu et al., arXiv:2503.14476),
+            under which unlikely tokens can rise further.
     """
     if ratio == "none":
         return -(torch.exp(logprobs - logprobs.detach()) * advantage * weight).sum()
-    r = torch.exp(logprobs - old)
-    surrogate = torch.minimum(r * advantage, r.clamp(1 - clip_low, 1 + clip_high) * advantage)
+    rho = torch.exp(logprobs - old)
+    surrogate = torch.minimum(rho * advantage, rho.clamp(1 - clip_low, 1 + clip_high) * advantage)
     return -(surrogate * weight).sum()
 
 
 def clipped_fraction(logprobs: Tensor, old: Tensor, advantage: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
-    """Number of tokens whose gradient the clip removes."""
-    r = torch.exp(logprobs.detach() - old)
-    return (((r > 1 + clip_high) & (advantage > 0)) | ((r < 1 - clip_low) & (advantage < 0))).sum()
+    """Number of tokens whose gradient the clip removes; the arguments are those of `policy_gradient`."""
+    rho = torch.exp(logprobs.detach() - old)
+    return (((rho > 1 + clip_high) & (advantage > 0)) | ((rho < 1 - clip_low) & (advantage < 0))).sum()
 
 
 def sequence_old(logprobs: Tensor, old: Tensor, sequence: Tensor) -> Tensor:
-    """Old log-probs [m] that give each token its sequence's ratio (GSPO-token, Zheng et al., arXiv:2507.18071).
+    """Old log-probs [m] that give each token the ratio of its sequence (GSPO-token, Zheng et al., arXiv:2507.18071).
 
-    The ratio of a sequence is the geometric mean of its tokens' ratios, exp(mean of logprobs - old) over its loss
-    tokens; `sequence` [m] numbers the sequence of each. Used in place of `old`, the ratio has that *value* at every
-    token, and is clipped by it, while the *gradient* stays the token's own: with one advantage per sequence this is
-    GSPO's gradient, and advantages and weights that differ within a sequence keep their place. Detached.
+    The ratio of a sequence is the geometric mean of its tokens' ratios: exp(mean of logprobs - old) over its loss
+    tokens. With the result in place of `old`, the ratio has that *value* at every token and is clipped by it, while
+    the *gradient* stays the token's own. With one advantage per sequence this is GSPO's gradient; advantages and
+    weights that differ within a sequence keep their position. The result is detached.
+
+    Args:
+        logprobs: the policy's log-probs [m].
+        old: old log-probs [m].
+        sequence: index [m] of the sequence of each token.
     """
     now = logprobs.detach()
     count = int(sequence.max()) + 1 if len(sequence) else 0
@@ -57,20 +68,25 @@ def sequence_old(logprobs: Tensor, old: Tensor, sequence: Tensor) -> Tensor:
 def mismatch_weight(
     learner: Tensor, sampler: Tensor, *, mode: MismatchCorrection, cap: float, sequence: Tensor | None = None
 ) -> Tensor:
-    """Importance weight of each token, [m], detached, for a sampler whose numerics differ from the learner's.
+    """Importance weight of each token, shape [m], detached, for a sampler whose numerics differ from the learner's.
 
-    `learner` and `sampler` are log-probs of the same policy version under the same context, mask and edits. `truncate`:
-    min(exp(learner - sampler), cap), biased but of bounded variance (Espeholt et al., arXiv:1802.01561); `mask`: zero
-    instead of the cap, so that tokens on which the two disagree teach nothing; `none`: one. The `sequence_` modes do
-    the same with one weight for all tokens of a sequence, the product of its tokens' ratios: what an unbiased estimate
-    needs, at a variance that grows with the length. `sequence` [m] numbers the sequence of each token.
+    Args:
+        learner: the learner's log-probs [m].
+        sampler: the sampler's log-probs [m], under the same context, mask and edits.
+        mode: `none`: one. `truncate`: min(exp(learner - sampler), cap), biased but with bounded variance (Espeholt et
+            al., arXiv:1802.01561). `mask`: zero above the cap, so that tokens with a large mismatch have no gradient.
+            The `sequence_` modes use one weight for all tokens of a sequence, the product of its tokens' ratios; an
+            unbiased estimate needs it, and its variance grows with the length.
+        cap: largest weight.
+        sequence: index [m] of the sequence of each token; needed by the `sequence_` modes.
+    Raises: ValueError if `sequence` is missing.
     """
     if mode == "none":
         return torch.ones_like(sampler)
     difference = learner.detach() - sampler
     if mode.startswith("sequence"):
         if sequence is None:
-            raise ValueError(f"mismatch correction {mode!r} needs to know the sequence of each token")
+            raise ValueError(f"mismatch correction {mode!r} needs the sequence of each token: pass `sequence`")
         count = int(sequence.max()) + 1 if len(sequence) else 0
         difference = difference.new_zeros(count).index_add_(0, sequence, difference)[sequence]
     weight = torch.exp(difference)
@@ -78,15 +94,15 @@ def mismatch_weight(
 
 
 def imitation(logprobs: Tensor, weight: Tensor) -> Tensor:
-    """Sum over sampled tokens of weight times cross-entropy, shapes [m]: behaviour cloning of the sampler's choices."""
+    """Sum over sampled tokens of weight times cross-entropy, shapes [m]: behaviour cloning of the sampled tokens."""
     return -(logprobs * weight).sum()
 
 
 def value_loss(values: Tensor, old: Tensor, targets: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Half the squared error of the critic, summed over the steps in `mask` [m]; the others are [m, heads].
+    """Half the squared error of the critic, summed over the steps in `mask` [m]. The other arrays are [m, heads].
 
-    The larger of the error and that of the value clipped to `old` +- `clip`: an update does not gain from moving a
-    value further than the clip, as for the policy (Schulman et al., arXiv:1707.06347; Huang et al., "The 37
+    The error is the larger one of two: of the value, and of the value clipped to `old` +- `clip`. As for the policy, an
+    update gains nothing by moving a value beyond the clip (Schulman et al., arXiv:1707.06347; Huang et al., "The 37
     Implementation Details of Proximal Policy Optimization", 2022).
     """
     clipped = old + (values - old).clamp(-clip, clip)
@@ -97,12 +113,12 @@ def value_loss(values: Tensor, old: Tensor, targets: Tensor, mask: Tensor, clip:
 def kl(logprobs: Tensor, reference: Tensor, estimator: KLEstimator) -> Tensor:
     """Sum over tokens of an estimate of KL(policy || reference), for tokens sampled from the policy.
 
-    With d = reference - logprobs (Schulman, "Approximating KL divergence", 2020): k1 = -d, unbiased, of high variance;
-    k2 = d^2 / 2, biased, of low variance; k3 = exp(d) - d - 1, unbiased and never negative.
+    With d = reference - logprobs (Schulman, "Approximating KL divergence", 2020): k1 = -d, unbiased, with high
+    variance; k2 = d^2 / 2, biased, with low variance; k3 = exp(d) - d - 1, unbiased and never negative.
 
-    As losses they differ from what they estimate (Tang and Munos, arXiv:2506.09477), since the tokens are given: on
-    policy the expected gradient of k1 is zero, of k2 that of KL(policy || reference), and of k3 that of
-    KL(reference || policy).
+    As losses they have other gradients than the KL they estimate, because the tokens are fixed (Tang and Munos,
+    arXiv:2506.09477). On policy, the expected gradient is zero for k1, that of KL(policy || reference) for k2, and
+    that of KL(reference || policy) for k3.
     """
     if estimator == "k3":
         return kl_k3(logprobs, reference)

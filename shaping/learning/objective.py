@@ -1,4 +1,4 @@
-"""The loss of one micro-batch: a sum of components, each divided by its own number of tokens in the optimiser step."""
+"""The loss of one micro-batch: a sum of components, each divided by its own token count in the optimiser step."""
 
 from __future__ import annotations
 
@@ -30,16 +30,22 @@ from shaping.learning.sample import Sample
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """What the components of one optimiser step are divided by, at least one each."""
+    """Divisors of the loss components of one optimiser step; each is at least one."""
 
     policy: int
+    """Tokens in the policy loss."""
     sequences: int
+    """Sequences in the policy loss."""
     kl: int
+    """Tokens in the KL."""
     imitation: int
+    """Tokens with an imitation weight."""
     values: int
+    """Steps in the value loss."""
 
     @classmethod
     def of(cls, batches: Iterable[Batch]) -> TokenCounts:
+        """Count the micro-batches of one optimiser step."""
         policy = sequences = kl = imitated = values = 0
         for batch in batches:
             if batch.policy:
@@ -55,38 +61,46 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class MetricSums:
-    """Sums over the micro-batches of one update, and the numbers of tokens they are means over."""
+    """Sums of metrics over the micro-batches of one update, and the token counts for their means."""
 
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    over: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Sum of each metric."""
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Number of tokens in each sum."""
     tokens: int = 0
+    """Loss tokens of the update, over all passes."""
 
     def add(self, name: str, value: Tensor | float, tokens: int) -> None:
+        """Add a sum over `tokens` tokens to a metric."""
         self.sums[name] += float(value.detach()) if isinstance(value, Tensor) else value
-        self.over[name] += tokens
+        self.counts[name] += tokens
 
     def summed(self, ranks: Ranks) -> MetricSums:
-        """Over all ranks, alike on each."""
+        """The sums over all ranks, the same on each."""
         if ranks.size == 1:
             return self
-        sums, over = ranks.total(self.sums), ranks.total(self.over)
+        sums, counts = ranks.total(self.sums), ranks.total(self.counts)
         tokens = int(ranks.total({"tokens": self.tokens})["tokens"])
-        return MetricSums(sums, {name: int(n) for name, n in over.items()}, tokens)
+        return MetricSums(sums, {name: int(n) for name, n in counts.items()}, tokens)
 
     def means(self) -> dict[str, float]:
-        found = {name: value / max(self.over[name], 1) for name, value in self.sums.items()}
-        return {"loss": 0.0, "mismatch_kl": 0.0, **found}
+        """Mean per token of every metric; `loss` and `mismatch_kl` are always there."""
+        means = {name: value / max(self.counts[name], 1) for name, value in self.sums.items()}
+        return {"loss": 0.0, "mismatch_kl": 0.0, **means}
 
     def mean(self, name: str) -> float:
-        return self.sums.get(name, 0.0) / max(self.over.get(name, 0), 1)
+        """Mean per token of one metric; 0 if it has no tokens."""
+        return self.sums.get(name, 0.0) / max(self.counts.get(name, 0), 1)
 
 
 class Objective:
-    """Turns a micro-batch into its share of the loss of one optimiser step.
+    """Computes the share of a micro-batch in the loss of one optimiser step.
 
     Args:
-        reference: of the KL penalty; None without one.
-        interventions: the ones with an auxiliary loss.
+        policy: the policy to train.
+        config: settings of the update.
+        reference: reference policy of the KL penalty; None without a penalty.
+        interventions: the interventions with an auxiliary loss.
         edits: activation edits of the learner's forward pass.
     """
 
@@ -105,16 +119,21 @@ class Objective:
         self._interventions = tuple(interventions)
 
     def needs_gradient(self, batch: Batch) -> bool:
-        """A batch without credit has no gradient of its own: it is only read, for the metrics."""
+        """False if the batch has no credit and no other loss term: it then only gives metrics."""
         regularised = (self._reference is not None and batch.kl) or self.config.entropy_coef > 0
         return batch.has_credit or regularised or (batch.policy and bool(self._interventions))
 
     def loss(
         self, batch: Batch, counts: TokenCounts, sums: MetricSums, *, first: bool, warm_up: bool = False
     ) -> Tensor:
-        """The micro-batch's share. `first`: no step has been taken since sampling, so the sampler can be compared with.
+        """The micro-batch's share of the loss.
 
-        `warm_up`: nothing is learned from it, and only the terms of critic and policy are measured.
+        Args:
+            batch: the micro-batch.
+            counts: divisors of the optimiser step.
+            sums: the metrics are added to it.
+            first: no step has been taken in this update, so the sampler's log-probs can be compared.
+            warm_up: measure the terms of critic and policy only; the result is not trained on.
         """
         config = self.config
         scores = self.policy.scores(
@@ -124,8 +143,8 @@ class Objective:
             detach_critic=config.critic.detach,
         )
         if first and batch.policy and bool(batch.on_policy.any()):
-            own = batch.on_policy
-            sums.add("mismatch_kl", kl_k3(batch.old[own], scores.logprobs.detach()[own]), int(own.sum()))
+            inside = batch.on_policy
+            sums.add("mismatch_kl", kl_k3(batch.old[inside], scores.logprobs.detach()[inside]), int(inside.sum()))
         loss = self._value(batch, scores, counts, sums)
         policy = self._policy(batch, scores, counts, sums) if batch.policy else loss
         if warm_up:
@@ -150,7 +169,7 @@ class Objective:
         return loss
 
     def _share(self, batch: Batch, counts: TokenCounts) -> Tensor:
-        """Factors [m] that turn the mean over tokens into one over sequences, or over sequences of constant length."""
+        """Factors [m] that turn the mean over tokens into a mean over sequences, of their own or a constant length."""
         lengths = torch.bincount(batch.sequence, minlength=len(batch.samples)).clamp_min(1)
         if self.config.loss_aggregation == "constant":
             lengths = torch.full_like(lengths, self.config.aggregation_length)
@@ -172,7 +191,7 @@ class Objective:
             sums.add("imitation", cloned, int(batch.imitation.count_nonzero()))
             loss = loss + cloned / counts.imitation
         if self._reference is not None and batch.kl:
-            # edited alike: what steering does is not the policy's distance, and training must not undo it
+            # The reference has the same edits: their effect is no distance of the policy, and training must keep it.
             reference = self._reference.logprobs(batch, self.edits)
             distance = kl(scores.logprobs, reference, self.config.kl_estimator)
             sums.add("kl", distance, batch.loss_tokens)
@@ -184,9 +203,9 @@ class Objective:
         return loss
 
     def _old_and_weight(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> tuple[Tensor, Tensor]:
-        """What the policy ratio is taken against, and the weights of the policy term, both [m]."""
+        """(old log-probs of the policy ratio, weights of the policy term), both [m]."""
         old, weight = batch.old, batch.weight
-        if not self.config.several_steps:  # else both were computed before the first step
+        if not self.config.several_steps:  # with several steps, the learner has computed both before the first
             if any(self.corrects(sample) for sample in batch.samples):
                 weight = weight * self.mismatch(logprobs, batch, sums)
             if batch.ratio == "recomputed":
@@ -196,15 +215,15 @@ class Objective:
         return old, weight
 
     def corrects(self, sample: Sample) -> bool:
-        """Is the sampler's mismatch corrected by a weight?
+        """True if an importance weight corrects the sampler's mismatch.
 
-        Not with `sampler`, whose ratio is taken against the sampler and holds the mismatch already; and only where
-        sampler and learner should agree, since elsewhere the contexts differ, on purpose.
+        Ratio `sampler` needs none, because it is taken against the sampler and includes the mismatch. Off-policy
+        samples get none here, because their contexts differ on purpose.
         """
         return self.config.mismatch_correction != "none" and sample.on_policy and sample.ratio != "sampler"
 
     def mismatch(self, logprobs: Tensor, batch: Batch, sums: MetricSums) -> Tensor:
-        """Importance weights [m], and their metrics; one for tokens that are not corrected."""
+        """Importance weights [m], one for tokens without correction. Adds their metric to `sums`."""
         config = self.config
         weight = mismatch_weight(
             logprobs, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence

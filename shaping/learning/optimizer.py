@@ -17,19 +17,21 @@ Groups = Mapping[str, Sequence[nn.Parameter]]
 
 
 class GatedOptimizer:
-    """Accumulates gradients of gated micro-batches, and steps.
+    """Accumulates the gradients of gated micro-batches, and steps.
 
-    A gate multiplies the gradient that one micro-batch leaves on a group's *parameters*. That is exact: a weight
-    gradient is a leaf, so nothing below it changes. Scaling activation gradients instead, as Cloud et al.
-    (arXiv:2410.04332) do, also changes the gradients of all earlier layers.
+    A gate multiplies the gradient of one micro-batch on a group's *parameters*. That is exact, because no other
+    gradient depends on a weight gradient. Cloud et al. (arXiv:2410.04332) scale activation gradients instead, which
+    also changes the gradients of all earlier layers.
 
-    Parameters in bfloat16 are stepped as float32 copies and their gradients summed in float32: an update is often
+    The optimiser steps float32 copies of bfloat16 parameters, and sums their gradients in float32: an update is often
     smaller than the distance between two neighbouring bfloat16 numbers.
 
     Args:
         groups: name -> trained parameters.
-        lr: of every group that `lrs` does not name.
-        ranks: gradients are summed over them before a step.
+        lr: learning rate of the groups that `lrs` does not name.
+        weight_decay: weight decay of all groups.
+        lrs: name -> learning rate of a group.
+        ranks: gradients are summed over these ranks before a step.
     """
 
     def __init__(
@@ -57,13 +59,15 @@ class GatedOptimizer:
 
     @contextmanager
     def gated(self, gates: Mapping[str, float], *, freeze: bool = True) -> Iterator[None]:
-        """Forward and backward of one micro-batch. Groups that `gates` does not name have gate one.
+        """Apply gates to the gradients of the forward and backward pass inside the block.
 
-        `freeze`: groups with gate zero need no gradient, so none is computed. (Sharded parameters cannot be frozen
-        between steps; their gradient is computed and dropped.)
+        Args:
+            gates: gate of each group; other groups have gate one.
+            freeze: compute no gradient for groups with gate zero. Sharded parameters cannot be frozen between steps:
+                pass False, and their gradient is computed and dropped.
         """
         closed = [p for name, gate in gates.items() if gate == 0 for p in self.groups.get(name, ())] if freeze else []
-        # hooks live as long as the block: another optimiser of the same parameters must not find them
+        # Hooks are removed after the block: they must not act on another optimiser of the same parameters.
         hooks = [
             parameter.register_post_accumulate_grad_hook(partial(self._collect, gates.get(name, 1.0)))
             for name, parameters in self.groups.items()
@@ -80,19 +84,19 @@ class GatedOptimizer:
                 hook.remove()
 
     def gradients(self) -> dict[nn.Parameter, Tensor]:
-        """Sums over the micro-batches since the last step; parameters that none of them reached are missing."""
+        """Gradient sums since the last `clear`; parameters without any gradient are missing."""
         return dict(self._sums)
 
     def clear(self) -> None:
-        """Forget the gradients of the micro-batches so far."""
+        """Drop all accumulated gradients."""
         self._sums.clear()
         for parameter in self.parameters:
             self._stepped(parameter).grad = None
 
     def norm(self, max_norm: float) -> float:
-        """Sum the gradients over ranks and scale them to a total norm of at most `max_norm`. Returns the norm before.
+        """Sum the gradients over ranks, and scale them to a total norm of at most `max_norm`.
 
-        It is nan if it is not finite, on all ranks alike; nothing is scaled then.
+        Returns: the norm before scaling, the same on all ranks; nan if it is not finite, and then nothing is scaled.
         """
         self._ranks.reduce(self._sums, self.parameters)
         for parameter in self.parameters:
@@ -100,19 +104,19 @@ class GatedOptimizer:
         norm = global_norm(list(self._sums.values()))
         if not torch.isfinite(norm):
             return float("nan")
-        for parameters in self.groups.values():  # of one group either all or none are sharded
+        for parameters in self.groups.values():  # one by one: in a group, either all parameters are sharded or none
             torch.nn.utils.clip_grads_with_norm_([self._stepped(p) for p in parameters], max_norm, norm)
         return float(norm)
 
     def step(self) -> None:
-        """One AdamW step with the gradients that `norm` has put in place, where they stay to be looked at."""
+        """Take one AdamW step with the gradients from `norm`. They stay in place for inspection until `clear`."""
         self._adam.step()
         with torch.no_grad():
             for parameter, master in self._masters.items():
                 parameter.copy_(master)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(moments and master weights, step counts), by position of the parameter; tensors on rank 0 only."""
+        """(moments and master weights, step counts), by the parameter's index; tensors are on rank 0 only."""
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for number, parameter in enumerate(self.parameters):
@@ -127,6 +131,7 @@ class GatedOptimizer:
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.clear()
         for number, parameter in enumerate(self.parameters):
             stepped = self._stepped(parameter)
@@ -142,7 +147,7 @@ class GatedOptimizer:
             self._adam.state[stepped] = {"step": torch.tensor(float(steps)), **moments}
 
     def _collect(self, gate: float, parameter: nn.Parameter) -> None:
-        """Move the gradient that a backward pass has just left to the sum, times its gate."""
+        """Move a parameter's new gradient to the sum, times its gate."""
         gradient, parameter.grad = parameter.grad, None
         if gradient is None or gate == 0:
             return
@@ -153,5 +158,5 @@ class GatedOptimizer:
         self._sums[parameter] = first if gate == 1 else first * gate
 
     def _stepped(self, parameter: nn.Parameter) -> Tensor:
-        """What the optimiser holds in a parameter's place."""
+        """The tensor that AdamW steps for a parameter: its float32 copy, or itself."""
         return self._masters.get(parameter, parameter)

@@ -1,4 +1,4 @@
-"""Token-budget packing: samples laid end to end, no padding, gates and ratio modes kept apart."""
+"""Token-budget packing: samples laid end to end without padding, with gates and ratio modes kept apart."""
 
 from __future__ import annotations
 
@@ -19,45 +19,60 @@ from shaping.models.attention import Packed
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One packed micro-batch of n tokens, m of which are in the loss.
-
-    `ids`, `positions`: [1, n]. `rows` [m]: where the hidden state that predicts each loss token is. `targets` [m] and
-    the streams `old`, `advantage`, `weight` [m]. `masked_tokens` [k, 2]: (index into the m loss tokens, token id).
-    `sequence` [m]: which of `samples` each loss token is of. `imitation` [m], or None where no sample imitates.
-    `critic`: (old values [m, heads], targets [m, heads], mask [m]), or None.
-    """
+    """One packed micro-batch of n tokens, m of which are in the loss."""
 
     samples: tuple[Sample, ...]
+    """The samples, in the order of their tokens."""
     ids: Tensor
+    """Token ids [1, n]."""
     positions: Tensor
+    """Positions within the samples [1, n]."""
     plan: Packed
+    """The attention plan."""
     rows: Tensor
+    """Positions [m] of the hidden states that predict the loss tokens."""
     targets: Tensor
+    """Token ids of the loss tokens [m]."""
     old: Tensor
+    """Old log-probs [m]."""
     advantage: Tensor
+    """Advantages [m]."""
     weight: Tensor
+    """Factors of the policy-gradient term [m]."""
     masked_tokens: Tensor
+    """(index into the m loss tokens, id of a masked token) [k, 2]."""
     sequence: Tensor
+    """Index into `samples` of each loss token [m]."""
     on_policy: Tensor
+    """True for loss tokens of on-policy samples [m]."""
     ratio: RatioMode
+    """Ratio mode of all samples."""
     kept_gate: float
+    """Gate of the kept parameters, for all samples."""
     quarantine_gate: float
+    """Gate of the quarantine parameters, for all samples."""
     policy: bool
+    """True if the samples are in the policy loss."""
     kl: bool
+    """True if the samples are in the KL."""
     has_credit: bool
-    """Is any advantage of the batch other than zero, or is there something else to learn from it?"""
+    """True if a sample has a non-zero advantage, an imitation weight or critic targets."""
     imitation: Tensor | None
+    """Imitation weights [m]; None if no sample has any."""
     critic: tuple[Tensor, Tensor, Tensor] | None
+    """(old values [m, heads], targets [m, heads], mask [m]); None without a critic."""
 
     @property
     def loss_tokens(self) -> int:
+        """Number of tokens in the loss, m."""
         return len(self.targets)
 
 
 def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """First-fit decreasing: indices of the samples in each micro-batch.
+    """Assign samples to micro-batches by first-fit decreasing.
 
-    Raises ValueError if one sample alone exceeds the budget.
+    Returns: the indices of the samples in each micro-batch.
+    Raises: ValueError if one sample alone exceeds the budget.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     if order and lengths[order[0]] > budget:
@@ -66,23 +81,24 @@ def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
             "shorten the world's horizon"
         )
     bins: list[list[int]] = []
-    room: list[int] = []
+    free_tokens: list[int] = []
     for i in order:
-        for b, left in enumerate(room):
-            if lengths[i] <= left:
+        for b, free in enumerate(free_tokens):
+            if lengths[i] <= free:
                 bins[b].append(i)
-                room[b] -= lengths[i]
+                free_tokens[b] -= lengths[i]
                 break
         else:
             bins.append([i])
-            room.append(budget - lengths[i])
+            free_tokens.append(budget - lengths[i])
     return bins
 
 
 def spread(lengths: Sequence[int], budget: int, ranks: int) -> list[list[int]]:
-    """As `assign`, but as many micro-batches for every rank, of about equal length, where there are enough samples.
+    """Assign samples as `assign` does, with equally many micro-batches of similar length per rank.
 
-    Longest first, each into the shortest one: full micro-batches and a small last one would leave ranks waiting.
+    Each sample, longest first, goes into the shortest micro-batch: a small last micro-batch would leave ranks waiting.
+    With too few samples some ranks get fewer micro-batches.
     """
     bins = assign(lengths, budget)
     if ranks == 1:
@@ -95,20 +111,26 @@ def spread(lengths: Sequence[int], budget: int, ranks: int) -> list[list[int]]:
             members[shortest].append(i)
             loads[shortest] += lengths[i]
         if max(loads, default=0) <= budget:
-            return [found for found in members if found]
+            return [indices for indices in members if indices]
         count += ranks
 
 
 def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu", *, ranks: int = 1) -> list[Batch]:
-    """Micro-batches of at most `budget` tokens, each of one ratio mode and one gate value, with or without credit.
+    """Pack samples into homogeneous micro-batches.
 
-    With several `ranks` there are, of each kind, about equally large ones for each of them.
+    All samples of a micro-batch have the same ratio mode and gates, and all or none have credit. Groups without reward
+    variance have no credit and hence no policy gradient; in their own micro-batches they need no backward pass.
 
-    Groups without reward variance have no credit, hence no policy gradient; kept apart, they need no backward pass.
+    Homogeneous micro-batches make gates on *parameter* gradients exact: a weight gradient is already summed over the
+    batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations instead,
+    which also changes the gradients of earlier layers).
 
-    Homogeneous micro-batches make it exact to gate *parameter* gradients: a weight gradient is already summed over
-    the batch, so per-sample gates cannot be applied afterwards (Cloud et al., arXiv:2410.04332, gate activations
-    instead, which also changes the gradients of earlier layers).
+    Args:
+        samples: the samples.
+        budget: largest number of tokens in a micro-batch.
+        device: device of the tensors.
+        ranks: processes that share the micro-batches; each gets a similar part of every kind.
+    Raises: ValueError if one sample alone exceeds the budget.
     """
     kinds: dict[tuple[RatioMode, float, float, bool, bool, bool, bool], list[Sample]] = defaultdict(list)
     for s in samples:
@@ -123,12 +145,12 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
 def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
     starts = np.concatenate([[0], np.cumsum([len(s) for s in samples])])
     mask = np.concatenate([s.mask for s in samples])
-    mask[starts[:-1]] = False  # nothing predicts the first token of a sequence
+    mask[starts[:-1]] = False  # no hidden state predicts the first token of a sequence
     targets = np.flatnonzero(mask)
-    order = np.cumsum(mask) - 1  # token position -> index among the loss tokens
+    loss_index = np.cumsum(mask) - 1  # token position -> index among the loss tokens
     masked_tokens = [
-        np.stack([order[s.masked_tokens[:, 0] + a], s.masked_tokens[:, 1]], axis=1)
-        for s, a in zip(samples, starts, strict=False)
+        np.stack([loss_index[s.masked_tokens[:, 0] + start], s.masked_tokens[:, 1]], axis=1)
+        for s, start in zip(samples, starts, strict=False)
         if len(s.masked_tokens)
     ]
 
@@ -140,11 +162,10 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
 
     imitation = critic = None
     if any(s.imitation is not None for s in samples):
-        none = [np.zeros(len(s), np.float32) if s.imitation is None else s.imitation for s in samples]
-        imitation = loss_tokens(none)
+        imitation = loss_tokens([np.zeros(len(s), np.float32) if s.imitation is None else s.imitation for s in samples])
     if samples[0].critic is not None:
-        found = [s.critic for s in samples if s.critic is not None]
-        critic = tuple(loss_tokens([getattr(c, name) for c in found]) for name in ("old", "targets", "mask"))
+        critics = [s.critic for s in samples if s.critic is not None]
+        critic = tuple(loss_tokens([getattr(c, name) for c in critics]) for name in ("old", "targets", "mask"))
 
     ids = torch.from_numpy(np.concatenate([s.tokens for s in samples]))
     return Batch(
@@ -174,5 +195,5 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
 
 
 def _has_credit(sample: Sample) -> bool:
-    more = sample.critic is not None or sample.imitation is not None
-    return more or bool(np.any(sample.advantage * sample.weight))
+    other_losses = sample.critic is not None or sample.imitation is not None
+    return other_losses or bool(np.any(sample.advantage * sample.weight))

@@ -1,7 +1,8 @@
-"""Several processes that learn as one: data parallel or fully sharded (FSDP2), over gloo on CPUs and NCCL on GPUs.
+"""Several processes that train one policy: data parallel or fully sharded (FSDP2), over gloo on CPUs, NCCL on GPUs.
 
-Every rank is given all samples of an update and packs them alike, so that all know the global token counts without a
-word. Each takes its share of the micro-batches; losses are divided by global counts, so gradients are only summed.
+Every rank gets all samples of an update and packs them identically, so that all ranks know the global token counts
+without communication. Each rank takes its share of the micro-batches. Losses are divided by global counts, so
+gradients are only summed.
 """
 
 from __future__ import annotations
@@ -26,21 +27,25 @@ from shaping.learning.sharding import Run, run_here, shard, whole
 T = TypeVar("T")
 Strategy = Literal["none", "data", "fsdp"]
 _BUCKET = 1 << 25
-"""Numbers of one all-reduce: enough to use the network well, few enough to cost little memory."""
+"""Largest number of elements in one all-reduce: large enough for the network, small enough for memory."""
 
 
 class RanksError(RuntimeError):
-    """The processes of a learner cannot be brought together."""
+    """The processes of a learner cannot connect to each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process's place among those that train one policy. With one rank nothing here changes anything."""
+    """The processes that train one policy, from the side of one of them. With one rank its methods change nothing."""
 
     rank: int = 0
+    """Number of this process, from 0."""
     size: int = 1
+    """Number of processes."""
     strategy: Strategy = "none"
+    """`data`: every rank has all weights; `fsdp`: the weights are sharded."""
     device: str = "cpu"
+    """torch device of this process."""
 
     @classmethod
     def connect(
@@ -51,19 +56,26 @@ class Ranks:
         timeout: float = 600.0,
         environment: Mapping[str, str] = os.environ,
     ) -> Ranks:
-        """Meets the other ranks; `environment` is what torchrun sets. `timeout` seconds also bound every exchange.
+        """Connect to the other ranks.
 
-        Raises `RanksError` if a variable is missing or wrong, or if the others do not come.
+        Args:
+            strategy: how the ranks share the training.
+            device: `cpu` or `cuda`.
+            timeout: seconds for the connection, and for every later exchange.
+            environment: the variables that torchrun sets.
+        Raises: `RanksError` if a variable is missing or wrong, or if other ranks do not connect in time.
         """
         if strategy == "none":
             return cls(device=device)
         rank, size, local = (_number(environment, n, strategy) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         if rank >= size:
-            raise RanksError(f"RANK={rank} is not below WORLD_SIZE={size}")
+            raise RanksError(f"RANK={rank} is not below WORLD_SIZE={size}: ranks count from 0")
         address = "tcp://{}:{}".format(*(_read(environment, n, strategy) for n in ("MASTER_ADDR", "MASTER_PORT")))
         cuda = device.startswith("cuda")
         if cuda and local >= torch.cuda.device_count():
-            raise RanksError(f"LOCAL_RANK={local}, but there are {torch.cuda.device_count()} GPUs: start as many")
+            raise RanksError(
+                f"LOCAL_RANK={local}, but there are {torch.cuda.device_count()} GPUs: start one process per GPU"
+            )
         if cuda:
             torch.cuda.set_device(local)
         limit = timedelta(seconds=timeout)
@@ -78,13 +90,18 @@ class Ranks:
         return cls(rank, size, strategy, f"cuda:{local}" if cuda else "cpu")
 
     def close(self) -> None:
+        """End the process group."""
         if self.strategy != "none":
             dist.destroy_process_group()
 
     def distribute(self, model: PreTrainedModel, others: Iterable[Tensor], keep: Collection[nn.Parameter]) -> Run[Any]:
-        """Give rank 0's weights, and `others`, to all; under fsdp spread the model's, except those to `keep` whole.
+        """Copy rank 0's weights to all ranks; under fsdp also shard them.
 
-        Returns what must run every computation with the model (see `sharding.shard`).
+        Args:
+            model: the model.
+            others: further tensors to copy.
+            keep: parameters that stay whole under fsdp.
+        Returns: a function that must run every computation with the model (see `sharding.shard`).
         """
         if self.size == 1:
             return run_here
@@ -97,53 +114,59 @@ class Ranks:
     def share(
         self, batches: Sequence[T], kind: Callable[[T], Hashable], cost: Callable[[T], int]
     ) -> list[tuple[T, bool]]:
-        """This rank's micro-batches, and whether each counts.
+        """Choose this rank's micro-batches.
 
-        Sharded ranks must all run equally many passes of a kind; one that has fewer repeats a batch without counting.
+        Sharded ranks must run equally many passes of each kind. A rank with fewer repeats a batch that does not count.
+
+        Args:
+            batches: all micro-batches, the same on every rank.
+            kind: kind of a batch; batches of one kind run the same passes.
+            cost: relative time of a batch.
+        Returns: (batch, True if it counts).
         """
         if self.size == 1:
             return [(batch, True) for batch in batches]
-        hand = deal([cost(b) for b in batches], [kind(b) for b in batches], self.size)[self.rank]
-        return [(batches[i], counts) for i, counts in hand if counts or self.strategy == "fsdp"]
+        schedule = deal([cost(b) for b in batches], [kind(b) for b in batches], self.size)[self.rank]
+        return [(batches[i], counts) for i, counts in schedule if counts or self.strategy == "fsdp"]
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Each value summed over the ranks that have it, alike on all."""
+        """Sum each value over the ranks that have it. The result is the same on all ranks."""
         if self.size == 1:
             return dict(values)
         sums: dict[str, float] = {}
-        for found in self.gather(dict(values)):
-            for name, value in found.items():
+        for of_rank in self.gather(dict(values)):
+            for name, value in of_rank.items():
                 sums[name] = sums.get(name, 0) + value
         return sums
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in the order of ranks."""
+        """The values of all ranks, in order."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole copies on the CPU, as one rank would have them: on rank 0; nothing elsewhere. All ranks must ask."""
-        found: dict[str, Tensor] = {}
+        """Whole copies on the CPU, on rank 0; empty on other ranks. All ranks must call it together."""
+        copies: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             complete = whole(tensor.detach())
             if self.rank == 0:
-                found[name] = complete.cpu().clone()
-        return found
+                copies[name] = complete.cpu().clone()
+        return copies
 
     def reduce(self, gradients: dict[nn.Parameter, Tensor], parameters: Sequence[nn.Parameter]) -> None:
-        """Sum gradients over ranks in place; those of sharded parameters are summed already.
+        """Sum gradients over ranks in place. Gradients of sharded parameters are summed already.
 
-        A parameter whose gradient is missing on all ranks stays missing, so that the optimiser passes it over.
+        A parameter without a gradient on any rank stays missing, so that the optimiser skips it.
         """
         plain = [p for p in parameters if not isinstance(p, DTensor)]
         if self.size == 1 or not plain:
             return
-        has = torch.tensor([p in gradients for p in plain], dtype=torch.uint8, device=self.device)
-        dist.all_reduce(has, dist.ReduceOp.MAX)
-        present = [p for p, somewhere in zip(plain, has.tolist(), strict=True) if somewhere]
+        has_gradient = torch.tensor([p in gradients for p in plain], dtype=torch.uint8, device=self.device)
+        dist.all_reduce(has_gradient, dist.ReduceOp.MAX)
+        present = [p for p, somewhere in zip(plain, has_gradient.tolist(), strict=True) if somewhere]
         for parameter in present:
             gradients.setdefault(parameter, torch.zeros_like(parameter, dtype=torch.float32))
         for bucket in _buckets([gradients[p] for p in present]):
@@ -154,28 +177,36 @@ class Ranks:
 
 
 SINGLE = Ranks()
+"""One process alone."""
 
 
 def deal(costs: Sequence[int], kinds: Sequence[Hashable], ranks: int) -> list[list[tuple[int, bool]]]:
-    """For each rank, (index, does it count) in the order of work: rounds of one batch a rank, all of one kind.
+    """Deal batches to ranks in rounds: one batch per rank, all of one kind.
 
-    Within a kind the most expensive come first, and in each round they go to the ranks with the least work so far, so
-    that two ranks never differ by more than one batch. A rank left over in a round repeats the kind's cheapest batch.
+    Within a kind the most expensive batches come first. In each round they go to the ranks with the least work so far,
+    so that two ranks never differ by more than one batch. A rank without a batch in a round repeats the cheapest batch
+    of the kind.
+
+    Args:
+        costs: relative time of each batch.
+        kinds: kind of each batch.
+        ranks: number of ranks.
+    Returns: per rank (index of a batch, True if it counts), in the order of work.
     """
     load = [0] * ranks
-    hands: list[list[tuple[int, bool]]] = [[] for _ in range(ranks)]
+    schedules: list[list[tuple[int, bool]]] = [[] for _ in range(ranks)]
     for kind in dict.fromkeys(kinds):
         members = sorted((i for i, k in enumerate(kinds) if k == kind), key=lambda i: -costs[i])
         for start in range(0, len(members), ranks):
             by_load = sorted(range(ranks), key=lambda r: load[r])
             for rank, i in zip_longest(by_load, members[start : start + ranks]):
-                hands[rank].append((members[-1], False) if i is None else (i, True))
+                schedules[rank].append((members[-1], False) if i is None else (i, True))
                 load[rank] += 0 if i is None else costs[i]
-    return hands
+    return schedules
 
 
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """2-norm of gradients of which some may be sharded, alike on all ranks; all must ask."""
+    """2-norm of gradients, some of which may be sharded; the same on all ranks. All ranks must call it together."""
     kinds = [[g for g in gradients if isinstance(g, DTensor) is sharded] for sharded in (True, False)]
     norms = [whole(get_total_norm(kind)) for kind in kinds if kind]
     return norms[0] if len(norms) == 1 else torch.stack(norms).norm() if norms else torch.tensor(0.0)

@@ -1,4 +1,4 @@
-"""The policy that is trained: a causal language model with its tokenizer, adapters and critic, over packed batches."""
+"""The trained policy: a causal language model with its tokenizer, adapters and critic, on packed batches."""
 
 from __future__ import annotations
 
@@ -29,21 +29,24 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the policy says about a batch's m loss tokens."""
+    """The policy's results for the m loss tokens of a batch."""
 
     logprobs: Tensor
-    """[m]"""
+    """Log-probs of the loss tokens [m]."""
     entropy: Tensor
-    """[m]"""
+    """Entropies of the distributions they were drawn from [m]."""
     values: Tensor | None = None
-    """[m, heads], the critic's, from the hidden state that predicts each token; None without a critic."""
+    """Values [m, heads] from the hidden state that predicts each token; None without a critic."""
 
 
 class Policy:
-    """`model` in training, with the temperature it is sampled at.
+    """A model in training.
 
     Args:
-        adapters: LoRA adapters to inject. Without a `kept` one the base weights are trained.
+        model: the causal language model.
+        tokenizer: its tokenizer.
+        temperature: temperature of sampling; log-probs use it, too.
+        adapters: LoRA adapters to inject. Without a `kept` adapter the base weights are trained.
         critics: outputs of a value head on the final hidden state; 0: no head.
     """
 
@@ -81,9 +84,14 @@ class Policy:
         adapters: Sequence[AdapterSpec] = (),
         critics: int = 0,
     ) -> Policy:
-        """From a Hugging Face directory with safetensors weights. Raises `PolicyError` naming what is missing.
+        """Load a Hugging Face directory with safetensors weights.
 
-        `device` is a torch device, or `auto`: the first GPU that this process may use, else the CPU.
+        Args:
+            directory: the model directory.
+            dtype: type of the weights.
+            device: a torch device, or `auto`: the first GPU of this process, or else the CPU.
+            temperature, adapters, critics: as for `Policy`.
+        Raises: `PolicyError` that names the missing files.
         """
         path = Path(directory)
         if not (path / "config.json").is_file():
@@ -99,12 +107,13 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def distribute(self, ranks: Ranks) -> None:
-        """Become one of several ranks that train this policy. An optimiser must be given the parameters afterwards.
+        """Become one of several ranks that train this policy. Build the optimiser only afterwards.
 
-        Adapters and the value head are whole on every rank: they are small, and float32 beside any base.
+        Adapters and the value head stay whole on every rank: they are small, and float32 beside any base.
         """
         parameters = dict(self.model.named_parameters())
         adapters = [p for name, p in parameters.items() if ".lora_" in name]
@@ -123,7 +132,7 @@ class Policy:
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """The adapters of one phase are the active ones inside the block."""
+        """Activate exactly the adapters of one phase inside the block."""
         with self.adapters.using(self.adapters.names(phase=phase)):
             yield
 
@@ -135,9 +144,13 @@ class Policy:
         entropy_gradient: bool = False,
         detach_critic: bool = False,
     ) -> Scores:
-        """Log-probs, entropies (detached unless `entropy_gradient`) and values of a batch's loss tokens.
+        """Log-probs, entropies and values of a batch's loss tokens.
 
-        `detach_critic`: the value loss trains the value head alone, not the layers below.
+        Args:
+            batch: the micro-batch.
+            edits: activation edits of the forward pass.
+            entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
+            detach_critic: keep the gradient of the values out of the layers below the value head.
         """
 
         def compute() -> tuple[Tensor, Tensor, Tensor | None]:
@@ -152,20 +165,19 @@ class Policy:
             )
             if self.value_head is None:
                 return logprobs, entropy, None
-            seen = hidden.detach() if detach_critic else hidden
-            return logprobs, entropy, self.value_head(seen)
+            return logprobs, entropy, self.value_head(hidden.detach() if detach_critic else hidden)
 
         return Scores(*self._run(compute))
 
     def logprobs(
         self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(log-probs [m], entropies [m], detached unless `entropy_gradient`) of a batch's loss tokens."""
+        """(log-probs [m], entropies [m]) of a batch's loss tokens; entropies are detached unless `entropy_gradient`."""
         scores = self.scores(batch, edits, entropy_gradient=entropy_gradient)
         return scores.logprobs, scores.entropy
 
     def values(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
-        """The critic's values before each loss token [m, heads], and after the last token of each sample [n, heads]."""
+        """(values before each loss token [m, heads], values after the last token of each sample [samples, heads])."""
         if self.value_head is None:
             raise PolicyError("this policy has no critic: build it with critics >= 1")
         hidden = self._run(lambda: self._hidden(batch, edits))
@@ -173,31 +185,31 @@ class Policy:
         return self.value_head(hidden[batch.rows]), self.value_head(hidden[ends])
 
     def critic_steps(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
-        """What the critic has to learn from a batch: (hidden states and a one [steps, hidden + 1], targets).
+        """(features [steps, hidden + 1], targets [steps, heads]) of the critic in a batch, both float64.
 
-        Targets [steps, heads] are in units of the value head; both are float64.
+        Features are a hidden state and a one. Targets are in units of the value head.
         """
         hidden = self._run(lambda: self._hidden(batch, edits))
         if self.value_head is None or batch.critic is None:
             heads = 0 if self.value_head is None else len(self.value_head.mean)
             return hidden.new_zeros(0, hidden.shape[-1] + 1).double(), hidden.new_zeros(0, heads).double()
         _, targets, mask = batch.critic
-        seen = hidden[batch.rows][mask].double()
-        wanted = (targets[mask] - self.value_head.mean) / self.value_head.deviation
-        return torch.cat([seen, seen.new_ones(len(seen), 1)], dim=1), wanted.double()
+        states = hidden[batch.rows][mask].double()
+        scaled = (targets[mask] - self.value_head.mean) / self.value_head.deviation
+        return torch.cat([states, states.new_ones(len(states), 1)], dim=1), scaled.double()
 
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
         with applied(self.model, edits):
             return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
 
     def reference(self) -> Reference:
-        """The policy as it is now, frozen: the base below the adapters where that is never trained, else a copy."""
+        """The present policy, frozen: its base if only adapters are trained, otherwise a copy."""
         return Reference(self)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every weight: base, adapters, value head. CPU copies under the names of the modules they are in.
+        """CPU copies of all weights (base, adapters, value head), by the names of their modules.
 
-        All ranks must ask together; rank 0 is given the state, the others nothing.
+        All ranks must call it together. Rank 0 gets the state, other ranks an empty one.
         """
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.value_head is not None:
@@ -205,32 +217,36 @@ class Policy:
         return self.ranks.stored(state)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises `PolicyError`, and loads nothing, where names or shapes do not match."""
+        """Restore what `state_dict` returned.
+
+        Raises: `PolicyError` if names or shapes do not match; nothing is loaded then.
+        """
         modules = {"model": self.model} | ({"value_head": self.value_head} if self.value_head is not None else {})
-        own = {f"{prefix}.{n}": t.shape for prefix, module in modules.items() for n, t in module.state_dict().items()}
+        shapes = {
+            f"{prefix}.{n}": t.shape for prefix, module in modules.items() for n, t in module.state_dict().items()
+        }
         given = {name: tensor.shape for name, tensor in state.items()}
-        for name in sorted(own.keys() | given.keys()):
-            if own.get(name) != given.get(name):
-                here, there = (str(tuple(s[name])) if name in s else "missing" for s in (own, given))
+        for name in sorted(shapes.keys() | given.keys()):
+            if shapes.get(name) != given.get(name):
+                here, there = (str(tuple(s[name])) if name in s else "missing" for s in (shapes, given))
                 raise PolicyError(
                     f"the state does not fit this policy: {name} is {here} here and {there} in the state, which was "
                     "saved with another model, other adapters or another critic"
                 )
         for prefix, module in modules.items():
-            theirs = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
-            module.load_state_dict(parts(theirs, module))
+            of_module = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
+            module.load_state_dict(parts(of_module, module))
 
     def deploy(self) -> None:
-        """Drop what is not shipped: quarantine and frozen adapters, and the critic."""
+        """Drop the parts that are not shipped: quarantine and frozen adapters, and the critic."""
         self.adapters.activate(self.adapters.names("kept"))
         self.adapters.drop(self.adapters.names("quarantine", "frozen"))
         self.value_head = None
 
     def save(self, directory: Path) -> None:
-        """A plain model in Hugging Face layout (safetensors) that computes what the *active* adapters do.
+        """Save a plain model in Hugging Face layout (safetensors), with the *active* adapters merged.
 
-        Kept adapters are written a second time, on their own, under `adapters/<name>`. Of several ranks all must ask
-        together, and rank 0 writes.
+        Kept adapters are also saved apart, under `adapters/<name>`. All ranks must call it together; rank 0 writes.
         """
         whole = self.ranks.stored(self.model.state_dict()) if self.ranks.strategy == "fsdp" else None
         if self.ranks.rank > 0:
@@ -242,7 +258,7 @@ class Policy:
 
 
 class Reference:
-    """A frozen reference policy: a copy, or, where all training is in adapters, the same weights without them."""
+    """A frozen reference policy: the policy's base if only adapters are trained, otherwise a copy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -253,7 +269,7 @@ class Reference:
             self._copy = Policy(model, policy.tokenizer, temperature=policy.temperature)
 
     def distribute(self, ranks: Ranks) -> None:
-        """Before the policy itself is distributed, of which this may be a copy."""
+        """Become one of several ranks. Call it before `Policy.distribute`, because a copy needs whole weights."""
         if self._copy is not None:
             self._copy.distribute(ranks)
 
@@ -266,9 +282,10 @@ class Reference:
             return self._policy.logprobs(batch, edits)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The copy's weights; empty where the reference is the policy's own base."""
+        """The copy's weights; empty if the reference is the policy's own base."""
         return self._copy.state_dict() if self._copy is not None else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         if self._copy is not None:
             self._copy.load_state_dict(state)

@@ -1,7 +1,7 @@
-"""Per-token streams: everything the learner knows about an episode, and all it needs to know.
+"""Per-token streams: the learner's whole knowledge of an episode.
 
-Interventions and algorithms only write these arrays; the learner sums loss components over them and does not know
-which method produced them.
+Interventions and algorithms write these arrays. The learner sums loss components over them, and does not know which
+method wrote them.
 """
 
 from __future__ import annotations
@@ -18,43 +18,52 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CriticTargets:
-    """What the critic is to learn. `old` and `targets` have shape [tokens, heads]; `mask` is 1 where a step starts."""
+    """Targets of the critic."""
 
     old: NDArray[np.float32]
+    """Values before the update, shape [tokens, heads]."""
     targets: NDArray[np.float32]
+    """Value targets, shape [tokens, heads]."""
     mask: NDArray[np.bool_]
+    """True where a step starts, shape [tokens]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One token sequence to learn from. Arrays have shape [tokens] unless said otherwise.
-
-    `mask` is 1 on tokens in the loss. `old_logprobs` are the sampler's under c_s. `advantage` and `weight` multiply
-    the policy-gradient term per token. `masked_tokens` holds (position, token id) pairs, shape [n, 2], whose
-    probability the sampler's mask set to zero; the learner applies the same mask.
-    """
+    """One token sequence to train on. Arrays have shape [tokens] unless another shape is given."""
 
     tokens: NDArray[np.int64]
+    """Token ids."""
     mask: NDArray[np.bool_]
+    """True on tokens in the loss."""
     old_logprobs: NDArray[np.float32]
+    """The sampler's log-probs, under c_s."""
     advantage: NDArray[np.float32]
+    """Advantages; they multiply the policy-gradient term."""
     weight: NDArray[np.float32]
+    """Further factors of the policy-gradient term."""
     masked_tokens: NDArray[np.int64]
+    """(position, token id) pairs [n, 2] that the sampler's mask made impossible. The learner applies the same mask."""
     ratio: RatioMode = "sampler"
+    """Old log-probs of the policy ratio."""
     on_policy: bool = True
-    """Is it learned under the context and edits it was sampled under? (Only then is a log-prob mismatch an error.)"""
+    """True if trained under the context, edits and version it was sampled under. Only then is a log-prob mismatch an
+    error."""
     kept_gate: float = 1.0
+    """Multiplier in [0, 1] on the gradients of the kept parameters."""
     quarantine_gate: float = 1.0
+    """Multiplier in [0, 1] on the gradients of the quarantine parameters."""
     policy: bool = True
-    """Is it part of the policy loss (with entropy and critic)?"""
+    """True if part of the policy loss (with entropy and critic)."""
     kl: bool = True
-    """Is it part of the KL to the reference policy?"""
+    """True if part of the KL to the reference policy."""
     imitation: NDArray[np.float32] | None = None
-    """Weights of the cross-entropy of the sampled tokens; None: there is none."""
+    """Weights of the cross-entropy of the sampled tokens; None: no imitation."""
     critic: CriticTargets | None = None
+    """Targets of the critic; None without a critic."""
     sampled: Sample | None = None
-    """The same loss tokens in the context they were sampled in, where an older version of the policy sampled them and
-    `ratio` is not taken against the sampler: there the learner finds the importance weight that the ratio lacks."""
+    """The same loss tokens in the context they were sampled in. It is set if an older version sampled them and `ratio`
+    is not taken against the sampler; the learner computes the missing importance weight from it."""
 
     def __len__(self) -> int:
         return len(self.tokens)

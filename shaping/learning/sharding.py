@@ -1,4 +1,4 @@
-"""Models whose weights are spread over ranks (FSDP2), and whole tensors from and to their parts."""
+"""Models sharded over ranks (FSDP2), and conversion between whole tensors and their shards."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ Run = Callable[[Callable[[], T]], T]
 
 
 def run_here(compute: Callable[[], T]) -> T:
+    """Run a computation with a model that is not sharded."""
     return compute()
 
 
-def shard(model: PreTrainedModel, mesh: DeviceMesh, whole: Collection[nn.Parameter]) -> Run[Any]:
-    """Spread the weights over the ranks of `mesh`, all but `whole` ones; a layer is gathered when it computes.
+def shard(model: PreTrainedModel, mesh: DeviceMesh, keep: Collection[nn.Parameter]) -> Run[Any]:
+    """Shard the weights over the ranks of `mesh`, except those to `keep` whole. A layer is gathered when it computes.
 
-    Returns what must run every computation with the model, which returns tensors or a tuple of them: inside, the
-    embeddings and the output layer are gathered too. It takes the place of the model's forward, which would make all
-    logits. Gradients are summed over ranks, not averaged, and accumulate in each rank's part.
+    Gradients are summed over ranks, not averaged, and accumulate in each rank's shard.
+
+    Returns: a function that must run every computation with the model. The computation returns a tensor or a tuple of
+    tensors; inside it the embeddings and the output layer are gathered, too. It replaces the model's forward, which
+    would compute all logits.
     """
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     for module in (*decoder_layers(model), model):
-        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=set(whole))
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=set(keep))
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -43,25 +46,28 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, whole: Collection[nn.Paramet
 
 
 def release(model: nn.Module) -> None:
-    """Drop gathered weights: a forward pass without a backward pass leaves some, which a step makes out of date."""
+    """Drop gathered weights. A forward pass without a backward pass leaves some, and they are stale after a step."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor, on every rank; every rank must ask. Others as they are."""
+    """The whole of a sharded tensor; all ranks must call it together. Other tensors are returned unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def part(tensor: Tensor, of: Tensor) -> Tensor:
-    """This rank's part of a whole tensor, spread as `of` is; every rank holds the same `tensor`. Else as it is."""
-    if not isinstance(of, DTensor) or isinstance(tensor, DTensor):
+def part(tensor: Tensor, like: Tensor) -> Tensor:
+    """This rank's shard of a whole tensor, sharded as `like` is; all ranks must hold the same `tensor`.
+
+    It is returned unchanged if `like` is not sharded, or if it is sharded already.
+    """
+    if not isinstance(like, DTensor) or isinstance(tensor, DTensor):
         return tensor
-    return distribute_tensor(tensor.to(of.device), of.device_mesh, of.placements, src_data_rank=None)
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def parts(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """A state dict of whole tensors, as this rank's module can load it."""
-    own = module.state_dict()
-    return {name: part(tensor, own[name]) if name in own else tensor for name, tensor in state.items()}
+    """Convert a state dict of whole tensors into one that this rank's module can load."""
+    shards = module.state_dict()
+    return {name: part(tensor, shards[name]) if name in shards else tensor for name, tensor in state.items()}

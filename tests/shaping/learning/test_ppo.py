@@ -259,7 +259,7 @@ def test_credit_without_a_critic_or_without_steps_is_refused(
 ) -> None:
     rewards = [np.array(r) for r in REWARDS]
     given = {"critic": Critic(opinions(1)), "level": "token", **options}
-    with pytest.raises(ValueError, match="ppo needs a critic, and credit per turn or token"):
+    with pytest.raises(ValueError, match="ppo needs a critic, and advantages per turn or token"):
         assign_credit(episodes, rewards, compose("arm", []), renderer, algorithm="ppo", **given)
 
 
