@@ -1,10 +1,10 @@
-"""Our arms inside TRL's unmodified `GRPOTrainer`, through two of its public seams.
+"""Arms inside TRL's unmodified `GRPOTrainer`, through two of its public seams.
 
-`rollout_func` plays whole groups of our worlds with the trainer's own weights. `compute_loss` gets, in a copy of TRL's
-batch, the per-token credit of the arm in place of TRL's advantages. What belongs to a row is found by its token ids,
-since TRL shuffles and splits the batch in between. Loss, averaging, optimiser, checkpoints and LoRA are TRL's.
+`rollout_func` plays whole groups of episodes with the trainer's own weights. `compute_loss` gets a copy of TRL's batch
+with the arm's per-token credit in place of TRL's advantages. TRL shuffles and splits the batch between the two, so rows
+are matched by their token ids. Loss, averaging, optimiser, checkpoints and LoRA are TRL's.
 
-The advantages and rewards that TRL logs are those *before* any intervention; the arm's are logged under `shaping/`.
+TRL logs the advantages and rewards *before* any intervention; the arm's are logged under `shaping/`.
 """
 
 from __future__ import annotations
@@ -38,24 +38,30 @@ try:
 except ImportError as error:
     raise ImportError(f"training with TRL needs the extra trl: pip install 'shaping[trl]' ({error})") from error
 
-_OURS = ("reward_funcs", "train_dataset", "eval_dataset", "rollout_func", "tools", "environment_factory")
+_RESERVED = ("reward_funcs", "train_dataset", "eval_dataset", "rollout_func", "tools", "environment_factory")
+"""Arguments of `GRPOTrainer` that this trainer sets itself."""
 _RETURN = "shaping_return"
 
 
 class ShapedGRPOTrainer(GRPOTrainer):
-    """TRL's trainer on an arm and worlds of ours.
+    """TRL's trainer on an arm and on worlds of this project. `shaping.episodes` holds the latest episodes.
 
     Args:
-        model: a causal language model (with `peft_config` among `others`: its adapter is trained).
-        arm: of `shaping.intervention.compose`. An arm that needs what TRL has no place for is refused.
-        worlds: by name; each call makes one.
-        seeds: of the worlds; one prompt for each world and seed.
-        args: TRL's settings. `num_generations` is the group size; `scale_rewards` is without effect, as the advantages
-            are those of `algorithm`, and `max_completion_length` is only the constant of the loss type dr_grpo.
-        slots: episodes that are played at once.
+        model: a causal language model; with `peft_config` in `others` its adapter is trained.
+        arm: made by `shaping.arm.compose`. An arm whose hooks TRL cannot honour is refused.
+        worlds: by name, functions that make a world.
+        seeds: seeds of the worlds; each world and seed is one prompt.
+        args: TRL's settings. `num_generations` is the group size. `scale_rewards` has no effect, because `algorithm`
+            computes the advantages. `max_completion_length` is only the constant of the loss type dr_grpo.
+        processing_class: the model's tokenizer.
+        reward: the reward; by default the world's own.
+        algorithm: estimator of advantages.
+        level: one advantage per episode or per turn.
+        limits: limits of every episode.
+        slots: episodes played at once.
+        context_length: longest episode in tokens; the model's own limit by default.
         others: further arguments of `GRPOTrainer`.
-
-    `shaping.episodes` holds what was played last, for monitors and audits.
+    Raises: ValueError or `InterventionError` for settings and arms that TRL's trainer cannot honour.
     """
 
     def __init__(
@@ -75,7 +81,7 @@ class ShapedGRPOTrainer(GRPOTrainer):
         context_length: int | None = None,
         **others: Any,
     ) -> None:
-        if given := sorted(set(others).intersection(_OURS)):
+        if given := sorted(set(others).intersection(_RESERVED)):
             raise ValueError(f"{', '.join(given)}: set by this trainer, from arm, worlds, seeds and reward")
         self.shaping = Shaping(
             arm=arm,
@@ -100,7 +106,7 @@ class ShapedGRPOTrainer(GRPOTrainer):
             **others,
         )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError("sharded weights (FSDP, DeepSpeed) cannot be sampled from here: use data parallelism")
+            raise ValueError("sharded weights (FSDP, DeepSpeed) cannot sample episodes here: use data parallelism")
 
     def compute_loss(
         self,
@@ -109,46 +115,57 @@ class ShapedGRPOTrainer(GRPOTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """TRL's loss, on the arm's credit."""
+        """TRL's loss with the arm's credit."""
         return super().compute_loss(model, self.shaping.side.shaped(inputs), return_outputs, num_items_in_batch)
 
 
 @dataclass
 class Shaping:
-    """What TRL's trainer calls: `rollout` once per generation, `episode_return` as its reward function."""
+    """The functions that TRL's trainer calls: `rollout` once per generation, `episode_return` as its reward."""
 
     arm: Arm
+    """The arm."""
     worlds: Worlds
+    """By name, functions that make a world."""
     reward: Reward
+    """The reward."""
     renderer: Renderer
+    """Renderer of the trained model's tokenizer."""
     algorithm: Algorithm
+    """Estimator of advantages."""
     level: AdvantageLevel
+    """One advantage per episode or per turn."""
     limits: Limits
+    """Limits of every episode."""
     slots: int
+    """Episodes played at once."""
     context_length: int | None
+    """Longest episode in tokens; None: the model's own limit."""
     side: SideData
+    """The rows of the present generation."""
     episodes: list[Episode] = field(default_factory=list)
+    """The episodes of the present generation."""
     _engine: TransformersEngine | None = None
     _generations: int = 0
     _metrics: dict[str, float] = field(default_factory=dict)
 
     def check(self, args: GRPOConfig) -> None:
-        """Raises ValueError for what TRL's trainer would not do as it was asked."""
+        """Raise ValueError or `InterventionError` for settings and arms that TRL's trainer cannot honour."""
         refused = {
-            "use_vllm=True, as episodes are played with the trainer's own weights": args.use_vllm,
-            "mask_truncated_completions=True, which hides the rows that credit is for": args.mask_truncated_completions,
+            "use_vllm=True, because episodes are played with the trainer's own weights": args.use_vllm,
+            "mask_truncated_completions=True, which hides rows that have credit": args.mask_truncated_completions,
             "an eval_strategy; evaluate with the project's own audits": _setting(args.eval_strategy) != "no",
             f"temperature={args.temperature} where limits.temperature={self.limits.temperature}": args.temperature
             != self.limits.temperature,
-            f"algorithm={self.algorithm!r} and level={self.level!r}, as TRL has no critic": self.algorithm == "ppo"
+            f"algorithm={self.algorithm!r} and level={self.level!r}, because TRL has no critic": self.algorithm == "ppo"
             or self.level == "token",
         }
-        if wrong := [what for what, is_so in refused.items() if is_so]:
+        if wrong := [setting for setting, applies in refused.items() if applies]:
             raise ValueError(f"TRL's trainer cannot be used here with {'; with '.join(wrong)}")
         if not self.renderer.stable:
             raise TemplateError(
                 "the chat template rewrites earlier turns, so that an episode is not one token sequence, but TRL has "
-                "one row per episode: use a template that keeps earlier turns as they were"
+                "one row per episode: use a template that keeps earlier turns unchanged"
             )
         stateful = [type(i).__name__ for i in self.arm.interventions if "state_dict" in vars(type(i))]
         if stateful and _setting(args.save_strategy) != "no":
@@ -159,29 +176,29 @@ class Shaping:
         refuse_unsupported(self.arm, self.worlds)
 
     def rollout(self, texts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        """TRL's `rollout_func`: play, credit, and keep the credit for `compute_loss`."""
+        """TRL's `rollout_func`: play episodes, assign credit, and keep it for `compute_loss`."""
         step, group_size = int(trainer.state.global_step), trainer.num_generations or 1
         entropy = [trainer.args.seed, step, self._generations, trainer.accelerator.process_index]
         self._generations += 1
-        drawn = episode_requests(texts, group_size, self.arm, self.worlds, update=step, entropy=entropy)
-        self.episodes = self._play(drawn, trainer)
-        found, metrics = rows(
+        requests = episode_requests(texts, group_size, self.arm, self.worlds, update=step, entropy=entropy)
+        self.episodes = self._play(requests, trainer)
+        credited, metrics = rows(
             self.episodes, self.arm, self.renderer, self.reward, algorithm=self.algorithm, level=self.level
         )
         if trainer.importance_sampling_level == "sequence":
-            _refuse_varying(found, self.arm)
+            _refuse_varying(credited, self.arm)
         self._metrics = {**metrics, "unused_rows": float(self.side.unused)}
-        self.side.put(found)
+        self.side.put(credited)
         return {
-            "prompt_ids": [list(row.prompt) for row in found],
-            "completion_ids": [list(row.completion) for row in found],
-            "logprobs": [row.logprobs.tolist() for row in found],
-            "env_mask": [row.mask.tolist() for row in found],
-            _RETURN: [row.returned for row in found],
+            "prompt_ids": [list(row.prompt) for row in credited],
+            "completion_ids": [list(row.completion) for row in credited],
+            "logprobs": [row.logprobs.tolist() for row in credited],
+            "env_mask": [row.mask.tolist() for row in credited],
+            _RETURN: [row.returned for row in credited],
         }
 
     def episode_return(self, completions: Sequence[Any], **given: Any) -> list[float | None]:
-        """TRL's reward function: the episodes' returns, for its logs, with the arm's credit logged along with them."""
+        """TRL's reward function: the episodes' returns, for its logs. It also logs the arm's credit."""
         for name in (_RETURN, "log_metric"):
             if name not in given:
                 raise TRLError.of(f"the reward function was not given {name!r}")
@@ -189,11 +206,11 @@ class Shaping:
             given["log_metric"](f"shaping/{name}", value)
         return list(given[_RETURN])
 
-    def _play(self, drawn: Sequence[EpisodeRequest], trainer: GRPOTrainer) -> list[Episode]:
-        """With the weights as they are, in evaluation mode, and in the precision of training."""
+    def _play(self, requests: Sequence[EpisodeRequest], trainer: GRPOTrainer) -> list[Episode]:
+        """Play episodes with the present weights, in evaluation mode and in the precision of training."""
         wrapped = trainer.accelerator.unwrap_model(trainer.model)
         model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
-        slots = min(self.slots, len(drawn))
+        slots = min(self.slots, len(requests))
         if self._engine is None:
             self._engine = TransformersEngine(model, self.renderer, slots=slots, context_length=self.context_length)
         engine = self._engine
@@ -201,7 +218,9 @@ class Shaping:
 
         def work() -> list[Episode]:
             with trainer.accelerator.autocast():
-                return asyncio.run(play(drawn, engine, self.renderer, self.arm, limits=self.limits, concurrency=slots))
+                return asyncio.run(
+                    play(requests, engine, self.renderer, self.arm, limits=self.limits, concurrency=slots)
+                )
 
         training = wrapped.training
         wrapped.eval()
@@ -212,12 +231,12 @@ class Shaping:
 
 
 def _setting(value: Any) -> str:
-    """Of an option that may be an enumeration."""
+    """The value of an option that may be an enumeration."""
     return str(getattr(value, "value", value))
 
 
 def _outside_event_loops(work: Callable[[], list[Episode]]) -> list[Episode]:
-    """`work()`, in a thread of its own where this one runs an event loop already (a notebook)."""
+    """Return `work()`. It runs in another thread if this one already runs an event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -226,9 +245,9 @@ def _outside_event_loops(work: Callable[[], list[Episode]]) -> list[Episode]:
         return pool.submit(work).result()
 
 
-def _refuse_varying(found: Sequence[Row], arm: Arm) -> None:
-    """TRL spreads the gradient of a sequence's ratio evenly: credit that varies within it would lose its place."""
-    for row in found:
+def _refuse_varying(credited: Sequence[Row], arm: Arm) -> None:
+    """Refuse credit that varies within a sequence: TRL spreads the gradient of a sequence's ratio evenly over it."""
+    for row in credited:
         inside = row.credit[row.mask == 1]
         if len(inside) and float(np.ptp(inside)) > 1e-6:
             raise InterventionError(

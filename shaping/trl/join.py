@@ -1,4 +1,4 @@
-"""Which row of TRL's shuffled and split batch is which episode, and the arm's credit in its place. Imports no TRL."""
+"""Match rows of TRL's shuffled and split batch with episodes, and insert the arm's credit. Imports no TRL."""
 
 from __future__ import annotations
 
@@ -24,21 +24,26 @@ KEYS = (
     "advantages",
     "sampling_per_token_logps",
 )
-"""What TRL's batch must hold when the loss is computed."""
+"""Keys that TRL's batch must hold at the computation of the loss."""
 
 
 class TRLError(RuntimeError):
-    """TRL's batch is not what this adapter was written for; nothing was trained on it."""
+    """TRL's batch does not have the form that this adapter expects; nothing was trained on it."""
 
     @classmethod
-    def of(cls, what: str) -> TRLError:
-        return cls(f"TRL {version('trl')}, where 1.16.0 is known to work: {what}")
+    def of(cls, problem: str) -> TRLError:
+        """An error that names TRL's version."""
+        return cls(f"TRL {version('trl')}, where 1.16.0 is known to work: {problem}")
 
 
 class SideData:
-    """The rows of the present generation, until every one has been used `uses` times.
+    """The rows of the present generation, until each has been used `uses` times.
 
-    Rows with the same tokens wait in one queue per key: they are interchangeable, and each is used as often.
+    Rows with the same tokens share a queue: they are interchangeable, and each is used equally often.
+
+    Args:
+        uses: uses of each row, TRL's `num_iterations`.
+        ratio: the arm's ratio mode.
     """
 
     def __init__(self, uses: int, ratio: RatioMode) -> None:
@@ -48,19 +53,22 @@ class SideData:
 
     @property
     def unused(self) -> int:
+        """Number of uses left."""
         return sum(map(len, self._waiting.values()))
 
-    def put(self, found: Sequence[Row]) -> None:
-        """Replace what is there."""
+    def put(self, credited: Sequence[Row]) -> None:
+        """Replace all rows."""
         self._waiting.clear()
         for _ in range(self._uses):
-            for row in found:
+            for row in credited:
                 self._waiting[_key(row.prompt, row.completion)].append(row)
 
     def shaped(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of TRL's batch with our credit [rows, width], and in ratio mode `sampler` the sampler's log-probs.
+        """A copy of TRL's batch with the arm's credit [rows, width], and in ratio mode `sampler` its log-probs.
 
-        `inputs` is left as it is: TRL uses it again. Raises `TRLError` if a key is missing or a row cannot be found.
+        `inputs` itself does not change, because TRL uses it again.
+
+        Raises: `TRLError` if a key is missing or a row matches no episode.
         """
         for key in KEYS:
             if inputs.get(key) is None:
@@ -87,7 +95,7 @@ class SideData:
             )
         row = waiting.popleft()
         if inputs["tool_mask"][number, : len(row.mask)].tolist() != row.mask.tolist():
-            raise TRLError.of(f"'tool_mask' of row {number} is not the mask the rollout gave")
+            raise TRLError.of(f"'tool_mask' of row {number} is not the rollout's mask")
         return row
 
 
@@ -96,5 +104,5 @@ def _unpadded(inputs: Mapping[str, Any], part: str, number: int) -> Tensor:
 
 
 def _key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
-    """Of the unpadded token ids; the prompt's length tells where one ends."""
+    """Digest of unpadded token ids. The prompt's length is part of it, so that the boundary counts."""
     return hashlib.blake2b(np.array([len(prompt), *prompt, *completion], np.int64).tobytes()).digest()

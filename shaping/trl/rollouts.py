@@ -1,7 +1,7 @@
-"""Episodes of an arm as the rows that TRL trains on: what is played, what each token is credited, what is refused.
+"""Episodes of an arm as rows for TRL: requests, per-token credit, and refusals. Imports no TRL.
 
-One row is one episode: the first prompt, and everything after it as the completion, in which a mask tells the sampled
-tokens from what the world said. Nothing here imports TRL.
+One row is one episode. Its prompt is the first prompt, and its completion is everything after it; a mask separates
+the sampled tokens from the world's observations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shaping.sampling.render import Renderer
 
 Worlds = Mapping[str, Callable[[], TextEnv]]
 
-#: Hooks that work here. A hook that is not listed, also one that does not exist yet, is refused if it does anything.
+#: Hooks that work here. Every other hook, future ones included, is refused if it has an effect.
 HONOURED = frozenset(
     {
         "sampling_context",
@@ -48,35 +48,38 @@ HONOURED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One episode as TRL has it. `mask`, `logprobs` and `credit` (advantage times weight) are over `completion`.
-
-    `returned` is None for an episode that failed; no token of it is in the loss.
-    """
+    """One episode in TRL's form. Arrays have shape [completion tokens]."""
 
     prompt: tuple[int, ...]
+    """Token ids of the first prompt."""
     completion: tuple[int, ...]
+    """Token ids of everything after it."""
     mask: NDArray[np.int64]
+    """1 on sampled tokens, 0 on observations."""
     logprobs: NDArray[np.float32]
+    """The sampler's log-probs."""
     credit: NDArray[np.float32]
+    """Advantage times weight."""
     returned: float | None
+    """Return of the episode; None for a failed episode, which has no token in the loss."""
 
 
 def prompts(worlds: Worlds, seeds: Sequence[int]) -> list[dict[str, str]]:
-    """Rows of a data set: one prompt for each world and seed, which `requests` reads back."""
+    """Rows of a data set: one prompt for each world and seed. `episode_requests` reads them back."""
     return [{"prompt": json.dumps({"world": world, "seed": int(seed)})} for seed in seeds for world in worlds]
 
 
 def refuse_unsupported(arm: Arm, worlds: Worlds) -> None:
-    """Raise `InterventionError` for an arm that TRL's trainer would not run as it is meant.
+    """Raise `InterventionError` for an arm that TRL's trainer cannot honour.
 
-    Contexts, masks and credits can depend on the episode, so `rows` looks at what was really played once more.
+    Contexts, masks and credits can depend on the episode, so `rows` checks played episodes again.
     """
     for intervention in arm.interventions:
         base = Constraint if isinstance(intervention, Constraint) else Shaper
         for hook in sorted(_hooks() - HONOURED):
             changed = getattr(type(intervention), hook, None) is not getattr(base, hook, None)
             if changed and not _neutral(intervention, hook):
-                raise _refusal(arm, intervention, f"uses the hook {hook}(), which TRL's trainer has no place for")
+                raise _refusal(arm, intervention, f"uses the hook {hook}(), which TRL's trainer cannot call")
     if arm.ratio_mode() == "none":
         raise _refusal(arm, arm.owner.get(Knob.RATIO), "asks for ratio mode 'none', but TRL's losses take a ratio")
     for world in worlds:
@@ -103,7 +106,7 @@ def _hooks() -> frozenset[str]:
 
 
 def _neutral(intervention: Intervention, hook: str) -> bool:
-    """Some hooks are there but give nothing."""
+    """True if an overridden hook returns nothing with effect."""
     if hook == "edits":
         return not intervention.edits("sampling") and not intervention.edits("training")
     return hook == "adapters" and not intervention.adapters()
@@ -114,7 +117,7 @@ def _refuse_contexts(arm: Arm, contexts: Contexts) -> None:
         raise _refusal(
             arm,
             arm.owner.get(Knob.TRAINING_CONTEXT),
-            f"learns under the context {contexts.training.name!r} what was sampled under "
+            f"trains under the context {contexts.training.name!r} on episodes sampled under "
             f"{contexts.sampling.name!r}, but TRL's trainer has one prompt for both",
         )
 
@@ -128,9 +131,16 @@ def _refusal(arm: Arm, intervention: Intervention | None, why: str) -> Intervent
 def episode_requests(
     texts: Sequence[str], group_size: int, arm: Arm, worlds: Worlds, *, update: int, entropy: Sequence[int]
 ) -> list[EpisodeRequest]:
-    """One per prompt. Prompts of a group stand next to each other and share one draw of contexts.
+    """One request per prompt. Prompts of a group are neighbours and share one draw of contexts.
 
-    `entropy` seeds contexts and completions. Raises ValueError if `texts` are not whole groups.
+    Args:
+        texts: prompts, as `prompts` writes them.
+        group_size: prompts per group.
+        arm: draws the contexts.
+        worlds: by name, functions that make a world.
+        update: number of the update.
+        entropy: seed of contexts and completions.
+    Raises: ValueError if `texts` are not whole groups.
     """
     out: list[EpisodeRequest] = []
     for group, first in enumerate(range(0, len(texts), group_size)):
@@ -160,9 +170,10 @@ def rows(
     algorithm: Algorithm,
     level: AdvantageLevel,
 ) -> tuple[list[Row], dict[str, float]]:
-    """(one row per episode, in order, metrics). Failed episodes, and those left alone in their group, teach nothing.
+    """Turn episodes into rows. Failed episodes, and episodes alone in their group (no baseline), have no credit.
 
-    Raises RuntimeError if most episodes failed, and `InterventionError` for what TRL's trainer cannot learn from.
+    Returns: (one row per episode, in order; metrics).
+    Raises: RuntimeError if most episodes failed, `InterventionError` for credit that TRL's trainer cannot honour.
     """
     sound = [e for e in episodes if not e.status.is_error and e.turns]
     sizes = Counter(e.group for e in sound)
@@ -173,8 +184,8 @@ def rows(
     scored: dict[int, NDArray[np.float64]] = {}
     for group in sorted({e.group for e in usable}):
         members = [e for e in usable if e.group == group]
-        found = reward.score_group([e.redacted() for e in members])
-        scored |= {id(e): r for e, r in zip(members, found, strict=True)}
+        rewards = reward.score_group([e.redacted() for e in members])
+        scored |= {id(e): r for e, r in zip(members, rewards, strict=True)}
     credited = assign_credit(usable, [scored[id(e)] for e in usable], arm, renderer, algorithm=algorithm, level=level)
     trained = {
         id(e): _row(e, sample, arm, float(returned))
@@ -187,14 +198,14 @@ def rows(
 
 
 def _row(episode: Episode, sample: Sample, arm: Arm, returned: float) -> Row:
-    """Up to its last sampled token: what the world said after it is in nobody's loss."""
+    """The row of an episode, up to its last sampled token: later observations are in no loss."""
     _refuse_contexts(arm, episode.contexts)
     if len(sample.masked_tokens):
         raise _refusal(arm, arm.owner.get(Knob.ACTIONS), _MASKS)
     if not sample.on_policy or sample.imitation is not None or (sample.weight < 0).any():
         raise InterventionError(
-            f"arm {arm.name!r}: a credit with imitation or with a negative weight, or edits in only one phase, have no "
-            "place in TRL's trainer. Run this arm with the project's own learner"
+            f"arm {arm.name!r}: TRL's trainer cannot honour credit with imitation or a negative weight, nor edits in "
+            "only one phase. Run this arm with the project's own learner"
         )
     head, stop = episode.head, int(np.flatnonzero(sample.mask)[-1]) + 1
     return Row(
@@ -208,7 +219,7 @@ def _row(episode: Episode, sample: Sample, arm: Arm, returned: float) -> Row:
 
 
 def _untrained(episode: Episode, renderer: Renderer) -> Row:
-    """TRL needs a row for every prompt: one end-of-turn token, which is not in the loss."""
+    """A row without credit, because TRL needs one per prompt: one end-of-turn token, which is not in the loss."""
     zero = np.zeros(1, np.float32)
     return Row(tuple(episode.tokens[: episode.head].tolist()), (renderer.eos,), zero.astype(np.int64), zero, zero, None)
 
@@ -226,7 +237,7 @@ def _metrics(credited: Credited, trained: Sequence[Row]) -> dict[str, float]:
 
 
 def _readings(arm: Arm, episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean per episode of what the interventions came to know."""
+    """Mean per episode of the interventions' readings."""
     totals: Counter[str] = Counter()
     for intervention in arm.interventions:
         for episode in episodes:

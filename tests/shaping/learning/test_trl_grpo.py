@@ -343,7 +343,7 @@ class Remembering(Shaper):
         (Adding(), r"Adding uses the hook auxiliary_loss\(\)"),
         (Adapting(), r"Adapting uses the hook adapters\(\)"),
         (Reinforcing(), "Reinforcing asks for ratio mode 'none'"),
-        (Inoculation(at="training"), "Inoculation learns under the context"),
+        (Inoculation(at="training"), "Inoculation trains under the context"),
         (ActionMask(mode="mask"), "ActionMask masks tokens in sampling"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Intervention) else "",
@@ -373,7 +373,7 @@ class Sometimes(Shaper):
 
 def test_a_context_that_is_swapped_later_is_refused_when_it_happens(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(Sometimes(), max_steps=4)
-    with pytest.raises(InterventionError, match="Sometimes learns under the context 'kind'"):
+    with pytest.raises(InterventionError, match="Sometimes trains under the context 'kind'"):
         trainer.train()
 
 
