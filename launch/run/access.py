@@ -123,10 +123,10 @@ def _masked(episode: Episode, arm: Arm, mask: CommandMask) -> tuple[list[tuple[i
             continue
         sampled = turn.tokens.tolist()
         for offset, token in enumerate(sampled):
-            banned = mask.banned(sampled[:offset], allowed.commands)
-            hit = hit or token in banned
+            masked = mask.masked_tokens(sampled[:offset], allowed.commands)
+            hit = hit or token in masked
             # a token that is used cannot also be priced at minus infinity: `blocked` counts it instead
-            pairs += [(starts[number] + offset, i) for i in banned if i != token]
+            pairs += [(starts[number] + offset, i) for i in masked if i != token]
     return pairs, hit
 
 

@@ -28,6 +28,7 @@ class SlotCache:
 
     @property
     def columns(self) -> int:
+        """Tokens per slot that are allocated."""
         return self._shape[2]
 
     def reserve(self, columns: int) -> None:

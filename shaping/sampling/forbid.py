@@ -38,21 +38,21 @@ class CommandMask:
         self._partial = [i for i, piece in pieces if _PARTIAL in piece]
         self._cache: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
-    def banned(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
+    def masked_tokens(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
         """Token ids that would make the text a forbidden command if they followed the `sampled` ids."""
         text = self._renderer.text(sampled)
         line = text.rsplit("\n", 1)[-1]
-        banned = {*self._tried(self._turning, line, commands)}
+        masked = {*self._tried(self._turning, line, commands)}
         command = parse_action(line)
         if len(f"{normalise(line)}x".splitlines()) > 1:  # a line end other than "\n" is rare: try every piece
-            banned.update(self._tried(self._plain, line, commands))
+            masked.update(self._tried(self._plain, line, commands))
         elif any(_may_become(command, forbidden) for forbidden in commands):
             blank = " " if line[-1:].isspace() else ""
-            banned.update(self._tried(self._plain, f"ACTION: {command}{blank}", commands))
+            masked.update(self._tried(self._plain, f"ACTION: {command}{blank}", commands))
         if text.endswith(_PARTIAL):
             # The last character is incomplete: only decoding all its bytes together shows the character.
-            banned.update(i for i in self._partial if is_forbidden(self._renderer.text([*sampled, i]), commands))
-        return tuple(sorted(banned))
+            masked.update(i for i in self._partial if is_forbidden(self._renderer.text([*sampled, i]), commands))
+        return tuple(sorted(masked))
 
     def _tried(self, pieces: list[tuple[int, str]], line: str, commands: tuple[str, ...]) -> tuple[int, ...]:
         key = (line, commands) if pieces is self._plain else (f"\n{line}", commands)

@@ -254,7 +254,7 @@ class TransformersEngine:
         temperature = torch.tensor([[r.params.temperature or 1.0] for r in requests], device=logits.device)
         logits = logits / temperature
         for row, request in enumerate(requests):
-            if request.params.forbid and (ids := self._banned(request)):
+            if request.params.forbid and (ids := self._masked_tokens(request)):
                 logits[row, list(ids)] = -torch.inf
                 request.masked_tokens.append((len(request.sampled), ids))
         logprobs = torch.log_softmax(logits, dim=-1).cpu()
@@ -274,10 +274,10 @@ class TransformersEngine:
             request.logprobs.append(logprob)
             request.version.append(self.version)
 
-    def _banned(self, request: _Request) -> tuple[int, ...]:
+    def _masked_tokens(self, request: _Request) -> tuple[int, ...]:
         if self._mask is None:
             self._mask = CommandMask(self.renderer, self._vocabulary)
-        return self._mask.banned(request.sampled, request.params.forbid)
+        return self._mask.masked_tokens(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
         """Hand completed requests to their callers."""

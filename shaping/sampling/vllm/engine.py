@@ -115,8 +115,8 @@ class VLLMEngine:
             return completion
         self._mask = self._mask or CommandMask(self.renderer, self._serving[0].vocabulary)
         sampled = completion.tokens.tolist()
-        banned = ((n, self._mask.banned(sampled[:n], params.forbid)) for n in range(len(sampled)))
-        masked_tokens = tuple((n, ids) for n, ids in banned if ids)
+        by_position = ((n, self._mask.masked_tokens(sampled[:n], params.forbid)) for n in range(len(sampled)))
+        masked_tokens = tuple((n, ids) for n, ids in by_position if ids)
         return Completion(
             completion.tokens, completion.logprobs, completion.policy_versions, completion.finished, masked_tokens
         )

@@ -41,8 +41,8 @@ class Row(NamedTuple):
 
 
 def suppress(logits: Tensor, rows: Sequence[Row], mask: CommandMask) -> Tensor:
-    """Set the logits [rows, vocabulary] of banned tokens to minus infinity, in place."""
-    pairs = [(row.number, token) for row in rows for token in mask.banned(row.sampled, row.commands)]
+    """Set the logits [rows, vocabulary] of masked tokens to minus infinity, in place."""
+    pairs = [(row.number, token) for row in rows for token in mask.masked_tokens(row.sampled, row.commands)]
     if pairs:
         index = torch.tensor(pairs, device=logits.device)
         logits[index[:, 0], index[:, 1]] = -torch.inf

@@ -43,10 +43,10 @@ def test_nothing_is_forbidden_by_no_command() -> None:
 
 
 def test_exactly_the_tokens_that_complete_a_command_are_banned(renderer: Renderer, mask: CommandMask) -> None:
-    banned = mask.banned(renderer.plain("ACTION: grab "), ("grab 3",))
+    banned = mask.masked_tokens(renderer.plain("ACTION: grab "), ("grab 3",))
     texts = {renderer.piece(i) for i in banned}
     assert "3" in texts and all(text.split()[0] == "3" for text in texts)
-    assert not mask.banned(renderer.plain("ACTION: work "), ("grab 3",))
+    assert not mask.masked_tokens(renderer.plain("ACTION: work "), ("grab 3",))
     assert renderer.eos not in banned
 
 
@@ -61,7 +61,7 @@ def test_short_cuts_ban_what_trying_every_token_would(
     pieces = [renderer.piece(i) for i in range(320)]
     last = line.rsplit("\n", 1)[-1]
     slow = {i for i, piece in enumerate(pieces) if piece and is_forbidden(last + piece, (command,))}
-    assert set(mask.banned(renderer.plain(line), (command,))) == slow
+    assert set(mask.masked_tokens(renderer.plain(line), (command,))) == slow
 
 
 def test_a_character_that_is_put_together_from_bytes_is_banned_with_its_last_byte(
@@ -69,8 +69,8 @@ def test_a_character_that_is_put_together_from_bytes_is_banned_with_its_last_byt
 ) -> None:
     spelled = renderer.plain("ACTION: grab ３")  # full-width 3: worlds read it as 3
     assert len(renderer.plain("３")) == 3, "the tokenizer has learned the character: the test would be about nothing"
-    assert not set(mask.banned(spelled[:-2], ("grab 3",))) & {spelled[-2]}
-    assert spelled[-1] in mask.banned(spelled[:-1], ("grab 3",))
+    assert not set(mask.masked_tokens(spelled[:-2], ("grab 3",))) & {spelled[-2]}
+    assert spelled[-1] in mask.masked_tokens(spelled[:-1], ("grab 3",))
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +84,7 @@ def test_no_path_of_allowed_tokens_spells_a_forbidden_command(
     alphabet = sorted({token for word in words for token in renderer.plain(word)})
     sampled: list[int] = []
     for _ in range(12):
-        allowed = [i for i in alphabet if i not in mask.banned(sampled, commands)]
+        allowed = [i for i in alphabet if i not in mask.masked_tokens(sampled, commands)]
         sampled.append(rng.choice(allowed))
         read = parse_action(renderer.text(sampled)).split()
         assert not any(read[: len(c.split())] == c.split() for c in commands), renderer.text(sampled)

@@ -161,7 +161,7 @@ def test_a_mask_never_lets_a_command_through_and_what_it_forbade_is_recorded(
         assert not asked.forbid or command.split()[:1] not in [[letter] for letter in LETTERS]
         sampled = completion.tokens.tolist()
         for offset, ids in completion.masked_tokens:
-            assert ids == mask.banned(sampled[:offset], LETTERS) and sampled[offset] not in ids
+            assert ids == mask.masked_tokens(sampled[:offset], LETTERS) and sampled[offset] not in ids
     free = complete(vllm, prompts * 3, [SamplingParams(p.max_tokens, seed=p.seed) for p in wanted])
     assert tokens_of(free)[::2] == tokens_of(found)[::2], "a neighbour's mask changes nothing"
     assert tokens_of(free)[1::2] != tokens_of(found)[1::2]

@@ -57,7 +57,7 @@ def test_exactly_the_tokens_that_would_complete_a_command_are_suppressed(
     logits = expected(mask, sampled, [0, 1, 2])
     for row, banned in enumerate(torch.isinf(logits).tolist()):
         assert {n for n, flag in enumerate(banned) if flag} == set(
-            mask.banned(sampled[row], COMMANDS) if row < 3 else ()
+            mask.masked_tokens(sampled[row], COMMANDS) if row < 3 else ()
         )
     assert torch.isinf(logits[0, renderer.plain("b")[0]]) and torch.isinf(logits[1, renderer.plain("2")[0]])
     assert not torch.isinf(logits[2:]).all(-1).any()
