@@ -18,6 +18,7 @@ import ray
 import yaml
 from launch_fakes import START_MODEL, TRAINER, results, study
 from rich.console import Console
+from waiting import interruptible_children, patience, wait_until
 
 from launch.config.study import StudyConfig
 from launch.distributed.local import RaySettings
@@ -55,9 +56,9 @@ def command(tmp_path: Path) -> Iterator[Callable[[StudyConfig], subprocess.Popen
         file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
         arguments = [sys.executable, str(CLI), "study", str(file), "--cpus", "2"]
-        process = subprocess.Popen(
-            arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
-        )
+        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with interruptible_children():
+            process = subprocess.Popen(arguments, **pipes, cwd=tmp_path, start_new_session=True)  # type: ignore[call-overload]
         started.append(process)
         return process
 
@@ -68,11 +69,13 @@ def command(tmp_path: Path) -> Iterator[Callable[[StudyConfig], subprocess.Popen
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
+    """Wait while the process runs."""
+
+    def met() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "nothing happened for a minute"
-        time.sleep(0.05)
+        return condition()
+
+    wait_until(met, 60)
 
 
 def test_every_run_ends_well_or_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
@@ -135,18 +138,19 @@ def test_a_study_goes_on_after_its_driver_was_killed(tmp_path: Path, command: An
     process = command(config)
     wait_for(lambda: (directory / "logs" / "slow" / "seed-0.log").read_text().count("training") == 2, process)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=patience(60))
     assert "1 half-written run restarts from the beginning" in told
     assert (directory / "runs" / "fine" / "seed-0" / "result.json").read_bytes() == kept
 
 
+@pytest.mark.usefixtures("deaf_to_interrupts")
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, command: Any) -> None:
     config = study(tmp_path / "runs", {"slow": "slow"}, seeds=2, train=_train(updates=600))
     directory = tmp_path / "runs" / "small"
     process = command(config)
     wait_for(lambda: len(list(directory.glob("runs/*/*/metrics.jsonl"))) == 2, process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=patience(60))
     assert process.returncode == 130
     assert "To go on: shaping study" in told
     assert "Traceback" not in told
