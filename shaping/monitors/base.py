@@ -1,7 +1,7 @@
-"""Monitors read episodes and report what they suspect. They are held out: nothing that trains may use one.
+"""Monitors read episodes and report suspicions. They are held out: training may not use a monitor.
 
-A monitor that is to be trained against has to be declared with `role="train"`; it is then *spent*, and its readings
-say nothing any more about an agent that was optimised against them (Baker et al., arXiv 2503.11926).
+To train against a monitor, declare it with `role="train"`. It is then *spent*: its readings no longer say anything
+about an agent that was optimised against them (Baker et al., arXiv 2503.11926).
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from envs.episode import TRAITS, Episode
 
 
 class MonitorError(ValueError):
-    """A monitor breaks its contract or is used for what it was not declared for."""
+    """A monitor breaks its contract, or is used against its declared role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A monitor's suspicion, in [0, 1], that `trait` shows in turn `turn` (0-based) of the episode it read."""
+    """A monitor's suspicion that one turn of an episode shows a trait."""
 
     monitor: str
+    """Name of the monitor."""
     trait: str
+    """One of `envs.episode.TRAITS`."""
     turn: int
+    """Index of the turn, from 0."""
     score: float
+    """Strength of the suspicion, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.trait not in TRAITS:
@@ -41,16 +45,16 @@ class Reading:
 class Monitor(BaseModel):
     """Reads episodes. Fields are configuration.
 
-    `read` returns what is suspicious; a turn without a reading counts as score 0. It is a pure function of the episode:
-    during training it is called in a thread of its own, so it keeps no state and uses no global random generator.
+    A turn without a reading counts as score 0. `read` is a pure function of the episode: during training another
+    thread calls it, so it keeps no state and uses no global random generator.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cheap: ClassVar[bool] = True
-    """Does `read` work without a model and without a network? A cheap monitor also reads the training episodes."""
+    """True if `read` needs neither a model nor a network. A cheap monitor also reads the training episodes."""
     oracle: ClassVar[bool] = False
-    """Does it read sealed labels? All other monitors are given redacted episodes, in which `truth` cannot be opened."""
+    """True if it reads sealed labels. All other monitors get redacted episodes, in which `truth` cannot be opened."""
 
     role: Literal["evaluate", "train"] = "evaluate"
     """`evaluate`: held out. `train`: interventions may train against it, and it is then spent."""
@@ -58,27 +62,31 @@ class Monitor(BaseModel):
     """Name in readings, metrics and reports."""
 
     def suspects(self) -> tuple[str, ...]:
-        """The traits that readings may name. During training each has its metrics in every update, 0 without readings.
+        """The traits that readings may name. Each has metrics in every update of training, 0 without readings.
 
-        Default: the field `trait` of a monitor that has one, else all traits.
+        By default these are the field `trait` of a monitor that has one, and otherwise all traits.
         """
         trait = getattr(self, "trait", None)
         return (trait,) if trait in TRAITS else TRAITS
 
     def view(self, episode: Episode) -> Episode:
-        """The episode as this monitor may see it: redacted, unless the monitor declares `oracle`."""
+        """The episode that this monitor may read: redacted, unless the monitor declares `oracle`."""
         return episode if self.oracle else episode.redacted()
 
     @abstractmethod
     def read(self, episode: Episode) -> list[Reading]:
+        """Return the suspicious turns of an episode."""
         raise NotImplementedError(f"{type(self).__name__} must define read(episode) -> list[Reading]")
 
 
 def require_held_out(monitors: Sequence[Monitor], spent_names: Collection[str]) -> None:
-    """Check that what trains (`spent_names`, the monitors that interventions refer to) and what measures are apart.
+    """Check that training and measurement use different monitors.
 
-    Raises `MonitorError` if a spent name is unknown or ambiguous, if a spent monitor was declared `role="evaluate"`,
-    or if no held-out monitor is left beside the spent ones.
+    Args:
+        monitors: all monitors of a run.
+        spent_names: names of the monitors that interventions and rewards use.
+    Raises: `MonitorError` if a spent name is unknown or ambiguous, if a spent monitor is declared `role="evaluate"`, or
+    if no held-out monitor is left beside the spent ones.
     """
     roles: dict[str, str] = {}
     for monitor in monitors:
@@ -95,6 +103,6 @@ def require_held_out(monitors: Sequence[Monitor], spent_names: Collection[str]) 
             )
     if spent_names and "evaluate" not in roles.values():
         raise MonitorError(
-            f"every monitor is trained against or trainable ({sorted(roles)}); add a held-out one (role='evaluate'), "
-            "or nothing measures what training does to the spent one"
+            f"every monitor is trained against or trainable ({sorted(roles)}); add a held-out one (role='evaluate') to "
+            "measure the effect of training on the spent one"
         )
