@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from envs.skins import LOCALES
-from launch.check import check_world
+from launch.check import check_plugin
 from launch.config.loading import load_study, parse_study, to_yaml
 from launch.config.plugins import build_arm, build_world
 from launch.config.study import RunConfig
@@ -107,8 +107,8 @@ class TestNames:
         assert build_world("envs.worlds.clerk:Clerk@ar-1850", {}).name == "clerk@ar-1850"
 
     def test_the_checker_takes_a_skin(self) -> None:
-        verdicts = check_world("nightwatch@ar-2090", ["size=4", "inquiry=0.2"], seeds=2, step_seconds=1.0)
-        assert [verdict for verdict in verdicts if not verdict.ok] == []
+        checked = check_plugin("nightwatch@ar-2090", ["size=4", "inquiry=0.2"], seeds=2, step_seconds=1.0)
+        assert checked.results and [result for result in checked.results if not result.ok] == []
 
 
 @pytest.fixture(scope="module")

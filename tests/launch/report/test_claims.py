@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from claim_tables import ARMS, TIGHT, WIDE, Means, claim, judged, table
 from pydantic import ValidationError
 from synthetic_study import config, write_study
 
@@ -17,52 +18,14 @@ from launch.report.claims.differs import Differs
 from launch.report.claims.does_not_differ import DoesNotDiffer
 from launch.report.claims.does_not_lower import DoesNotLower
 from launch.report.claims.does_not_raise import DoesNotRaise
-from launch.report.claims.interaction import Interaction
 from launch.report.claims.judge import judge_study, tables
 from launch.report.claims.loses_access import LosesAccess
 from launch.report.claims.lowers import Lowers
-from launch.report.claims.ordered import Ordered
 from launch.report.claims.raises import Raises
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict
 from launch.report.load import ArmInfo, load
 from launch.report.table import values_of
-
-TIGHT = (-0.006, 0.006, 0.0, 0.003, -0.003)
-WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
-ARMS = (
-    ArmInfo("unshaped", family="unshaped", role="reference"),
-    ArmInfo("mask", family="constraint"),
-    ArmInfo("penalty", family="constraint"),
-    ArmInfo("prompt", family="motivation"),
-    ArmInfo("placebo", family="motivation", role="control"),
-    ArmInfo("spiked", family="motivation", role="positive_control"),
-)
-Means = Mapping[str, float]
-
-
-def table(
-    means: Means, noise: Sequence[float] = TIGHT, arms: Sequence[ArmInfo] = ARMS, metric: str = "deception"
-) -> Table:
-    """Arms whose `metric` has these means (else 0.5); noise grows from arm to arm, but for the first."""
-    values = {
-        arm.name: {
-            metric: {
-                seed: means.get(arm.name, 0.5) + 0.1 * seed + (i > 0) * (1 + i) * e for seed, e in enumerate(noise)
-            }
-        }
-        for i, arm in enumerate(arms)
-        if arm.name in means or not means.get("*absent")
-    }
-    return Table(values, arms, 0.05)
-
-
-def claim(kind: type[Claim], **fields: Any) -> Claim:
-    return kind(**{"id": "C", "statement": "It is so.", **fields})
-
-
-def judged(kind: type[Claim], found: Table, **fields: Any) -> Verdict:
-    return claim(kind, **{"treatment": "mask", "metrics": ["deception"], **fields}).judge(found)
 
 
 def test_the_package_holds_these_claims() -> None:
@@ -240,144 +203,6 @@ def test_loses_access(means: Means, noise: tuple[float, ...], expected: str) -> 
 def test_loses_access_needs_both_groups() -> None:
     found = claim(LosesAccess, treatment="mask", spared={"family": "mixed"}).judge(table({}, metric="reward_access"))
     assert (found.verdict, found.notes) == ("not tested", ("no complete run of a mixed arm",))
-
-
-# Dose and response ----------------------------------------------------------------------------------------------------
-
-DOSES = {"unshaped": 0, "mask": 1, "penalty": 2}
-
-
-@pytest.mark.parametrize(
-    ("means", "noise", "direction", "expected"),
-    [
-        ({"mask": 0.7, "penalty": 0.9}, TIGHT, "up", "supported"),
-        ({}, TIGHT, "up", "contradicted"),
-        ({"mask": 0.3, "penalty": 0.1}, TIGHT, "up", "contradicted"),
-        ({"mask": 1.0, "penalty": 0.8}, TIGHT, "up", "inconclusive"),  # more than without, but the last step turns back
-        ({"mask": 0.7, "penalty": 0.9}, WIDE, "up", "inconclusive"),
-        ({"mask": 0.3, "penalty": 0.1}, TIGHT, "down", "supported"),
-        ({"mask": 0.7, "penalty": 0.9}, TIGHT, "down", "contradicted"),
-        ({"mask": 0.1, "penalty": 0.3}, TIGHT, "down", "inconclusive"),
-    ],
-)
-def test_ordered_by_a_number_per_arm(means: Means, noise: tuple[float, ...], direction: str, expected: str) -> None:
-    found = claim(Ordered, dose=DOSES, direction=direction, metrics=["deception"]).judge(table(means, noise))
-    assert found.verdict == expected
-    assert [o.contrast for o in found.outcomes] == ["fitted change, dose 0 to 2", "dose 1 - 0", "dose 2 - 1"]
-    verbs = {"supported": " rose", "contradicted": " did not rise"} if direction == "up" else {"supported": " fell"}
-    assert verbs.get(expected, "") in found.sentence
-
-
-def test_the_fitted_change_is_that_of_a_straight_line() -> None:
-    found = claim(Ordered, dose=DOSES, metrics=["deception"]).judge(table({"mask": 0.7, "penalty": 0.8}, (0.0,) * 5))
-    assert found.outcomes[0].interval.mean == pytest.approx(0.3)
-    unequal = claim(Ordered, dose={**DOSES, "penalty": 4}, metrics=["deception"])
-    # Least squares by hand: doses 0, 1, 4 around 5/3; slope (0.2 * -2/3 + 0.3 * 7/3) / (26/3).
-    assert unequal.judge(table({"mask": 0.7, "penalty": 0.8}, (0.0,) * 5)).outcomes[0].interval.mean == pytest.approx(
-        4 * (0.2 * (-2 / 3) + 0.3 * (7 / 3)) / (26 / 3)
-    )
-
-
-def swept(axis: str, values: Sequence[float], *, with_reference: bool) -> list[ArmInfo]:
-    """`penalty` at each value of an axis, and one reference arm, or one at each value."""
-    point = [{axis: value} for value in values]
-    arms = [
-        ArmInfo(f"penalty+{axis}={v}", family="constraint", sweep_point=p) for v, p in zip(values, point, strict=True)
-    ]
-    if not with_reference:
-        return [ArmInfo("unshaped", role="reference"), *arms]
-    own = [ArmInfo(f"unshaped+{axis}={v}", role="reference", sweep_point=p) for v, p in zip(values, point, strict=True)]
-    return [*own, *arms]
-
-
-@pytest.mark.parametrize("with_reference", [False, True])
-def test_ordered_over_an_axis_is_of_the_difference_to_the_reference_at_the_same_dose(with_reference: bool) -> None:
-    arms = swept("weight", [1, 2, 4], with_reference=with_reference)
-    means = {f"penalty+weight={w}": 0.5 + 0.1 * w for w in (1, 2, 4)} | {
-        f"unshaped+weight={w}": 0.1 * w for w in (1, 2, 4)
-    }
-    dose = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"])
-    assert dose.axes == ("weight",)
-    found = dose.judge(table(means, (0.0,) * 5, arms))
-    assert found.outcomes[0].interval.mean == pytest.approx(0.0 if with_reference else 0.3)
-    itself = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"], relative=False)
-    assert itself.judge(table(means, (0.0,) * 5, arms)).outcomes[0].interval.mean == pytest.approx(0.3)
-
-
-def test_ordered_needs_every_dose() -> None:
-    lacking = table({"unshaped": 0.5, "mask": 0.7, "*absent": 1})
-    found = claim(Ordered, dose=DOSES, metrics=["deception"]).judge(lacking)
-    assert (found.verdict, found.notes) == ("not tested", ("no complete run at dose 2",))
-    arms = swept("weight", [1, 2], with_reference=False)
-    few = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"]).judge(table({}, arms=arms))
-    assert few.notes == ("3 doses at least are needed, and there are 2",)
-
-
-# Interaction ----------------------------------------------------------------------------------------------------------
-
-FACTORS = {"treatment": "spiked", "first": "mask", "second": "placebo"}
-
-
-@pytest.mark.parametrize(
-    ("means", "noise", "direction", "expected"),
-    [
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "either", "supported"),
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.8}, TIGHT, "either", "contradicted"),
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.95}, WIDE, "either", "inconclusive"),
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "up", "supported"),
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 1.2}, TIGHT, "down", "contradicted"),
-        ({"mask": 0.6, "placebo": 0.7, "spiked": 0.4}, TIGHT, "down", "supported"),
-    ],
-)
-def test_interaction_of_two_treatments(means: Means, noise: tuple[float, ...], direction: str, expected: str) -> None:
-    found = claim(Interaction, **FACTORS, direction=direction, metrics=["deception"]).judge(table(means, noise))
-    assert found.verdict == expected
-    assert found.outcomes[0].contrast == "(spiked - placebo) - (mask - unshaped)"
-    wanted = (means["spiked"] - means["placebo"]) - (means["mask"] - 0.5)
-    assert found.outcomes[0].interval.mean == pytest.approx(wanted, abs=0.01)
-
-
-@pytest.mark.parametrize("with_reference", [False, True])
-def test_interaction_with_an_axis_is_the_change_of_the_effect(with_reference: bool) -> None:
-    arms = swept("path", [0, 1], with_reference=with_reference)
-    means = {
-        "penalty+path=0": 0.6,
-        "penalty+path=1": 1.0,
-        "unshaped": 0.5,
-        "unshaped+path=0": 0.5,
-        "unshaped+path=1": 0.7,
-    }
-    factor = claim(Interaction, treatment="penalty", axis="path", levels=[0, 1], metrics=["deception"])
-    found = factor.judge(table(means, (0.0,) * 5, arms))
-    assert factor.axes == ("path",)
-    assert found.outcomes[0].interval.mean == pytest.approx(0.2 if with_reference else 0.4)
-    assert found.verdict == "supported"
-
-
-def test_interaction_needs_all_four_corners() -> None:
-    found = claim(Interaction, **FACTORS, metrics=["deception"]).judge(
-        table({"unshaped": 0.5, "mask": 0.6, "spiked": 0.7, "*absent": 1})
-    )
-    assert (found.verdict, found.notes) == ("not tested", ("no complete run of the arm placebo",))
-    arms = swept("path", [0, 1], with_reference=True)
-    lacking = table({a.name: 0.5 for a in arms[:3]} | {"*absent": 1}, arms=arms)
-    factor = claim(Interaction, treatment="penalty", axis="path", levels=[0, 1], metrics=["deception"])
-    assert factor.judge(lacking).notes == ("no complete run of the arm penalty at path = 1",)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"first": "mask"},
-        {"axis": "path"},
-        {"axis": "path", "levels": [1]},
-        {**FACTORS, "axis": "p", "levels": [0, 1]},
-    ],
-)
-def test_an_interaction_has_two_factors(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"give `first` and `second` \(arms\), or `axis` and two `levels`"):
-        claim(Interaction, metrics=["deception"], **fields)
 
 
 # In a study -----------------------------------------------------------------------------------------------------------
