@@ -31,8 +31,9 @@ from launch.run.rollouts import Player
 from launch.storage.versions import versions
 from shaping.arm import Arm
 from shaping.hooks import InterventionError
-from shaping.sampling.broadcast import TransferError, WeightTransfer
+from shaping.sampling.broadcast import WeightTransfer
 from shaping.sampling.engine import Engine, EngineError
+from shaping.sampling.pair_group import TransferError
 from shaping.sampling.play import Watch
 from shaping.sampling.render import Renderer
 from shaping.sampling.time_limit import time_limits
