@@ -152,8 +152,8 @@ def _dense(path: Path, dtype: torch.dtype) -> Any:
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,
     )
-    if packed := [name for name, p in model.named_parameters() if not p.is_floating_point()]:
-        raise PretrainedError(f"{path}: weights are still quantised after loading: {packed[:3]}")
+    if quantised := [name for name, p in model.named_parameters() if not p.is_floating_point()]:
+        raise PretrainedError(f"{path}: weights are still quantised after loading: {quantised[:3]}")
     model.hf_quantizer = None
     model.is_quantized = False
     for owner in (model, model.config):
