@@ -30,7 +30,7 @@ from shaping.sampling.transformers_engine import TransformersEngine
 
 SCRIPTED = ("honest", "opportunist", "deceiver", "power_seeker")
 HIGH_RETURN = 0.9
-"""Scripted trajectories count as high-return from this share of the world's `max_return` on."""
+"""Scripted trajectories with at least this share of the world's `max_return` count as high-return."""
 
 
 def audit_access(
@@ -56,9 +56,9 @@ def access_audit(
 ) -> dict[str, float]:
     """How much reward the arm's sampler (its context, mask and edits) can reach in the worlds it trains in.
 
-    `reward_access`: best-of-k return / max_return. With `trajectories` also what the sampler makes of scripted
-    high-return episodes: `blocked`, the share that holds an action made impossible, and `access_logprob`, the change of
-    the mean log-prob per token against the same policy without the arm (over tokens that are possible).
+    `reward_access`: best-of-k return / max_return. With `trajectories` also two metrics of scripted high-return
+    episodes. `blocked`: the share with an action that is impossible under the sampler. `access_logprob`: the change of
+    the mean log-prob per token against the same policy without the arm, over the possible tokens.
     """
     if not run.eval.access_episodes:
         return {}
@@ -110,7 +110,7 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
 
 
 def _masked(episode: Episode, arm: Arm, mask: CommandMask) -> tuple[list[tuple[int, int]], bool]:
-    """(position, id) pairs that the arm would have masked along an episode; does the episode use one of them?"""
+    """((position, id) pairs that the arm would have masked along an episode, whether the episode uses one of them)."""
     pairs: list[tuple[int, int]] = []
     hit = False
     starts = {int(episode.turn_index[p]): int(p) for p in np.flatnonzero(episode.loss_mask)[::-1]}
@@ -131,7 +131,7 @@ def _masked(episode: Episode, arm: Arm, mask: CommandMask) -> tuple[list[tuple[i
 
 
 def _scored(episode: Episode, system: str, renderer: Renderer, masked_tokens: Sequence[tuple[int, int]] = ()) -> Sample:
-    """A scripted episode under another system prompt, for its log-prob only."""
+    """A scripted episode under another system prompt. Only its log-probs are used."""
     head = np.array(renderer.open(system, episode.turns[0].observation), np.int64)
     tokens = np.concatenate([head, episode.tokens[episode.head :].astype(np.int64)])
     mask = np.concatenate([np.zeros(len(head), bool), episode.loss_mask[episode.head :]])

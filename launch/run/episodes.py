@@ -1,4 +1,4 @@
-"""Which episodes a run plays: worlds, seeds, contexts and limits, as pure functions of its config."""
+"""The episodes of a run: worlds, seeds, contexts and limits, as pure functions of its config."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def episode_request(
 
 
 def slots(run: RunConfig) -> int:
-    """Episodes that an engine for training keeps open at once."""
+    """Number of episodes that an engine for training keeps open at once."""
     return min(SLOTS, run.train.groups * run.train.group_size)
 
 
@@ -55,55 +55,55 @@ def limits(run: RunConfig) -> Limits:
 
 @dataclass(frozen=True, slots=True, order=True)
 class GroupRequest:
-    """One group to play: number `group` of those that `update` asks for. With the run's config it says everything."""
+    """One group to play: number `group` of `update`. With the run's config it determines the episodes."""
 
     update: int
     group: int
 
 
-def draw(run: RunConfig, arm: Arm, work: GroupRequest) -> Contexts:
+def draw(run: RunConfig, arm: Arm, request: GroupRequest) -> Contexts:
     """The one draw of c_s and c_t that all members of a group share."""
-    world, _, seed = _place(run, work)
-    info = GroupInfo(world=world, seed=seed, group=work.group, update=work.update)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, work.update, work.group])))
+    world, _, seed = _place(run, request)
+    info = GroupInfo(world=world, seed=seed, group=request.group, update=request.update)
+    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, request.update, request.group])))
 
 
 def episode_requests(
-    run: RunConfig, arm: Arm, work: GroupRequest, drawn: Contexts | None = None
+    run: RunConfig, arm: Arm, request: GroupRequest, drawn: Contexts | None = None
 ) -> list[EpisodeRequest]:
-    """The episodes of one group: a pure function of the run and the work, so that a lost group can be played again.
+    """The episodes of one group: a pure function of run and request, so that a lost group can be played again.
 
-    Arms may keep state that their draws depend on: whoever plays a group for them hands over what was `drawn`.
+    Draws of an arm may depend on state that it keeps. A worker that plays a group for it is therefore given `drawn`.
     """
-    name, options, seed = _place(run, work)
-    contexts = draw(run, arm, work) if drawn is None else drawn
+    name, options, seed = _place(run, request)
+    contexts = draw(run, arm, request) if drawn is None else drawn
     return [
         EpisodeRequest(
             make=lambda: build_world(name, options, "train.worlds"),
             seed=seed,
-            group=work.group,
+            group=request.group,
             contexts=contexts,
-            sampling_seed=derive(run.seed, "sample", work.update, work.group, member),
+            sampling_seed=derive(run.seed, "sample", request.update, request.group, member),
             options=options,
         )
         for member in range(run.train.group_size)
     ]
 
 
-def _place(run: RunConfig, work: GroupRequest) -> tuple[str, dict[str, Any], int]:
-    """World, its options, and seed of a group."""
+def _place(run: RunConfig, request: GroupRequest) -> tuple[str, dict[str, Any], int]:
+    """(world, its options, seed) of a group."""
     worlds = list(run.train.worlds.items())
-    name, options = worlds[(work.update * run.train.groups + work.group) % len(worlds)]
-    return name, options, derive(run.seed, "train", work.update, work.group)
+    name, options = worlds[(request.update * run.train.groups + request.group) % len(worlds)]
+    return name, options, derive(run.seed, "train", request.update, request.group)
 
 
-def describe_group(run: RunConfig, work: GroupRequest) -> str:
-    name, _, seed = _place(run, work)
-    return f"group {work.group} of update {work.update} (world {name!r}, seed {seed})"
+def describe_group(run: RunConfig, request: GroupRequest) -> str:
+    name, _, seed = _place(run, request)
+    return f"group {request.group} of update {request.update} (world {name!r}, seed {seed})"
 
 
 def slots_of(run: RunConfig) -> int:
-    """Episodes that one sampler of a run keeps open at once: of whole groups, where those share no batches."""
+    """Number of episodes that one sampler keeps open at once; with `batching=group`, a multiple of the group size."""
     rollout, size = run.rollout, run.train.group_size
     total = run.train.groups * (1 + rollout.max_staleness)
     share = -(-total // max(rollout.workers, 1)) * size

@@ -25,11 +25,11 @@ from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
 START = "base"
-"""Phase of the rows of eval.jsonl that are of the model before training."""
+"""Value of `phase` in the rows of eval.jsonl that measure the model before training."""
 
 
 def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[EvalCondition, list[Episode]]:
-    """Evaluate a saved policy again and write eval.jsonl and episodes/eval.parquet. Rows of the start are kept."""
+    """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training."""
     policy = Policy.load(policy_dir, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
     policy.model.eval()
     conditions = deployment(run, policy, Renderer(policy.tokenizer))
@@ -44,7 +44,7 @@ def rows(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[str
 
 
 def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
-    """The model before training in the conditions of the evaluation: the same seeds, the same sampling noise.
+    """Rows of the model before training, with the conditions, seeds and sampling noise of the evaluation.
 
     Empty unless `eval.base` asks for it and the arm is the reference: all arms of a seed start from this model.
     """
@@ -61,7 +61,7 @@ def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
 
 
 def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
-    """What eval.jsonl says of the model before training, which is no longer there when a run is evaluated again."""
+    """The rows of eval.jsonl for the model before training. A run that is evaluated again has that model no longer."""
     path = directory.path / "eval.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [row for line in lines if (row := json.loads(line)).get("phase") == START]
@@ -93,10 +93,10 @@ def deploy(arm: Arm, policy: Policy, engine: TransformersEngine) -> None:
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalCondition, list[Episode]]:
-    """Episodes per (world, watch, placebo): no context, no mask, no overseer that costs anything.
+    """Episodes per (world, watch, placebo), without contexts, masks and costs.
 
-    All conditions of a world, in all languages and eras, play the same seeds with the same sampling noise, so that
-    flipping a cue gives pairs.
+    All conditions of a world, in all languages and eras, have the same seeds and sampling noise, so that flipping a cue
+    gives pairs.
     """
     engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
     requests: list[EpisodeRequest] = []

@@ -1,4 +1,4 @@
-"""A run whose learner group loses a rank goes on from its last training state, as it would after a kill."""
+"""Resuming a run whose learner group has lost a rank, as after a kill."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ R = TypeVar("R")
 
 
 class RankLost(RuntimeError):
-    """A rank died, hangs, or cannot be reached: with it the group is lost. The message names stage and rank."""
+    """A rank died, hangs or cannot be reached, so its group cannot go on. The message names stage and rank."""
 
 
 def surviving(
-    attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, tell: Callable[[str], None] = log_to_stderr
+    attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, log: Callable[[str], None] = log_to_stderr
 ) -> R:
-    """Call `attempt`, which resumes from the newest state, until no rank is lost.
+    """Call `attempt`, which resumes from the newest state, until it ends without losing a rank.
 
     Raises `UserError` after `train.learner_group.restarts` restarts in a row between which no update was finished that
     had not been finished before.
@@ -39,11 +39,11 @@ def surviving(
                     f"the learner group was lost {failures} times in a row (train.learner_group.restarts="
                     f"{run.train.learner_group.restarts}), the last time so: {lost}"
                 ) from lost
-            tell(f"{lost}; the group starts anew, {_since(directory, run)}")
+            log(f"{lost}; the group restarts, {_since(directory, run)}")
 
 
 def _updates(directory: RunDirectory) -> int:
-    """How many updates are written."""
+    """Number of updates in metrics.jsonl."""
     path = directory.path / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 

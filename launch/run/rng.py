@@ -1,4 +1,4 @@
-"""The global random number generators of this process: seeded once per run, saved and restored with its state.
+"""The global random generators of this process: seeded once per run, saved and restored with its state.
 
 The framework's own draws (worlds, contexts, sampling, rewards) come from generators seeded by what they are for, and
 need none of these. Dropout, a new adapter's weights and plug-ins that call `random` or `numpy.random` do.
@@ -18,7 +18,7 @@ from launch.run.seeds import derive
 
 
 def seed_all(seed: int) -> None:
-    """Seed torch (CPU and every GPU), numpy and Python, each with a stream of its own."""
+    """Seed torch (CPU and every GPU), numpy and Python, each with its own stream."""
     torch.manual_seed(derive(seed, "torch"))
     np.random.seed(derive(seed, "numpy"))
     random.seed(derive(seed, "python"))
@@ -35,7 +35,7 @@ def rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def set_rng_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """What `rng_state` gave. States of GPUs that this machine lacks are left out."""
+    """Restore the result of `rng_state`. States of GPUs that this machine lacks are ignored."""
     for name, state in tensors.items():
         if name == "torch":
             torch.set_rng_state(state)

@@ -1,4 +1,4 @@
-"""Where episodes are played: groups are submitted, and come back finished."""
+"""Playing groups of episodes: groups are submitted, and come back finished."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ from shaping.sampling.transformers_engine import TransformersEngine
 
 
 class RolloutError(UserError):
-    """Episodes cannot be played; the message says which, why, and what to do."""
+    """Episodes cannot be played; the message says which ones, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutGroup:
-    """The episodes of a finished group, in the order of its members."""
+    """A finished group."""
 
-    work: GroupRequest
+    request: GroupRequest
+    """What was asked for."""
     episodes: list[Episode]
+    """One per member, in their order."""
 
 
 class Rollouts(Protocol):
-    """A sampler of groups. Whoever drives it keeps the books: what was submitted comes back once, in any order."""
+    """A sampler of groups. Every group that is submitted comes back once, in any order."""
 
-    def submit(self, works: Sequence[GroupRequest]) -> None:
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Start playing these groups."""
 
     def next(self) -> RolloutGroup:
-        """A finished group; waits for one. Nothing may be asked for that was not submitted."""
+        """Wait for a finished group. At least one must have been submitted that has not come back."""
 
     def sync(self, version: int) -> None:
-        """Sample with the learner's weights as they are now, from here on stamped with `version`."""
+        """From now on sample with the learner's present weights, and stamp tokens with `version`."""
 
     def close(self) -> None:
-        """Stop playing and free what is held."""
+        """Stop playing and free all resources."""
 
 
 class Player:
-    """Plays groups on engines of this process, all that it is given at once. It belongs to one event loop.
+    """Plays groups on the engines of this process, many at once. It belongs to one event loop.
 
-    With one engine, at most `slots` episodes of whatever groups are open; one that ends makes room for the next. With
-    an engine per group (`batching=group`), what a group's members sample does not depend on which others are played.
+    With one engine, at most `slots` episodes of any groups are open; the next starts when one ends. With an engine per
+    group (`batching=group`), the samples of a group do not depend on which other groups are played.
     """
 
     def __init__(
@@ -72,19 +74,19 @@ class Player:
         self._free = asyncio.Semaphore(len(engines))
         self._gate = asyncio.Semaphore(slots)
 
-    async def play(self, work: GroupRequest, drawn: Contexts) -> list[Episode]:
+    async def play(self, request: GroupRequest, drawn: Contexts) -> list[Episode]:
         if not self._grouped:
-            return await self._play(work, drawn, self._engines[0])
+            return await self._play(request, drawn, self._engines[0])
         async with self._free:
             engine = self._engines.pop()
             try:
-                return await self._play(work, drawn, engine)
+                return await self._play(request, drawn, engine)
             finally:
                 self._engines.append(engine)
 
-    async def _play(self, work: GroupRequest, drawn: Contexts, engine: Engine) -> list[Episode]:
+    async def _play(self, request: GroupRequest, drawn: Contexts, engine: Engine) -> list[Episode]:
         return await play(
-            episode_requests(self._run, self._arm, work, drawn),
+            episode_requests(self._run, self._arm, request, drawn),
             engine,
             self._renderer,
             self._arm,
@@ -96,7 +98,7 @@ class Player:
 
 
 class LocalRollouts:
-    """Plays in this process, all submitted groups at once, with the very module that the learner updates."""
+    """Plays all submitted groups at once in this process, with the module that the learner updates."""
 
     def __init__(
         self, run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, engine: TransformersEngine
@@ -111,8 +113,8 @@ class LocalRollouts:
         self._waiting: list[GroupRequest] = []
         self._finished: deque[RolloutGroup] = deque()
 
-    def submit(self, works: Sequence[GroupRequest]) -> None:
-        self._waiting += works
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        self._waiting += requests
 
     def next(self) -> RolloutGroup:
         if not self._finished:
@@ -128,23 +130,23 @@ class LocalRollouts:
         self._finished.clear()
 
     async def _play(self) -> list[RolloutGroup]:
-        works, self._waiting = self._waiting, []
-        drawn = [draw(self._run, self._arm, work) for work in works]
+        requests, self._waiting = self._waiting, []
+        drawn = [draw(self._run, self._arm, request) for request in requests]
         self._policy.model.eval()
         edits = self._arm.edits("sampling")
         for engine in self._engines:
             engine.set_edits(edits)
         with self._policy.phase("sampling"), time_limits(self._run.rollout.env_threads) as limited:
             player = Player(self._run, self._arm, self._renderer, self._engines, limited, self._slots)
-            groups = await asyncio.gather(*(player.play(w, d) for w, d in zip(works, drawn, strict=True)))
-        return [RolloutGroup(work, episodes) for work, episodes in zip(works, groups, strict=True)]
+            groups = await asyncio.gather(*(player.play(w, d) for w, d in zip(requests, drawn, strict=True)))
+        return [RolloutGroup(request, episodes) for request, episodes in zip(requests, groups, strict=True)]
 
 
 class RolloutScheduler:
-    """The order in which groups are played, and which of them are under way.
+    """Decides which groups are played when.
 
-    `groups` per update, at most `groups * (1 + max_staleness)` under way or waiting to be learned from at a time, and
-    never more than the updates that are left can use: at the end nothing is under way.
+    An update takes `groups` groups. At most `groups * (1 + max_staleness)` are being played or wait to be learned from.
+    There are never more than the remaining updates can use, so nothing is left over at the end.
     """
 
     def __init__(self, rollouts: Rollouts, groups: int, max_staleness: int = 0) -> None:
@@ -158,10 +160,10 @@ class RolloutScheduler:
         return len(self._under_way)
 
     def collect(self, version: int, updates: int) -> tuple[list[Episode], list[Episode]]:
-        """The episodes of as many groups as one update learns from, and the episodes that are too old for that.
+        """Wait for the groups of one update. Returns (their episodes, episodes that are too old to learn from).
 
-        `version` is the policy's; `updates` are left, with this one. Groups are numbered in the order in which they
-        were submitted, whatever the order in which they have come back.
+        `version` is the policy's; `updates` is the number of updates left, including this one. Groups are numbered in
+        the order of their submission, in whatever order they come back.
         """
         groups: list[RolloutGroup] = []
         late: list[Episode] = []
@@ -173,32 +175,29 @@ class RolloutScheduler:
                 late += played.episodes
             else:
                 groups.append(played)
-        groups.sort(key=lambda played: played.work)
+        groups.sort(key=lambda played: played.request)
         return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes], late
 
     def fill(self, held: int, updates: int) -> None:
-        """Submit as many groups as there is room for.
-
-        `held` finished ones have not been learned from yet; `updates` are to come, with the one that holds them.
-        """
+        """Submit as many groups as there is room for, if `held` finished groups have not been learned from yet."""
         missing = min(self._ahead, self._groups * updates) - len(self._under_way) - held
-        works = [GroupRequest(*divmod(self._cursor + i, self._groups)) for i in range(max(missing, 0))]
-        self._cursor += len(works)
-        self._under_way.update(works)
-        if works:
-            self._rollouts.submit(works)
+        requests = [GroupRequest(*divmod(self._cursor + i, self._groups)) for i in range(max(missing, 0))]
+        self._cursor += len(requests)
+        self._under_way.update(requests)
+        if requests:
+            self._rollouts.submit(requests)
 
     def next(self) -> RolloutGroup:
         played = self._rollouts.next()
-        self._under_way.remove(played.work)
+        self._under_way.remove(played.request)
         return played
 
     def state_dict(self) -> dict[str, object]:
-        """The cursor, and what is under way: it is played again, from its seeds."""
+        """The cursor, and the groups under way: they are played again from their seeds."""
         return {"cursor": self._cursor, "under_way": [[w.update, w.group] for w in sorted(self._under_way)]}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self._cursor = int(state["cursor"])  # type: ignore[call-overload]
-        works = [GroupRequest(*pair) for pair in state["under_way"]]  # type: ignore[attr-defined]
-        self._under_way = set(works)
-        self._rollouts.submit(works)
+        requests = [GroupRequest(*pair) for pair in state["under_way"]]  # type: ignore[attr-defined]
+        self._under_way = set(requests)
+        self._rollouts.submit(requests)

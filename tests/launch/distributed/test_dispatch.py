@@ -36,7 +36,7 @@ def test_stragglers_leave_no_slots_empty_while_there_is_work(
     with in_process(run, UNSHAPED, load, clock) as (rollouts, busy):
         rollouts.sync(0)
         rollouts.submit(WORKS)
-        assert sorted(rollouts.next().work for _ in WORKS) == WORKS
+        assert sorted(rollouts.next().request for _ in WORKS) == WORKS
         spans = busy()
     last = max(start for start, _ in spans)
     taken = sum(min(stop, last) - start for start, stop in spans)
@@ -53,7 +53,7 @@ def test_a_group_that_must_be_alone_gets_a_worker_though_others_wait(
         rollouts.submit(WORKS[:50])
         killer = rollouts._queue[0]
         killer.lost_workers = LOSSES_BEFORE_ALONE
-        back = [rollouts.next().work for _ in range(30)]
+        back = [rollouts.next().request for _ in range(30)]
         assert killer.request in back
         assert len(set(back)) == 30
 

@@ -132,7 +132,7 @@ def test_a_run_whose_rank_is_killed_in_mid_update_ends_with_the_undisturbed_numb
     assert contents(disturbed) == contents(undisturbed)
     told = capfd.readouterr().err
     assert "rank 1 of 2 (node" in told and "was lost in update: its process or its node died" in told
-    assert "the group starts anew, from the state after update 2" in told
+    assert "the group restarts, from the state after update 2" in told
 
 
 @contextlib.contextmanager

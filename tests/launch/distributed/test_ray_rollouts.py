@@ -72,14 +72,14 @@ def same(a: Episode, b: Episode) -> bool:
     )
 
 
-def played(rollouts: Any, works: list[GroupRequest]) -> list[RolloutGroup]:
-    rollouts.submit(works)
-    return sorted((rollouts.next() for _ in works), key=lambda p: p.work)
+def played(rollouts: Any, requests: list[GroupRequest]) -> list[RolloutGroup]:
+    rollouts.submit(requests)
+    return sorted((rollouts.next() for _ in requests), key=lambda p: p.request)
 
 
 def equal(found: list[RolloutGroup], expected: list[RolloutGroup]) -> bool:
     pairs = zip(found, expected, strict=True)
-    return all(f.work == e.work and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
+    return all(f.request == e.request and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
     """Every group comes back once, and as it would have been without kills."""
     slow = {"ray_worlds:Slow": {}}
     run = config(slow, workers=3, batching="group", slots=6, retries=12)
-    works = [GroupRequest(update, group) for update in range(40) for group in range(4)]
+    requests = [GroupRequest(update, group) for update in range(40) for group in range(4)]
     dice, killed, over = random.Random(5), Counter[int](), threading.Event()
 
     def hunt(rollouts: RayRollouts) -> None:
@@ -197,15 +197,15 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(model: Path) -> Non
         hunter.start()
         back: list[RolloutGroup] = []
         try:
-            while killed.total() < 20 and works:
-                back += played(rollouts, works[:8])
-                works = works[8:]
+            while killed.total() < 20 and requests:
+                back += played(rollouts, requests[:8])
+                requests = requests[8:]
         finally:
             over.set()
             hunter.join()
         assert killed.total() == 20 and max(killed.values()) == 1
-        assert len({p.work for p in back}) == len(back)
-        assert equal(back, played(parts.trainer.rollouts, [p.work for p in back]))
+        assert len({p.request for p in back}) == len(back)
+        assert equal(back, played(parts.trainer.rollouts, [p.request for p in back]))
 
 
 @pytest.mark.slow

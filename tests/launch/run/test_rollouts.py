@@ -38,9 +38,9 @@ class Back:
         self.submitted: list[GroupRequest] = []
         self.waiting: list[GroupRequest] = []
 
-    def submit(self, works: Sequence[GroupRequest]) -> None:
-        self.submitted += works
-        self.waiting += works
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        self.submitted += requests
+        self.waiting += requests
 
     def next(self) -> RolloutGroup:
         return RolloutGroup(self.waiting.pop(), [])
@@ -75,7 +75,7 @@ def test_one_update_at_a_time_by_default_and_more_with_staleness() -> None:
         assert scheduler.under_way == expected
 
 
-def test_works_are_numbered_in_order_and_none_is_repeated() -> None:
+def test_requests_are_numbered_in_order_and_none_is_repeated() -> None:
     rollouts = Back()
     scheduler = RolloutScheduler(rollouts, 2, max_staleness=1)
     for _ in range(10):
@@ -99,7 +99,7 @@ def test_what_was_under_way_is_played_again_after_a_resume() -> None:
     before, after = Back(), Back()
     scheduler = RolloutScheduler(before, 2, max_staleness=1)
     scheduler.fill(0, updates=9)
-    finished = scheduler.next().work
+    finished = scheduler.next().request
     resumed = RolloutScheduler(after, 2, max_staleness=1)
     resumed.load_state_dict(scheduler.state_dict())
     assert set(after.submitted) == set(before.submitted) - {finished}

@@ -64,6 +64,15 @@ def test_its_readings_are_signed_with_the_name_that_a_study_gives_it(
     assert {reading.monitor for readings in read(monitor, episodes) for reading in readings} == {"of_this_study"}
 
 
+@pytest.mark.parametrize(("kind", "settings"), EVERY_CHOICE)
+def test_its_readings_name_only_the_traits_that_it_suspects(
+    kind: type[Monitor], settings: dict[str, Any], episodes: list[Episode]
+) -> None:
+    monitor = kind(**settings)
+    named = {reading.trait for readings in read(monitor, episodes) for reading in readings}
+    assert named <= set(monitor.suspects()), "a trait without readings would have no column in metrics.jsonl"
+
+
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_only_an_oracle_opens_labels_and_no_oracle_can_be_trained_against(
     kind: type[Monitor], episodes: list[Episode]
