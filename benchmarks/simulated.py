@@ -13,9 +13,10 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from ray.exceptions import RayActorError
 
 import launch.distributed.rollouts
 from envs.episode import Contexts, Episode
@@ -49,6 +51,8 @@ class Load:
     """Mean seconds of an episode; 0: at once."""
     sigma: float = 0.6
     """Standard deviation of the logarithm of a duration."""
+    deaths: Mapping[GroupRequest, int] = field(default_factory=dict)
+    """Groups that kill their worker when they end, and how often. Workers in this process only."""
 
     def duration(self, request: GroupRequest, member: int) -> float:
         rng = np.random.default_rng([request.update, request.group, member])
@@ -112,8 +116,10 @@ class _Answer:
 class _SimulatedActor:
     """A worker with slots; an episode takes the first free one."""
 
-    def __init__(self, run: RunConfig, load: Load, clock: Clock, busy: Busy) -> None:
+    def __init__(self, run: RunConfig, load: Load, clock: Clock, busy: Busy, deaths: Counter[GroupRequest]) -> None:
         self._run, self._load, self._clock, self._busy = run, load, clock, busy
+        self._deaths = deaths
+        self._died: list[float] = []
         self._free = [0.0] * slots_of(run)
         self._loaded: tuple[list[float], list[int]] = [], []
         self.play, self.load = (SimpleNamespace(remote=call) for call in (self._play, self._load_weights))
@@ -134,14 +140,21 @@ class _SimulatedActor:
             spans.append((start, start + self._load.duration(request, member)))
             heapq.heappush(self._free, spans[-1][1])
         self._busy += spans
+        given, end = self._clock.now, max(stop for _, stop in spans)
+        kills = self._deaths[request] > 0
+        if kills:
+            self._deaths[request] -= 1
+            self._died.append(end)
 
         def made() -> list[Episode]:
+            if kills or any(given <= death < end for death in self._died):
+                raise RayActorError
             times, known = self._loaded
             version = [known[bisect.bisect_right(times, start) - 1] for start, _ in spans]
             return [self._load.episode(self._run, request, n, contexts, v) for n, v in enumerate(version)]
 
         self._clock.rest()
-        return _Answer(max(stop for _, stop in spans), made)
+        return _Answer(end, made)
 
 
 @contextmanager
@@ -166,7 +179,8 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
 
     ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
     with patch.object(launch.distributed.rollouts, "ray", ray):
-        actors = [_SimulatedActor(run, load, clock, busy) for _ in range(run.rollout.workers)]
+        deaths = Counter(load.deaths)
+        actors = [_SimulatedActor(run, load, clock, busy, deaths) for _ in range(run.rollout.workers)]
         yield Simulated(run, arm, lambda: actors), lambda: busy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -43,37 +44,55 @@ def test_stragglers_leave_no_slots_empty_while_there_is_work(
     assert taken / (workers * slots * last) > 0.93
 
 
+@dataclass(frozen=True)
+class Diary(Load):
+    given: list[GroupRequest] = field(default_factory=list)
+    """Which group each episode in a slot is of."""
+
+    def duration(self, request: GroupRequest, member: int) -> float:
+        self.given.append(request)
+        return super().duration(request, member)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_group_that_must_be_alone_gets_a_worker_though_others_wait(
+def test_a_group_that_killed_its_workers_gets_one_to_itself_though_others_wait(
     workers: int, make_episode: Callable[..., Episode]
 ) -> None:
-    run, load, clock = run_with(workers, SIZE), Load([make_episode()], 10.0), Clock(charged=False)
-    with in_process(run, UNSHAPED, load, clock) as (rollouts, _):
+    killer = WORKS[0]
+    load = Diary([make_episode()], 10.0, deaths={killer: LOSSES_BEFORE_ALONE})
+    with in_process(run_with(workers, SIZE), UNSHAPED, load, Clock(charged=False)) as (rollouts, busy):
         rollouts.sync(0)
         rollouts.submit(WORKS[:50])
-        killer = rollouts._queue[0]
-        killer.lost_workers = LOSSES_BEFORE_ALONE
         back = [rollouts.next().request for _ in range(30)]
-        assert killer.request in back
+        assert killer in back
         assert len(set(back)) == 30
+        played = list(zip(load.given, busy(), strict=True))
+    tries = [span for request, span in played if request == killer]
+    assert len(tries) == SIZE * (LOSSES_BEFORE_ALONE + 1)
+    start, end = min(start for start, _ in tries[-SIZE:]), max(stop for _, stop in tries[-SIZE:])
+    beside = {request for request, span in played if request != killer and span[0] < end and span[1] > start}
+    if workers == 1:
+        assert not beside
+    else:
+        assert beside, "the other worker goes on"
 
 
+@pytest.mark.parametrize("alike", [True, False])
 def test_a_worker_that_comes_back_on_another_node_is_compared_though_it_has_older_weights(
-    make_episode: Callable[..., Episode], monkeypatch: pytest.MonkeyPatch
+    alike: bool, make_episode: Callable[..., Episode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its checksum says nothing any more, its packages do."""
-    run, load, clock = run_with(1, SIZE), Load([make_episode()], 10.0), Clock(charged=False)
-    with in_process(run, UNSHAPED, load, clock) as (rollouts, _):
+    load = Load([make_episode()], 0.0, deaths={WORKS[0]: 1})
+    with in_process(run_with(1, SIZE), UNSHAPED, load, Clock(charged=False)) as (rollouts, _):
         rollouts.sync(0)
-        (worker,) = rollouts._workers
-        rollouts._reload(worker)
+        rollouts.submit(WORKS[:3])
+        assert rollouts.next().request == WORKS[1], "the worker has died, and is asked to load version 0 again"
         rollouts.sync(1)
-        rollouts._on_restarted(worker)  # all versions are equal
-        assert worker.reload is None
-        rollouts._reload(worker)
-        rollouts.sync(2)
+        if alike:
+            assert sorted(rollouts.next().request for _ in range(2)) == [WORKS[0], WORKS[2]]
+            return
         ours = versions()
         other = {**ours, "packages": {**ours["packages"], "torch": "0.1"}}
         monkeypatch.setattr("benchmarks.simulated.versions", lambda: other)
         with pytest.raises(RolloutError, match=r"runs other software than this process.*torch.*Install the same"):
-            rollouts._on_restarted(worker)
+            [rollouts.next() for _ in range(2)]
