@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from waiting import patience
 
 from envs.episode import Episode
 from launch.config.loading import parse_study
@@ -265,7 +266,10 @@ def test_an_asynchronous_run_that_stops_goes_on_from_its_state(model: Path, tmp_
 def test_a_stage_that_takes_too_long_ends_the_run_with_thread_dumps(model: Path) -> None:
     told: list[str] = []
     run = config(
-        {"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": 500.0}, workers=1, stage_timeout=25.0
+        {"ray_worlds:Stuck": {"spare": os.getpid()}},
+        train={"step_timeout": 500.0},
+        workers=1,
+        stage_timeout=patience(25.0),
     )
     blame = r"world 'stuck' .*: step in turn 1 .*stage_timeout"
     with workers(run, model, told) as (rollouts, _), pytest.raises(RolloutError, match=blame):

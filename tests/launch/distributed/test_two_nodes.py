@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from waiting import wait_until
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
@@ -90,15 +90,14 @@ def test_a_run_outlives_one_of_its_nodes(
             timers[0].start()
         if update == 3:
             cluster.add_node(**NODE)
-            deadline = time.monotonic() + 120  # Ray takes a while to miss a node
-            while time.monotonic() < deadline and (seen[0] == nodes_of_workers() or len(nodes_of_workers()) < 2):
-                time.sleep(0.5)
+            # Ray takes a while to miss a node
+            wait_until(lambda: len(nodes_of_workers() - seen[0]) > 0 and len(nodes_of_workers()) == 2, 120, every=0.5)
 
     result = execute(config(), model, RunDirectory(tmp_path / "run"), look)
     told = capfd.readouterr().err
     assert len(seen[0]) == 2, "the workers were on one node"
     assert len(seen[-1]) == 2 and seen[-1] != seen[0], "the lost worker has no place on the new node"
-    assert "died; what it was playing is played again" in told
+    assert "died; its groups are played again" in told
     found = rows(tmp_path / "run")
     attrition = result["attrition"]
     assert attrition["trained"] == attrition["episodes"] == 6 * 16

@@ -18,13 +18,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from waiting import patience
 
 from shaping.sampling import broadcast
 from shaping.sampling.broadcast import Broadcaster, Receiver, WeightTransfer, _messages, layout
 from shaping.sampling.weights import digests
 
 HOST = "127.0.0.1"
-LIMIT = 2.0
+LIMIT = patience(2.0)
+"""Seconds that a transfer may take."""
 
 Wanted = list[tuple[str, str, list[int]]]
 
@@ -176,7 +178,7 @@ sender.settle("it", False)
 sender.close()
 assert not thread.is_alive()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=patience(60))
     assert done.returncode == 0, done.stderr
 
 
@@ -218,7 +220,7 @@ def test_a_receiver_that_dies_or_hangs_in_mid_transfer_takes_nothing_with_it(
     receiver: Receiver, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast, "CHUNK", 4096)
-    limit = 6.0
+    limit = patience(6.0)
     sender = Broadcaster(HOST, limit)
     context = multiprocessing.get_context("spawn")
     offers, answers = context.SimpleQueue(), context.SimpleQueue()
