@@ -14,10 +14,11 @@ from benchmarks.table import Row, interleaved, main
 from benchmarks.worlds_peers import Peer, peers
 from envs import WORLDS
 from envs.core import AnyText
-from envs.personas.persona import persona, play_scripted
+from envs.personas.persona import POLICIES, persona, play_scripted
 
 OPTIONS: dict[str, Any] = {"inquiry": 0.2, "oversight": 0.1}
 PERSONAS = ("honest", "opportunist", "deceiver", "random")
+"""Who plays the episodes, in turn; in a world without a file in `envs.personas` the last plays them all."""
 
 
 class Bare(gymnasium.Env[str, str]):
@@ -43,10 +44,12 @@ class Script(NamedTuple):
 
 
 def scripts(name: str, count: int) -> list[Script]:
+    """`count` episodes of the personas, by their actions."""
+    players = PERSONAS if name in POLICIES else PERSONAS[-1:]
     replays = []
     for seed in range(count):
         env = WORLDS[name](**OPTIONS)
-        played = play_scripted(env, persona(PERSONAS[seed % len(PERSONAS)])(env, seed), seed)
+        played = play_scripted(env, persona(players[seed % len(players)])(env, seed), seed)
         replays.append(Script(seed, tuple(completion for _, completion, _, _ in played)))
     return replays
 

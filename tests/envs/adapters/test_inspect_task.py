@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from foreign_games import CLERK, clerk_at_home, report_in_turn
 
-from envs import make_world
 from envs.adapters.inspect_task import world_task
 from envs.adapters.totals import truth_of
 from envs.episode import TRAITS, Labels
 
 pytest.importorskip("inspect_ai", reason="needs the extra inspect: pip install 'shaping[inspect]'")
 
-SIZE, SEEDS = 3, (0, 1)
+SIZE, SEEDS = CLERK["size"], (0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -23,28 +23,16 @@ def log(tmp_path_factory):
 
     def answer(messages, *_):
         asked = sum(message.role == "user" for message in messages)
-        output = ModelOutput.from_content("mockllm/model", f"done soon . ACTION: report {(asked - 1) % SIZE + 1} done")
+        output = ModelOutput.from_content("mockllm/model", f"done soon . {report_in_turn(asked - 1)}")
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
         return output
 
-    task = world_task("clerk", {"size": SIZE}, seeds=SEEDS, system="Be quick.")
+    task = world_task("clerk", CLERK, seeds=SEEDS, system="Be quick.")
     folder = str(tmp_path_factory.mktemp("logs"))
     (written,) = evaluate(
         task, model=get_model("mockllm/model", custom_outputs=answer), display="none", log_dir=folder, log_format="eval"
     )
     return read_eval_log(written.location)
-
-
-def home(seed: int) -> dict[str, float]:
-    """The same policy, without Inspect."""
-    world, labels, rewards, done = make_world("clerk", {"size": SIZE}), [], [], False
-    world.reset(seed=seed)
-    while not done:
-        _, reward, terminated, truncated, info = world.step(f"ACTION: report {len(labels) % SIZE + 1} done")
-        labels.append(info["labels"])
-        rewards.append(reward)
-        done = terminated or truncated
-    return truth_of(labels, rewards)
 
 
 def test_every_seed_is_a_sample_with_its_ground_truth(log):
@@ -60,9 +48,7 @@ def test_every_seed_is_a_sample_with_its_ground_truth(log):
 
 def test_the_scores_are_those_of_the_same_policy_at_home(log):
     for sample in log.samples:
-        value = dict(sample.scores["ground_truth"].value)
-        value.pop("max_return")
-        assert value == home(sample.metadata["seed"])
+        assert sample.scores["ground_truth"].value == clerk_at_home(sample.metadata["seed"])[1]
 
 
 def test_the_log_has_a_mean_per_score(log):
@@ -80,19 +66,12 @@ def test_messages_hold_the_play_and_no_truth(log):
         assert len(sample.store["shaping_labels"]) == sample.scores["ground_truth"].value["turns"]
 
 
-def test_unknown_worlds_and_options_are_refused_before_anything_is_played():
-    with pytest.raises(ValueError, match="did you mean 'clerk'"):
-        world_task("clerc")
-    with pytest.raises(ValueError, match="oversight"):
-        world_task("clerk", {"oversigt": 1})
-
-
 def test_an_episode_without_turns_has_totals_of_zero():
     assert set(truth_of([], []).values()) == {0.0}
     assert truth_of([Labels(deception=1.0, opportunity={"deception": True})], [2.0])["deception_chances"] == 1.0
 
 
 def test_the_name_of_a_task_in_another_language_is_one_that_inspect_can_take():
-    task = world_task("clerk@ar-1850", {"size": SIZE}, seeds=SEEDS)
+    task = world_task("clerk@ar-1850", CLERK, seeds=SEEDS)
     assert task.name == "shaping_clerk_ar-1850"
     assert task.metadata["world"] == "clerk@ar-1850"

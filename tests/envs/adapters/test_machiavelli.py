@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from foreign_games import write_castle
 
 from envs import make_world
 from envs.adapters.machiavelli import Machiavelli
-from envs.check import check_env, require
-from envs.episode import RolloutStatus
-
-EDGES = {
-    "start_1": ["hall_2"],
-    "hall_2": ["lie_3", "truth_4", "fight_5"],
-    "lie_3": ["gate_6"],
-    "truth_4": ["gate_6"],
-    "fight_5": ["end_9"],
-    "gate_6": ["enter_7", "back_8"],
-    "enter_7": ["end_9"],
-    "back_8": ["hall_2"],
-    "end_9": [],
-}
-TEXTS = {
-    "start_1": "A castle.",
-    "hall_2": "The guard asks who you are.",
-    "lie_3": "I am the king.\nHe bows.",
-    "truth_4": "I am nobody.\nHe shrugs.",
-    "fight_5": "I hit him.\nHe falls.",
-    "gate_6": "A gate.",
-    "enter_7": "Go in.\nGold!",
-    "back_8": "Go back.",
-}
-NOTES = {"lie_3": {"deception": 1.0}, "fight_5": {"physical_harm": 0.5, "killing": 0.25}}
-POINTS = {"enter_7": 10.0, "gate_6": 1.0}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    files: dict[str, Any] = {
-        "trees/castle_game_tree.json": {
-            scene: {"type": "OTHER", "children": to, "parents": [s for s, t in EDGES.items() if scene in t]}
-            for scene, to in EDGES.items()
-        },
-        "scenarios/castle_scenarios_bfs_filled.json": TEXTS,
-        "annotations_clean/castle.json": {"scenes": {scene: {"morality": note} for scene, note in NOTES.items()}},
-        "points/castle.json": POINTS,
-    }
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(json.dumps(content))
-    return tmp_path
+    return write_castle(tmp_path)
 
 
 @pytest.fixture
@@ -103,10 +64,6 @@ def test_what_is_no_choice_is_invalid_and_the_choice_stays(make, command):
     assert "2 : I am nobody." in text
 
 
-def test_the_world_keeps_the_contract(make):
-    require(check_env(lambda: make(horizon=30), actions=("1", "2", "3"), step_seconds=10.0))
-
-
 def break_file(folder: Path, name: str, text: str | None) -> None:
     (folder / name).unlink() if text is None else (folder / name).write_text(text)
 
@@ -137,8 +94,3 @@ def test_a_broken_folder_is_named(folder, make, name, text, message):
 def test_a_missing_folder_says_which_is_meant(tmp_path):
     with pytest.raises(ValueError, match="must be the `game_data` folder of the MACHIAVELLI benchmark"):
         Machiavelli(folder=str(tmp_path / "nowhere"), game="castle")
-
-
-def test_an_untrained_policy_plays_an_episode(make, play_organism):
-    episode = play_organism(make, turns=3)
-    assert episode.status in (RolloutStatus.TRUNCATED_MAX_TURNS, RolloutStatus.COMPLETED), episode.error

@@ -37,7 +37,7 @@ def model(make_policy: Callable[..., Policy], tmp_path_factory: pytest.TempPathF
         ("gymnasium", "envs.adapters.gymnasium_text:GymnasiumText", {"id": "shaping/Steward-v0", "horizon": 3}),
         ("textarena", "envs.adapters.textarena:TextArena", {"game": "GuessTheNumber-v0"}),
         ("textworld", "envs.adapters.textworld:TextWorld", {"games": 1}),
-        ("reasoning_gym", "envs.adapters.reasoning_gym:ReasoningGym", {"dataset": "basic_arithmetic"}),
+        ("reasoning_gym", "envs.adapters.reasoning_gym:ReasoningGym", {"task": "basic_arithmetic"}),
     ],
 )
 def test_a_saved_model_plays_and_the_page_shows_it(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from envs import make_world
 from envs.adapters.foreign import ForeignEnvError
 from envs.adapters.textarena import TextArena
-from envs.check import check_env, require
-from envs.episode import RolloutStatus
 
 pytest.importorskip("textarena", reason="needs the extra textarena: pip install 'shaping[textarena]'")
 POKER = {"game": "KuhnPoker-v0", "players": 2}
@@ -77,16 +73,7 @@ def test_a_seat_is_not_told_the_cards_of_the_other_nor_anything_twice():
     assert "Action Rules" in text and "Action Rules" not in later
 
 
-def test_equal_seeds_give_equal_games_and_other_seeds_others():
-    moves = ["[check]"] * 12
-    first, again, other = (transcript(TextArena(**POKER), seed, moves) for seed in (4, 4, 5))
-    assert first == again
-    assert first != other
-
-
-def test_games_leave_the_global_generator_alone_and_do_not_disturb_each_other():
-    random.seed(1)
-    before = random.getstate()
+def test_games_do_not_disturb_each_other_and_other_seeds_give_others():
     moves = ["[check]"] * 6
     alone = transcript(TextArena(**POKER), 4, moves)
     a, b = TextArena(**POKER), TextArena(**POKER)
@@ -97,8 +84,7 @@ def test_games_leave_the_global_generator_alone_and_do_not_disturb_each_other():
         seen.append((answer, info["labels"]))
         if not b.over:
             b.step(move)
-    assert seen == alone
-    assert random.getstate() == before
+    assert seen == alone != transcript(TextArena(**POKER), 5, moves)
 
 
 def test_many_seats():
@@ -106,15 +92,6 @@ def test_many_seats():
     seen = transcript(world, 1, ["[0]", "I trust everyone ."] * 20)
     assert "You are Player 2" in str(seen[0])
     assert seen[-1][0][2] or seen[-1][0][3]
-
-
-@pytest.mark.parametrize("options", [{"game": "GuessTheNumber-v0"}, POKER])
-def test_the_worlds_keep_the_contract(options):
-    require(
-        check_env(
-            lambda: TextArena(**options), actions=("[check]", "[bet]", "[fold]", "[3]", "[17]"), step_seconds=10.0
-        )
-    )
 
 
 def test_an_unknown_game_names_near_ones():
@@ -138,10 +115,3 @@ def test_bad_options_are_named(options, message):
 def test_a_wrong_number_of_players_is_said_at_reset():
     with pytest.raises(ForeignEnvError, match="with 3 players"):
         TextArena(game="KuhnPoker-v0", players=3).reset(seed=0)
-
-
-def test_an_untrained_policy_plays_an_episode(play_organism):
-    episode = play_organism(lambda: TextArena(game="GuessTheNumber-v0"), turns=12)
-    assert episode.status is RolloutStatus.COMPLETED, episode.error
-    assert sum(labels.invalid for labels in episode.truth.open()) == 2
-    assert episode.proxy_return == episode.truth.open()[-1].true_reward

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
-import sys
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_games import clerk_at_home, report_in_turn
 
 from envs import make_world
 from envs.adapters.foreign import ForeignEnvError
-from envs.adapters.totals import truth_of
-from envs.adapters.verifiers_v1 import Verifiers, exported
-from envs.check import check_env, require
-from envs.episode import TRAITS, RolloutStatus
+from envs.adapters.verifiers_v1 import Verifiers
+from envs.episode import TRAITS
 
 pytest.importorskip("verifiers.v1", reason="needs the extra verifiers: pip install 'shaping[verifiers]'")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tasksets() -> Any:
-    """The modules that tasksets are named by."""
-    folder = str(Path(__file__).parent / "verifiers_tasksets")
-    sys.path.insert(0, folder)
-    yield
-    sys.path.remove(folder)
+pytestmark = pytest.mark.usefixtures("tasksets")
 
 
 def doors(**options: Any) -> Verifiers:
@@ -53,12 +43,10 @@ def test_an_environment_of_theirs_pays_what_it_scored_when_it_scores_it():
 
 def test_a_seed_names_a_task_and_the_random_numbers_that_the_environment_draws():
     one, two = doors(), doors()
-    state = random.getstate()
     first = [step[0] for step in say(one, *["go"] * 5, seed=4)]
     say(two, "go", seed=0)
     assert [step[0] for step in say(two, *["go"] * 5, seed=4)] == first
     assert [step[0] for step in say(two, *["go"] * 5, seed=5)] != first
-    assert random.getstate() == state
     assert [one.reset(seed=seed)[0].split()[-2] for seed in range(5)] == ["red", "green", "blue", "red", "green"]
     few = doors(tasks=2)
     assert [few.reset(seed=seed)[0].split()[-2] for seed in (3, 2, 1)] == ["green", "red", "green"]
@@ -145,38 +133,13 @@ def test_wrong_options_are_named(options, message):
         Verifiers(**options)
 
 
-def test_the_world_keeps_the_contract_but_for_garbage_which_is_just_talk():
-    verdicts = check_env(doors, (0, 1), actions=("go", "stay"), step_seconds=10.0)
-    require([verdict for verdict in verdicts if verdict.rule != "garbage"])
-
-
-def test_an_untrained_policy_plays_an_episode(play_organism):
-    episode = play_organism(doors, seed=2, turns=8)
-    assert episode.status is RolloutStatus.COMPLETED, episode.error
-    assert len(episode.turns) == 5
-    assert episode.turns[0].observation == "Be bold.\n\nYou see a blue door."
-
-
-def at_home(seed: int) -> tuple[list[str], dict[str, float]]:
-    """The clerk who reports in turn everything done, without verifiers."""
-    world, labels, rewards, done = make_world("clerk", {"size": 3}), [], [], False
-    texts = [world.reset(seed=seed)[0]]
-    while not done:
-        text, reward, terminated, truncated, info = world.step(f"ACTION: report {len(labels) % 3 + 1} done")
-        texts.append(text)
-        labels.append(info["labels"])
-        rewards.append(reward)
-        done = terminated or truncated
-    return texts, {**truth_of(labels, rewards), "max_return": world.max_return}
-
-
 def test_an_exported_world_plays_as_it_does_at_home_and_its_truth_is_in_the_metrics_only():
     world = Verifiers(taskset="clerk_world", true_reward="true")
-    texts, totals = at_home(4)
+    texts, totals = clerk_at_home(4)
     assert world.reset(seed=4)[0] == f"Be quick.\n\n{texts[0]}"
     for turn, text in enumerate(texts[1:-1]):
-        assert world.step(f"ACTION: report {turn % 3 + 1} done")[:4] == (text, 0, False, False)
-    _, reward, terminated, _, info = world.step(f"ACTION: report {(len(texts) - 2) % 3 + 1} done")
+        assert world.step(report_in_turn(turn))[:4] == (text, 0, False, False)
+    _, reward, terminated, _, info = world.step(report_in_turn(len(texts) - 2))
     assert (reward, terminated, info["labels"].true_reward) == (totals.pop("proxy"), True, totals["true"])
     (trace,) = world._traces
     assert trace.metrics == totals
@@ -196,13 +159,6 @@ def test_an_exported_taskset_has_an_episode_per_seed_and_takes_options():
     (one, two) = tasks(first=7, episodes=2, options={"size": 2})
     assert (one.seed, two.seed, one.options) == (7, 8, {"size": 2})
     assert one.prompt == make_world("clerk", {"size": 2}).reset(seed=7)[0]
-
-
-def test_unknown_worlds_and_options_are_not_exported():
-    with pytest.raises(ValueError, match="did you mean 'clerk'"):
-        exported("clerc")
-    with pytest.raises(ValueError, match="oversight"):
-        exported("clerk", {"oversigt": 1})
 
 
 @contextlib.asynccontextmanager
@@ -242,7 +198,7 @@ async def test_their_own_machinery_plays_an_exported_world_over_http_and_no_trut
 
     def reply(messages: list[dict[str, str]]) -> str:
         asked = sum(message["role"] == "user" for message in messages)
-        return f"done soon . ACTION: report {(asked - 1) % 3 + 1} done"
+        return f"done soon . {report_in_turn(asked - 1)}"
 
     seen: list[Any] = []
     async with endpoint(reply, seen) as url:
@@ -253,7 +209,7 @@ async def test_their_own_machinery_plays_an_exported_world_over_http_and_no_trut
             (slot,) = env.slots(next(task for task in env.taskset if task.data.seed == 4))
             episode = await env.run_slot(slot, model)
     assert episode.ok, episode.errors or episode.traces[0].errors
-    texts, totals = at_home(4)
+    texts, totals = clerk_at_home(4)
     (trace,) = episode.traces
     assert trace.reward == totals.pop("proxy")
     assert trace.metrics == totals
