@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from gradients import Loss, gradient
 from torch import Tensor, nn
 
 from shaping.hooks import RatioMode
@@ -15,7 +15,6 @@ from shaping.learning.config import KLEstimator, MismatchCorrection
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.losses import imitation, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old, value_loss
 
-Loss = Callable[[Tensor], Tensor]
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 STEP = 1e-6
 COUNT = 60
@@ -23,13 +22,6 @@ COUNT = 60
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def gradient(loss: Loss, at: Tensor) -> Tensor:
-    leaf = at.clone().requires_grad_()
-    loss(leaf).backward()
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 def finite_differences(loss: Loss, at: Tensor, step: float = STEP) -> Tensor:

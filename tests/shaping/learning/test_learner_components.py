@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gradients import copied
 from torch import Tensor
 
 from envs.episode import Context, Contexts, Episode
@@ -33,10 +33,6 @@ EDITS = (
 )
 ADAPTERS = (AdapterSpec("kept", "kept", rank=4), AdapterSpec("quarantine", "quarantine", rank=2))
 CLIP = {"clip_low": 0.2, "clip_high": 0.2}
-
-
-def copied(policy: Policy) -> Policy:
-    return copy.deepcopy(policy)
 
 
 def learned(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from gradients import copied
 from rounding import assert_same_but_rounding, roundings_apart
 from torch import Tensor
 
@@ -29,10 +30,6 @@ MakeSample = Callable[..., Sample]
 def policy(make_policy: Callable[..., Policy]) -> Policy:
     """A fresh one for every test: here weights change."""
     return make_policy()
-
-
-def copied(policy: Policy) -> Policy:
-    return Policy(copy.deepcopy(policy.model), policy.tokenizer)
 
 
 def updated(policy: Policy, samples: list[Sample], **options: Any) -> tuple[list[Tensor], dict[str, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from gradients import column, gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -27,19 +28,7 @@ from shaping.learning.sample import Sample
 from shaping.models.attention import hidden_states
 
 MakeSample = Callable[..., Sample]
-Loss = Callable[[Tensor], Tensor]
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def gradient(loss: Loss, at: Tensor) -> Tensor:
-    leaf = at.clone().requires_grad_()
-    loss(leaf).backward()
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 def random(count: int, rows: int) -> Tensor:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from gradients import column
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,10 +16,6 @@ from shaping.learning.losses import clipped_fraction, kl_k3, policy_gradient
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 MODES: tuple[RatioMode, ...] = ("sampler", "recomputed", "none")
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def gradient(
