@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plugin_settings import check_settings
 from typer.testing import CliRunner
 
 import launch.config.loading
@@ -190,6 +191,12 @@ def test_files_in_their_packages_are_used_in_a_run_and_seen_in_its_report(
 
 def test_another_package_is_used_in_a_run_and_seen_in_its_report(installed: None, model: Path, tmp_path: Path) -> None:
     check_everything_was_used(run_and_report(str(tmp_path / "copying.yaml"), model, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["shapers", "constraints", "monitors", "rewards"])
+def test_the_settings_of_the_examples_are_described(built_in: None, kind: str) -> None:
+    name, path = EXAMPLES[kind]
+    check_settings(getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from plugin_settings import needed
 from pydantic import PrivateAttr, ValidationError
 
 import shaping.constraints
@@ -16,7 +17,6 @@ from envs.discovery import subclasses
 from envs.episode import Context, Episode
 from shaping.arm import compose
 from shaping.hooks import (
-    PASS,
     ActionDecision,
     ActivationEdit,
     Gates,
@@ -71,41 +71,16 @@ class Counter(Shaper):
         self._count = state.get("count", 0)
 
 
-@pytest.mark.parametrize("kind", BUILT_IN)
-def test_every_hook_a_built_in_does_not_own_is_neutral(kind: type[Intervention], make_episode: MakeEpisode) -> None:
-    plugin, drawn = kind(), Context("c", "c")
-    neutral = {
-        Knob.SAMPLING_CONTEXT: lambda: plugin.sampling_context(BRIEF, rng()) == Context(),
-        Knob.TRAINING_CONTEXT: lambda: plugin.training_context(BRIEF, drawn, rng()) is drawn,
-        Knob.RATIO: lambda: plugin.ratio_mode() == "sampler",
-        Knob.GATES: lambda: plugin.gates(make_episode()) == Gates(),
-        Knob.ACTIONS: lambda: not isinstance(plugin, Constraint) or plugin.allow(TURN, "grab 2") == PASS,
-        Knob.SAMPLING_EDITS: lambda: list(plugin.edits("sampling")) == [],
-        Knob.TRAINING_EDITS: lambda: list(plugin.edits("training")) == [],
-    }
-    assert [knob for knob in Knob if knob not in kind.owns and not neutral[knob]()] == []
-    assert list(plugin.adapters()) == [] or Knob.GATES in kind.owns, "an adapter without a gate is learner.lora"
-    assert plugin.auxiliary_loss(None, []) is None  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("kind", BUILT_IN)
-def test_built_ins_compose_alone_and_are_deterministic_given_the_generator(kind: type[Intervention]) -> None:
-    arm = compose("a", [kind()])
-    for seed in range(5):
-        assert arm.contexts(BRIEF, rng(seed)) == arm.contexts(BRIEF, rng(seed))
-    assert arm.allow(TURN, None) == arm.allow(TURN, None)
-
-
 @pytest.mark.parametrize(("a", "b"), list(combinations_with_replacement(BUILT_IN, 2)))
 def test_two_owners_of_one_knob_are_refused_and_other_pairs_compose(
     a: type[Intervention], b: type[Intervention]
 ) -> None:
-    shared = a.owns & b.owns
+    shared, pair = a.owns & b.owns, [a(**needed(a)), b(**needed(b))]
     if not shared:
-        assert compose("pair", [a(), b()]).interventions
+        assert compose("pair", pair).interventions
         return
     with pytest.raises(InterventionError, match=f"{a.__name__} and {b.__name__} both own the knob") as caught:
-        compose("pair", [a(), b()])
+        compose("pair", pair)
     assert any(knob.value in str(caught.value) for knob in shared) and "'pair'" in str(caught.value)
 
 
@@ -220,14 +195,13 @@ def test_state_goes_round() -> None:
     assert fresh.state_dict() == arm.state_dict()
 
 
-@pytest.mark.parametrize("kind", BUILT_IN)
-def test_built_ins_keep_no_state_and_refuse_foreign_state(kind: type[Intervention]) -> None:
-    plugin = kind()
-    plugin.load_state_dict(plugin.state_dict())
-    with pytest.raises(ValueError, match=f"{kind.__name__} keeps no state"):
-        plugin.load_state_dict({"count": 1})
+def test_a_plug_in_without_state_refuses_any() -> None:
+    plain = shaping.shapers.Identity()
+    plain.load_state_dict(plain.state_dict())
+    with pytest.raises(ValueError, match="Identity keeps no state"):
+        plain.load_state_dict({"count": 1})
     with pytest.raises(InterventionError, match="the checkpoint holds state for"):
-        compose("a", [plugin]).load_state_dict({"0.Other": {"count": 1}})
+        compose("a", [plain]).load_state_dict({"0.Other": {"count": 1}})
 
 
 def test_an_arm_without_interventions_changes_nothing(make_episode: MakeEpisode) -> None:
