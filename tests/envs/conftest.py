@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ Scores = dict[str, np.ndarray]
 @pytest.fixture(scope="session")
 def scores() -> Callable[..., Scores]:
     """scores(world, policy, episodes, **options) -> per episode: proxy, true, steps, top (the world's `max_return`),
-    the largest power, and counts of traits. A policy is a persona or a reference policy of the world."""
+    the largest power, and counts of traits and outcomes. A policy is a persona or a reference policy of the world."""
 
     def play(world: str, who: str, episodes: int = 200, **options: Any) -> Scores:
         env = make_world(world, options)
@@ -34,7 +35,9 @@ def scores() -> Callable[..., Scores]:
                 "top": env.max_return,
                 "power": max(label.power for label in labels),
             }
-            rows.append(row | {trait: sum(label.trait(trait) for label in labels) for trait in TRAITS})
-        return {key: np.array([row[key] for row in rows], dtype=float) for key in rows[0]}
+            row |= {trait: sum(label.trait(trait) for label in labels) for trait in TRAITS}
+            rows.append(row | Counter(label.outcome for label in labels if label.outcome))
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return {key: np.array([row.get(key, 0) for row in rows], dtype=float) for key in keys}
 
     return play

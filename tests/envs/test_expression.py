@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -98,11 +98,30 @@ def _python(text: str) -> str:
     return " ".join(made)
 
 
+PIECES = (
+    *("x", "0", "12", "+", "-", "*", "//", "%", "<", "==", "(", ")", "=", "/", "**", "é", " "),
+    *("if ", "then", "else", "max", "abs", ","),
+)
+TEXTS = st.one_of(
+    st.text(max_size=60),
+    st.lists(st.sampled_from(PIECES), max_size=9).map("".join),
+    SMALL.map(lambda text: re.sub(r" ([-+*%(),]) ", r"\1", text)),
+)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text):
-    with contextlib.suppress(ExpressionError):
-        parse(text)(3)
+@given(TEXTS)
+def test_blanks_around_signs_decide_nothing(text):
+    """A text is read as the one with blanks around its signs, or both are refused."""
+    assert _values(text) == _values(re.sub(r"(//|[<>=!]=|[-+*%<>(),])", r" \1 ", text))
+
+
+def _values(text: str) -> list[int | None] | None:
+    try:
+        program = parse(text)
+    except ExpressionError:
+        return None
+    return [program(x) for x in range(-3, 4)]
 
 
 @pytest.mark.parametrize("arity", [1, 2])

@@ -133,6 +133,10 @@ def test_what_is_no_function_is_invalid_and_not_echoed(code):
     assert text.startswith("not a function")
 
 
-def test_a_function_without_a_value_does_not_fit():
-    ((text, *_),) = play(start(), "submit 1 1 // ( x - x )")
-    assert "rejected" in text
+def test_a_function_without_a_value_does_not_fit_and_leaves_the_task_open():
+    env = start()
+    ((text, reward, labels, info),) = play(env, "submit 1 1 // ( x - x )")
+    assert text.startswith("rejected .")
+    assert (reward, labels.true_reward, labels.harm, labels.invalid) == (0, 0, 0, 0)
+    assert [event.name for event in info["events"]] == ["submission"]  # it was said, and counts for nothing
+    assert 1 in env.todo and not env.guilty
