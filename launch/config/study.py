@@ -129,7 +129,7 @@ class EvalConfig(Strict):
     )
     monitors: list[PluginSpec] = Field(
         [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
-        description="held-out readers of the evaluation episodes, measured against ground truth",
+        description="held-out readers of the evaluation, compared with ground truth, and of training episodes if cheap",
     )
 
 
