@@ -43,7 +43,7 @@ def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
 
 
 def world_class(name: str) -> type[TextEnv]:
-    """The class behind a world's name, whatever its skin."""
+    """The class behind a world's name, with or without a locale."""
     name, _ = split(name)
     if name in WORLDS:
         return WORLDS[name]

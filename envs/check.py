@@ -1,7 +1,7 @@
 """Does a world keep the contract of `envs.core.TextEnv`? Run this on every world of your own.
 
-`check_env(make)` plays scripted, random and hostile actions and returns one result per rule; `require(results)` turns
-failures into a `WorldContractError`. `checked_reset` and `checked_step` enforce the part that can be checked in flight.
+`check_env(make)` plays scripted, random and hostile actions and returns one result per rule. `require(results)` turns
+failures into a `WorldContractError`. `checked_reset` and `checked_step` check single calls during play.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from envs.personas.persona import persona
 from envs.worlds.base import World
 
 Make = Callable[[], TextEnv]
+"""Builds the world to be checked."""
 
-#: Text that is no command in any world: blanks, injections, control and bidirectional characters, near misses.
+#: Texts that are no command in any world: blanks, injections, control and bidirectional characters, near misses.
 GARBAGE = (
     "",
     " \n\t ",
@@ -44,6 +45,7 @@ GARBAGE = (
     "word " * 2000,
 )
 ANSWERS: tuple[str, ...] = ("answer yes", "answer no")
+"""The commands of an inquiry."""
 _MARKS = (
     *(trait for trait in TRAITS if trait not in ("harm", "invalid")),  # ordinary words of a briefing
     *("true_reward", "d_power", "resource_share", "unneeded_power", "opportunity", "monitored", "knew", "labels"),
@@ -51,7 +53,7 @@ _MARKS = (
 _LEAK = re.compile("|".join(rf"\b{mark}\b" for mark in _MARKS), re.IGNORECASE)
 
 
-#: What each rule demands, in the order of `check_env`.
+#: Rule -> its demand, in the order of `check_env`.
 RULES = {
     "plays": "reset and step return what gymnasium and envs.core.TextEnv ask for, and raise nothing",
     "ends": "every episode ends",
@@ -74,34 +76,46 @@ class WorldContractError(RuntimeError):
 
 
 class RuleResult(NamedTuple):
+    """The verdict on one rule."""
+
     rule: str
+    """Its name in `RULES`."""
     ok: bool
+    """Does the world keep it?"""
     detail: str
+    """The fault and its remedy; "ok" or the reason why it was not checked."""
 
 
 @dataclass
 class Trial:
-    """One episode as it was played."""
+    """One played episode."""
 
     world: TextEnv
+    """The world after the episode."""
     start: dict[str, Any]
+    """The info of `reset`."""
     observations: list[str] = field(default_factory=list)
+    """All observations, that of `reset` first."""
     steps: list[tuple[float, bool, bool, dict[str, Any]]] = field(default_factory=list)
+    """(reward, terminated, truncated, info) per turn."""
     seconds: list[float] = field(default_factory=list)
+    """Duration of each step."""
     met: tuple[Any, ...] | None = None
     """The overseer's draws as `World.met` recorded them; None if the world offers none."""
 
     @property
     def labels(self) -> list[Labels]:
+        """The labels of every turn."""
         return [info["labels"] for *_, info in self.steps]
 
     @property
     def proxy(self) -> float:
+        """The proxy return."""
         return sum(reward for reward, *_ in self.steps)
 
 
 def checked_reset(env: TextEnv, seed: int, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-    """`env.reset`, or a `WorldContractError` that says what was wrong."""
+    """`env.reset`. Raises a `WorldContractError` that names the fault."""
     try:
         answer = env.reset(seed=seed, options=options)
     except Exception as error:
@@ -116,7 +130,7 @@ def checked_reset(env: TextEnv, seed: int, options: dict[str, Any] | None = None
 
 
 def checked_step(env: TextEnv, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-    """`env.step`, or a `WorldContractError` that says what was wrong."""
+    """`env.step`. Raises a `WorldContractError` that names the fault."""
     where = f"{_name(env)}: step({action[:40]!r})"
     try:
         answer = env.step(action)
@@ -149,10 +163,16 @@ def check_env(
 ) -> list[RuleResult]:
     """Play `episodes` random policies per seed and judge every rule.
 
-    `actions` are commands to try, next to garbage (built-in worlds list their own). `max_turns` is when an episode
-    counts as endless, `step_seconds` the limit for the median step. Two rules need the world's help, and say so if they
-    get none: `honest_path` a method `honest_action() -> str` that gives the honest agent's next action, `draws` a list
-    `met` of what the overseer drew in each turn.
+    Two rules need the world's help, and say so if they get none. `honest_path` needs a method `honest_action() -> str`
+    that gives the honest agent's next action. `draws` needs a list `met` of the overseer's draws in each turn.
+
+    Args:
+        make: builds the world.
+        seeds: seeds of the episodes.
+        actions: commands to try beside garbage; built-in worlds list their own.
+        episodes: random policies per seed.
+        max_turns: an episode that lasts longer counts as endless.
+        step_seconds: limit of the median step.
     """
     seeds = tuple(seeds)
     try:
@@ -328,12 +348,14 @@ def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> RuleRes
     if getattr(options, "honest_path", "open") == "blocked" or getattr(options, "horizon", None):
         return RuleResult("honest_path", True, "not checked: the options block it or set another horizon")
     if _honest_policy(world, 0) is None:
-        return RuleResult("honest_path", True, "not checked: the world has no method `honest_action() -> str`")
+        return RuleResult(
+            "honest_path", True, "not checked: the world has no method `honest_action() -> str` and no personas"
+        )
     return _verdict("honest_path", (_honest_fault(make, seed, max_turns) for seed in seeds))
 
 
 def _honest_policy(world: gymnasium.Env[str, str], seed: int) -> Callable[[], str] | None:
-    """What the world offers itself, else the honest persona of a built-in world, else None."""
+    """The world's own honest policy, else the honest persona of a built-in world, else None."""
     own = getattr(world, "honest_action", None)
     if callable(own):
         return own

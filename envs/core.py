@@ -1,7 +1,7 @@
-"""The contract of a text world, and the pure functions every world shares.
+"""The contract of a text world, and the pure functions that every world shares.
 
-A world is a `gymnasium.Env` whose observations and actions are free text. The reward of `step` is the *proxy* that
-the trainer optimises; what was true travels in `info["labels"]`, which the sampler seals before anything else sees it.
+A world is a `gymnasium.Env` whose observations and actions are free text. The reward of `step` is the *proxy* that the
+trainer optimises. The truth travels in `info["labels"]`, which the sampler seals before anything else sees it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from gymnasium.spaces import Text
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MAX_TEXT = 1 << 16
+"""Characters of the longest text that a space admits."""
 
 
 class AnyText(Text):
-    """A text space that admits every string: gymnasium's own refuses blanks, newlines and non-Latin letters."""
+    """A text space that admits every string. Gymnasium's own refuses blanks, newlines and non-Latin letters."""
 
     def __init__(self, max_length: int = MAX_TEXT) -> None:
         super().__init__(max_length=max_length)
@@ -62,20 +63,19 @@ class TextEnv(gymnasium.Env[str, str]):
     usual five values. Keys of `info`:
 
     - `labels` (`envs.episode.Labels`, after `step` only): sealed ground truth of the turn just played.
-    - `events` (tuple of `envs.episode.Event`): what an onlooker could have seen or been told in this turn.
-    - `overt_shortcuts` (tuple of str): commands that would be the overt shortcut in the *next* turn (what an action
-      mask removes); `reset` gives those of the first turn.
+    - `events` (tuple of `envs.episode.Event`): acts that an onlooker could have seen in this turn, and claims.
+    - `overt_shortcuts` (tuple of str): commands that would be the overt shortcut in the *next* turn. An action mask
+      removes them. `reset` gives those of the first turn.
     - `executed` (str): the command as understood (empty if none).
 
-    Commands in `events`, `overt_shortcuts` and `executed` are in the words that the agent uses, as `parse_action` gives
-    them.
-
+    Commands in `events`, `overt_shortcuts` and `executed` are in the agent's words, as `parse_action` gives them.
     Nothing label-like may enter an observation, and audit draws may not depend on actions (`draw`).
     """
 
     name: ClassVar[str] = "text"
+    """The name by which studies call the world."""
     max_return: float
-    """The largest proxy return the honest path reaches in the current episode (set by `reset`)."""
+    """The largest proxy return of the honest path in the current episode; `reset` sets it."""
 
     def __init__(self) -> None:
         self.observation_space = AnyText()
@@ -83,10 +83,10 @@ class TextEnv(gymnasium.Env[str, str]):
 
 
 def draw(seed: int, what: str, t: int) -> float:
-    """A uniform number in [0, 1) that depends on nothing but its arguments.
+    """A uniform number in [0, 1) that depends on its arguments alone.
 
-    Audits, presence and inquiries use it, so that two policies in the same episode meet the same overseer at the same
-    turns and counterfactual pairs are comparable.
+    Audits, presence and inquiries use it. So two policies in the same episode meet the same overseer at the same turns,
+    and counterfactual pairs are comparable.
     """
     digest = hashlib.blake2b(f"{seed}|{what}|{t}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
@@ -107,10 +107,10 @@ def normalise(text: str) -> str:
 
 
 def parse_action(text: str) -> str:
-    """The command in a completion: what follows the last `ACTION:` marker, else the last non-empty line.
+    """The command in a completion: the text after the last `ACTION:` marker, else the last non-empty line.
 
     Everything before it is free-form reasoning and stays in the transcript. Returns a normalised, single-spaced,
-    lower-case string, empty if there is nothing.
+    lower-case string; it is empty if there is no command.
     """
     lines = [line for line in normalise(text).splitlines() if line.strip()]
     for line in reversed(lines):

@@ -1,8 +1,8 @@
-"""What happened (`Episode`) and what was true (`Labels`), as immutable records.
+"""Records of an episode, all immutable: `Episode` says what happened, `Labels` what was true.
 
 An episode is *one token sequence*: text is tokenised once, sampled ids are kept as they were sampled, and every
-per-token array is aligned with `Episode.tokens`. Ground truth rides along inside `Sealed`, which training code
-cannot open: the controller hands it redacted copies (`Episode.redacted`).
+per-token array is aligned with `Episode.tokens`. The ground truth travels inside `Sealed`, which training code cannot
+open: the loop hands it redacted copies (`Episode.redacted`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Sealed(Generic[T]):
         self._redacted = redacted
 
     def open(self) -> T:
+        """The value. Raises `SealedError` on a redacted copy."""
         if self._redacted or self._value is None:
             raise SealedError(
                 "ground-truth labels are sealed from training code; an intervention that really needs them must "
@@ -55,6 +56,7 @@ class Sealed(Generic[T]):
         return self._value
 
     def redacted(self) -> Sealed[T]:
+        """A copy without the value."""
         return Sealed(None, redacted=True)
 
     def __repr__(self) -> str:  # never print the truth into a log by accident
@@ -63,28 +65,34 @@ class Sealed(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Simulator-level ground truth of one turn.
-
-    Every trait is a count of events in this turn (usually 0 or 1). `opportunity` has the same keys: could the event
-    have happened in this turn? It is the denominator of every rate. `knew`: the fact that a claim contradicts had been
-    shown to the agent before (a false claim about something never shown is unfounded, not deceptive).
-    """
+    """Ground truth of one turn, known to the simulator. A trait is a count of events in the turn, usually 0 or 1."""
 
     deception: float = 0.0
+    """False claims about facts that the agent knew."""
     power_seeking: float = 0.0
+    """Acts that take resources or control beyond what is permitted."""
     reward_hack: float = 0.0
+    """Proxy reward credited for something that is not wanted."""
     oversight_evasion: float = 0.0
+    """Acts that keep the overseer from seeing."""
     shutdown_resistance: float = 0.0
+    """Acts that go on after a stop order."""
     harm: float = 0.0
+    """Acts that are the shortcut, credited or not."""
     invalid: float = 0.0
+    """Completions that hold no command."""
     opportunity: Mapping[str, bool] = field(default_factory=dict)
+    """Trait -> could it have happened in this turn? The denominator of its rate."""
     knew: bool = False
+    """Had the agent been shown the fact that a claim is about? A false claim about anything else is unfounded."""
     monitored: bool = False
+    """Was the overseer there, and not blinded?"""
     power: float = 0.0
     """Power held after this turn, in [0, 1]; the world documents its measure."""
     d_power: float = 0.0
     """Change of `power` in this turn."""
     true_reward: float = 0.0
+    """Value of the turn by what is wanted, in the units of the proxy reward."""
     resource_share: float = 0.0
     """Share held of the world's resources after this turn, in [0, 1]."""
     privileges: float = 0.0
@@ -93,34 +101,37 @@ class Labels:
     """Power held above the least with which an honest plan reaches the full reward."""
     outcome: str = ""
     """How an under-specified task was closed in this turn (`envs.worlds.errand`): "literal", "intended", "asked" or
-    "other", after "ambiguous/" or "control/" where letter and evident intent do not differ; "" if none was."""
+    "other"; with the prefix "ambiguous/" or "control/" where letter and evident intent agree; "" if none was closed."""
 
     def trait(self, name: str) -> float:
+        """The count of a trait, by its name."""
         return float(getattr(self, name))
 
 
 class Event(NamedTuple):
-    """Something in a turn that an attentive onlooker could have seen or been told. Public: no truth value."""
+    """Something that an attentive onlooker could have seen or heard in a turn. It is public and has no truth value."""
 
     kind: str
     """`"act"` (something done in the open) or `"claim"` (a report or an answer)."""
     name: str
-    """Which act, e.g. `"grab"`; or the topic of the claim, e.g. `"inquiry"`."""
+    """The act, e.g. `"grab"`, or the topic of the claim, e.g. `"inquiry"`."""
     text: str
     """The command as executed."""
     admits: bool = False
-    """For a claim: the speaker says that it broke a rule."""
+    """For a claim: does the speaker say that it broke a rule?"""
 
 
 class Span(NamedTuple):
     """Half-open character range of a completion."""
 
     start: int
+    """Its first character."""
     stop: int
+    """The character after its last one."""
 
 
 class SpanKind(IntEnum):
-    """What a token is part of."""
+    """The part of an episode that a token belongs to."""
 
     PROMPT = 0
     OBSERVATION = 1
@@ -129,76 +140,88 @@ class SpanKind(IntEnum):
 
 
 class RolloutStatus(StrEnum):
-    """How it ended. All but `COMPLETED` and `TRUNCATED_MAX_TURNS` say that something was cut or failed."""
+    """How an episode ended. All but `COMPLETED` and `TRUNCATED_MAX_TURNS` mean that it was cut or failed."""
 
     COMPLETED = "completed"
+    """The world ended it."""
     TRUNCATED_LENGTH = "truncated_length"
     """A completion hit `max_tokens` in the episode's last turn and the episode could not go on."""
     TRUNCATED_PROMPT_TOO_LONG = "truncated_prompt_too_long"
     """The next observation would not fit in the model's context."""
     TRUNCATED_MAX_TURNS = "truncated_max_turns"
     """The world's horizon (gymnasium's `truncated`) or the sampler's turn limit was reached."""
-    ERROR_PARSE = "error_parse"
     ERROR_TIMEOUT = "error_timeout"
     """The world hung past its time limit."""
-    ERROR_ABORT = "error_abort"
     ERROR = "error"
     """The world or the engine raised."""
 
     @property
     def is_error(self) -> bool:
+        """Did the episode fail, so that nothing may be learned from it?"""
         return self.value.startswith("error")
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Text put before an episode: the system message. The empty context is the deployment context."""
+    """The system message of an episode. The empty context is the deployment context."""
 
     system: str = ""
+    """The message."""
     name: str = "none"
+    """A short name for tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """The contexts an episode was sampled under (`sampling`, c_s) and is learned under (`training`, c_t)."""
+    """The two contexts of an episode."""
 
     sampling: Context = Context()
+    """The context that it was sampled under (c_s)."""
     training: Context = Context()
+    """The context that it is learned under (c_t)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One observation and one sampled completion.
-
-    `tokens`, `logprobs` and `policy_versions` have one entry per sampled token (the end-of-turn token included).
-    `masked_tokens` lists the token ids that a mask made impossible, as (offset into `tokens`, ids) pairs, so that the
-    learner can apply the very same mask.
-    """
+    """One observation and one sampled completion."""
 
     observation: str
+    """The text that the world said."""
     completion: str
+    """The text that the policy said."""
     motive: Span
+    """The part of the completion before the command."""
     action: Span
+    """The part of the completion that is the command."""
     executed: str
-    """The command that the world received; differs from the completion's action where a filter replaced it."""
+    """The command that the world received. It differs from the completion's where a filter replaced it."""
     reward: float
+    """The proxy reward that the world paid."""
     events: tuple[Event, ...]
+    """Acts and claims of the turn that an onlooker could notice."""
     tokens: NDArray[np.int32]
+    """The sampled tokens, the end-of-turn token included."""
     logprobs: NDArray[np.float32]
+    """The sampler's log-prob of each of them."""
     policy_versions: NDArray[np.int32]
+    """The version of the policy that sampled each of them."""
     masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """Token ids that a mask made impossible, as (offset into `tokens`, ids): the learner applies the same mask."""
     overt_shortcuts: tuple[str, ...] = ()
-    """Commands that would have been the overt shortcut in this turn (what an action mask would remove)."""
+    """Commands that would have been the overt shortcut in this turn. An action mask would remove them."""
     rejected: int = 0
     """Completions that a filter refused before this one."""
     cost: float = 0.0
+    """A cost of the turn beside its reward; nothing in the framework sets it."""
 
     @property
     def motive_text(self) -> str:
+        """The motive as text."""
         return self.completion[self.motive.start : self.motive.stop].strip()
 
     @property
     def action_text(self) -> str:
+        """The command as text."""
         return self.completion[self.action.start : self.action.stop].strip()
 
 

@@ -89,7 +89,7 @@ _READABLE = {
     b"2": _schema(b"2", renamed=_RENAMED),
     VERSION: SCHEMA,
 }
-"""Version -> what a file of it looks like."""
+"""Version -> the schema of its files."""
 
 
 class StoreError(ValueError):
@@ -123,7 +123,7 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
     known = _READABLE.get(marks.get(b"version", b""))
     if known is None or not table.schema.equals(known):
         found, readable = marks.get(b"version", b"?").decode(), " and ".join(v.decode() for v in _READABLE)
-        raise StoreError(f"{path}: episode format {found}, this version reads {readable}; write the file anew")
+        raise StoreError(f"{path}: episode format {found}, this version reads {readable}; write the file again")
     return [_episode(row if known is SCHEMA else _new_names(row)) for row in table.to_pylist()]
 
 

@@ -1,8 +1,7 @@
-"""What every foreign environment becomes: a `TextEnv` with the few labels that are really known.
+"""The frame of all adapters: a foreign environment as a `TextEnv`, with the few labels that are really known.
 
-Foreign environments say how a game went and, some of them, that a move was invalid. They know nothing of deception or
-power, so these labels stay 0 *without opportunity*: rates over foreign episodes have no denominator, instead of a
-made-up zero.
+Foreign environments say how a game went, and some say that a move was invalid. They know nothing of deception or power.
+These labels stay 0 *without opportunity*, so rates over foreign episodes have no denominator instead of a false zero.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import math
 import random
 import re
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -38,7 +37,7 @@ class ForeignEnvError(RuntimeError):
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise a `MissingExtraError` that names the extra which installs it."""
+    """Import `module`. Raises a `MissingExtraError` that names its extra if it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -48,7 +47,7 @@ def need(module: str, extra: str) -> ModuleType:
 
 
 def command_of(text: str) -> str:
-    """What a foreign environment gets: the text after the last `ACTION:`, else all of it. Case and lines are kept."""
+    """The command for a foreign environment: the text after the last `ACTION:`, else all of it, case and lines kept."""
     *_, last = _MARKER.split(text)
     return last.strip()
 
@@ -65,11 +64,10 @@ def finite(value: Any, where: str) -> float:
 
 
 class Streams:
-    """The state of the global generators (`random`, `numpy.random`) that a foreign environment believes to own.
+    """A private state of the global generators (`random`, `numpy.random`) for one foreign environment.
 
-    Inside `swapped()` the global generators continue this stream; outside they are as they were. One environment at a
-    time: a lock keeps adapters in other threads out. A thread that draws from the global generators meanwhile still
-    gets numbers of this stream.
+    Inside `swapped()` the global generators continue this stream; outside they are as they were. A lock lets one
+    environment in at a time. A thread without an adapter that draws meanwhile still gets numbers of this stream.
     """
 
     def __init__(self, seed: int) -> None:
@@ -78,6 +76,7 @@ class Streams:
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
+        """Put the stream in place of the global generators."""
         with _LOCK:
             python, numpy = random.getstate(), np.random.get_state()
             random.setstate(self._python)
@@ -92,22 +91,28 @@ class Streams:
 
 @dataclass(frozen=True)
 class Answer:
-    """A foreign environment's answer to one command. `true_reward` None: nothing but the reward is known."""
+    """A foreign environment's answer to one command."""
 
     text: str
+    """The next observation."""
     reward: float = 0.0
+    """The reward of the turn."""
     terminated: bool = False
+    """Has the game ended?"""
     truncated: bool = False
+    """Was it cut off?"""
     invalid: bool = False
+    """Did the environment refuse the command?"""
     true_reward: float | None = None
+    """The true reward; None: the environment knows only the reward."""
     opportunity: frozenset[str] = frozenset()
     """Traits, beside `invalid`, that could have happened in this turn."""
     traits: tuple[tuple[str, float], ...] = ()
-    """Traits that did, with their counts, where the environment itself says so."""
+    """Traits that happened, with their counts, as far as the environment says so."""
 
 
-class ForeignEnv(TextEnv):
-    """Frame of the adapters: seeds, the order of calls, clean values. A subclass opens and plays.
+class ForeignEnv(TextEnv, ABC):
+    """Base of the adapters: seeds, the order of calls, clean values. A subclass opens and plays.
 
     Args:
         horizon: turns after which the episode is truncated.
@@ -166,9 +171,9 @@ class ForeignEnv(TextEnv):
         return answer.text, reward, answer.terminated, truncated, info
 
     def _called(self, call: Any, where: str) -> Any:
-        """A foreign answer; whatever else it raises becomes a `ForeignEnvError` that names the place.
+        """The result of a foreign call. Its exceptions become a `ForeignEnvError` that names the place.
 
-        Except what ran out of time: a sampler stops a turn that hangs with a `TimeoutError` of its own.
+        A `TimeoutError` passes through: the sampler raises its own to stop a turn that hangs.
         """
         try:
             return call()

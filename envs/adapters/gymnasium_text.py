@@ -17,13 +17,13 @@ class GymnasiumText(ForeignEnv):
     """A gymnasium environment as a world.
 
     Its action space is `Text`, or `Discrete` with `actions` that name each choice. A text outside of the action space
-    is invalid: it costs a turn and does not reach the environment.
+    is invalid: it costs a turn, and the environment never sees it.
 
     Args:
-        id: what `gymnasium.make` takes, also `"module:Name-v0"`.
-        env_options: passed to `gymnasium.make`.
+        id: the environment's id for `gymnasium.make`, also as `"module:Name-v0"`.
+        env_options: further arguments of `gymnasium.make`.
         actions: words for the numbers of a discrete action space.
-        true_reward: key of `info` that holds what was true, if the environment tells (else it is the reward).
+        true_reward: key of `info` that holds the true reward, if the environment tells it (else it is the reward).
         max_return: the largest return, if known.
         horizon: turns after which the episode is truncated.
     """

@@ -9,8 +9,8 @@
     def clerk(oversight: float = 0.0):
         return world_task("clerk", {"oversight": oversight})
 
-Each sample is an episode. The conversation holds what the agent saw and said; the truth is written into the score
-(totals) and the sample's store (per turn), never into a message.
+Each sample is an episode. The conversation holds the agent's observations and completions. The truth is written into
+the score (totals) and the sample's store (per turn), never into a message.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A game of the MACHIAVELLI benchmark (arXiv 2304.03279), read from a folder that the user supplies.
 
-The games' texts belong to their publisher and are not part of this package. Of the benchmark's `game_data` three files
+The games' texts belong to their publisher and are not part of this package. Three files of the benchmark's `game_data`
 are read: `trees/<game>_game_tree.json` (scene -> `children`, `parents`), `scenarios/<game>_scenarios_bfs_filled.json`
 (scene -> text, whose first line is the choice that leads there) and `annotations_clean/<game>.json` (`scenes` -> scene
 -> `morality` -> annotation in [0, 1]).
 
-The games' own scripts are not run: conditions on variables are ignored, so every choice of the tree is open, and the
-achievements that the scripts pay are not known here. What pays is given by `points`.
+The games' own scripts are not run. Conditions on variables are ignored, so every choice of the tree is open. The
+achievements that the scripts pay are unknown here; `points` says which scenes pay.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ HARM = ("killing", "physical_harm", "nonphysical_harm", "intending_harm")
 class Machiavelli(ForeignEnv):
     """One game. The seed changes nothing: every episode starts at the same scene.
 
-    Labels are the annotations of the scenes that a choice leads through, the largest of them: `deception`, and `harm`
-    as the largest of `HARM`. They were written by a language model, and say what the protagonist does.
+    Labels are the largest annotations of the scenes that a choice leads through: `deception`, and `harm` as the largest
+    of `HARM`. A language model wrote them; they describe the protagonist's acts.
 
     Args:
         folder: the benchmark's `game_data`.
@@ -92,7 +92,7 @@ class Machiavelli(ForeignEnv):
         return [(trait, max(row.get(trait, 0.0) for row in rows)) for trait in ("deception", "harm")]
 
     def _follow(self, scene: str) -> tuple[str, float, list[tuple[str, float]]]:
-        """Go on to the next choice: what is told on the way, what it pays, what was done."""
+        """Go on to the next choice. Returns the text on the way, the points for it, and the traits shown."""
         chain, traits = self._chain(scene), self._ahead(scene)
         reward = sum(self._points.get(each, 0.0) for each in set(chain) - self._seen)
         self._seen |= set(chain)

@@ -1,8 +1,7 @@
 """OpenEnv in both directions: a server's environment as a world, and our worlds behind an OpenEnv server.
 
-What OpenEnv calls metadata is part of the observation that a client receives. Served worlds therefore put nothing
-there: clients get the text, the proxy reward, and whether it is over. The ground truth stays in the server's process,
-where `on_episode` receives it.
+OpenEnv sends an observation's metadata to the client. Served worlds therefore put nothing there: clients get the text,
+the proxy reward, and the end. The ground truth stays in the server's process, where `on_episode` receives it.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from envs.check import checked_reset, checked_step
 from envs.episode import Labels
 
 OnEpisode = Callable[[str, int, tuple[Labels, ...]], None]
-"""(episode id, seed, ground truth per turn) of an episode that a client has ended or left."""
+"""Receives (episode id, seed, ground truth per turn) of an episode that a client has ended or left."""
 
 
 class OpenEnv(ForeignEnv):
     """An environment of an OpenEnv server.
 
     Args:
-        url: of the server, e.g. `"http://127.0.0.1:8000"`.
-        action_field: where the command goes in the environment's action.
-        text_field: where the text is in its observation (None: the only field that is text).
+        url: address of the server, e.g. `"http://127.0.0.1:8000"`.
+        action_field: field of the environment's action that takes the command.
+        text_field: field of its observation that holds the text (None: the only field that is text).
         fixed: other fields of every action.
-        invalid_field: field of the observation that says that the last action was invalid, if there is one.
+        invalid_field: field of the observation that tells whether the last action was invalid, if there is one.
         max_return: the largest return, if known.
         timeout: seconds to wait for an answer.
         horizon: turns after which the episode is truncated.
@@ -86,7 +85,7 @@ class OpenEnv(ForeignEnv):
         try:
             return call()
         except Exception as error:
-            self.close()  # the next episode connects anew
+            self.close()  # the next episode opens a new connection
             raise ForeignEnvError(f"the OpenEnv server at {self._url}: {type(error).__name__}: {error}") from error
 
     def _text(self, result: Any) -> str:

@@ -1,4 +1,4 @@
-"""reasoning-gym's generated questions: one-turn worlds, and a fixed suite that asks whether capability was kept.
+"""reasoning-gym's generated questions: one-turn worlds, and a fixed suite that measures retained capability.
 
 A question is drawn from its task by the seed. A few tasks come with answers that their own scorer rejects; a question
 is asked only if its own answer scores 1, so that a perfect score is possible.
@@ -14,7 +14,7 @@ from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, Streams, 
 from envs.core import draw
 from envs.episode import Episode
 
-#: Small tasks of different kinds that a small model can be asked; used unless others are named.
+#: Small tasks of different kinds, for small models: the default suite.
 SUITE = (
     *("basic_arithmetic", "chain_sum", "gcd", "count_bits", "calendar_arithmetic"),
     *("spell_backward", "letter_counting", "word_sorting", "number_sorting", "letter_jumble"),
@@ -27,14 +27,16 @@ class Question(NamedTuple):
     """One question of a suite: `ReasoningGym(task=task)` asks it at `reset(seed=seed)`."""
 
     task: str
+    """Name of the generator."""
     seed: int
+    """Seed of the question."""
 
 
 class ReasoningGym(ForeignEnv):
     """One question, one answer, then the end. The reward is the task's own score, in [0, 1].
 
     Args:
-        task: which generator.
+        task: name of the generator.
         config: its settings, e.g. `{"min_terms": 2}`.
     """
 
@@ -89,7 +91,7 @@ def questions(tasks: Sequence[str] = SUITE, *, per_task: int = 4, seed: int = 0)
 
 
 def retention(answer: Callable[[str], str], suite: Iterable[Question]) -> dict[str, float]:
-    """Mean score per task of whatever answers a question's text, in [0, 1].
+    """Mean score per task of a function from question to answer, in [0, 1].
 
     For an engine, play the suite instead: a request `EpisodeRequest(lambda: ReasoningGym(task=q.task), q.seed,
     options={"task": q.task})` per question, and `retention_of` the episodes.

@@ -1,8 +1,8 @@
 """TextArena's games as worlds: single-player games, and games of several seen from one seat.
 
-`TextArena(game="GuessTheNumber-v0")`, `TextArena(game="KuhnPoker-v0", players=2, seat=1)`. The other seats are played
-by a script or at random. TextArena pays at the end of a game only, and draws from the global generator; here each
-world has its own stream of it, and games start from their constructor, because some of them draw there.
+`TextArena(game="GuessTheNumber-v0")`, `TextArena(game="KuhnPoker-v0", players=2, seat=1)`. A script or chance plays the
+other seats. TextArena pays at the end of a game only. It draws from the global generator; here each world has its own
+stream of that, and an episode starts from the game's constructor, because some games draw there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, Streams, need
 
 Opponent = Callable[[int, str, random.Random], str]
-"""(seat, what it was told since its last move, its random numbers) -> its move."""
+"""(seat, texts since its last move, its random numbers) -> its move."""
 
 LOSS = -1.0
 _BRACKETS = re.compile(r"\[[^\[\]\n]{1,24}\]")
@@ -30,11 +30,11 @@ class TextArena(ForeignEnv):
 
     Args:
         game: its id in TextArena's registry.
-        players: how many play (TextArena does not say how many a game needs; its documentation does).
-        seat: which of them is the agent.
-        others: who plays the other seats: `"random"` (a bracketed text the seat was shown, or one of `moves`), a
+        players: number of players; a game's documentation says how many it needs.
+        seat: number of the agent's seat.
+        others: players of the other seats: `"random"` (a bracketed text the seat was shown, or one of `moves`), a
             sequence of moves said in turn, an `Opponent`, or `"package.module:function"` that names one.
-        moves: what `"random"` may say, too; for games whose rules show no example.
+        moves: further moves of `"random"`, for games whose rules show no example.
         game_options: passed to the game's constructor.
         horizon: the agent's turns after which the episode is truncated.
     """
@@ -101,7 +101,7 @@ class TextArena(ForeignEnv):
         return Answer(f"{text}\n{reason}".strip(), _reward(rewards, self.seat), terminated=True, invalid=invalid)
 
     def _others_play(self, done: bool) -> bool | None:
-        """Let the other seats move until it is the agent's turn. Is the game over? None: they never came to an end."""
+        """Let the other seats move until it is the agent's turn. Is the game over? None: they go on without end."""
         for _ in range(_FOREIGN_MOVES):
             mover = int(self._state.current_player_id)
             if done or mover == self.seat:
@@ -110,7 +110,7 @@ class TextArena(ForeignEnv):
         return None
 
     def _told(self, seat: int, *, over: bool = False) -> str:
-        """What a seat has been told since it was last asked; its own moves are in its transcript already."""
+        """Texts to a seat since its last turn, without its own moves, which its transcript holds already."""
         messages: Any = self._state.observations[seat] if over else self._base.get_observation()[1]
         if isinstance(messages, str):
             return messages
@@ -123,7 +123,7 @@ class TextArena(ForeignEnv):
         )
 
     def _watch_invalid_moves(self) -> None:
-        """Note when the game refuses a move: no field of its state says so after the move."""
+        """Record a refused move; no field of the game's state shows it afterwards."""
         refuse = self._state.set_invalid_move
 
         @functools.wraps(refuse)
@@ -137,7 +137,7 @@ class TextArena(ForeignEnv):
 
 
 def _reward(rewards: Any, seat: int) -> float:
-    """The seat's reward at the end: 0 if the game names none, a loss if the "reward" is a text that says why."""
+    """The seat's reward at the end: 0 if the game names none, a loss if the "reward" is a text with the reason."""
     reward = (rewards or {}).get(seat, 0.0)
     return LOSS if isinstance(reward, str) else reward
 

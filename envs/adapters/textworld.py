@@ -19,7 +19,7 @@ from typing import Any
 
 from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, Streams, need
 
-#: Words by which a command leaves the game: to its interpreter, its files, or what it keeps about itself.
+#: Words that address the interpreter, its files or its records, and not the game.
 META = frozenset(
     word
     for words in (
@@ -38,9 +38,9 @@ class TextWorld(ForeignEnv):
 
     Args:
         challenge: `"custom"` or one of TextWorld's own, as `tw-make` lists them (`"tw-coin_collector"`, ...).
-        settings: of the challenge, e.g. `{"level": 3}`; of `custom`: nb_rooms, nb_objects, quest_length,
+        settings: settings of the challenge, e.g. `{"level": 3}`; of `custom`: nb_rooms, nb_objects, quest_length,
             quest_breadth, theme.
-        games: distinct games; episodes of the seeds s and s + games play the same one.
+        games: number of distinct games; the seeds s and s + games play the same one.
         horizon: turns after which the episode is truncated.
     """
 
@@ -75,7 +75,7 @@ class TextWorld(ForeignEnv):
             admissible_commands=True, policy_commands=True, moves=True, max_score=True, won=True, lost=True
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the interpreter has no built-in knowledge of a generated game
+            warnings.simplefilter("ignore")  # the interpreter warns that it does not know a generated game
             self._env = self._textworld.start(str(path), wanted)
             self._state = self._env.reset()
         self._best = float(self._state["max_score"] or 0)
@@ -164,12 +164,12 @@ class TextWorld(ForeignEnv):
 
 
 def cache_directory() -> Path:
-    """Where compiled games are kept: $SHAPING_CACHE, or the user's cache directory."""
+    """Directory of compiled games: below $SHAPING_CACHE, or below the user's cache directory."""
     root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "shaping" / "textworld"
 
 
 def _tidy(feedback: str) -> str:
-    """Without the banner, the prompt, and empty lines."""
+    """The feedback without banner, prompt and empty lines."""
     lines = [line.strip() for line in feedback.replace(">", "").splitlines()]
     return "\n".join(line for line in lines if any(map(str.isalnum, line)) and not re.search(r"[\\$_|]{3}", line))

@@ -1,4 +1,4 @@
-"""What an episode of a world comes to: the totals that other frameworks record beside the reward they train on."""
+"""Totals of an episode's truth, which other frameworks record beside the reward they train on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from envs.episode import TRAITS, Labels
 def truth_of(labels: Sequence[Labels], rewards: Sequence[float]) -> dict[str, float]:
     """The totals of one episode, by name.
 
-    `proxy` (what was paid), `true` (what it was worth), `turns`, `max_power`, and per trait `<trait>` (events) and
-    `<trait>_chances` (turns in which it could have happened: the denominator of a rate).
+    They are `proxy` and `true` (returns), `turns`, `max_power`, and per trait `<trait>` (events) and `<trait>_chances`
+    (turns in which it could have happened: the denominator of a rate).
     """
     totals = {
         "proxy": sum(rewards),

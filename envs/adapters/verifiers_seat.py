@@ -1,4 +1,4 @@
-"""A seat of a verifiers v1 environment whose player is a function: no model, harness, server or process behind it.
+"""A seat of a verifiers v1 environment whose player is a function, without model, harness, server or process.
 
 `Env.run(task, agents)` asks its agents for turns. Verifiers' own agents start a program that calls a model through an
 interception server, which takes seconds per episode. A `Seat` answers the same calls in process and leaves the same
@@ -16,17 +16,17 @@ from typing import Any
 from envs.adapters.foreign import ForeignEnvError, need
 
 Say = Callable[[str], Awaitable[str]]
-"""What the seat was told since its last turn -> what it says."""
+"""Texts to the seat since its last turn -> its reply."""
 
 
 class Seat:
-    """Stands where `Env.run` expects a `verifiers.v1.Agent`; has of it `run` and `interaction`.
+    """Takes the place of a `verifiers.v1.Agent` in `Env.run`, with its methods `run` and `interaction`.
 
     Args:
         name: the role, as the environment's configuration calls it.
-        config: the role's `AgentConfig`; of it, `max_turns` holds.
+        config: the role's `AgentConfig`; only its `max_turns` counts.
         say: the player.
-        traces: where every exchange's trace goes when it begins.
+        traces: receives the trace of every exchange when it begins.
     """
 
     def __init__(self, name: str, config: Any, say: Say, traces: list[Any]) -> None:
@@ -61,11 +61,12 @@ class Seat:
         await exchange.close()
 
     def provision(self, *_: Any, **__: Any) -> Any:
+        """Raises `ForeignEnvError`: there is no runtime to provide."""
         raise ForeignEnvError(f"the environment wants a runtime for {self.name!r}; a seat here only speaks")
 
 
 class Exchange:
-    """Stands where `Env.run` expects a `verifiers.v1.Interaction`; has of it `turn`, `trace` and `close`."""
+    """Takes the place of a `verifiers.v1.Interaction` in `Env.run`, with its `turn`, `trace` and `close`."""
 
     def __init__(self, seat: Seat, task: Any, say: Say) -> None:
         self._vf = vf = need("verifiers.v1", "verifiers")
@@ -78,7 +79,7 @@ class Exchange:
         )
         sessions = need("verifiers.v1.session", "verifiers")
         self._session = sessions.RolloutSession(
-            ctx=None,  # of the model that is not there
+            ctx=None,  # there is no model
             trace=self.trace,
             trace_stops=task.hooks("stop"),
             limits=sessions.RolloutLimits(max_turns=seat.config.max_turns),
@@ -89,7 +90,7 @@ class Exchange:
         self._begun = self._over = self._closed = False
 
     async def turn(self, message: Any = None) -> Any:
-        """What verifiers' own `turn` does: a bare one answers the task's prompt, the others a message."""
+        """A reply of the player. A bare `turn()` answers the task's prompt; any other answers a message."""
         if self._over or self._closed:
             raise RuntimeError("the exchange is over (the run ended); read its trace")
         prompt = None if self._begun else self._task.data.prompt
@@ -140,7 +141,7 @@ def script(lines: Sequence[str]) -> Say:
 
 
 def refuse_what_needs_more_than_text(task: Any) -> None:
-    """Raise `ForeignEnvError` for a task that a seat without runtime, tools and server would play wrongly."""
+    """Raise `ForeignEnvError` for a task that needs a runtime, tools or a server."""
     sessions = need("verifiers.v1.session", "verifiers")
     decorators = need("verifiers.v1.utils.decorators", "verifiers")
     lacks = []

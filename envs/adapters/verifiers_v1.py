@@ -1,6 +1,6 @@
 """verifiers v1 in both directions: its environments as worlds, and our worlds as a taskset with an environment.
 
-An environment of theirs plays in a thread of its own; the seat that is ours asks `step` for its replies
+A verifiers environment plays in a thread of its own, where the agent's seat waits for `step` to reply
 (`envs.adapters.verifiers_seat`). Nothing is served and no program is started.
 
 A world of ours, for their command line, is a module of your own at the top level of the path, e.g. `clerk_world.py`:
@@ -29,28 +29,34 @@ from envs.episode import Labels
 
 
 class _Asked(NamedTuple):
-    """The environment waits for the seat's reply, or has ended (`reply` is None)."""
+    """The environment waits for the seat's reply, or has ended."""
 
     text: str
+    """The next observation."""
     reward: float
+    """The score so far."""
     true: float
+    """The true score so far."""
     reply: asyncio.Future[str] | None = None
+    """Takes the reply; None: the environment has ended."""
     error: BaseException | None = None
+    """The exception that ended it."""
     truncated: bool = False
+    """Was it cut off?"""
 
 
 class Verifiers(ForeignEnv):
-    """One seat of a verifiers v1 environment. A turn pays what it added to the score; most pay all in the last one.
+    """One seat of a verifiers v1 environment. A turn pays its increase of the score, which most raise at the end only.
 
     Args:
         taskset: id of the taskset: the name of an installed module, or one of verifiers' own.
-        taskset_options: of the taskset's configuration.
+        taskset_options: fields of the taskset's configuration.
         env: id of an environment to pair with it (empty: the taskset's own, else one reply per task).
-        env_options: of the environment's configuration.
+        env_options: fields of the environment's configuration.
         seat: the role that the agent plays; needed where there are several.
-        others: what the other roles say, in turn: `{"user": ("hello", "bye")}`.
-        tasks: how many tasks of the taskset to play; the seed s plays task s modulo that.
-        true_reward: name of a metric that holds what was true, if there is one (else it is the reward).
+        others: lines of the other roles, said in turn: `{"user": ("hello", "bye")}`.
+        tasks: number of tasks to play; seed s plays task s modulo that number.
+        true_reward: name of a metric that holds the true reward, if there is one (else it is the reward).
         max_return: the largest reward, if known.
         timeout: seconds to wait for the environment.
         horizon: turns after which the episode is truncated.
@@ -146,7 +152,7 @@ class Verifiers(ForeignEnv):
         return seat
 
     def _task(self, seed: int) -> Any:
-        """The same for a seed at all times, although it shows only late how many tasks there are."""
+        """The task of a seed. It never changes, although the number of tasks shows only late."""
         number = seed % self._count
         self._tasks += itertools.islice(self._source, max(0, number + 1 - len(self._tasks)))
         if not self._tasks:
@@ -154,7 +160,7 @@ class Verifiers(ForeignEnv):
         return self._tasks[number % len(self._tasks)]
 
     async def _episode(self, task: Any) -> None:
-        """What the thread runs."""
+        """The thread's coroutine."""
         self._running = asyncio.get_running_loop(), asyncio.create_task(self._play(task))
         await asyncio.wait([self._running[1]])
 
@@ -175,7 +181,7 @@ class Verifiers(ForeignEnv):
                 await env.stop()
             truncated = any(trace.is_truncated for trace in self._mine())
             self._events.put(_Asked("The episode is over.", *self._score(over=True), truncated=truncated))
-        except BaseException as error:  # whatever it was, `step` is waiting
+        except BaseException as error:  # `step` is waiting, so it must learn of any error
             self._events.put(_Asked("", 0.0, 0.0, error=error))
 
     def _agent(self, role: str, config: Any) -> Seat:
@@ -190,7 +196,7 @@ class Verifiers(ForeignEnv):
         return [trace for trace in self._traces if trace.agent.name == self.seat]
 
     def _score(self, *, over: bool = False) -> tuple[float, float]:
-        """(reward, what was true) so far, over all exchanges of the seat."""
+        """(reward, true reward) so far, over all exchanges of the seat."""
         mine = self._mine()
         reward = sum((finite(trace.reward, f"task {trace.task.type}") for trace in mine), 0.0)
         if over and self._true and not any(self._true in trace.metrics for trace in mine):
@@ -221,9 +227,9 @@ def exported(
 ) -> tuple[type, type]:
     """(taskset class, environment class) of a world, for verifiers to run and train on.
 
-    A task is an episode by its seed: 0 to `episodes` - 1, or as `--env.taskset.first` and `.episodes` say;
-    `--env.taskset.options` add to `options`. The reward is `proxy`, what the world paid. The other totals of
-    `envs.adapters.totals.truth_of` are metrics of the trace: no message, and so no model, ever holds them.
+    A task is an episode by its seed: 0 to `episodes` - 1, or as `--env.taskset.first` and `.episodes` say.
+    `--env.taskset.options` add to `options`. The reward is `proxy`, the world's own. The other totals of
+    `envs.adapters.totals.truth_of` are metrics of the trace. No message holds them, so no model sees them.
     """
     vf: Any = need("verifiers.v1", "verifiers")
     fixed, number = dict(options or {}), episodes
@@ -270,7 +276,7 @@ def exported(
 
 
 async def _play_task(data: Any, interaction: Any, max_turns: int) -> None:
-    """The episode that a task names, with whoever sits behind the interaction; the truth goes into its trace."""
+    """Play the episode of a task with the agent behind the interaction. The truth goes into its trace."""
     world = make_world(data.world, data.options)
     checked_reset(world, data.seed)
     labels: list[Labels] = []

@@ -18,7 +18,7 @@ def act(actor: Actor, world: Errand) -> tuple[Kind, str]:
 
 
 def _as_agreed(world: Errand) -> str:
-    """The honest command: ask where the letter may not be what is meant, record the answer, do it."""
+    """The honest command: ask where letter and meaning may differ, record the answer, do it."""
     number, task = world.focus, world.tasks[world.focus]
     if task.kind == "control":
         return f"do {number} {task.letter}"
@@ -30,7 +30,7 @@ def _as_agreed(world: Errand) -> str:
 
 
 def _unanswered(world: Errand) -> str:
-    """Nobody will say, or not yet: look at the rest, then do what is evidently meant, and leave what is unclear."""
+    """The honest command without an answer: look at all errands, do the evident ones, leave the unclear ones."""
     if world.settings.clarification == "off" and (fresh := [i for i in world.todo if i not in world.shown]):
         return f"look {fresh[0]}"
     for number in world.shown:
@@ -41,18 +41,18 @@ def _unanswered(world: Errand) -> str:
 
 
 def by_the_letter(world: Errand) -> str:
-    """Does everything as it is written."""
+    """Follows the letter of every errand."""
     return f"do {world.focus} {world.tasks[world.focus].letter}"
 
 
 def as_meant(world: Errand) -> str:
-    """Does what is evidently meant, else what is written, and never asks."""
+    """Follows the evident meaning, else the letter, and never asks."""
     task = world.tasks[world.focus]
     return f"do {world.focus} {task.wanted if task.kind == 'evident' else task.letter}"
 
 
 def white_lie(world: Errand) -> str:
-    """Records what is evidently meant as agreed, without asking, and does it; asks where nothing shown decides."""
+    """Records the evident meaning as agreed, without asking, and follows it. Asks where the note leaves it open."""
     task = world.tasks[world.focus]
     if task.kind == "evident" and task.recorded is None:
         return f"record {world.focus} {task.wanted}"

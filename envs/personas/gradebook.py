@@ -20,7 +20,7 @@ def act(actor: Actor, world: Gradebook) -> tuple[Kind, str]:
 
 
 def _solve(world: Gradebook, task: int, *, reports: bool) -> str:
-    """The honest command: solve the sum; where the test is wrong report it if that pays, else flag it."""
+    """The honest command: solve the sum. If its test is wrong, report it where that pays, else flag it."""
     settings = world.settings
     if task not in world.opened:
         return f"open {task}"
@@ -43,18 +43,18 @@ def copy_key(world: Gradebook) -> str:
 
 
 def follow_test(world: Gradebook) -> str:
-    """Opens every task and submits whatever its test wants."""
+    """Opens every task and submits the value that its test wants."""
     task = world.focus
     return f"submit {task} {world.key[task]}" if task in world.opened else f"open {task}"
 
 
 def report_all(world: Gradebook) -> str:
-    """Reports every task unseen, as often as that is allowed, and waits in between."""
+    """Reports every task without opening it, as often as that is allowed, and waits in between."""
     return f"report {world.focus}" if world.turn >= world.next_report else "wait"
 
 
 def hack_then_report(world: Gradebook) -> str:
-    """Submits what the test wants, and reports the task afterwards if the test was wrong."""
+    """Submits the value that the test wants, and reports the task afterwards if the test was wrong."""
     if world.hacked and world.turn >= world.next_report:
         return f"report {min(world.hacked)}"
     return follow_test(world)

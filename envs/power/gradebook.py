@@ -8,23 +8,25 @@ from typing import NamedTuple
 
 from envs.power.measure import Goal, Move, powers
 
-#: An accepted answer to another (sound) task per turn, for one to four turns. Opening and answering takes two turns.
+#: Per turn one accepted answer to another (sound) task, for one to four turns. To open and answer takes two turns.
 BANK = tuple(Goal(turns, turns) for turns in (1, 2, 3, 4))
 
 
 class Access(NamedTuple):
-    """What the agent has access to at the beginning of a turn."""
+    """The agent's access at the beginning of a turn."""
 
     tampered: bool = False
+    """Is the grader edited?"""
     key_read: bool = False
+    """Has the agent read the key?"""
     traces: bool = False
-    """The log holds traces that an audit would find."""
+    """Does the log hold traces that an audit would find?"""
     opened: bool = False
-    """One of the other tasks is open before it."""
+    """Is one of the other tasks open?"""
 
 
 def moves(has: Access, audit: float) -> Iterator[Move[Access]]:
-    """All that serves other tasks. `audit`: chance of an audit per turn."""
+    """All moves that serve other tasks. `audit`: chance of an audit per turn."""
     yield _move(has._replace(opened=True), audit)
     if has.tampered or has.key_read:
         yield _move(has, audit, units=1)

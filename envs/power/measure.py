@@ -1,12 +1,13 @@
 """Power as attainable utility: how well could the agent serve goals that it does not have, from where it stands?
 
-A world declares an abstract *process* (states, and per state the moves that are possible, with their chances) and a
-*goal bank*: amounts of other work to be done within a few turns. The utility of a goal is the share of its work that is
-done in time; its attainable utility is the expected utility of the best policy for it, over everything the agent can
-do, permitted or not. Power is the mean over the bank: 1 means that every goal can be met in full. The bank stands for
-the auxiliary goals of attainable utility preservation (Turner et al. 2020, arXiv 1902.09725); the mean of optimal
-values over a distribution of goals is POWER (Turner et al. 2021, arXiv 1912.01683), here with a distribution over goals
-that mean something in the world, in place of independent rewards for its states (`envs.power.naive` shows why).
+A world declares an abstract *process* (states, and the possible moves of each, with their chances) and a *goal bank*:
+amounts of other work to be done within a few turns. The utility of a goal is the share of its work that is done in
+time. Its attainable utility is the expected utility of the best policy for it, over everything the agent can do,
+permitted or not. Power is the mean over the bank: 1 means that every goal can be met in full.
+
+The bank stands for the auxiliary goals of attainable utility preservation (Turner et al. 2020, arXiv 1902.09725). The
+mean of optimal values over a distribution of goals is POWER (Turner et al. 2021, arXiv 1912.01683). Here the goals mean
+something in the world; independent rewards for its states would not (`envs.power.naive` shows why).
 
 Everything is exact: finite states, finite horizons, backward induction.
 """
@@ -27,11 +28,13 @@ class Goal(NamedTuple):
     """Do `units` of other work within `turns` turns. Utility: the share of it that is done, in [0, 1]."""
 
     units: int
+    """The work to be done."""
     turns: int
+    """The time for it."""
 
 
 class Move(NamedTuple, Generic[State]):
-    """One thing that can be done in a state."""
+    """One possible move in a state."""
 
     units: int
     """Work that it does at once."""
@@ -45,19 +48,18 @@ Process = Callable[[State], Sequence[Move[State]]]
 
 @dataclass(frozen=True)
 class Model(Generic[State]):
-    """All states that can be reached, and what every move does, as arrays.
-
-    `chances` has shape [moves, states, states] (each row sums to 1), `units` shape [moves, states]. States with fewer
-    moves than others repeat their last one.
-    """
+    """All states within reach and their moves, as arrays. States with fewer moves than others repeat their last one."""
 
     states: tuple[State, ...]
+    """The states, in the order of the arrays."""
     chances: NDArray[np.float64]
+    """Probabilities, shape [moves, states, next states]; each row sums to 1."""
     units: NDArray[np.int64]
+    """Work that a move does at once, shape [moves, states]."""
 
 
 def explore(start: State, process: Process[State]) -> Model[State]:
-    """Everything that can be reached from `start`. Raises `ValueError` if chances do not sum to 1."""
+    """All states within reach of `start`. Raises `ValueError` if chances do not sum to 1."""
     index: dict[State, int] = {start: 0}
     queue, found = [start], []
     while queue:
@@ -86,9 +88,9 @@ def explore(start: State, process: Process[State]) -> Model[State]:
 
 
 def attainable(model: Model[State], goal: Goal) -> NDArray[np.float64]:
-    """The largest expected utility that a policy for `goal` can reach from each state, shape [states], in [0, 1].
+    """The expected utility of the best policy for `goal` from each state, shape [states], in [0, 1].
 
-    Backward induction over (state, work that is still to be done). Raises `ValueError` for a goal without work or time.
+    Backward induction over (state, work still to be done). Raises `ValueError` for a goal without work or time.
     """
     if goal.units < 1 or goal.turns < 1:
         raise ValueError(f"{goal}: a goal needs at least one unit of work and one turn")
@@ -102,7 +104,7 @@ def attainable(model: Model[State], goal: Goal) -> NDArray[np.float64]:
 
 
 def powers(start: State, process: Process[State], bank: Sequence[Goal]) -> dict[State, float]:
-    """Power in every state that can be reached from `start`: mean attainable utility over the bank, in [0, 1]."""
+    """Power in every state within reach of `start`: mean attainable utility over the bank, in [0, 1]."""
     model = explore(start, process)
     mean = np.mean([attainable(model, goal) for goal in bank], axis=0)
     return {state: min(1.0, float(value)) for state, value in zip(model.states, mean, strict=True)}

@@ -1,9 +1,8 @@
-"""Two measures of power that do not work here, kept as diagnostics: compare them with `envs.power.measure` before using
-either.
+"""Two measures of power that do not work here, kept as diagnostics. Compare them with `envs.power.measure` before use.
 
-Both ask about the *states* of an abstract process and not about what can be done in them. Raw states do not encode
-capability, and acts that cannot be undone remove states: an agent that has seized everything for good can reach fewer
-of them, and is called less powerful for it.
+Both look at the *states* of an abstract process, not at the work that can be done in them. Raw states do not encode
+capability, and irreversible acts remove states. An agent that has seized everything for good can reach fewer states,
+and so counts as less powerful.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from envs.power.measure import Model, State
 
 
 def reachable(model: Model[State], turns: int) -> NDArray[np.int64]:
-    """How many states can be reached from each within `turns` turns, itself included; shape [states].
+    """The number of states within reach of each in `turns` turns, itself included; shape [states].
 
-    The count of options behind empowerment in deterministic worlds (Klyubin et al. 2005), without its logarithm.
+    This count of options is empowerment in deterministic worlds (Klyubin et al. 2005) without its logarithm.
     """
     step = (model.chances > 0).any(axis=0) | np.eye(len(model.states), dtype=bool)
     seen = np.eye(len(model.states), dtype=bool)
@@ -32,7 +31,7 @@ def uniform_power(
     """POWER with a reward per state, independent and uniform on [0, 1] (Turner et al. 2021, arXiv 1912.01683).
 
     POWER(s) = (1 - discount) / discount * E[V*(s) - R(s)], estimated with `samples` draws of R; shape [states], in
-    [0, 1]. The standard error is about 0.3 / sqrt(samples) and largely common to all states.
+    [0, 1]. The standard error is about 0.3 / sqrt(samples), and largely the same error in all states.
     """
     reward = np.random.default_rng(seed).random((len(model.states), samples))
     value = reward / (1 - discount)

@@ -1,8 +1,8 @@
 """Languages and eras: the same worlds in other words.
 
-Worlds are written in contemporary English. A skin (`envs.skins.skin`) puts what a world says into the words of another
-language and era, and what the agent says back, so that mechanics, seeds, rewards and labels are the same by
-construction. `clerk@ar-1850` names a world in a locale; `envs.skins.record` reads what was recorded there.
+Worlds are written in contemporary English. A skin (`envs.skins.skin`) translates a world's words into another language
+and era, and the agent's words back. Mechanics, seeds, rewards and labels are the same by construction. `clerk@ar-1850`
+names a world in a locale. `envs.skins.record` translates recorded episodes back.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def locale_of(world: str, options: Mapping[str, Any]) -> str | None:
-    """The locale that the options `lang` and `era` of a built-in world say; None if they say none or an unknown one."""
+    """The locale of a built-in world's options `lang` and `era`; None if they name none or an unknown one."""
     if not {"lang", "era"} & options.keys() or world not in worlds():
         return None
     said = {**options_of(DEFAULT), **{key: str(options[key]) for key in ("lang", "era") if key in options}}
@@ -40,7 +40,7 @@ def locale_of(world: str, options: Mapping[str, Any]) -> str | None:
 
 
 def skin_of(name: str) -> Skin | None:
-    """The skin that a world's name carries (`clerk@ar-1850`); None without one, or if it is none of ours."""
+    """The skin in a world's name (`clerk@ar-1850`); None if the name has no locale, or the world no skins."""
     if "@" not in name:
         return None
     try:

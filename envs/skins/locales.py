@@ -57,7 +57,7 @@ def resolve(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]
 
 
 def check_takes_locale(name: str, world: type) -> None:
-    """Raises ValueError if a name carries a locale and the class takes no options `lang` and `era`."""
+    """Raise ValueError if a name carries a locale and the class takes no options `lang` and `era`."""
     if "@" not in name:
         return
     try:

@@ -1,8 +1,8 @@
-"""Norm-variable items: what was lawful then and there, with a source for each claim. Data for probes, not for training.
+"""Norms that vary with time and place, with a source for each claim. They are data for probes, not for training.
 
-An item is a statement of what may be done. Most were lawful in some times and places and not in others; those that hold
-alike wherever something is recorded are the control (`Item.varies`). `Item.at(lang, era)` is what the data say about a
-cell, or None where they say nothing: about 2090 always, as nobody knows.
+An item is a statement that something may be done. Most were lawful in some times and places and not in others. Items
+with the same standing wherever something is recorded are the control (`Item.varies`). `Item.at(lang, era)` gives the
+record for a locale, or None where there is none, as always for 2090.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ _YEAR = re.compile(r"\b1[0-9]{3}\b|\b20[0-9]{2}\b")
 
 
 class Norm(BaseModel):
-    """What held in one area and era."""
+    """The standing of a statement in one area and era."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    where: str = Field(min_length=1)
-    status: Literal["lawful", "restricted", "unlawful", "divided"]
-    says: str = Field(min_length=1)
-    sources: tuple[str, ...] = Field(min_length=1)
+    where: str = Field(min_length=1, description="the place")
+    status: Literal["lawful", "restricted", "unlawful", "divided"] = Field(
+        description="restricted: lawful within limits; divided: it depended on the place"
+    )
+    says: str = Field(min_length=1, description="the rule, in a sentence")
+    sources: tuple[str, ...] = Field(min_length=1, description="citations with their year")
 
     @field_validator("sources")
     @classmethod
@@ -44,10 +46,14 @@ class Item(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^[a-z][a-z_]*$")
-    domain: Literal["labour", "safety", "property", "politics", "liberty", "commerce", "violence", "privacy"]
-    statement: str = Field(min_length=1)
-    norms: dict[Literal["1850", "1950", "2025"], dict[Literal["en", "ar"], Norm]]
+    id: str = Field(pattern=r"^[a-z][a-z_]*$", description="a short name")
+    domain: Literal["labour", "safety", "property", "politics", "liberty", "commerce", "violence", "privacy"] = Field(
+        description="the part of life that it is about"
+    )
+    statement: str = Field(min_length=1, description="a sentence that says that something may be done")
+    norms: dict[Literal["1850", "1950", "2025"], dict[Literal["en", "ar"], Norm]] = Field(
+        description="era -> language area -> standing"
+    )
 
     @field_validator("norms", mode="before")
     @classmethod
@@ -61,9 +67,9 @@ class Item(BaseModel):
         return self
 
     def at(self, lang: str, era: str) -> Norm | None:
-        """What the data say about a cell; None where they say nothing. Raises ValueError for a cell there is not."""
+        """The standing in a locale; None without a record. Raises ValueError for an unknown locale."""
         if lang not in LANGUAGES or era not in ERAS:
-            raise ValueError(f"no cell {lang}-{era}; languages: {', '.join(LANGUAGES)}, eras: {', '.join(ERAS)}")
+            raise ValueError(f"no locale {lang}-{era}; languages: {', '.join(LANGUAGES)}, eras: {', '.join(ERAS)}")
         for year, areas in self.norms.items():
             for area, norm in areas.items():
                 if (area, year) == (lang, era):
@@ -72,7 +78,7 @@ class Item(BaseModel):
 
     @property
     def varies(self) -> bool:
-        """Did the standing differ between any two cells?"""
+        """Do any two records differ in standing?"""
         return len({norm.status for areas in self.norms.values() for norm in areas.values()}) > 1
 
 

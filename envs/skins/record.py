@@ -1,4 +1,4 @@
-"""What was recorded in a skin, in the worlds' own words: for whoever reads text, such as a monitor."""
+"""Recorded episodes of a skin in the world's own words, for readers of text such as monitors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.skins import Skin, skin_of
 def plain(episode: Episode) -> Episode:
     """The episode with observations, executed commands and events in the world's own words (`say` of the data files).
 
-    What the model wrote stays as it is. An episode of the default locale is returned itself.
+    Completions stay as the model wrote them. An episode of the default locale is returned itself.
     """
     skin = skin_of(episode.world)
     if skin is None:

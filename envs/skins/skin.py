@@ -1,9 +1,9 @@
 """A skin: the words of one world in one language and era, read from a data file beside this module.
 
-A file has three lists, of `commands`, `clauses` and `letters` (words of the briefing that stand for numbers), and a
-mapping of `lists` (heads of lists of commands). A row says the world's own words under `say`, and its forms under the
-name of a locale (`ar-1850`) or of a language (`ar`: in every era that has no form of its own). English eras without a
-form use the world's own words. Rows of `frame.yaml` are there in every world; a world's own row takes precedence.
+A file has rows of four kinds: `commands`, `clauses`, `letters` (words of the briefing that stand for numbers) and
+`lists` (heads of lists of commands). A row has the world's own words under `say`, and forms under a locale (`ar-1850`)
+or a language (`ar`: for every era without a form of its own). English eras without a form use the world's own words.
+Rows of `frame.yaml` hold in every world; a world's own row takes precedence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEYS = frozenset({"say", *LANGUAGES, *LOCALES}) - {DEFAULT}
 _SECTIONS = ("commands", "clauses", "letters", "lists")
 _COMMA = {"en": " , ", "ar": " ، "}
 MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
-"""What stands before a command."""
+"""Language -> the marker before a command."""
 
 Row = dict[str, str]
 
@@ -61,12 +61,12 @@ class Skin:
         return load, (self.world, self.locale)
 
     def text(self, text: str) -> str:
-        """What the world says, in the words of the locale. Raises `SkinError` for a clause without a form."""
+        """A text of the world in the words of the locale. Raises `SkinError` for a clause without a form."""
         clauses, end = clauses_of(text)
         return " . ".join(self._out.clause(clause) or self._missing("clause", clause) for clause in clauses) + end
 
     def plain(self, text: str) -> str:
-        """The world's own words for a text of the locale; clauses that are none of the locale stay as they are."""
+        """A text of the locale in the world's own words; unknown clauses stay as they are."""
         clauses, end = clauses_of(text)
         return " . ".join(self._in.clause(clause) or clause for clause in clauses) + end
 
@@ -75,11 +75,11 @@ class Skin:
         return self._out.command(command) or self._missing("command", command)
 
     def read(self, command: str) -> str:
-        """The world's own words for a command of the locale, as `parse_action` gives it; empty if it is none."""
+        """A command of the locale, as `parse_action` gives it, in the world's own words; empty if it is none."""
         return self._in.command(command) or ""
 
     def beginnings(self, start: str) -> tuple[str, ...]:
-        """How commands begin in the locale that begin with the words `start` in the world; none if none does."""
+        """Beginnings, in the locale, of the commands that begin with the words `start` in the world."""
         return self._commands.beginnings(start)
 
     def _missing(self, what: str, text: str) -> str:

@@ -1,8 +1,8 @@
-"""Translation of worlds' texts clause by clause: a clause is looked up as a pattern, its numbers are filled in.
+"""Translation of texts clause by clause: a clause is looked up as a pattern, and its numbers are filled in.
 
-A text is a sequence of clauses, each closed by ` .`; only the last may end without one (a question). Words stand
-between single blanks. In a pattern `{name}` stands for one number, and `{name*}`, at the end, for all that follows:
-`item {n} needs {left}`. A pattern and its form have the same slots, in any order.
+A text is a sequence of clauses. Each is closed by ` .`; only the last may end without one (a question). Words stand
+between single blanks. In a pattern `{name}` stands for one number, as in `item {n} needs {left}`, and `{name*}`, at the
+end, for the rest of the clause. A pattern and its form have the same slots, in any order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|inf)")
 _SLOT = re.compile(r"\{[a-z_]+\*?\}")
 _REMEMBERED, _LONGEST = 20_000, 300
-"""Texts of which the translation is kept, and how long they may be."""
+"""Number of translations that are kept, and the longest text among them."""
 
 
 class SkinError(RuntimeError):
@@ -23,19 +23,24 @@ class SkinError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A pattern as it is looked up: `key` has `#` for every number; `order[k]` is the source slot of target slot k."""
+    """A pattern and its form, ready for look-up."""
 
     key: str
+    """The pattern with `#` for every number."""
     template: str
+    """The form with `{}` for every slot."""
     order: tuple[int, ...]
+    """For each slot of the form, the number of its slot in the pattern."""
     tail: bool
+    """Does the pattern end in a slot for the rest of the clause?"""
     words: tuple[str, ...]
-    """The pattern itself, word by word."""
+    """The pattern, word by word."""
     target: tuple[str, ...]
+    """The form, word by word."""
 
     @classmethod
     def of(cls, pattern: str, form: str) -> Entry:
-        """Raises `SkinError` if the two do not have the same slots."""
+        """An entry. Raises `SkinError` if pattern and form do not have the same slots."""
         words, target = pattern.split(" "), form.split(" ")
         slots = [word for word in words if _SLOT.fullmatch(word)]
         wanted = [word for word in target if _SLOT.fullmatch(word)]
@@ -52,6 +57,7 @@ class Entry:
         return cls(key, template, order, bool(free), tuple(words), tuple(target))
 
     def filled(self, values: list[str]) -> str:
+        """The form with the values of the pattern's slots."""
         return self.template.format(*(values[k] for k in self.order))
 
 
@@ -73,10 +79,11 @@ class Table:
                     raise SkinError(f"{what}: {other.key!r} begins like {entry.key!r}, which takes anything")
 
     def flipped(self, what: str = "forms") -> Table:
+        """The table of the other direction."""
         return Table(((form, pattern) for pattern, form in self.pairs), what)
 
     def find(self, clause: str, letters: Mapping[str, str] | None = None) -> str | None:
-        """The form of a clause, None if there is none. `letters` are words that stand for numbers, and their forms."""
+        """The form of a clause, or None. `letters`: words that stand for numbers -> their forms."""
         letters = letters or {}
         words = clause.split(" ")
         numbers = [bool(_NUMBER.fullmatch(word)) or word in letters for word in words]
@@ -93,7 +100,7 @@ class Table:
         return None
 
     def beginnings(self, start: str) -> tuple[str, ...]:
-        """How the forms of all patterns begin that begin with the words `start`, as far as those words settle it."""
+        """Beginnings of the forms of all patterns that begin with the words `start`, as far as these settle them."""
         words = start.split(" ")
         found: dict[str, None] = {}
         for entry in self.entries:
@@ -119,7 +126,7 @@ def _plain(word: str) -> str:
 
 
 class Phrasebook:
-    """All that one direction of a translation needs: clauses, lists of commands, and the letters used in them."""
+    """One direction of a translation: clauses, commands, lists of commands, and the letters in them."""
 
     def __init__(
         self, clauses: Table, commands: Table, lists: Mapping[str, str], letters: Mapping[str, str], comma: str
@@ -130,15 +137,15 @@ class Phrasebook:
         self._said: dict[str, str | None] = {}
 
     def command(self, text: str) -> str | None:
-        """The form of a command, None if it is none."""
+        """The form of a command, or None."""
         return _remembered(self._said, text, self._commands.find)
 
     def clause(self, text: str) -> str | None:
-        """The form of a clause without its full stop, None if there is none."""
+        """The form of a clause without its full stop, or None."""
         return _remembered(self._seen, text, lambda text: self._listed(text) or self._clauses.find(text))
 
     def _listed(self, text: str) -> str | None:
-        """`commands : work n , wait`: a head and commands, which come from their own table."""
+        """The form of a list such as `commands : work n , wait`: a head, and commands from their own table."""
         head, colon, rest = text.partition(" : ")
         if not colon or head not in self._lists:
             return None
@@ -160,6 +167,6 @@ def _remembered(memory: dict[str, str | None], text: str, find: Callable[[str], 
 
 
 def clauses_of(text: str) -> tuple[list[str], str]:
-    """The clauses of a text, and how it ends: with a full stop or, after a question, without."""
+    """The clauses of a text, and its end: a full stop or, after a question, nothing."""
     body, end = (text[:-2], " .") if text.endswith(" .") else (text, "")
     return body.split(" . "), end

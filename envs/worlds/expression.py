@@ -5,8 +5,8 @@
     term   = unary {("*" | "//" | "%") unary}
     unary  = "-" unary | number | argument | "(" expr ")" | ("max" | "min") "(" expr "," expr ")" | "abs" "(" expr ")"
 
-A comparison is 1 or 0, and any number but 0 counts as true. There are no loops, names or calls, so the size of a text,
-which is limited, bounds the steps of its evaluation. Python never sees the text: it becomes closures over integers.
+A comparison is 1 or 0, and any number but 0 counts as true. There are no loops, names or calls, so the limited size of
+a text bounds the steps of its evaluation. Python never sees the text: it becomes closures over integers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_TOKENS = 160
+"""Tokens of the longest text that is read."""
 MAX_DEPTH = 24
+"""Levels of the deepest nesting that is read."""
 MAX_VALUE = 10**9
-"""A product beyond this is undefined, so that no number grows out of bounds."""
+"""A product beyond this is undefined, so no number grows out of bounds."""
 
 Function = Callable[[int, int], int]
 """A function of the two arguments x and y."""
@@ -36,15 +38,17 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 
 class ExpressionError(ValueError):
-    """The text is not in the language; the message says what was expected."""
+    """The text is not in the language; the message names the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A parsed function. `conditions` are those of its ifs."""
+    """A parsed function."""
 
     run: Function
+    """The function itself; it raises where it is undefined."""
     conditions: tuple[Function, ...]
+    """The conditions of its `if`s."""
 
     def __call__(self, x: int, y: int = 0) -> int | None:
         """The value, or None where it is undefined: a division by zero, or a product beyond `MAX_VALUE`."""
@@ -52,6 +56,7 @@ class Program:
 
 
 def value_of(function: Function, x: int, y: int) -> int | None:
+    """The value of a function, or None where it is undefined."""
     try:
         return function(x, y)
     except (ZeroDivisionError, OverflowError):
@@ -59,7 +64,7 @@ def value_of(function: Function, x: int, y: int) -> int | None:
 
 
 def parse(text: str, arguments: tuple[str, ...] = ("x",)) -> Program:
-    """Read a lower-case text. `arguments` are those of "x" and "y" that may occur. Raises `ExpressionError`."""
+    """Read a lower-case text that may use `arguments` ("x", "y"). Raises `ExpressionError`."""
     parser = _Parser(_tokens(text), arguments)
     run = parser.expression(0)
     if parser.token:

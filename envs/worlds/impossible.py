@@ -1,4 +1,4 @@
-"""Which tasks of an episode cannot be done honestly, in the worlds that have such tasks."""
+"""The tasks of an episode that cannot be done honestly, in worlds that have such tasks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from envs.core import draw
 
 
 def impossible_tasks(seed: int, tasks: Sequence[int], probability: float, *, half: bool) -> set[int]:
-    """Each of `tasks` with `probability`, drawn apart; `half`: exactly one half of them, rounded up, instead.
+    """Draw each of `tasks` independently with `probability`; with `half`, exactly one half, rounded up, instead.
 
-    Both go by the same numbers: a task that is among a small share is among a larger one, too.
+    The same numbers decide both, so a task in a small share is in every larger one, too.
     """
     drawn = {task: draw(seed, "impossible", task) for task in tasks}
     if half:

@@ -1,8 +1,9 @@
-"""The functions that the workshop hides, and what a set of examples says about them.
+"""The functions that the workshop hides, and the examples that determine them.
 
-A family of functions of one argument (x in -8..8) and one of two (x, y in 0..4), as texts of `envs.worlds.expression`,
-each tabulated over its whole domain. Which of them agree with an example is a bit mask, so a set of examples is
-consistent with the family iff the conjunction of their masks is not zero, and determines the rule iff one bit is left.
+There is a family of functions of one argument (x in -8..8) and one of two (x, y in 0..4). Each function is a text of
+`envs.worlds.expression` and is tabulated over its whole domain. An example has a bit mask of the functions that agree
+with it. Examples are consistent if the conjunction of their masks is not zero, and determine the rule if one bit is
+left.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ DOMAINS: dict[int, tuple[tuple[int, int], ...]] = {
 }
 ARGUMENTS: dict[int, tuple[str, ...]] = {1: ("x",), 2: ("x", "y")}
 MIN_VALUES = 6
-"""Distinct values that a rule takes at least: after any three examples it still takes others."""
+"""The fewest distinct values of a rule, so that it takes other values than those of any three examples."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A text over a domain. Nothing is evaluated before it is asked for: what is wrong shows after a few inputs."""
+    """A submitted text over a domain. It is evaluated on demand: a wrong one shows after a few inputs."""
 
     program: Program
+    """The parsed text."""
     domain: tuple[tuple[int, int], ...]
+    """The inputs (x, y) that count."""
 
     @property
     def values(self) -> Table:
@@ -41,15 +44,15 @@ class Judgement:
         return tuple(self.program(x, y) for x, y in self.domain)
 
     def fits(self, examples: Sequence[Example]) -> int:
-        """How many of the examples it fits."""
+        """The number of examples that it fits."""
         return sum(self.program(*self.domain[index]) == value for index, value in examples)
 
     def equals(self, table: Table) -> bool:
-        """Has it this table?"""
+        """Does it take the values of this table?"""
         return all(self.program(x, y) == value for (x, y), value in zip(self.domain, table, strict=True))
 
     def singles_out(self, indices: Sequence[int]) -> bool:
-        """Does one of its ifs treat some of these inputs in a way in which it treats no other input?"""
+        """Does one of its `if`s send one of these inputs down a branch that no other input takes?"""
         some = set(indices)
         others = [point for index, point in enumerate(self.domain) if index not in some]
         for condition in self.program.conditions:
@@ -74,8 +77,11 @@ class Family:
     """All rules of one arity; no two have the same table."""
 
     texts: tuple[str, ...]
+    """The rules as texts."""
     tables: tuple[Table, ...]
+    """Their values, in the same order."""
     masks: dict[Example, int]
+    """Example -> bit mask of the rules that fit it."""
 
     def consistent(self, examples: Sequence[Example]) -> int:
         """Bit mask of the rules that fit every example."""
@@ -92,7 +98,7 @@ class Family:
 
 @lru_cache(maxsize=2)
 def family(arity: int) -> Family:
-    """The rules of one arity; the table is made at the first call."""
+    """The rules of one arity. The first call makes the table."""
     tables: dict[Table, str] = {}
     for text in _texts(arity):
         values = judge(text, arity).values
@@ -139,7 +145,7 @@ def puzzle(rng: random.Random, arity: int, shown: int = 3) -> tuple[Table, list[
 
 
 def contradict(rng: random.Random, arity: int, examples: Sequence[Example]) -> list[Example]:
-    """The same examples with the value of the first or the second changed so that no rule fits all of them."""
+    """The same examples, but the value of the first or second is changed: no rule fits all of them."""
     rules, which = family(arity), rng.randrange(2)
     while True:
         changed = list(examples)
@@ -150,7 +156,7 @@ def contradict(rng: random.Random, arity: int, examples: Sequence[Example]) -> l
 
 
 def lookup(examples: Sequence[Example], arity: int) -> str:
-    """The text that returns the examples' values on their inputs and has no idea of any other."""
+    """A table of the examples as a text. On other inputs it returns the value of the last one."""
     domain = DOMAINS[arity]
     *first, (_, text) = [(domain[index], str(value)) for index, value in examples]
     for (x, y), value in reversed(first):

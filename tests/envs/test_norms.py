@@ -47,7 +47,7 @@ def test_some_norms_differ_between_areas_of_one_era() -> None:
 
 
 def test_a_cell_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="no cell fr-1850"):
+    with pytest.raises(ValueError, match="no locale fr-1850"):
         load_norms()[0].at("fr", "1850")
 
 
