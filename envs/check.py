@@ -24,7 +24,6 @@ from envs.personas.persona import persona
 from envs.worlds.base import World
 
 Make = Callable[[], TextEnv]
-"""Builds the world to be checked."""
 
 #: Texts that are no command in any world: blanks, injections, control and bidirectional characters, near misses.
 GARBAGE = (
@@ -105,7 +104,6 @@ class Trial:
 
     @property
     def labels(self) -> list[Labels]:
-        """The labels of every turn."""
         return [info["labels"] for *_, info in self.steps]
 
     @property
