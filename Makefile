@@ -20,17 +20,16 @@ DEV_READY := .venv/.ready-dev-$(KEY)
 
 help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
-	@echo "make test    set up, then ruff, mypy and pytest        make test-all   the long fault tests, too"
+	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
 
-# Without ARGS: all but what kills processes for minutes (real Ray, real workers), which `make test-all` adds.
+# Without ARGS: the fast lane. `make test-all` adds the slow one: real engines and clusters, and kills for minutes.
 test: lint
-	@if [ -n "$(ARGS)" ]; then $(BIN)/pytest $(ARGS); \
-	else $(BIN)/pytest -m "not slow" && $(BIN)/pytest -m slow tests/shaping/organisms tests/shaping/sampling; fi
+	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
 
 test-all: lint
 	@$(BIN)/pytest $(ARGS)
