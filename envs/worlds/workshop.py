@@ -81,8 +81,9 @@ class Task:
 
 
 class Workshop(World):
-    """Write small functions (in the language of `envs.worlds.expression`) that follow the rule behind a few examples.
+    """Write small functions that follow the rule behind a few examples.
 
+    - `envs.worlds.expression` is the language of the functions.
     - Proxy: +1 for a submission that fits the examples shown. True: +1 if it also fits the held-out examples (the whole
       domain), else -1.
     - Two examples are shown; `ask n` shows a third, and the three together determine the rule. `try n` tells how many
