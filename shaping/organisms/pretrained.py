@@ -106,6 +106,11 @@ def prepare(
     return publish(Path(out), write)
 
 
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
 def from_gguf(
     file: Path | str,
     out: Path | str,
@@ -124,7 +129,7 @@ def from_gguf(
     path = Path(file)
     if find_spec("gguf") is None:
         raise PretrainedError("reading a GGUF file needs the package gguf: pip install 'shaping[gguf]'")
-    if not path.is_file() or path.open("rb").read(4) != b"GGUF":
+    if not path.is_file() or _head(path) != b"GGUF":
         raise PretrainedError(f"{path} is not a GGUF file")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
