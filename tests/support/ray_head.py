@@ -96,7 +96,7 @@ def ray_head() -> Iterator[RayHead]:
     head = RayHead(folder)
     try:
         head.start()
-        wait_until(lambda: _answers(head))
+        wait_until(lambda: _answers(head) and _listens(head.dashboard))
         yield head
     finally:
         head.stop()
@@ -105,3 +105,9 @@ def ray_head() -> Iterator[RayHead]:
 
 def _answers(head: RayHead) -> bool:
     return head._ask([str(BIN / "ray"), "health-check", "--address", head.address], {}).returncode == 0
+
+
+def _listens(port: int) -> bool:
+    """Whether the port takes connections. The dashboard comes up some seconds after the head."""
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
