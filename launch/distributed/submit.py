@@ -19,6 +19,7 @@ from launch.config.study import StudyConfig
 from launch.distributed.jobs import JobClient, JobStatus, Submission
 from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import ConfigError, UserError
+from launch.terminal import SafeStream, raw
 
 POLL = 1.0
 """Seconds between two requests for the status of a job."""
@@ -214,5 +215,6 @@ def follow(cluster: JobClient, job: str, write: Callable[[str], Any] | None = No
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    stream = SafeStream(raw(sys.stdout), None)
+    stream.write(text)
+    stream.flush()

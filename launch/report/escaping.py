@@ -1,4 +1,4 @@
-"""Model text is untrusted: how it is made safe for HTML, inline JSON and plot labels. And how numbers are told."""
+"""Model text is untrusted: how it is made safe for HTML, JSON, plot labels and CSV. And how numbers are told."""
 
 from __future__ import annotations
 
@@ -8,27 +8,40 @@ import math
 import re
 from typing import Any
 
+from envs.escaping import ACTING, revealed
+
 LIMIT = 700
 """Longest piece of model text that a page shows, in characters."""
+_MARKUP = re.compile("[<>&]")
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\r")
+"""First characters that make a cell a formula, or begin a cell of its own, in some spreadsheet."""
 
-# Control characters and the marks that turn the direction of the text around them: shown, never obeyed.
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+def visible(text: str, limit: int | None = LIMIT) -> str:
+    """Text for HTML and Markdown: characters that act on their surroundings are shown; cut at `limit` with a remark."""
+    text = text.replace("\r\n", "\n")
+    if limit is None or len(text) <= limit:
+        return revealed(text)
+    return f"{revealed(text[:limit])} […{len(text) - limit} more characters]"
 
 
-def visible(text: str, limit: int = LIMIT) -> str:
-    """The text without characters that act on their surroundings, and cut at `limit` with a remark."""
-    clean = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-    if len(clean) <= limit:
-        return clean
-    return f"{clean[:limit]} […{len(clean) - limit} more characters]"
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON for a reader: letters as they are, and every character that acts on its surroundings as its escape."""
+    return ACTING.sub(_in_json, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def inline_json(value: Any) -> str:
     """JSON that can stand inside a <script> element: nothing in it can end the element or open a comment."""
     text = value if isinstance(value, str) else json.dumps(value)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return ACTING.sub(_in_json, _MARKUP.sub(_in_json, text))
+
+
+def csv_cell(value: object) -> object:
+    """A cell that a spreadsheet shows as text: no formula, no control character, one line. Numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    shown = revealed(value).replace("\n", r"\n").replace("\t", r"\t")
+    return f"'{shown}" if value.lstrip(" ").startswith(_FORMULA) else shown
 
 
 def plot_text(text: str) -> str:
@@ -50,6 +63,12 @@ def plain(mean: float, low: float, high: float, digits: int = 2) -> str:
         return "–"
     shown = [_fixed(x, digits, "") for x in (mean, low, high)]
     return shown[0] if math.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def _in_json(found: re.Match[str]) -> str:
+    """The escapes of JSON, a pair of them beyond U+FFFF."""
+    units = found.group().encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _fixed(value: float, digits: int, sign: str) -> str:

@@ -42,7 +42,7 @@ def environment() -> Environment:
 
 def _clean(value: Any) -> Any:
     """Text without signs that act on their surroundings; jinja escapes it afterwards. Markup is our own."""
-    return visible(value, len(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _figure_json(figure: Figure) -> Markup:

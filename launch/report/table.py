@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from launch.report.escaping import csv_cell
 from launch.report.load import ArmInfo, Study
 from launch.report.metrics import monitor_of, record_of
 from shaping.audits.intervals import mean_interval, paired_difference
@@ -108,5 +109,5 @@ def as_csv(summary: Mapping[str, Mapping[str, Interval]]) -> str:
             numbers = ["" if math.isnan(x) else repr(x) for x in (cell.mean, cell.low, cell.high)]
             record = record_of(metric)
             known = (record.unit, record.direction) if record else ("", "")
-            writer.writerow([arm, metric, *numbers, cell.n, *known])
+            writer.writerow([csv_cell(arm), csv_cell(metric), *numbers, cell.n, *map(csv_cell, known)])
     return text.getvalue()

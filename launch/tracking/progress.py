@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from envs.escaping import on_one_line, on_terminal
+from launch.terminal import guarded, raw
+
+BAR = 120
+"""Longest text beside a bar."""
 HEARTBEAT = 30.0
 """Seconds between two lines about the active runs if there is no terminal."""
 
@@ -20,16 +25,17 @@ class Display(AbstractContextManager["Display"]):
     """Shows the progress of a study's runs."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.console = console or Console(file=raw(sys.stderr), highlight=False)
         self.bars: Progress | None = None
         if self.console.is_terminal:
             columns = (
                 BarColumn(24),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[what]}"),
+                TextColumn("{task.fields[what]}", markup=False),
             )
             times = (TimeElapsedColumn(), TimeRemainingColumn())
-            self.bars = Progress(TextColumn("{task.description}"), *columns, *times, console=self.console)
+            self.bars = Progress(TextColumn("{task.description}", markup=False), *columns, *times, console=self.console)
+        self._guard = ExitStack()
         self._tasks: dict[str, TaskID] = {}
         self._state: dict[str, tuple[int, int, str]] = {}
         self._stages: set[str] = set()
@@ -39,22 +45,26 @@ class Display(AbstractContextManager["Display"]):
 
     def __enter__(self) -> Display:
         if self.bars:
-            self.bars.start()
+            self.bars.start()  # from here on, prints go through rich, which would obey escape sequences
+        self._guard.enter_context(guarded())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._guard.close()
         if self.bars:
             self.bars.stop()
 
     def note(self, text: str) -> None:
-        """Print a line, above the bars if there are any."""
-        (self.bars.console if self.bars else self.console).print(text, markup=False, soft_wrap=True)
+        """Print a message, above the bars if there are any."""
+        (self.bars.console if self.bars else self.console).print(
+            on_terminal(text), markup=False, emoji=False, soft_wrap=True
+        )
 
     def stage(self, done: int, total: int, what: str) -> None:
         """Show a stage before the runs. `what` is "stage, detail", e.g. "pre-training, loss 2.1"."""
-        name, _, detail = what.partition(", ")
+        name, _, detail = on_one_line(what, BAR).partition(", ")
         name = f"model: {name}"
         if self.bars:
             if name not in self._tasks:
@@ -81,7 +91,7 @@ class Display(AbstractContextManager["Display"]):
         """A run of `updates` updates has started."""
         self._state[name] = (0, updates, "")
         if self.bars:
-            self._tasks[name] = self.bars.add_task(name, total=updates, what="")
+            self._tasks[name] = self.bars.add_task(on_one_line(name, BAR), total=updates, what="")
         else:
             self.note(f"{name}: started")
 

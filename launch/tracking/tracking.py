@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 from launch.config.study import PluginSpec, RunConfig
 from launch.errors import ConfigError, UserError, nearest
 from launch.storage.rundir import RunDirectory
+from launch.terminal import say
 
 IDENTITY = "tracking.json"
 """File with the run's id. It lies beside the training states, so a restarted run gets a new id."""
@@ -182,7 +182,7 @@ def tracked(train: Trainer) -> Trainer:
     ) -> dict[str, Any]:
         if not run.tracking:
             return train(run, model, directory, on_update)
-        trackers = RunTrackers(run, directory, lambda text: print(text, file=sys.stderr, flush=True))
+        trackers = RunTrackers(run, directory, lambda text: say(text, err=True))
         result: dict[str, Any] | None = None
 
         def report(update: int, row: dict[str, Any]) -> None:

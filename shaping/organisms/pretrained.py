@@ -27,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from envs.escaping import on_terminal
 from shaping.sampling.render import Renderer, TemplateError
 
 _INDEX = "model.safetensors.index.json"
@@ -256,11 +257,11 @@ def main(
             make = prepare if source.is_dir() else from_gguf
             card = make(source, out, chat_template=template, pad_token=pad_token)
     except (PretrainedError, FileExistsError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error
     earlier_turns = "kept" if card.stable else "rewritten: an episode is split there"
-    typer.echo(f"{card.directory}: {card.architecture}, context {card.context}, {card.vocabulary} tokens")
-    typer.echo(f"chat template: earlier turns are {earlier_turns}")
+    typer.echo(on_terminal(f"{card.directory}: {card.architecture}, context {card.context}, {card.vocabulary} tokens"))
+    typer.echo(on_terminal(f"chat template: earlier turns are {earlier_turns}"))
 
 
 if __name__ == "__main__":

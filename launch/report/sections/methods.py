@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launch.report.escaping import plain
+from launch.report.escaping import json_text, plain
 from launch.report.load import Study
 from launch.report.markdown import blocks, inline, line, table
 from launch.report.metrics import Metric, further_metrics, main_metrics
@@ -45,7 +44,7 @@ class Methods(Section):
             further,
             [(arm, [results.cell(arm, metric.name) for metric in further]) for arm in results.shown],
             _versions(study),
-            json.dumps(study.config.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            json_text(study.config.model_dump(mode="json"), indent=2),
             study.name,
             study.config.output,
         )

@@ -140,7 +140,7 @@ def test_no_address_links_itself(text: str) -> None:
 
 
 def test_a_line_break_ends_no_cell_and_invisible_signs_are_shown() -> None:
-    assert cell("a\r\nb\u2028c\x1b[31m\u202e") == "a b c�[31m�"
+    assert cell("a\r\nb\u2028c\x1b[31m\u202e") == r"a b\u2028c\x1b[31m\u202e"
 
 
 def test_tables_line_up_before_they_are_rendered() -> None:
