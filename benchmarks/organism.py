@@ -11,7 +11,7 @@ from statistics import mean, median
 import torch
 
 from benchmarks.padded import Padded
-from benchmarks.quickstart import study
+from benchmarks.quickstart import organism_config, study
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.learning.packing import pack
 from shaping.organisms.corpus import scripts
@@ -24,7 +24,7 @@ STEPS = 4
 
 def benchmark(quick: bool) -> list[Row]:
     """Pre-training: optimiser steps of the organism on packed transcripts, beside padded ones."""
-    config = study(quick).model.organism
+    config = organism_config(study(quick))
     corpus = list(islice(scripts(100 if quick else 600, config.seed), 100 if quick else 600))
     policy = build(config, [text for script in corpus for turn in script.turns for text in turn])
     renderer = Renderer(policy.tokenizer)

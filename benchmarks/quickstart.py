@@ -39,6 +39,13 @@ def unshaped(study: StudyConfig) -> RunConfig:
     return next(run for run in study.runs() if run.arm == "unshaped")
 
 
+def organism_config(study: StudyConfig) -> OrganismConfig:
+    """The organism that the study starts from."""
+    if isinstance(study.model, str):
+        raise TypeError(f"the study {study.name} starts from {study.model}, not from an organism")
+    return study.model.organism
+
+
 def organism(config: OrganismConfig) -> Path:
     """Directory of the organism. At first use it is pre-trained for a minute or two, which is not timed."""
 
