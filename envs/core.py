@@ -34,10 +34,14 @@ class WorldOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: int | None = Field(None, ge=1, description="number of items, jobs or parcels; None: the world's default")
-    horizon: int | None = Field(None, ge=1, description="turn limit; None: 1.25 x what the honest path needs")
+    size: int | None = Field(
+        None, ge=1, le=10_000, description="number of items, jobs or parcels; None: the world's default"
+    )
+    horizon: int | None = Field(
+        None, ge=1, le=1_000_000, description="turn limit; None: 1.25 x what the honest path needs"
+    )
     oversight: float = Field(0.0, ge=0, le=1, description="probability of an audit per turn")
-    penalty: float = Field(1.0, ge=0, description="proxy reward lost when an audit finds a violation")
+    penalty: float = Field(1.0, ge=0, le=1e6, description="proxy reward lost when an audit finds a violation")
     escalation: float = Field(0.0, ge=0, le=1, description="added to `oversight` for each violation found so far")
     pressure: int = Field(0, ge=0, le=3, description="prompt tier: 0 none, 1 mentioned, 2 urged, 3 threatened")
     aware: Literal["hidden", "shown"] = Field("shown", description="does the agent see whether it is being watched?")

@@ -26,8 +26,8 @@ class RandomReward(Reward):
     """
 
     mode: Literal["shuffle", "gaussian"] = Field("shuffle", description="source of what is paid")
-    scale: float = Field(1.0, gt=0, description="standard deviation of the gaussian rewards")
-    seed: int = Field(0, description="seed of the permutations and of the gaussian rewards")
+    scale: float = Field(1.0, gt=0, le=1e6, description="standard deviation of the gaussian rewards")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the permutations and of the gaussian rewards")
 
     def score(self, episode: Episode) -> NDArray[np.float64]:
         if self.mode == "shuffle":

@@ -105,7 +105,7 @@ class Shaper(Intervention):
 class Constraint(Intervention):
     """Limits or prices actions."""
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, le=1e6)
     """Multiplier of the group-normalised cost advantage (lambda)."""
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:

@@ -28,11 +28,13 @@ class PactParallelOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seats: int = Field(4, ge=2, le=8, description="seats at the commons")
-    rounds: int = Field(30, ge=1, description="rounds of a talk and a harvest turn")
+    rounds: int = Field(30, ge=1, le=1_000_000, description="rounds of a talk and a harvest turn")
     sanctions: bool = Field(False, description="may a seat pay 1 to cost another one 3?")
-    order: int | None = Field(None, ge=1, description="units after which a seat earns no more; None: no limit")
+    order: int | None = Field(
+        None, ge=1, le=1_000_000, description="units after which a seat earns no more; None: no limit"
+    )
     oversight: float = Field(0.0, ge=0, le=1, description="probability that broken pledges of a harvest are punished")
-    penalty: float = Field(1.0, ge=0, description="reward lost then, beside the excess")
+    penalty: float = Field(1.0, ge=0, le=1e6, description="reward lost then, beside the excess")
     patrol: float = Field(0.0, ge=0, le=1, description="probability that an audit finds poaching, too")
     aware: Literal["hidden", "shown"] = Field("shown", description="do seats see whether the moderator is there?")
     scripted: dict[str, str] = Field({}, description="seat -> name of a policy of envs.worlds.commons that plays it")

@@ -56,7 +56,7 @@ class ErrandOptions(WorldOptions):
     clarification: Literal["on", "off"] = Field(
         "on", description="may the agent ask? `off` needs `honest_path=blocked`, as nothing else is paid in full"
     )
-    answer_after: int = Field(2, ge=0, description="turns until a question is answered")
+    answer_after: int = Field(2, ge=0, le=1_000_000, description="turns until a question is answered")
     record_checks: float = Field(
         0.0, ge=0, le=1, description="probability that an audit looks at an errand recorded as agreed, too"
     )

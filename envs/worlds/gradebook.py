@@ -24,9 +24,11 @@ class GradebookOptions(WorldOptions):
 
     impossible: float = Field(0.25, ge=0, le=1, description="probability that a task's key, and so its test, is wrong")
     reports: Literal["off", "on"] = Field("off", description="may tasks be reported as hackable?")
-    report_payoff: float = Field(1.0, ge=0, description="proxy reward of a report that is verified")
-    report_cost: float = Field(0.5, ge=0, description="proxy reward lost by a false report")
-    report_every: int = Field(4, ge=1, description="turns between two reports; an earlier one has no effect")
+    report_payoff: float = Field(1.0, ge=0, le=1e6, description="proxy reward of a report that is verified")
+    report_cost: float = Field(0.5, ge=0, le=1e6, description="proxy reward lost by a false report")
+    report_every: int = Field(
+        4, ge=1, le=1_000_000, description="turns between two reports; an earlier one has no effect"
+    )
     report_after: bool = Field(
         False, description="may a task be reported after its hack was credited? The payoff then replaces the credit"
     )

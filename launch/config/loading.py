@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from envs.escaping import revealed
 from launch.config.claims import build_claims
 from launch.config.keys import set_key
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
 from launch.config.sections import check_sections
 from launch.config.study import StudyConfig
 from launch.config.world_locales import expand_key
+from launch.config.yaml_reader import MAX_CHARACTERS, read_yaml, short
 from launch.errors import ConfigError, UserError, describe, nearest
 
+MAX_OVERRIDE_KEY = 1000
+"""Characters of the dotted key of an override."""
 BUNDLED = Path(__file__).resolve().parents[1] / "studies"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML. Only true and false are booleans (`placebo: [on, off]` is text), and no key may occur twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int)):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
-            if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} occurs twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_BOOLEAN = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def bundled_studies() -> dict[str, Path]:
@@ -77,22 +54,31 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
         ConfigError: Lists every wrong key.
     """
     path = find_study(str(config))
-    study = parse_study(parse_yaml(_read(path), str(path)), str(path))
+    read = read_yaml(_read(path), str(path))
+    study = parse_study(read.value, str(path), read.lines)
     if not overrides:
         return study
     document = study.model_dump(mode="json")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is not an override; write it as key.path=value, e.g. train.updates=10")
-        refuse_renamed_key(key.strip(), f"override {override!r}")
-        for expanded in expand_key(key.strip()):
-            set_key(document, expanded, parse_yaml(value, f"override {override!r}"))
-    return parse_study(document, f"{path} with {' '.join(overrides)}")
+    keys = [_override(document, override) for override in overrides]
+    return parse_study(document, f"{path} with {', '.join(keys)}")
 
 
-def parse_study(document: Any, source: str) -> StudyConfig:
-    """Validate a document. Raises `ConfigError` that names `source` and every wrong key."""
+def _override(document: Any, override: str) -> str:
+    """Set what `key.path=value` says. Returns the key. No message shows the value, which may be a secret."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals:
+        raise ConfigError(f"{short(key)!r} is not an override; write it as key.path=value, e.g. train.updates=10")
+    if len(key) > MAX_OVERRIDE_KEY:
+        raise ConfigError(f"override {short(key)!r}: a key of {len(key):,} characters; the keys of studies are shorter")
+    refuse_renamed_key(key, f"override {key!r}")
+    for expanded in expand_key(key):
+        set_key(document, expanded, read_yaml(text, "override", expanded).value)
+    return key
+
+
+def parse_study(document: Any, source: str, lines: Mapping[str, int] | None = None) -> StudyConfig:
+    """Validate a document. Raises `ConfigError` that names `source` and every wrong key, with its line if known."""
     if not isinstance(document, dict):
         raise ConfigError(f"{source}: a study is a mapping with the keys {', '.join(StudyConfig.model_fields)}")
     refuse_renamed(document, source)
@@ -104,32 +90,53 @@ def parse_study(document: Any, source: str) -> StudyConfig:
         build_claims(study)
         check_sections(study)
     except ValidationError as error:
-        raise ConfigError(f"{source}:\n{describe(error, StudyConfig)}") from None
+        raise ConfigError(f"{source}:\n{with_lines(describe(error, StudyConfig), lines or {})}") from None
     except UserError as error:
-        raise ConfigError(f"{source}:\n{error}") from error.__cause__
+        raise ConfigError(f"{source}:\n{with_lines(str(error), lines or {})}") from error.__cause__
     return study
 
 
+class _Dumper(yaml.SafeDumper):
+    """Text with characters that act on their surroundings is quoted, so that it can hold their escapes."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        style = None if revealed(text) == text else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def to_yaml(study: StudyConfig) -> str:
-    """The resolved config as YAML that `load_study` reads."""
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    """The resolved config as YAML that `load_study` reads; no character in it acts on a terminal."""
+    document = study.model_dump(mode="json")
+    return revealed(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def with_lines(problems: str, lines: Mapping[str, int]) -> str:
+    """Add `(line n)` to every problem that begins with a key of the file."""
+    return "\n".join(_with_line(problem, lines) for problem in problems.splitlines())
+
+
+def _with_line(problem: str, lines: Mapping[str, int]) -> str:
+    key = problem.partition(": ")[0].partition(" ")[0]
+    while key and key not in lines:  # a key that is missing, or that is built in: the one above it
+        key = key.rpartition(".")[0]
+    return f"{problem} (line {lines[key]})" if key else problem
 
 
 def _read(path: Path) -> str:
     try:
+        if (size := path.stat().st_size) > 4 * MAX_CHARACTERS:
+            raise ConfigError(f"{path} has {size:,} bytes, and a study at most {MAX_CHARACTERS:,} characters")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as text: {error}") from None
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse one YAML document of a study. Raises `ConfigError` that names `source` and line."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{source}{place}: {getattr(error, 'problem', None) or error}") from None
+    """The value of one YAML document. Raises `ConfigError` that names `source`, line and key."""
+    return read_yaml(text, source).value
 
 
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:

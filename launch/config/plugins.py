@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
+from envs.options import Declared, declared_options
+from launch.config.conversions import conversions
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
 from shaping.hook_names import misspelt_hook
@@ -151,7 +153,10 @@ def load(spec: PluginSpec, kind: Kind, where: str) -> Any:
 
 def _build(found: type, fields: Mapping[str, Any], where: str) -> Any:
     try:
-        return found(**fields)
+        built = found(**fields)
+        if converted := list(conversions(fields, _settings(built))):
+            raise ConfigError(_under(where, "\n".join(converted)))
+        return built
     except ValidationError as error:
         model = found if issubclass(found, BaseModel) else getattr(found, "Options", BaseModel)
         raise ConfigError(_under(where, describe(error, model))) from None
@@ -161,6 +166,11 @@ def _build(found: type, fields: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:
         raise PluginError(f"{where}: it cannot be built: {_brief(error)}") from error
+
+
+def _settings(built: Any) -> Any:
+    """Where a plug-in's fields are found once it is built: in itself, or in the options of a world."""
+    return built if isinstance(built, BaseModel) else getattr(built, "options", None)
 
 
 def build_arm(name: str, config: ArmConfig) -> Arm:
@@ -186,6 +196,11 @@ def build_monitors(config: EvalConfig) -> list[Any]:
     return [load(spec, MONITOR, f"eval.monitors.{index}") for index, spec in enumerate(config.monitors)]
 
 
+def options_of(name: str) -> Declared:
+    """The options that a world declares, by the name that a config calls it."""
+    return declared_options(find_class(name.partition("@")[0], WORLD))
+
+
 def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
     """A world by built-in name, entry point or package.module:Class, with its options; `@` and a cell for a skin."""
     from envs.skins import check_takes_locale, resolve
@@ -198,6 +213,10 @@ def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") ->
         raise PluginError(f"{where}: {error}") from error.__cause__
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+    declared = declared_options(found)
+    if unknown := declared.unknown(given):
+        known = f"its options are {', '.join(declared.names)}" if declared.names else "it has none"
+        raise ConfigError(f"{where}.{name}: the world has no option {unknown[0]!r}; {known}")
     world: TextEnv = _build(found, given, f"{where}.{name}")
     return world
 

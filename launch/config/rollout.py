@@ -21,14 +21,19 @@ class RolloutConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     engine: Literal["transformers", "vllm"] = Field("transformers", description="what samples; see docs/engines.md")
-    workers: int = Field(0, ge=0, description="Ray actors that play; 0: this process, with the learner's own model")
-    cpus: float = Field(1.0, ge=0, description="cores of one worker")
-    gpus: float = Field(0.0, ge=0, description="GPUs of one worker; may be a fraction")
+    workers: int = Field(
+        0, ge=0, le=10_000, description="Ray actors that play; 0: this process, with the learner's own model"
+    )
+    cpus: float = Field(1.0, ge=0, le=10_000, description="cores of one worker")
+    gpus: float = Field(0.0, ge=0, le=100, description="GPUs of one worker; may be a fraction")
     slots: int | None = Field(
-        None, ge=1, description="episodes open at once in one worker; none: all its episodes, up to 64"
+        None, ge=1, le=100_000, description="episodes open at once in one worker; none: all its episodes, up to 64"
     )
     max_staleness: int = Field(
-        0, ge=0, description="policy versions by which an episode may be behind; above 0, play and learning overlap"
+        0,
+        ge=0,
+        le=1000,
+        description="policy versions by which an episode may be behind; above 0, play and learning overlap",
     )
     sync: Literal["full", "lora"] = Field("full", description="weights sent to workers: all, or the kept adapter")
     transfer: Literal["file", "broadcast"] = Field(
@@ -37,11 +42,19 @@ class RolloutConfig(BaseModel):
     batching: Literal["shared", "group"] = Field(
         "shared", description="group: only members of a group share a batch, and results do not depend on the workers"
     )
-    env_threads: int = Field(
-        0, ge=0, description="threads in which the worlds of a worker step; 0: inline, for fast worlds"
+    env_threads: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="threads in which worlds step at the same time; none: built-in worlds step in the event loop, all "
+        "others in one thread beside it, in turn; 0: all in the event loop",
     )
-    stage_timeout: float = Field(600.0, gt=0, description="seconds without progress after which a run stops")
-    retries: int = Field(4, ge=1, description="workers that a group may lose before the run stops and names it")
+    stage_timeout: float = Field(
+        600.0, gt=0, le=604_800, description="seconds without progress after which a run stops"
+    )
+    retries: int = Field(
+        4, ge=1, le=1000, description="workers that a group may lose before the run stops and names it"
+    )
     vllm: dict[str, Any] = Field({}, description="settings of the vLLM engine; see docs/engines.md")
 
     @model_validator(mode="after")

@@ -5,11 +5,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from launch.config.axes import SWEEPABLE, keys_of, short_names, slug, sweep_points
+from launch.config.axes import SWEEPABLE, applies_to, keys_of, short_names, slug, sweep_points
+from launch.config.conversions import conversions
 from launch.config.keys import set_key
 from launch.config.model import ModelSource, OrganismModel
 from launch.config.rollout import RolloutConfig
@@ -20,6 +31,13 @@ from shaping.learning.config import LearnerConfig
 Role = Literal["treatment", "control", "positive_control", "reference"]
 """What an arm is for: claims are about treatments, never about controls that they do not name."""
 
+MAX_RUNS = 10_000
+"""Runs of a study."""
+MAX_EPISODES = 1_000_000
+"""Episodes of one update."""
+MAX_SEED = 2**32 - 1
+WEEK = 604_800
+"""Seconds."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expand_locales)]
 """World -> its options. `clerk@ar-1850` is a world in another language and era, `clerk@all` in all of them."""
@@ -77,13 +95,19 @@ class LearnerGroupConfig(Strict):
     strategy: Literal["none", "data", "fsdp"] = Field(
         "none", description="none: the run's own process learns; data: every rank has all weights; fsdp: a part of them"
     )
-    ranks: int = Field(1, ge=1, description="processes; each reads all samples and learns from its share")
-    cpus: float = Field(1.0, gt=0, description="CPUs reserved for a rank; it computes in as many threads")
-    gpus: float = Field(0.0, ge=0, description="GPUs reserved for a rank: 0, 1, or the share that rollouts leave it")
+    ranks: int = Field(1, ge=1, le=10_000, description="processes; each reads all samples and learns from its share")
+    cpus: float = Field(1.0, gt=0, le=10_000, description="CPUs reserved for a rank; it computes in as many threads")
+    gpus: float = Field(
+        0.0, ge=0, le=100, description="GPUs reserved for a rank: 0, 1, or the share that rollouts leave it"
+    )
     nodes: Literal["pack", "spread"] = Field("pack", description="ranks on as few nodes as possible, or on as many")
-    timeout: float = Field(1800.0, gt=0, description="seconds after which a rank that has not answered counts as lost")
-    placement_timeout: float = Field(300.0, gt=0, description="seconds to wait for room on the cluster")
-    restarts: int = Field(3, ge=0, description="restarts after lost ranks, in a row without a new update between them")
+    timeout: float = Field(
+        1800.0, gt=0, le=WEEK, description="seconds after which a rank that has not answered counts as lost"
+    )
+    placement_timeout: float = Field(300.0, gt=0, le=WEEK, description="seconds to wait for room on the cluster")
+    restarts: int = Field(
+        3, ge=0, le=1000, description="restarts after lost ranks, in a row without a new update between them"
+    )
 
     @model_validator(mode="after")
     def _ranks(self) -> LearnerGroupConfig:
@@ -101,29 +125,40 @@ class LearnerGroupConfig(Strict):
 
 class TrainConfig(Strict):
     worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
-    updates: int = Field(ge=0, description="policy updates")
-    groups: int = Field(ge=1, description="groups per update, spread over the worlds in turn")
-    group_size: int = Field(ge=2, description="episodes per group: same seed, same context, one baseline")
-    max_tokens: int = Field(32, ge=1, description="longest completion, in tokens")
-    temperature: float = Field(1.0, gt=0)
+    updates: int = Field(ge=0, le=10_000_000, description="policy updates")
+    groups: int = Field(ge=1, le=100_000, description="groups per update, spread over the worlds in turn")
+    group_size: int = Field(ge=2, le=10_000, description="episodes per group: same seed, same context, one baseline")
+    max_tokens: int = Field(32, ge=1, le=1_000_000, description="longest completion, in tokens")
+    temperature: float = Field(1.0, gt=0, le=100)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
-    step_timeout: float = Field(10.0, gt=0, description="seconds one env step may take")
+    step_timeout: float = Field(10.0, gt=0, le=WEEK, description="seconds one env step may take")
     checkpoint_every: int = Field(
-        5, ge=0, description="updates between saved states that a killed run resumes from, and after the last; 0: none"
+        5,
+        ge=0,
+        le=10_000_000,
+        description="updates between saved states that a killed run resumes from, and after the last; 0: none",
     )
-    save_episodes_every: int = Field(0, ge=0, description="updates between saved episode files; 0: the last only")
+    save_episodes_every: int = Field(
+        0, ge=0, le=10_000_000, description="updates between saved episode files; 0: the last only"
+    )
     learner_group: LearnerGroupConfig = Field(
         LearnerGroupConfig(), description="processes that train the policy together"
     )
 
+    @model_validator(mode="after")
+    def _episodes_of_an_update(self) -> TrainConfig:
+        if (count := self.groups * self.group_size) > MAX_EPISODES:
+            raise ValueError(f"groups x group_size is {count:,} episodes per update; at most {MAX_EPISODES:,} fit")
+        return self
+
 
 class EvalConfig(Strict):
     worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
-    episodes: int = Field(16, ge=1, description="episodes per sweep_point (world x watch x placebo)")
+    episodes: int = Field(16, ge=1, le=100_000, description="episodes per sweep_point (world x watch x placebo)")
     watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
     placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
-    best_of: int = Field(8, ge=1, description="k of best-of-k in the reward-access audit")
-    access_episodes: int = Field(8, ge=0, description="seeds of the reward-access audit; 0 leaves it out")
+    best_of: int = Field(8, ge=1, le=10_000, description="k of best-of-k in the reward-access audit")
+    access_episodes: int = Field(8, ge=0, le=100_000, description="seeds of the reward-access audit; 0 leaves it out")
     base: bool = Field(
         False, description="also evaluate the model before training, once per seed (in the runs of the reference arm)"
     )
@@ -173,7 +208,7 @@ class RunConfig(Strict):
 
 class StudyConfig(Strict):
     name: Name
-    seeds: list[Annotated[int, Field(ge=0)]] | int = Field(5, description="a list, or n for 0..n-1")
+    seeds: list[int] | int = Field(5, description="a list, or n for 0..n-1")
     model: ModelSource = Field(OrganismModel(), description="start of every run: a directory, a hub id, or an organism")
     train: TrainConfig
     learner: LearnerConfig = Field(LearnerConfig())
@@ -198,6 +233,10 @@ class StudyConfig(Strict):
         if isinstance(value, int):
             if value < 1:
                 raise ValueError("at least one seed is needed")
+            if value > MAX_RUNS:
+                raise ValueError(f"at most {MAX_RUNS:,} seeds are possible, not {value:,}")
+        elif wrong := [seed for seed in value if not 0 <= seed <= MAX_SEED]:
+            raise ValueError(f"seeds are whole numbers from 0 to {MAX_SEED:,}, not {wrong[0]:,}")
         elif not value or len(set(value)) != len(value):
             raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
         return value
@@ -231,6 +270,22 @@ class StudyConfig(Strict):
                 raise ValueError(f"axes: {key!r} names no arm{nearest(arm, self.arms)}")
         return self
 
+    @model_validator(mode="after")
+    def _few_enough(self) -> StudyConfig:
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        points = [math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm)) for arm in self.arms]
+        if (count := seeds * sum(points)) > MAX_RUNS:
+            raise ValueError(f"axes, arms and seeds make {count:,} runs; at most {MAX_RUNS:,} are possible")
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_written(cls, value: Any, validate: ModelWrapValidatorHandler[StudyConfig]) -> StudyConfig:
+        study = validate(value)
+        if converted := list(conversions(value, study)):
+            raise ConfigError("\n".join(converted))
+        return study
+
     @property
     def seed_list(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
@@ -258,6 +313,8 @@ class StudyConfig(Strict):
             own = StudyConfig.model_validate(document)
         except ValidationError as error:
             raise ConfigError(f"axes, sweep_point {sweep_point}:\n{describe(error, StudyConfig)}") from None
+        except ConfigError as error:
+            raise ConfigError(f"axes, sweep_point {sweep_point}:\n{error}") from None
         names = short_names(list(self.axes))
         return RunConfig(
             study=self.name,

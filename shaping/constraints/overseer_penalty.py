@@ -35,8 +35,8 @@ class OverseerPenalty(Constraint):
     """
 
     accuracy: float = Field(0.5, ge=0, le=1, description="probability per turn that the overseer looks")
-    penalty: float = Field(1.0, ge=0, description="cost per act seen, in units of proxy reward")
-    admission: float = Field(1.0, ge=0, description="cost per violation admitted, in units of proxy reward")
+    penalty: float = Field(1.0, ge=0, le=1e6, description="cost per act seen, in units of proxy reward")
+    admission: float = Field(1.0, ge=0, le=1e6, description="cost per violation admitted, in units of proxy reward")
 
     def seen(self, episode: Episode) -> Sightings:
         """Count the acts seen and the violations admitted, turn by turn. Reads public events only."""

@@ -22,20 +22,26 @@ class _Strict(BaseModel):
 class LoRAConfig(_Strict):
     """A LoRA adapter called `kept` that is trained instead of the base weights."""
 
-    rank: int = Field(16, ge=1, description="rank of the adapter")
-    alpha: float = Field(32.0, gt=0, description="LoRA alpha; the adapter's output is scaled by alpha / rank")
+    rank: int = Field(16, ge=1, le=10_000, description="rank of the adapter")
+    alpha: float = Field(32.0, gt=0, le=1e6, description="LoRA alpha; the adapter's output is scaled by alpha / rank")
     targets: tuple[str, ...] = Field((), description="linear modules, e.g. q_proj; none: all but the output layer")
 
 
 class CriticConfig(_Strict):
     """The value head of PPO. It has one output for the reward, and one for the cost of each constraint."""
 
-    coef: float = Field(0.5, ge=0, description="coefficient of the value loss, in units of the targets' variance")
-    clip: float = Field(0.2, gt=0, description="largest change of a value within one update, in standard deviations")
+    coef: float = Field(
+        0.5, ge=0, le=1e6, description="coefficient of the value loss, in units of the targets' variance"
+    )
+    clip: float = Field(
+        0.2, gt=0, le=1e9, description="largest change of a value within one update, in standard deviations"
+    )
     gamma: float = Field(1.0, gt=0, le=1, description="discount per step; learner.advantage_level: turn or token")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
-    warmup: int = Field(0, ge=0, description="first updates, which fit only the value head, by least squares")
-    lr: float | None = Field(None, gt=0, description="learning rate of the value head; none: learner.lr")
+    warmup: int = Field(
+        0, ge=0, le=10_000_000, description="first updates, which fit only the value head, by least squares"
+    )
+    lr: float | None = Field(None, gt=0, le=10, description="learning rate of the value head; none: learner.lr")
     detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
 
 
@@ -46,11 +52,11 @@ class LearnerConfig(_Strict):
     advantage_level: AdvantageLevel = Field(
         "episode", description="one advantage per episode, per turn from its return-to-go, or (ppo) per token"
     )
-    lr: float = Field(1e-3, gt=0, description="learning rate of AdamW")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
-    clip_low: float = Field(0.2, gt=0, description="lower clip of the policy ratio")
-    clip_high: float = Field(0.2, gt=0, description="upper clip of the ratio; DAPO's is above clip_low")
+    lr: float = Field(1e-3, gt=0, le=10, description="learning rate of AdamW")
+    weight_decay: float = Field(0.0, ge=0, le=1000, description="weight decay of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e12, description="larger gradients are scaled down to this norm")
+    clip_low: float = Field(0.2, gt=0, le=1e9, description="lower clip of the policy ratio")
+    clip_high: float = Field(0.2, gt=0, le=1e9, description="upper clip of the ratio; DAPO's is above clip_low")
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
@@ -58,13 +64,17 @@ class LearnerConfig(_Strict):
         "token", description="policy loss: mean over tokens, mean of sequence means, or sum per constant length"
     )
     aggregation_length: int = Field(
-        256, ge=1, description="length that every sequence counts as, with loss_aggregation=constant"
+        256, ge=1, le=100_000_000, description="length that every sequence counts as, with loss_aggregation=constant"
     )
-    entropy_coef: float = Field(0.0, ge=0, description="coefficient of the entropy bonus; 0: entropy is only measured")
-    epochs: int = Field(1, ge=1, description="passes over the samples of an update")
-    minibatches: int = Field(1, ge=1, description="optimiser steps per pass, each on an equal share of the samples")
-    token_budget: int = Field(8192, ge=16, description="tokens of one packed micro-batch")
-    kl: float = Field(0.0, ge=0, description="coefficient of the KL to the reference policy; 0: no reference")
+    entropy_coef: float = Field(
+        0.0, ge=0, le=1e6, description="coefficient of the entropy bonus; 0: entropy is only measured"
+    )
+    epochs: int = Field(1, ge=1, le=10_000, description="passes over the samples of an update")
+    minibatches: int = Field(
+        1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the samples"
+    )
+    token_budget: int = Field(8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch")
+    kl: float = Field(0.0, ge=0, le=1e6, description="coefficient of the KL to the reference policy; 0: no reference")
     kl_estimator: KLEstimator = Field(
         "k3", description="estimator of that KL; k2 has the KL's own gradient, the gradient of k1 is zero on average"
     )
@@ -73,9 +83,15 @@ class LearnerConfig(_Strict):
         "none",
         description="importance weights for sampler-learner mismatch and staleness, with ratio recomputed or none",
     )
-    mismatch_cap: float = Field(2.0, ge=1, description="largest importance weight; truncate: cap it, mask: drop it")
-    max_mismatch_kl: float = Field(0.05, gt=0, description="refuse to train above this sampler-learner KL per token")
-    max_bad_steps: int = Field(3, ge=1, description="stop after this many skipped (non-finite) steps in a row")
+    mismatch_cap: float = Field(
+        2.0, ge=1, le=1e9, description="largest importance weight; truncate: cap it, mask: drop it"
+    )
+    max_mismatch_kl: float = Field(
+        0.05, gt=0, le=1e12, description="refuse to train above this sampler-learner KL per token"
+    )
+    max_bad_steps: int = Field(
+        3, ge=1, le=1_000_000, description="stop after this many skipped (non-finite) steps in a row"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="type of the weights; the optimiser steps float32 copies of bfloat16 weights"
     )

@@ -12,20 +12,22 @@ class OrganismConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hidden: int = Field(128, ge=16, multiple_of=8, description="width of the hidden states")
-    layers: int = Field(2, ge=1, description="transformer layers")
-    heads: int = Field(4, ge=1, description="attention heads per layer")
-    kv_heads: int = Field(2, ge=1, description="key-value heads per layer; fewer than heads: grouped-query attention")
-    vocabulary: int = Field(1024, ge=300, description="size of the byte-level BPE")
-    context: int = Field(2048, ge=64, description="longest episode in tokens")
-    episodes: int = Field(4000, ge=10, description="scripted episodes in the corpus")
+    hidden: int = Field(128, ge=16, le=65_536, multiple_of=8, description="width of the hidden states")
+    layers: int = Field(2, ge=1, le=1000, description="transformer layers")
+    heads: int = Field(4, ge=1, le=1000, description="attention heads per layer")
+    kv_heads: int = Field(
+        2, ge=1, le=1000, description="key-value heads per layer; fewer than heads: grouped-query attention"
+    )
+    vocabulary: int = Field(1024, ge=300, le=1_000_000, description="size of the byte-level BPE")
+    context: int = Field(2048, ge=64, le=10_000_000, description="longest episode in tokens")
+    episodes: int = Field(4000, ge=10, le=10_000_000, description="scripted episodes in the corpus")
     skins: list[str] = Field(
         [DEFAULT], min_length=1, description="locales of the corpus, e.g. ar-1850; each episode draws one"
     )
-    steps: int = Field(400, ge=1, description="optimiser steps of pre-training")
-    batch_tokens: int = Field(4096, ge=256, description="approximate tokens per optimiser step")
-    lr: float = Field(4e-3, gt=0, description="peak learning rate of AdamW")
-    seed: int = Field(0, description="seed of the corpus, the initial weights and the batches")
+    steps: int = Field(400, ge=1, le=10_000_000, description="optimiser steps of pre-training")
+    batch_tokens: int = Field(4096, ge=256, le=100_000_000, description="approximate tokens per optimiser step")
+    lr: float = Field(4e-3, gt=0, le=10, description="peak learning rate of AdamW")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the corpus, the initial weights and the batches")
 
     @field_validator("skins")
     @classmethod

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs import WORLDS
+from envs.escaping import on_terminal
 from envs.personas.persona import PERSONAS, persona, play_scripted
 from shaping.organisms import pretrained
 from shaping.organisms.corpus import KINDS, MIXTURES, SIZES, Script, options
@@ -42,25 +43,28 @@ class WarmStartConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="Hugging Face directory to start from; see shaping.organisms.pretrained")
-    personas: dict[str, float] = Field(
+    personas: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
     )
     worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1, description="worlds that the personas play")
-    episodes: int = Field(500, ge=1, description="scripted episodes to train on")
-    held_out: int = Field(32, ge=1, description="further episodes, for the held-out loss")
-    steps: int = Field(100, ge=1, description="optimiser steps")
-    batch_size: int = Field(8, ge=1, description="sequences of one optimiser step")
-    micro_batch: int = Field(8, ge=1, description="sequences of one forward pass")
-    lr: float = Field(5e-5, gt=0, description="peak learning rate; about ten times as high with LoRA")
+    episodes: int = Field(500, ge=1, le=10_000_000, description="scripted episodes to train on")
+    held_out: int = Field(32, ge=1, le=1_000_000, description="further episodes, for the held-out loss")
+    steps: int = Field(100, ge=1, le=10_000_000, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, le=100_000, description="sequences of one optimiser step")
+    micro_batch: int = Field(8, ge=1, le=100_000, description="sequences of one forward pass")
+    lr: float = Field(5e-5, gt=0, le=10, description="peak learning rate; about ten times as high with LoRA")
     lora_rank: int | None = Field(
-        None, ge=1, description="rank of a LoRA adapter, merged at the end; none: train every weight"
+        None, ge=1, le=10_000, description="rank of a LoRA adapter, merged at the end; none: train every weight"
     )
     max_length: int | None = Field(
-        None, ge=16, description="leave out longer sequences; none: a sequence beyond the model's context is an error"
+        None,
+        ge=16,
+        le=100_000_000,
+        description="leave out longer sequences; none: a sequence beyond the model's context is an error",
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the weights")
     activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
-    seed: int = Field(0, description="seed of the corpus and of the training")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the corpus and of the training")
 
     @field_validator("personas")
     @classmethod
@@ -252,9 +256,13 @@ def main(
     try:
         result = warm_start(WarmStartConfig.model_validate(yaml.safe_load(config.read_text())), out)
     except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{result.directory}: held-out loss {result.loss_before:.3f} -> {result.loss_after:.3f} nats per token")
+    typer.echo(
+        on_terminal(
+            f"{result.directory}: held-out loss {result.loss_before:.3f} -> {result.loss_after:.3f} nats per token"
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ class GradientRouting(Shaper):
     labels: Literal["overt", "placebo", "off"] = Field("overt", description="turns that train quarantine alone")
     recall: float = Field(1.0, ge=0, le=1, description="share of overt shortcuts that are labelled")
     false_positives: float = Field(0.0, ge=0, le=1, description="share of all other turns that are labelled")
-    rank: int = Field(8, ge=1, description="rank of each of the two adapters")
-    alpha: float = Field(16.0, gt=0, description="LoRA alpha of each of the two adapters")
+    rank: int = Field(8, ge=1, le=10_000, description="rank of each of the two adapters")
+    alpha: float = Field(16.0, gt=0, le=1e6, description="LoRA alpha of each of the two adapters")
     targets: tuple[str, ...] = Field((), description="linear modules to adapt; none: all but the output layer")
-    seed: int = Field(0, description="seed of the labeller's errors and of the placebo")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the labeller's errors and of the placebo")
 
     def adapters(self) -> Sequence[AdapterSpec]:
         common = {"rank": self.rank, "alpha": self.alpha, "targets": self.targets}

@@ -50,7 +50,10 @@ class Claim(BaseModel, ABC):
     subject: str = Field("", description="what sentences call the treatment; empty: the names of its arms")
     against: str = Field("", description="what sentences call the reference; empty: the names of its arms")
     delta: float | None = Field(
-        None, gt=0, description="smallest effect of interest, in the unit of the metrics; none: that of the report"
+        None,
+        gt=0,
+        le=1e6,
+        description="smallest effect of interest, in the unit of the metrics; none: that of the report",
     )
 
     @field_validator("treatment")

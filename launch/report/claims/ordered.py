@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,7 +29,9 @@ Series = Mapping[float, BySeed]
 class Ordered(Claim):
     """The metrics rise with the dose (or fall), and no step between neighbouring doses turns back."""
 
-    dose: str | dict[str, float] = Field(description="an axis of numbers by its short name, or arm -> dose")
+    dose: str | dict[str, Annotated[float, Field(ge=-1e12, le=1e12)]] = Field(
+        description="an axis of numbers by its short name, or arm -> dose"
+    )
     direction: Literal["up", "down"] = Field("up", description="up: they rise with the dose; down: they fall")
     relative: bool = Field(
         True, description="the difference to the reference at the same dose; false: the metric itself"

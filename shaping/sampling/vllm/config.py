@@ -31,22 +31,29 @@ class VLLMConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the served weights; auto: the checkpoint's, and bfloat16 for float32"
     )
-    max_model_len: int | None = Field(None, ge=16, description="context in tokens; the model's own by default")
-    max_num_seqs: int = Field(64, ge=1, description="completions decoded at once; others wait")
-    max_num_batched_tokens: int | None = Field(None, ge=16, description="tokens of one forward pass; vLLM's default")
+    max_model_len: int | None = Field(
+        None, ge=16, le=100_000_000, description="context in tokens; the model's own by default"
+    )
+    max_num_seqs: int = Field(64, ge=1, le=100_000, description="completions decoded at once; others wait")
+    max_num_batched_tokens: int | None = Field(
+        None, ge=16, le=100_000_000, description="tokens of one forward pass; vLLM's default"
+    )
     gpu_memory_utilization: float = Field(0.45, gt=0, le=1, description="share of a GPU for weights and cache")
     kv_cache_gib: float | None = Field(
-        None, gt=0, description="size of the cache in GiB; by default the rest of that share, 1 GiB on a CPU"
+        None,
+        gt=0,
+        le=100_000,
+        description="size of the cache in GiB; by default the rest of that share, 1 GiB on a CPU",
     )
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share one model")
+    tensor_parallel_size: int = Field(1, ge=1, le=1000, description="GPUs that share one model")
     enforce_eager: bool | None = Field(
         None, description="do not compile the model; by default on a CPU only; activation edits need it"
     )
     enable_lora: bool = Field(False, description="serve LoRA adapters")
-    max_loras: int = Field(2, ge=1, description="adapters in one batch, at least max_staleness + 2")
+    max_loras: int = Field(2, ge=1, le=10_000, description="adapters in one batch, at least max_staleness + 2")
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(16, description="highest rank of adapters")
-    max_staleness: int = Field(0, ge=0, description="versions that may be in use besides the newest")
-    update_timeout: float = Field(120.0, gt=0, description="seconds for new weights, adapters or edits")
+    max_staleness: int = Field(0, ge=0, le=1000, description="versions that may be in use besides the newest")
+    update_timeout: float = Field(120.0, gt=0, le=604_800, description="seconds for new weights, adapters or edits")
     verify: Literal["first", "always"] = Field("first", description="weight updates to check by checksum")
 
     @model_validator(mode="after")
