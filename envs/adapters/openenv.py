@@ -107,7 +107,7 @@ def serve(
     max_sessions: int = 4,
     on_episode: OnEpisode = lambda *_: None,
 ) -> Any:
-    """An OpenEnv server of a world, as a FastAPI application: `uvicorn.run(serve("clerk"), port=8000)`.
+    """An OpenEnv server of a world, as a FastAPI application: `uvicorn.run(serve("clerk"), host="127.0.0.1")`.
 
     Actions have a field `text`, observations `text` and `truncated`.
     """

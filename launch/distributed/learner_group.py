@@ -24,6 +24,7 @@ from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.sockets import LOOPBACK
 
 START_TIMEOUT = 600.0
 """Seconds within which an actor must have started and finished its imports."""
@@ -106,12 +107,19 @@ class LearnerGroup:
         infos: list[RankInfo] = group.call("info", model, timeout=START_TIMEOUT)
         group.locations = infos
         shipped = [] if all(info.has_model for info in infos) else [ray.put(archive_model(model))]
-        rendezvous = {"MASTER_ADDR": infos[0].node, "MASTER_PORT": str(infos[0].port), "WORLD_SIZE": str(config.ranks)}
+        host = _meeting_address([info.node for info in infos])
+        port = group.call("listen", per_rank=[host, *[""] * (config.ranks - 1)], timeout=config.timeout)[0]
+        rendezvous = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(config.ranks)}
         search_path = (os.getcwd(), *(entry for entry in sys.path if entry))
         # Ray shows a process only its own GPU, so the local rank is 0 in every process.
         environments = [{**rendezvous, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
         group.call("start", run, model, shipped, search_path, per_rank=environments, timeout=config.timeout)
         return group
+
+
+def _meeting_address(nodes: Sequence[str]) -> str:
+    """The address at which rank 0 waits for the others: no other machine reaches it unless one has to."""
+    return nodes[0] if len(set(nodes)) > 1 else LOOPBACK
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.sockets import listen
 
 State = dict[str, Packed]
 """Packed tensors: all processes of a node read them from the object store without a copy."""
@@ -44,8 +45,6 @@ class RankInfo:
     """IP address of its node."""
     pid: int
     """Its process."""
-    port: int
-    """A free port of its node, on which the other ranks may connect to it."""
     has_model: bool
     """Is the model directory on its node?"""
 
@@ -95,12 +94,17 @@ def _errors_as_data(method: Callable[..., Any]) -> Callable[..., Any]:
 class LearnerWorker:
     """One rank. Its methods are called on all ranks together; `status` also answers while another one runs."""
 
+    _listening: socket.socket | None = None
+
     def info(self, model: Path) -> RankInfo:
         """Node and process of this rank, and whether it has `model`."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = int(probe.getsockname()[1])
-        return RankInfo(ray.util.get_node_ip_address(), os.getpid(), port, model.exists())
+        return RankInfo(ray.util.get_node_ip_address(), os.getpid(), model.exists())
+
+    @_errors_as_data
+    def listen(self, host: str) -> int:
+        """Listen for the other ranks on the address `host` alone; empty: another rank does. Returns the port."""
+        self._listening = listen(host) if host else None
+        return int(self._listening.getsockname()[1]) if self._listening else 0
 
     @_errors_as_data
     def start(
@@ -126,7 +130,9 @@ class LearnerWorker:
         device = "cuda" if config.gpus else "cpu"
         if config.gpus and not torch.cuda.is_available():
             raise UserError("Ray assigned a GPU that this PyTorch cannot use; `shaping doctor` shows why")
-        self._ranks = Ranks.connect(config.strategy, device, timeout=config.timeout, environment=environment)
+        self._ranks = Ranks.connect(
+            config.strategy, device, timeout=config.timeout, environment=environment, listening=self._listening
+        )
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
         self._arm = build_arm(run.arm, run.arm_config)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from launch.distributed.nodes import check_nodes, unreachable
 from launch.distributed.run_worker import ONE_THREAD, QUIET
@@ -43,7 +44,8 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
             # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
             local = {"num_cpus": settings.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
-            ray.init(address="local", **local, **quiet)
+            with _on_loopback():
+                ray.init(address="local", **local, **quiet)
     except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
         if settings.address:
             raise unreachable(settings.address, error) from error
@@ -55,6 +57,23 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that starts in this block listen on the loopback address alone, as it does on macOS and Windows.
+
+    By default Ray on Linux listens on all interfaces, and turns an explicit 127.0.0.1 into the machine's address.
+    """
+    switch = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(switch)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[switch] = False, "0"  # of this process and of those that it starts
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[0]
+        del os.environ[switch]
+        os.environ.update({} if before[1] is None else {switch: before[1]})
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 from launch.config.study import RunConfig
 from shaping.learning.config import LoRAConfig
 from shaping.learning.policy import Policy
+from shaping.sockets import LOOPBACK
 
 Form = Literal["modules", "lora", "merged", "adapter"]
 """Which weights a sampler gets:
@@ -95,7 +96,7 @@ def own_address() -> str:
 
     address = str(ray.util.get_node_ip_address())
     others = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {address}
-    return address if others else "127.0.0.1"
+    return address if others else LOOPBACK
 
 
 def write_adapter(tensors: Mapping[str, Tensor], lora: LoRAConfig, directory: Path) -> None:

@@ -8,6 +8,7 @@ gradients are only summed.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +23,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from transformers import PreTrainedModel
 
+from shaping.learning.rendezvous import served_by_torchrun, store_of
 from shaping.learning.sharding import Run, run_here, shard, whole
+from shaping.sockets import use_interface
 
 T = TypeVar("T")
 Strategy = Literal["none", "data", "fsdp"]
@@ -55,14 +58,16 @@ class Ranks:
         *,
         timeout: float = 600.0,
         environment: Mapping[str, str] = os.environ,
+        listening: socket.socket | None = None,
     ) -> Ranks:
-        """Connect to the other ranks.
+        """Connect to the other ranks. Nothing listens on other networks than that of MASTER_ADDR.
 
         Args:
             strategy: how the ranks share the training.
             device: `cpu` or `cuda`.
             timeout: seconds for the connection, and for every later exchange.
             environment: the variables that torchrun sets.
+            listening: of rank 0, if it listens at MASTER_ADDR and MASTER_PORT already.
         Raises: `RanksError` if a variable is missing or wrong, or if other ranks do not connect in time.
         """
         if strategy == "none":
@@ -70,7 +75,7 @@ class Ranks:
         rank, size, local = (_number(environment, n, strategy) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         if rank >= size:
             raise RanksError(f"RANK={rank} is not below WORLD_SIZE={size}: ranks count from 0")
-        address = "tcp://{}:{}".format(*(_read(environment, n, strategy) for n in ("MASTER_ADDR", "MASTER_PORT")))
+        host, port = _read(environment, "MASTER_ADDR", strategy), _number(environment, "MASTER_PORT", strategy)
         cuda = device.startswith("cuda")
         if cuda and local >= torch.cuda.device_count():
             raise RanksError(
@@ -81,11 +86,14 @@ class Ranks:
         limit = timedelta(seconds=timeout)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         try:
-            dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=limit)
-        except (RuntimeError, ValueError) as error:
+            use_interface(host, "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+            client = rank > 0 or served_by_torchrun(environment)
+            store = store_of(host, port, size, limit, client=client, listening=listening)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+        except (RuntimeError, ValueError, OSError) as error:
             raise RanksError(
-                f"rank {rank} of {size} did not meet the others at {address} within {timeout:.0f} s; start all of them "
-                f"with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE ({error})"
+                f"rank {rank} of {size} did not meet the others at {host}:{port} within {timeout:.0f} s; start all of "
+                f"them with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE ({error})"
             ) from error
         return cls(rank, size, strategy, f"cuda:{local}" if cuda else "cpu")
 

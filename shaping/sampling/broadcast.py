@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore
 
 from shaping.sampling.pair_group import PairGroup, TransferError
+from shaping.sockets import listen
 
 CHUNK = 64 << 20
 """Bytes of one message. Tensors are cut and joined into messages, because each message costs a round trip."""
@@ -119,10 +119,7 @@ class Broadcaster:
 
     def __init__(self, host: str, timeout: float) -> None:
         self._host, self._timeout = host, timeout
-        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.bind(address)
-        listening.listen()
+        listening = listen(host)
         self._port = int(listening.getsockname()[1])
         self._server: TCPStore | None = TCPStore(
             host, self._port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()

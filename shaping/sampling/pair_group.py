@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.distributed import BroadcastOptions, PrefixStore, Store
 
 from shaping.sampling.engine import EngineError
+from shaping.sockets import own_address, use_interface
 
 
 class TransferError(EngineError):
@@ -64,13 +64,14 @@ def _gloo(store: Store, rank: int, limit: timedelta, device: torch.device, host:
     gloo: Any = ProcessGroupGloo  # torch's stub lacks the options for the address to listen on
     options = gloo._Options()
     options._timeout = limit
-    options._devices = [gloo.create_device(hostname=_local_address(host))]
+    options._devices = [gloo.create_device(hostname=own_address(host))]
     return gloo(store, rank, 2, options)
 
 
 def _nccl(store: Store, rank: int, limit: timedelta, device: torch.device, host: str) -> Any:
     from torch.distributed import ProcessGroupNCCL
 
+    use_interface(host, "NCCL_SOCKET_IFNAME")
     options = ProcessGroupNCCL.Options()
     options._timeout = limit
     with _BLOCKING, torch.cuda.device(device):
@@ -86,11 +87,3 @@ def _nccl(store: Store, rank: int, limit: timedelta, device: torch.device, host:
 
 _BLOCKING = threading.Lock()
 """Held while the environment variable is changed."""
-
-
-def _local_address(host: str) -> str:
-    """This machine's address on the route to `host`. Nothing is sent."""
-    family, _, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(address)
-        return str(probe.getsockname()[0])

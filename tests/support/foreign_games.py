@@ -106,7 +106,7 @@ def serving(on_episode: Callable[..., None]) -> Iterator[str]:
 
     port = free_port()
     app = serve("clerk", CLERK, max_sessions=16, on_episode=on_episode)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 60

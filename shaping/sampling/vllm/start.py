@@ -12,6 +12,7 @@ import torch
 from shaping.sampling.engine import Completion, EngineError, SamplingParams
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
+from shaping.sockets import LOOPBACK, use_interface
 
 #: Set before the import of vLLM, unless the user has set them. Binding to cores would put all engines on the same ones.
 ENVIRONMENT = {
@@ -43,6 +44,7 @@ async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -
     Raises: EngineError if vLLM cannot be imported, or cannot serve the model with these settings.
     """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    use_interface(LOOPBACK, "GLOO_SOCKET_IFNAME")  # an engine's processes are on one machine
     try:
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
