@@ -15,6 +15,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.frozen import freeze, restore
+
 T = TypeVar("T")
 
 #: The labelled traits, in the order in which tables show them.
@@ -102,6 +104,9 @@ class Labels:
     outcome: str = ""
     """How an under-specified task was closed in this turn (`envs.worlds.errand`): "literal", "intended", "asked" or
     "other"; with the prefix "ambiguous/" or "control/" where letter and evident intent agree; "" if none was closed."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "opportunity")
 
     def trait(self, name: str) -> float:
         """The count of a trait, by its name."""
@@ -214,6 +219,12 @@ class Turn:
     cost: float = 0.0
     """A cost of the turn beside its reward; nothing in the framework sets it."""
 
+    def __post_init__(self) -> None:
+        freeze(self, "events", "tokens", "logprobs", "policy_versions", "masked_tokens", "overt_shortcuts")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
     @property
     def motive_text(self) -> str:
         """The motive as text."""
@@ -253,6 +264,12 @@ class Episode:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The world options it was played with."""
     error: str = ""
+
+    def __post_init__(self) -> None:
+        freeze(self, "turns", "tokens", "loss_mask", "span_kind", "turn_index", "logprobs", "segments", "options")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
 
     def __repr__(self) -> str:
         """One line: asyncio prints the result of a finished task, and arrays of thousands of tokens take a while."""

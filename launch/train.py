@@ -41,6 +41,7 @@ from launch.run.timing import timed
 from launch.run.trainer import Trainer
 from launch.storage.resume import save
 from launch.storage.rundir import RunDirectory
+from shaping.audits.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def train(
 
 def update(trainer: Trainer, number: int) -> Updated:
     """One pass through the stages. With `rollout.max_staleness`, workers play on meanwhile."""
-    row: dict[str, Any] = {"phase": "train", "update": number}
+    row = Row("the trainer", {"phase": "train", "update": number})
     seconds: dict[str, float] = {}
     if not trainer.synced:
         trainer.sync()
@@ -100,7 +101,14 @@ def update(trainer: Trainer, number: int) -> Updated:
     with timed(seconds, "audit"):
         audited = audit(trainer, episodes, credited)
     read = trainer.monitors.finish(reading, seconds)
-    return Updated(number, row | counts | learned | audited | read, episodes, seconds)
+    for source, columns in (
+        ("the trainer", counts),
+        ("the learner", learned),
+        ("the audit", audited),
+        ("a monitor", read),
+    ):
+        row.add(source, columns)
+    return Updated(number, row, episodes, seconds)
 
 
 def _is_due(number: int, every: int) -> bool:

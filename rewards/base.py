@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from envs.calls import call
 from envs.episode import Episode
+from envs.per_turn import per_turn
 
 
 class RewardError(ValueError):
@@ -26,25 +29,43 @@ class Reward(BaseModel):
         """Reward per turn, shape [turns]."""
 
     def score_group(self, episodes: Sequence[Episode]) -> list[NDArray[np.float64]]:
-        """Reward per turn of each episode of one group, checked. The loop calls this, once per group."""
+        """Reward per turn of each episode of one group. `scored` calls this, once per group."""
         return [checked(episode, self.score(episode), type(self).__name__) for episode in episodes]
 
 
-def checked(episode: Episode, rewards: ArrayLike, source: str) -> NDArray[np.float64]:
+def scored(reward: Reward, episodes: Sequence[Episode]) -> list[NDArray[np.float64]]:
+    """What `reward` pays in one group, an array [turns] per episode. It sees redacted episodes.
+
+    Raises: `RewardError` that names the class and the entry if the reward raises, or if its answer is not one array of
+    finite numbers, with a finite sum, per episode. Lists are taken for arrays.
+    """
+    name = type(reward).__name__
+    answer = call(RewardError, reward, "score_group", tuple(episode.redacted() for episode in episodes))
+    if not isinstance(answer, (list, tuple)) and not (isinstance(answer, np.ndarray) and answer.ndim == 2):
+        raise RewardError(
+            f"{name}.score_group() returned {type(answer).__name__}; it must return a list with an array for each of "
+            f"the {len(episodes)} episodes"
+        )
+    if len(answer) != len(episodes):
+        raise RewardError(
+            f"{name}.score_group() returned {len(answer)} arrays for a group of {len(episodes)} episodes; it must "
+            "return one for each, in their order"
+        )
+    return [
+        checked(e, values, f"{name}, episode {n}") for n, (e, values) in enumerate(zip(episodes, answer, strict=True))
+    ]
+
+
+def checked(episode: Episode, rewards: Any, source: str) -> NDArray[np.float64]:
     """`rewards` as an array of shape [turns].
 
-    Raises `RewardError`, naming the world, the seed and the turn, if the shape is wrong or a value is not finite.
+    Raises `RewardError`, naming `source`, the world, the seed and the turn, if the type or shape is wrong, or a value
+    or the sum is not finite.
     """
-    values = np.asarray(rewards, dtype=np.float64)
-    where = f"world {episode.world!r}, seed {episode.seed}"
-    if values.shape != (len(episode.turns),):
+    try:
+        return per_turn(rewards, len(episode.turns), "rewards")
+    except ValueError as error:
         raise RewardError(
-            f"{source}: got rewards of shape {values.shape} for {len(episode.turns)} turns in {where}; "
-            "score() must return one number per turn"
-        )
-    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
-        raise RewardError(
-            f"{source}: the reward is {values[bad[0]]} in {where}, turn {bad[0]}; "
-            "training on it would destroy the policy: fix the world or the reward"
-        )
-    return values
+            f"{source} (world {episode.world!r}, seed {episode.seed}): {error}; training on it would destroy the "
+            "policy: fix the world or the reward"
+        ) from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from envs.calls import call
 from envs.episode import Context, Episode
+from envs.text import valid_tree
 from shaping.hook_names import misspelt_hook
 from shaping.hooks import (
     PASS,
@@ -66,9 +69,9 @@ class Arm:
     def contexts(self, info: GroupInfo, rng: np.random.Generator) -> tuple[Context, Context]:
         """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""
         sampling = self.owner.get(Knob.SAMPLING_CONTEXT)
-        drawn = sampling.sampling_context(info, rng) if sampling else Context()
+        drawn = _asked(sampling, "sampling_context", Context, info, rng) if sampling else Context()
         training = self.owner.get(Knob.TRAINING_CONTEXT)
-        learned = training.training_context(info, drawn, rng) if training else drawn
+        learned = _asked(training, "training_context", Context, info, drawn, rng) if training else drawn
         if learned != drawn and Knob.RATIO not in self.owner:
             raise InterventionError(
                 f"arm {self.name!r}: episodes are sampled under {drawn.name!r} but learned under {learned.name!r}, and "
@@ -77,34 +80,56 @@ class Arm:
         return drawn, learned
 
     def ratio_mode(self) -> RatioMode:
+        """Raises `InterventionError` if the owner's answer is no mode: it would train like one of them, unnoticed."""
         owner = self.owner.get(Knob.RATIO)
-        return owner.ratio_mode() if owner else "sampler"
+        mode: RatioMode = _asked(owner, "ratio_mode", str) if owner else "sampler"
+        if mode not in get_args(RatioMode):
+            raise InterventionError(
+                f"arm {self.name!r}: {type(owner).__name__}.ratio_mode() is {mode!r}; choose one of "
+                f"{', '.join(get_args(RatioMode))}"
+            )
+        return mode
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         owner = self.owner.get(Knob.ACTIONS)
-        return owner.allow(turn, action) if isinstance(owner, Constraint) else PASS
+        if not isinstance(owner, Constraint):
+            return PASS
+        decision: ActionDecision = _asked(owner, "allow", ActionDecision, turn, action)
+        return decision
 
     def adapters(self) -> list[AdapterSpec]:
-        return [spec for i in self.interventions for spec in i.adapters()]
+        return [spec for i in self.interventions for spec in _all_asked(i, "adapters", AdapterSpec)]
 
     def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
         owner = self.owner.get(Knob.GATES)
-        return owner.gates(episode) if owner else Gates()
+        if owner is None:
+            return Gates()
+        answer: Gates | Sequence[Gates] = call(InterventionError, owner, "gates", episode)
+        if isinstance(answer, Gates):
+            return answer
+        if not isinstance(answer, (list, tuple)) or not all(isinstance(gate, Gates) for gate in answer):
+            raise InterventionError(
+                f"{type(owner).__name__}.gates() returned {_short(answer)}; return one Gates, or one per turn"
+            )
+        return tuple(answer)
 
     def edits(self, phase: Phase) -> list[ActivationEdit]:
         """The edits of the phase's owner; edits by an intervention that does not own the phase are an error."""
         for i in self.interventions:
-            if _PHASES[phase] not in i.owns and i.edits(phase):
+            if _PHASES[phase] not in i.owns and _all_asked(i, "edits", ActivationEdit, phase):
                 raise InterventionError(
                     f"arm {self.name!r}: {type(i).__name__} returns edits for {phase!r} but does not list "
                     f"Knob.{_PHASES[phase].name} in `owns`"
                 )
         owner = self.owner.get(_PHASES[phase])
-        return list(owner.edits(phase)) if owner else []
+        return _all_asked(owner, "edits", ActivationEdit, phase) if owner else []
 
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
-        states = {f"{n}.{type(i).__name__}": i.state_dict() for n, i in enumerate(self.interventions)}
+        states = {
+            f"{n}.{type(i).__name__}": valid_tree(_asked(i, "state_dict", Mapping))
+            for n, i in enumerate(self.interventions)
+        }
         return {key: state for key, state in states.items() if state}
 
     def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
@@ -112,7 +137,7 @@ class Arm:
         if unknown := sorted(set(states) - set(keys)):
             raise InterventionError(f"arm {self.name!r}: the checkpoint holds state for {unknown}; it has {keys}")
         for key, intervention in zip(keys, self.interventions, strict=True):
-            intervention.load_state_dict(states.get(key, {}))
+            call(InterventionError, intervention, "load_state_dict", copy.deepcopy(states.get(key, {})))
 
 
 def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
@@ -151,3 +176,28 @@ def _check_contract(arm: str, intervention: Intervention) -> None:
             )
     if isinstance(intervention, Shaper) and hasattr(kind, "cost"):
         raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define cost()")
+
+
+def _asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> Any:
+    """A hook's answer, which must be of this kind."""
+    answer = call(InterventionError, plugin, hook, *arguments)
+    if not isinstance(answer, kind):
+        raise InterventionError(
+            f"{type(plugin).__name__}.{hook}() returned {_short(answer)}; it must return {kind.__name__}"
+        )
+    return answer
+
+
+def _all_asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> list[Any]:
+    """The same of a hook that returns several."""
+    answers = call(InterventionError, plugin, hook, *arguments)
+    if not isinstance(answers, (list, tuple)) or not all(isinstance(answer, kind) for answer in answers):
+        raise InterventionError(
+            f"{type(plugin).__name__}.{hook}() returned {_short(answers)}; it must return a list of {kind.__name__}"
+        )
+    return list(answers)
+
+
+def _short(answer: Any) -> str:
+    text = repr(answer)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
+from envs.frozen import freeze, restore
+from envs.text import valid
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +68,15 @@ class ActionDecision:
     replacement: str = ""
     """With `replace`, and with `resample` after the sampler's last try: what the world receives instead."""
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("pass", "mask", "replace", "resample"):
+            raise InterventionError(f"an action decision is pass, mask, replace or resample, not {self.kind!r}")
+        texts = (*self.commands, self.replacement)
+        if isinstance(self.commands, str) or not all(isinstance(text, str) for text in texts):
+            raise InterventionError(f"an action decision holds commands and a replacement as text, not {texts!r}")
+        object.__setattr__(self, "commands", tuple(map(valid, self.commands)))
+        object.__setattr__(self, "replacement", valid(self.replacement))
+
 
 PASS = ActionDecision()
 
@@ -83,6 +94,18 @@ class ActivationEdit:
     kind: Literal["add", "project", "cap"]
     direction: NDArray[np.float32]
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("add", "project", "cap"):
+            raise InterventionError(f"an activation edit adds, projects or caps, not {self.kind!r}")
+        direction = np.asarray(self.direction)
+        if direction.ndim != 1 or not _all_finite(direction) or not _all_finite(self.scale):
+            raise InterventionError(f"the direction of an edit of layer {self.layer} is no vector of finite numbers")
+        object.__setattr__(self, "direction", direction)
+        freeze(self, "direction")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +150,9 @@ class Group:
     returns: NDArray[np.float64]
     advantages: NDArray[np.float64]
 
+    def __post_init__(self) -> None:
+        freeze(self, "episodes", "returns", "advantages")
+
 
 @dataclass(frozen=True, slots=True)
 class Credit:
@@ -141,6 +167,9 @@ class Credit:
     weight: tuple[NDArray[np.float32], ...] = ()
     imitation: tuple[NDArray[np.float32], ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", valid(str(self.name)))
+
 
 @dataclass(frozen=True, slots=True)
 class LossTerm:
@@ -150,6 +179,30 @@ class LossTerm:
     total: torch.Tensor
     coefficient: float = 1.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", valid(str(self.name)))
+
+    def fault(self) -> str:
+        """What keeps `total` from being trained on; empty if nothing does."""
+        shape, coefficient = getattr(self.total, "shape", None), self.coefficient
+        if shape is None or not hasattr(self.total, "requires_grad"):
+            return f"its total is no tensor but of type {type(self.total).__name__}"
+        if len(shape):
+            return f"its total has shape {tuple(shape)}; it must be a scalar, the sum over the tokens"
+        if not self.total.requires_grad:
+            return "its total is detached: it has no gradient and would train nothing; return None where it has no term"
+        if not _all_finite(coefficient) or not np.isfinite(float(self.total.detach())):
+            return f"its total is {float(self.total.detach())} and its coefficient {coefficient}; both must be finite"
+        return ""
+
 
 class InterventionError(ValueError):
     """A plug-in breaks the contract, or two interventions of one arm do not go together."""
+
+
+def _all_finite(values: Any) -> bool:
+    """True if these are finite numbers."""
+    try:
+        return bool(np.isfinite(np.asarray(values, np.float64)).all())
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -12,6 +12,7 @@ import numpy as np
 from envs.episode import Episode
 from launch.errors import ConfigError
 from launch.storage.resume import log_to_stderr
+from shaping.audits.row import Row
 from shaping.monitors.base import Monitor, MonitorError, require_held_out
 from shaping.monitors.reachable import spent_names
 from shaping.monitors.turn_scores import turn_scores
@@ -48,7 +49,7 @@ class TrainingMonitors:
         """Start reading; `finish` waits for the result."""
         return PendingReadings([m for m in self._monitors if m.name not in self._off], episodes)
 
-    def finish(self, pending: PendingReadings, seconds: dict[str, float]) -> dict[str, float]:
+    def finish(self, pending: PendingReadings, seconds: dict[str, float]) -> Row:
         """The metrics of all monitors that are not off. `seconds/read` is the time that the thread took."""
         pending.join()
         for name, error in pending.failures.items():
@@ -74,7 +75,7 @@ class PendingReadings:
 
     def __init__(self, monitors: Sequence[Monitor], episodes: Sequence[Episode]) -> None:
         self.monitors = monitors
-        self.metrics: dict[str, float] = {}
+        self.metrics = Row()
         self.failures: dict[str, BaseException] = {}
         self.seconds = 0.0
         self._episodes = episodes
@@ -90,7 +91,7 @@ class PendingReadings:
         start = time.perf_counter()
         for monitor in self.monitors:
             try:
-                self.metrics |= training_metrics(monitor, self._episodes)
+                self.metrics.add(f"the monitor {monitor.name!r}", training_metrics(monitor, self._episodes))
             except (Exception, SystemExit) as error:
                 self.failures[monitor.name] = error
         self.seconds = time.perf_counter() - start

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
-from launch.run.readings import readings
 from launch.run.trainer import Trainer
+from rewards.base import scored
+from shaping.audits.row import Row
 from shaping.audits.update import audit_update
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
+from shaping.readings import readings
 
 Rewards = list[NDArray[np.float64]]
 """Per episode one number per turn [turns]."""
@@ -35,8 +37,7 @@ def score(trainer: Trainer, episodes: Sequence[Episode]) -> Rewards:
     rewards: Rewards = [np.zeros(0)] * len(episodes)
     for group in sorted({e.group for e in episodes}):
         members = [i for i, e in enumerate(episodes) if e.group == group]
-        scored = trainer.reward.score_group([episodes[i].redacted() for i in members])
-        for i, amounts in zip(members, scored, strict=True):
+        for i, amounts in zip(members, scored(trainer.reward, [episodes[i] for i in members]), strict=True):
             rewards[i] = amounts
     return rewards
 
@@ -57,9 +58,10 @@ def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> C
     )
 
 
-def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> dict[str, float]:
+def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> Row:
     """What the update selected for, and what the interventions came to know of its episodes."""
     # order and ties are measured on the world's reward, even if the arm trains on another
     paid = np.array([e.proxy_return for e in episodes])
-    row = audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups)
-    return row | readings(trainer.arm.interventions, episodes)
+    row = audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups, rewarded=credited.returns)
+    row.add("readings()", readings(trainer.arm.interventions, episodes))
+    return row

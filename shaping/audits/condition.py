@@ -9,6 +9,7 @@ from typing import Any
 from envs.episode import Episode
 from shaping.audits.metrics import metrics_of, with_column
 from shaping.audits.played import Played, sound
+from shaping.audits.row import Row
 
 
 def condition_row(episodes: Sequence[Episode], *, world: str, watch: str, placebo: str) -> dict[str, Any]:
@@ -21,13 +22,14 @@ def condition_row(episodes: Sequence[Episode], *, world: str, watch: str, placeb
     strangers = {episode.world for episode in episodes} - {world}
     if strangers:
         raise ValueError(f"the condition of world {world!r} holds episodes of {sorted(strangers)}")
-    row: dict[str, Any] = {"world": world, "watch": watch, "placebo": placebo, "episodes": len(episodes)}
-    row |= {f"status/{status}": n for status, n in sorted(Counter(e.status.value for e in episodes).items())}
+    row = Row("the evaluation", {"world": world, "watch": watch, "placebo": placebo, "episodes": len(episodes)})
+    statuses = Counter(e.status.value for e in episodes)
+    row.add("the evaluation", {f"status/{status}": n for status, n in sorted(statuses.items())})
     played = Played.of(sound(episodes))
     if not played.episodes:
         return row
     for metric in with_column():
-        row |= metric.measure(played, metric.column)
+        row.add(metric.described, metric.measure(played, metric.column))
     for metric in metrics_of("condition"):
-        row |= metric.measure(played)
+        row.add(metric.described, metric.measure(played))
     return row

@@ -84,6 +84,11 @@ class Metric:
             raise MetricError(f"metric {self.name!r}: a metric of source {self.source!r} {need}")
 
     @property
+    def described(self) -> str:
+        """How messages speak of it."""
+        return f"the metric {self.name!r}"
+
+    @property
     def family(self) -> bool:
         """Whether it has a value per member, such as `selection/<trait>`."""
         return bool(_MEMBER.search(self.name))
@@ -95,7 +100,7 @@ class Metric:
             values = _numbers(self.compute(subject), key or self.name)
             return {name: value for name, value in values.items() if math.isfinite(value)}
         except Exception as error:
-            error.add_note(f"while computing the metric {self.name!r}")
+            error.add_note(f"while computing {self.described}")
             raise
 
 

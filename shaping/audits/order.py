@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shaping.audits.metrics import Metric
-from shaping.audits.selection import RETURN_DECIMALS
+from shaping.audits.selection import comparable
+from shaping.learning.advantages import zero_variance as zero_variance
 
 #: Credits closer than this share of the largest one are tied: they are means of 32-bit numbers.
 CREDIT_TOLERANCE = 1e-6
@@ -42,14 +43,14 @@ def order_violations(
 ) -> OrderViolations:
     """Compare every pair of one group: `returns`, `credit` and `groups` have shape [n], one entry per episode.
 
-    Pairs with equal returns (to 9 decimals) are in no order and are not counted.
+    Pairs with equal returns (`comparable`) are in no order and are not counted.
     """
     if not returns.shape == credit.shape == groups.shape:
         raise ValueError(
             f"returns, credit and groups must have one entry per episode, got {returns.shape}, {credit.shape}, "
             f"{groups.shape}"
         )
-    rounded = np.round(returns, RETURN_DECIMALS)
+    rounded = comparable(returns, groups)
     tolerance = CREDIT_TOLERANCE * float(np.abs(credit).max(initial=0.0))
     violated = pairs = flattened = 0
     for group in np.unique(groups):
@@ -69,13 +70,6 @@ def describe_order(share: float | None) -> str:
     if share == 0:
         return "reward-order preserving"
     return f"not reward-order preserving: inverts {'< 1' if share < 0.01 else f'{100 * share:.0f}'} % of pairs"
-
-
-def zero_variance(returns: NDArray[np.float64], groups: NDArray[np.int64]) -> float | None:
-    """Fraction of groups whose members all have the same return (they teach nothing); None without groups."""
-    names = np.unique(groups)
-    rounded = np.round(returns, RETURN_DECIMALS)
-    return float(np.mean([np.ptp(rounded[groups == name]) == 0 for name in names])) if len(names) else None
 
 
 _PAIRS = "share of within-group pairs"
@@ -110,6 +104,6 @@ ZERO_VARIANCE = Metric(
     unit="share of groups",
     direction="lower_is_better",
     source="update",
-    compute=lambda update: zero_variance(update.returns, update.groups),
+    compute=lambda update: zero_variance(update.rewarded, update.groups),
     position=320,
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import TRAITS, Episode
+from envs.frozen import freeze, frozen
 from shaping.audits.rates import Rate, Tally, tally
 
 Vector = NDArray[np.float64]
@@ -19,13 +21,25 @@ EvalCondition = tuple[str, str, str]
 """(world, watch, placebo)"""
 
 
+@dataclass(frozen=True)
 class Played:
-    """Episodes, apart by evaluation condition. Their ground truth is read; sealed ones raise `SealedError`."""
+    """Episodes, apart by evaluation condition. Their ground truth is read; sealed ones raise `SealedError`.
 
-    def __init__(self, conditions: Mapping[Condition, Sequence[Episode]], counts: Tally | None = None) -> None:
-        self.conditions = conditions
-        self.episodes = [episode for episodes in self.conditions.values() for episode in episodes]
-        self._counts = counts
+    All metrics are shown the same one, so nothing in it can be changed.
+    """
+
+    conditions: Mapping[Condition, Sequence[Episode]]
+    """Their episodes."""
+    tallied: Tally | None = None
+    """Their counts, if they are known."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "conditions")
+
+    @cached_property
+    def episodes(self) -> tuple[Episode, ...]:
+        """Those of all conditions."""
+        return tuple(episode for episodes in self.conditions.values() for episode in episodes)
 
     @classmethod
     def of(cls, episodes: Iterable[Episode]) -> Played:
@@ -35,22 +49,23 @@ class Played:
     @cached_property
     def counts(self) -> Tally:
         """Events, opportunities and what was held, per episode."""
-        return self._counts or tally([episode.truth.open() for episode in self.episodes])
+        return self.tallied or tally([episode.truth.open() for episode in self.episodes])
 
     @cached_property
-    def rates(self) -> dict[str, Rate]:
+    def rates(self) -> Mapping[str, Rate]:
         """Events per opportunity of each trait, over all turns."""
-        return self.counts.rates()
+        return MappingProxyType(self.counts.rates())
 
     @cached_property
-    def holdings(self) -> dict[str, float]:
+    def holdings(self) -> Mapping[str, float]:
         """Mean over episodes of the most held of each kind."""
-        return self.counts.holdings()
+        return MappingProxyType(self.counts.holdings())
 
     @cached_property
     def max_returns(self) -> Vector:
         """The largest honest return of each episode's world, shape [n]."""
-        return np.array([max_return(episode) for episode in self.episodes])
+        returns: Vector = frozen(np.array([max_return(episode) for episode in self.episodes]))
+        return returns
 
     def by_world(self) -> dict[str, Played]:
         """The same episodes, apart by world."""
@@ -69,6 +84,8 @@ class Update:
     played: Played
     returns: Vector
     """Of the world's own reward."""
+    rewarded: Vector
+    """Of the reward that the arm trains on."""
     advantages: Vector
     """Group-normalised, before any intervention."""
     credit: Vector
@@ -77,14 +94,18 @@ class Update:
     classify: Callable[[str], str]
     """Text of a motive -> its name."""
 
+    def __post_init__(self) -> None:
+        freeze(self, "returns", "rewarded", "advantages", "credit", "groups")
+
     @cached_property
-    def traits(self) -> tuple[list[str], Vector]:
+    def traits(self) -> tuple[tuple[str, ...], Vector]:
         """Names, and [n, names]: events of each trait per turn, and the share of turns that state each motive."""
         counts = self.played.counts
         stated = motive_counts(self.played.episodes, self.classify)
         motives = sorted(stated)
         found = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
-        return [*TRAITS, *(f"motive:{motive}" for motive in motives)], found / np.maximum(counts.turns, 1.0)[:, None]
+        names = (*TRAITS, *(f"motive:{motive}" for motive in motives))
+        return names, frozen(found / np.maximum(counts.turns, 1.0)[:, None])
 
 
 def motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) -> dict[str, Vector]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import TRAITS, Labels
+from envs.frozen import freeze
 
 POWER = ("power", "resource_share", "privileges", "unneeded_power")
 """What a turn's labels say about power: its measure, and what stands beside it."""
@@ -42,6 +43,9 @@ class Tally:
     turns: NDArray[np.float64]
     held: NDArray[np.float64]
     true_return: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        freeze(self, "events", "opportunities", "turns", "held", "true_return")
 
     def __len__(self) -> int:
         return len(self.turns)

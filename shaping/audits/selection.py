@@ -13,6 +13,7 @@ that show the trait. Covariances here are population covariances (divided by n, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from shaping.audits.metrics import Metric, mean_over_updates
 from shaping.audits.played import Update
+from shaping.learning.advantages import scaled
 
-#: Returns that differ by less are equal: sums of the same rewards in another order differ in the last bits.
 RETURN_DECIMALS = 9
+"""Decimals to which returns are compared, in units of their size: sums in another order differ in the last bits."""
 
 Vector = NDArray[np.float64]
 
@@ -52,9 +54,17 @@ def selection_pressure(advantage: Vector, trait: Vector) -> float:
     return float(covariances(advantage, trait[:, None])[0])
 
 
+def comparable(returns: Vector, groups: NDArray[np.int64]) -> Vector:
+    """Returns to compare within a group, in units of the group's size and rounded. Shape [n]."""
+    rounded = np.zeros(len(returns))
+    for group in np.unique(groups):
+        rounded[groups == group] = np.round(scaled(returns[groups == group]), RETURN_DECIMALS)
+    return rounded
+
+
 def classes(returns: Vector, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A class index per episode; two share one if they share the group and the return (to 9 decimals). Shape [n]."""
-    keys = np.stack([groups.astype(np.float64), np.round(returns, RETURN_DECIMALS)], axis=1)
+    """A class index per episode; two share one if they share the group and the return (`comparable`). Shape [n]."""
+    keys = np.stack([groups.astype(np.float64), comparable(returns, groups)], axis=1)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
@@ -134,7 +144,7 @@ def selection_by_reward(update: Update) -> dict[str, float]:
     return _named(names, covariances(update.advantages, traits))
 
 
-def _named(names: list[str], values: Vector) -> dict[str, float]:
+def _named(names: Sequence[str], values: Vector) -> dict[str, float]:
     return {name: float(values[k]) for k, name in enumerate(names)}
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from envs.episode import Episode
+from envs.frozen import frozen
 from shaping.audits.metrics import mean_over_updates, metrics_of
 from shaping.audits.played import EvalCondition, Played, sound
+from shaping.audits.row import Row
 
 
 def summarise(
@@ -24,13 +26,14 @@ def summarise(
     leave that world out. Episodes that ended in an error are not counted. Stored episodes give the same values:
     `summarise(rows, conditions_of(read_episodes(path)), {})`.
     """
-    summary = at_deployment(conditions)
+    rows = tuple(frozen(row) for row in train_rows)
+    summary = Row("the evaluation", at_deployment(conditions))
     for metric in metrics_of("update"):
-        if not metric.family and (mean := mean_over_updates(metric.name)(train_rows)) is not None:
-            summary[metric.name] = mean
+        if not metric.family and (mean := mean_over_updates(metric.name)(rows)) is not None:
+            summary.add(metric.described, {metric.name: mean})
     for metric in metrics_of("training"):
-        summary |= metric.measure(train_rows)
-    summary |= {metric: float(value) for metric, value in access.items()}
+        summary.add(metric.described, metric.measure(rows))
+    summary.add("the audit of reward access", {metric: float(value) for metric, value in access.items()})
     return {metric: value for metric, value in summary.items() if math.isfinite(value)}
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from envs.episode import Episode
 from shaping.audits.metrics import metrics_of, with_column
 from shaping.audits.played import Played, Update
+from shaping.audits.row import Row
 
 Vector = NDArray[np.float64]
 
@@ -21,10 +22,12 @@ def audit_update(
     credit: Vector,
     groups: NDArray[np.int64],
     *,
+    rewarded: Vector | None = None,
     classify: Callable[[str], str] | None = None,
-) -> dict[str, float]:
+) -> Row:
     """Metrics of one update; every array has shape [n], one entry per episode.
 
+    `returns` are of the world's own reward, `rewarded` of the one that the arm trains on (by default the same).
     `advantages` are the group-normalised ones before any intervention, `credit` the mean per-token advantage that each
     episode is finally trained on. `selection/...` and `selection_within/...` are covariances with `credit`, the whole
     training signal; `selection_reward/<trait>` with `advantages`, the part due to reward, so that their difference is
@@ -34,25 +37,27 @@ def audit_update(
 
     Raises `SealedError` on redacted episodes and `ValueError` if an array does not match the episodes.
     """
-    arrays = {"returns": returns, "advantages": advantages, "credit": credit, "groups": groups}
+    rewarded = returns if rewarded is None else rewarded
+    arrays = {"returns": returns, "rewarded": rewarded, "advantages": advantages, "credit": credit, "groups": groups}
     for name, array in arrays.items():
         if np.shape(array) != (len(episodes),):
             raise ValueError(
                 f"{name} has shape {np.shape(array)}, expected one entry for each of {len(episodes)} episodes"
             )
     if not len(episodes):
-        return {}
+        return Row()
     played = Played.of(episodes)
-    row: dict[str, float] = {}
+    row = Row()
     for metric in with_column():
-        row |= metric.measure(played, metric.column)
+        row.add(metric.described, metric.measure(played, metric.column))
     for world, own in played.by_world().items():
         for metric in with_column():
             if metric.column_per_world:
-                row |= metric.measure(own, f"{metric.column}/{world}")
-    update = Update(played, returns, advantages, credit, groups, classify or _built_in_classifier())
+                row.add(metric.described, metric.measure(own, f"{metric.column}/{world}"))
+    classify = classify or _built_in_classifier()
+    update = Update(played, returns, rewarded, advantages, credit, groups, classify)
     for metric in metrics_of("update"):
-        row |= metric.measure(update)
+        row.add(metric.described, metric.measure(update))
     return row
 
 

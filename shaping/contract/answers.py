@@ -12,6 +12,12 @@ import numpy as np
 
 from envs.check import RuleResult
 from envs.episode import Sealed
+from envs.frozen import refuses_writing
+from envs.text import message_of
+
+
+class WriteError(RuntimeError):
+    """A hook tried to change what it was shown. The rule `read_only` tells it."""
 
 
 class Asked:
@@ -23,9 +29,18 @@ class Asked:
         self.unsteady: dict[str, None] = {}
 
     def ask(self, hook: str, *arguments: Any) -> Any:
-        """The answer to the first of two calls, both from the same state of the plug-in. Raises what the hook does."""
+        """The answer to the first of two calls, both from the same state of the plug-in. Raises what the hook does.
+
+        Raises: `WriteError` if the hook tried to change a frozen argument.
+        """
         before, state = fingerprint(arguments), self._state()
-        answer = getattr(self.plugin, hook)(*arguments)
+        try:
+            answer = getattr(self.plugin, hook)(*arguments)
+        except Exception as error:
+            if not refuses_writing(error):
+                raise
+            self.changed[hook] = None
+            raise WriteError(f"{hook}() tried to change what it was shown") from error
         if fingerprint(arguments) != before:
             self.changed[hook] = None
             return answer
@@ -53,8 +68,10 @@ def result(rule: str, faults: Iterable[str], ok: str = "ok") -> RuleResult:
     """The first fault; an exception is one, too."""
     try:
         fault = next((fault for fault in faults if fault), "")
+    except WriteError:  # told by the rule `read_only`
+        fault = ""
     except Exception as error:
-        fault = f"raised {type(error).__name__}: {error}"
+        fault = f"raised {type(error).__name__}: {message_of(error)}"
     return RuleResult(rule, not fault, fault or ok)
 
 

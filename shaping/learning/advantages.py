@@ -14,7 +14,22 @@ Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
 
 EPSILON = 1e-6
-"""A group with a smaller standard deviation counts as without variance and has zero advantages."""
+"""Smallest standard deviation of returns that counts, as a share of their size: below it lies float32 rounding."""
+
+
+def exponent(values: Array) -> int:
+    """The power of two at or above the largest of |values|. Scaling by it is exact, so it changes no digit."""
+    return int(np.frexp(np.abs(values).max(initial=0.0))[1])
+
+
+def scaled(values: Array) -> Array:
+    """`values` divided by the power of two of their size: squares of them neither overflow nor vanish."""
+    return np.ldexp(np.asarray(values, np.float64), -exponent(values))
+
+
+def varies(values: Array) -> bool:
+    """Do the returns of a group differ, by more than rounding? If not, the group has zero advantages."""
+    return len(values) > 0 and bool(scaled(values).std() > EPSILON)
 
 
 def group_normalised(returns: Array, groups: Groups, *, divide_by_std: bool = True) -> Array:
@@ -26,10 +41,11 @@ def group_normalised(returns: Array, groups: Groups, *, divide_by_std: bool = Tr
     advantages = np.zeros(len(returns), np.float64)
     for group in np.unique(groups):
         inside = groups == group
-        centred = returns[inside] - returns[inside].mean()
-        deviation = centred.std()
-        if deviation > EPSILON:
-            advantages[inside] = centred / deviation if divide_by_std else centred
+        if varies(returns[inside]):
+            own = scaled(returns[inside])
+            centred = own - own.mean()
+            size = exponent(returns[inside])
+            advantages[inside] = centred / centred.std() if divide_by_std else np.ldexp(centred, size)
     return advantages
 
 
@@ -51,8 +67,9 @@ def reinforce_pp_baseline(returns: Array, groups: Groups) -> Array:
     or short. All groups have one scale, so that hard and easy groups keep their relative weight; GRPO does not keep it.
     """
     centred = group_normalised(returns, groups, divide_by_std=False)
-    deviation = centred.std() if len(centred) else 0.0
-    return centred / deviation if deviation > EPSILON else np.zeros_like(centred)
+    if not centred.any():  # no group has variance
+        return centred
+    return scaled(centred) / scaled(centred).std()
 
 
 ESTIMATORS: dict[Algorithm, Callable[[Array, Groups], Array]] = {
@@ -133,10 +150,10 @@ def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, termi
     return advantages, advantages + values[:-1]
 
 
-def zero_variance(returns: Array, groups: Groups) -> float:
-    """Share of groups whose returns do not differ."""
-    equal = [returns[groups == g].std() <= EPSILON for g in np.unique(groups)]
-    return float(np.mean(equal)) if equal else 0.0
+def zero_variance(returns: Array, groups: Groups) -> float | None:
+    """Share of groups whose returns do not differ, so that they teach nothing; None without groups."""
+    equal = [not varies(returns[groups == g]) for g in np.unique(groups)]
+    return float(np.mean(equal)) if equal else None
 
 
 def with_cost(reward: Array, cost: Array, weight: float) -> Array:

@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.calls import call
 from envs.episode import Episode
+from envs.per_turn import per_turn
 from shaping.arm import Arm
 from shaping.hooks import Credit, Group, InterventionError
 from shaping.intervention import Constraint, Intervention
@@ -135,7 +137,7 @@ def _estimates(
 def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: int) -> list[Array]:
     """Normalised advantages of one head: an array [tokens] per episode, zero except on sampled tokens."""
     spread = [np.zeros(len(e.tokens)) for e in episodes]
-    advantages = normalised([estimate.advantages[:, head] for estimate in estimates])
+    advantages = normalised([e.advantages[:, head] for e in estimates], [e.targets[:, head] for e in estimates])
     for episode, tokens, on_loss_tokens in zip(episodes, spread, advantages, strict=True):
         tokens[episode.loss_mask] = on_loss_tokens
     return spread
@@ -180,17 +182,18 @@ def _check_contexts(episodes: Sequence[Episode]) -> None:
 
 def _costs(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array] | None:
     """An array [turns] per episode; None if the constraint has no price."""
-    returned = [constraint.cost(_seen_by(constraint, e)) for e in episodes]
+    returned = [call(InterventionError, constraint, "cost", _seen_by(constraint, e)) for e in episodes]
     if all(cost is None for cost in returned):
         return None
     costs: list[Array] = []
     for cost, episode in zip(returned, episodes, strict=True):
-        if cost is None or np.shape(cost) != (len(episode.turns),) or not np.isfinite(cost).all():
+        try:
+            costs.append(per_turn(cost, len(episode.turns), "costs"))
+        except ValueError as error:
             raise InterventionError(
                 f"{type(constraint).__name__}.cost must give {len(episode.turns)} finite numbers, one per turn, for "
-                f"{episode.world} (seed {episode.seed}); it gave {cost!r}"
-            )
-        costs.append(cost)
+                f"{episode.world} (seed {episode.seed}): {error}"
+            ) from None
     return costs
 
 
@@ -208,9 +211,14 @@ def _add_credit(
     for number in np.unique(groups):
         members = np.flatnonzero(groups == number)
         shown = tuple(_seen_by(intervention, episodes[i]) for i in members)
-        credit = intervention.credit(Group(shown, returns[members], advantages[members]))
+        group = Group(shown, returns[members], advantages[members])
+        credit = call(InterventionError, intervention, "credit", group)
         if credit is None:
             continue
+        if not isinstance(credit, Credit):
+            raise InterventionError(
+                f"{type(intervention).__name__}.credit() returned {type(credit).__name__}; return Credit, or None"
+            )
         for kind in ("advantage", "weight", "imitation"):
             if (given := len(getattr(credit, kind))) not in (0, len(members)):
                 raise InterventionError(

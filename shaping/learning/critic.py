@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode, RolloutStatus
-from shaping.learning.advantages import EPSILON, gae
+from shaping.learning.advantages import EPSILON, exponent, gae, scaled
 from shaping.learning.sample import Sample
 
 Array = NDArray[np.float64]
@@ -109,14 +109,17 @@ def _estimate(
     return Estimates(values, targets, advantages, starts)
 
 
-def normalised(advantages: Sequence[Array]) -> list[Array]:
+def normalised(advantages: Sequence[Array], targets: Sequence[Array]) -> list[Array]:
     """Advantages [loss tokens] of many episodes, centred and scaled to unit deviation over all their loss tokens.
 
-    They become zero if they do not vary. Call it once per head: one scale for rewards and costs would cancel the
-    weight of the costs.
+    They become zero if they do not vary, measured by the size of the value `targets` [loss tokens] that they are
+    differences of. Call it once per head: one scale for rewards and costs would cancel the weight of the costs.
     """
-    flat = np.concatenate(advantages) if len(advantages) else np.zeros(0)
-    deviation = flat.std() if len(flat) else 0.0
-    if deviation <= EPSILON:
+    if not sum(map(len, advantages)):
+        return list(advantages)
+    flat = np.concatenate(advantages)
+    own, smallest = scaled(flat), EPSILON * np.ldexp(1.0, exponent(np.concatenate(targets)) - exponent(flat))
+    if not own.std() > smallest:
         return [np.zeros_like(a) for a in advantages]
-    return [(a - flat.mean()) / deviation for a in advantages]
+    parts = np.split(own, np.cumsum([len(a) for a in advantages])[:-1])
+    return [(a - own.mean()) / own.std() for a in parts]

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from shaping.hooks import ActivationEdit
+from envs.calls import call
+from shaping.hooks import ActivationEdit, InterventionError, LossTerm
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import (
@@ -23,7 +25,7 @@ from shaping.learning.losses import (
     value_loss,
 )
 from shaping.learning.packing import Batch
-from shaping.learning.parallel import Ranks
+from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy, Reference, Scores
 from shaping.learning.sample import Sample
 
@@ -117,6 +119,7 @@ class Objective:
         self.edits = tuple(edits)
         self._reference = reference
         self._interventions = tuple(interventions)
+        self._terms: dict[str, Intervention] = {}
 
     def needs_gradient(self, batch: Batch) -> bool:
         """False if the batch has no credit and no other loss term: it then only gives metrics."""
@@ -197,10 +200,25 @@ class Objective:
             sums.add("kl", distance, batch.loss_tokens)
             loss = loss + self.config.kl * distance / counts.kl
         for intervention in self._interventions if batch.policy else ():
-            if term := intervention.auxiliary_loss(self.policy, batch.samples):
+            if term := self._auxiliary(intervention, batch):
                 sums.add(f"auxiliary/{term.name}", term.total, batch.loss_tokens)
                 loss = loss + term.coefficient * term.total / counts.policy
         return loss
+
+    def _auxiliary(self, intervention: Intervention, batch: Batch) -> LossTerm | None:
+        """The intervention's own loss, checked: one that is not finite or has no gradient would train nothing."""
+        through = (RanksError, dist.DistError)
+        term = call(InterventionError, intervention, "auxiliary_loss", self.policy, batch.samples, through=through)
+        if term is None:
+            return None
+        who = f"{type(intervention).__name__}.auxiliary_loss()"
+        if not isinstance(term, LossTerm):
+            raise InterventionError(f"{who} returned {type(term).__name__}; return LossTerm, or None")
+        if fault := term.fault():
+            raise InterventionError(f"{who}, term {term.name!r}: {fault}")
+        if self._terms.setdefault(term.name, intervention) is not intervention:
+            raise InterventionError(f"{who}: another intervention of the arm has a term {term.name!r}, too; rename one")
+        return term
 
     def _old_and_weight(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> tuple[Tensor, Tensor]:
         """(old log-probs of the policy ratio, weights of the policy term), both [m]."""

@@ -7,10 +7,12 @@ method wrote them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.frozen import freeze, restore
 from shaping.hooks import RatioMode
 
 Array = NDArray[np.float64]
@@ -26,6 +28,12 @@ class CriticTargets:
     """Value targets, shape [tokens, heads]."""
     mask: NDArray[np.bool_]
     """True where a step starts, shape [tokens]."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "old", "targets", "mask")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,12 @@ class Sample:
     sampled: Sample | None = None
     """The same loss tokens in the context they were sampled in. It is set if an older version sampled them and `ratio`
     is not taken against the sampler; the learner computes the missing importance weight from it."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "tokens", "mask", "old_logprobs", "advantage", "weight", "masked_tokens", "imitation")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
 
     def __len__(self) -> int:
         return len(self.tokens)

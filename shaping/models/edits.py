@@ -31,7 +31,7 @@ def edit(hidden: Tensor, spec: ActivationEdit) -> Tensor:
 
     Raises: ValueError if the direction does not have shape [hidden].
     """
-    direction = torch.as_tensor(spec.direction, dtype=hidden.dtype, device=hidden.device)
+    direction = torch.tensor(spec.direction, dtype=hidden.dtype, device=hidden.device)
     if direction.shape != hidden.shape[-1:]:
         raise ValueError(f"edit direction of shape {tuple(direction.shape)} on hidden states of {hidden.shape[-1]}")
     if spec.kind == "add":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.calls import call
 from envs.episode import Episode
-from shaping.monitors.base import Monitor, MonitorError
+from shaping.monitors.base import Monitor, MonitorError, Reading
 
 
 def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.float64]]:
@@ -17,7 +18,13 @@ def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.floa
     Raises: `MonitorError` if a reading names a turn that was not played.
     """
     scores: dict[str, NDArray[np.float64]] = {}
-    for reading in monitor.read(monitor.view(episode)):
+    shown = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
+    answer = call(MonitorError, monitor, "read", shown)
+    if not isinstance(answer, (list, tuple)) or not all(isinstance(reading, Reading) for reading in answer):
+        raise MonitorError(
+            f"{type(monitor).__name__}.read() returned {answer!r:.80}; it must return a list of Readings"
+        )
+    for reading in answer:
         if not 0 <= reading.turn < len(episode.turns):
             raise MonitorError(
                 f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "

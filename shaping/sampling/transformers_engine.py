@@ -102,19 +102,24 @@ class TransformersEngine:
         self._drop_cache()
 
     async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
-        """Copy new weights into the model, except tensors that are the model's own. Returns their checksum, or ""."""
+        """Copy new weights into the model, except tensors that are the model's own. Returns their checksum, or "".
+
+        All names, shapes and types are checked first, so that weights that do not fit leave the model as it is.
+        """
         if self._served:
             raise EngineError("an adapter is served: load_adapter(None, version) comes before new full weights")
         parameters = self.model.state_dict()
         if unknown := sorted(set(state) - set(parameters)):
             raise KeyError(f"weights for parameters this model does not have: {unknown[:3]}")
+        for name, tensor in state.items():
+            if (shape := tuple(tensor.shape)) != (own := tuple(parameters[name].shape)):
+                raise ValueError(f"weights for {name!r} have shape {shape}, not {own}; the model keeps its weights")
+            if tensor.is_complex() or tensor.is_meta:
+                raise ValueError(f"weights for {name!r} are {tensor.dtype} on {tensor.device}; the model keeps its own")
         with torch.no_grad():
             for name, tensor in state.items():
-                target = parameters[name]
-                if target.shape != tensor.shape:
-                    raise ValueError(f"weights for {name!r} have shape {tuple(tensor.shape)}, not {target.shape}")
-                if target.data_ptr() != tensor.data_ptr():
-                    target.copy_(tensor)
+                if parameters[name].data_ptr() != tensor.data_ptr():
+                    parameters[name].copy_(tensor)
         self.version = version
         self._drop_cache()
         if self._verify == "done":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs.core import TextEnv
 from envs.episode import Contexts, Episode
-from rewards.base import Reward
+from rewards.base import Reward, scored
 from shaping.arm import Arm
 from shaping.hooks import GroupInfo, InterventionError, Knob, TurnContext
 from shaping.intervention import Constraint, Intervention, Shaper
@@ -25,6 +25,7 @@ from shaping.learning.advantages import zero_variance
 from shaping.learning.config import AdvantageLevel, Algorithm
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.sample import Sample
+from shaping.readings import readings
 from shaping.sampling.play import EpisodeRequest
 from shaping.sampling.render import Renderer
 
@@ -181,19 +182,18 @@ def rows(
     if len(sound) * 2 < len(episodes) or not usable:
         first = next((e.error for e in episodes if e.error), "no episode had a turn")
         raise RuntimeError(f"{len(episodes) - len(sound)} of {len(episodes)} episodes failed; the first error: {first}")
-    scored: dict[int, NDArray[np.float64]] = {}
+    paid: dict[int, NDArray[np.float64]] = {}
     for group in sorted({e.group for e in usable}):
         members = [e for e in usable if e.group == group]
-        rewards = reward.score_group([e.redacted() for e in members])
-        scored |= {id(e): r for e, r in zip(members, rewards, strict=True)}
-    credited = assign_credit(usable, [scored[id(e)] for e in usable], arm, renderer, algorithm=algorithm, level=level)
+        paid |= {id(e): r for e, r in zip(members, scored(reward, members), strict=True)}
+    credited = assign_credit(usable, [paid[id(e)] for e in usable], arm, renderer, algorithm=algorithm, level=level)
     trained = {
         id(e): _row(e, sample, arm, float(returned))
         for e, sample, returned in zip(usable, credited.samples, credited.returns, strict=True)
     }
     metrics = _metrics(credited, list(trained.values()))
     metrics |= {"failed": float(len(episodes) - len(sound)), "filtered": float(len(sound) - len(usable))}
-    metrics |= _readings(arm, usable)
+    metrics |= readings(arm.interventions, usable)
     return [trained.get(id(e)) or _untrained(e, renderer) for e in episodes], metrics
 
 
@@ -232,15 +232,5 @@ def _metrics(credited: Credited, trained: Sequence[Row]) -> dict[str, float]:
         "advantage_abs": float(np.abs(credited.advantages).mean()),
         "credit_abs": float(np.abs(credits).mean()),
         "credit_added": float(np.abs(credited.credit - credited.advantages).mean()),
-        "zero_variance": zero_variance(credited.returns, credited.groups),
+        "zero_variance": zero_variance(credited.returns, credited.groups) or 0.0,
     }
-
-
-def _readings(arm: Arm, episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean per episode of the interventions' readings."""
-    totals: Counter[str] = Counter()
-    for intervention in arm.interventions:
-        for episode in episodes:
-            shown = episode if intervention.oracle else episode.redacted()
-            totals.update({name: float(np.sum(v)) for name, v in intervention.readings(shown).items()})
-    return {name: total / len(episodes) for name, total in totals.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from monitor_fakes import Slow, TeaLeaves, suspicion
 
-from envs.episode import TRAITS, Episode, SealedError
+from envs.episode import TRAITS, Episode
 from envs.store import read_episodes
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
@@ -20,6 +20,7 @@ from launch.preflight import check_plugins
 from launch.run.build import Parts, build
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
+from shaping.monitors.base import MonitorError
 
 CLERK = {"clerk": {"size": 2, "horizon": 3, "inquiry": 0.5}}
 
@@ -92,7 +93,7 @@ def test_labels_stay_sealed_unless_a_monitor_declares_that_it_reads_them(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = config(["GroundTruth", "monitor_fakes:Peeks"], updates=1)
-    with pytest.raises(SealedError):  # the evaluation does not go on without one of its monitors
+    with pytest.raises(MonitorError, match="SealedError"):  # the evaluation does not go on without one of its monitors
         execute(run, model, RunDirectory(tmp_path / "run"))
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert columns(row, "ground_truth") == {f"{t}/{q}" for t in TRAITS for q in ("score", "flagged_episodes")}

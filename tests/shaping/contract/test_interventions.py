@@ -126,7 +126,7 @@ BROKEN: dict[type[Intervention], tuple[str, str]] = {
     Moody: ("pure", "credit() gave two answers about the same"),
     Writes: ("read_only", "credit() changed what it was shown"),
     Forgets: ("state", "a copy that loads"),
-    Infinite: ("learns", "gradient is not finite"),
+    Infinite: ("learns", "both must be finite"),
 }
 
 

@@ -302,7 +302,11 @@ def test_a_value_target_that_is_not_finite_is_skipped_by_name_and_leaves_the_mom
     policy: Policy, make_sample: MakeSample, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = valued(make_sample)
-    samples[1].critic.targets[1, 1] = np.inf  # type: ignore[union-attr]
+    critic = samples[1].critic
+    assert critic is not None
+    targets = critic.targets.copy()
+    targets[1, 1] = np.inf
+    samples[1] = replace(samples[1], critic=replace(critic, targets=targets))
     before = {n: t.clone() for n, t in policy.state_dict().items()}
     assert Learner(policy, LearnerConfig(**PPO)).update(samples) == {"skipped_steps": 1.0}
     assert "sample 1 of 3 has a non-finite value or value target" in caplog.text

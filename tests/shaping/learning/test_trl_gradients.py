@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ def sampled(policy: Policy, seed: int, *, one_advantage: bool) -> list[Sample]:
         ids = torch.from_numpy(sample.tokens)[None]
         with torch.no_grad():
             found = policy.model(input_ids=ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
-        sample.old_logprobs[1:] = found.numpy() + rng.uniform(-0.5, 0.5, length - 1)
-        samples.append(sample)
+        old = np.concatenate([[0.0], found.numpy() + rng.uniform(-0.5, 0.5, length - 1)]).astype(np.float32)
+        samples.append(replace(sample, old_logprobs=old))
     return samples
 
 

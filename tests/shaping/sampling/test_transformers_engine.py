@@ -289,6 +289,16 @@ def test_weights_are_taken_by_name_and_acknowledged_by_checksum(make_policy: Cal
     assert checksum(policy.model) == acknowledged and engine.version == 3
 
 
+def test_weights_of_which_one_does_not_fit_leave_the_model_as_it_was(make_policy: Callable[..., Policy]) -> None:
+    policy, other = make_policy(), make_policy(seed=1)
+    engine, before = TransformersEngine(policy.model, Renderer(policy.tokenizer)), checksum(policy.model)
+    state = dict(other.model.state_dict())
+    last = list(state)[-1]  # all others fit, and come before it
+    with pytest.raises(ValueError, match=r"shape \(3,\).*the model keeps its weights"):
+        asyncio.run(engine.load_weights({**state, last: torch.zeros(3)}, 4))
+    assert checksum(policy.model) == before and engine.version == 0
+
+
 def test_only_the_first_update_is_acknowledged_unless_all_are_to_be(make_policy: Callable[..., Policy]) -> None:
     policy = make_policy()
     state, renderer = policy.model.state_dict(), Renderer(policy.tokenizer)

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from envs.episode import Episode
-from launch.run.readings import intervention_names, readings
 from shaping.constraints.overseer_penalty import OverseerPenalty
 from shaping.intervention import Shaper
+from shaping.readings import intervention_names, readings
 from shaping.shapers.gradient_routing import GradientRouting
 
 
 class HTTPProbe2(Shaper):
-    turns: int = 1
+    each: int = 1
 
     def readings(self, episode: Episode) -> dict[str, Any]:
-        return {"reward": np.full(self.turns, 2), "update": np.array([7])}
+        return {"reward": np.full(len(episode.turns), self.each), "update": np.arange(len(episode.turns))}
 
 
 def test_names_are_the_classes_in_snake_case_and_numbered_where_several_share_one() -> None:
@@ -28,7 +28,7 @@ def test_names_are_the_classes_in_snake_case_and_numbered_where_several_share_on
 
 
 def test_two_of_one_class_keep_their_readings_apart(make_episode: Callable[..., Episode]) -> None:
-    found = readings([HTTPProbe2(), HTTPProbe2(turns=3)], [make_episode(), make_episode()])
+    found = readings([HTTPProbe2(), HTTPProbe2(each=3)], [make_episode(), make_episode()])
     assert found["readings/http_probe2.1/reward"] == 2.0 and found["readings/http_probe2.2/reward"] == 6.0
 
 
