@@ -94,8 +94,11 @@ def _build(spec: PluginSpec, where: str) -> Tracker:
     tracker = find_tracker(spec, where)
     try:
         return tracker(**spec.fields)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where} ({spec.use}): {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{where} ({spec.use}): {said}") from error
 
 
 class RunTrackers:

@@ -40,3 +40,8 @@ class Breaks(Recorder):
     def finish(self, result: Mapping[str, Any] | None) -> None:
         if self.note == "finish":
             raise RuntimeError("the upload failed")
+
+
+class Unbuildable(Recorder):
+    def __init__(self) -> None:
+        raise KeyError("no such thing")

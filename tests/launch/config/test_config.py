@@ -169,10 +169,11 @@ def test_values_that_would_share_a_directory_are_refused(tmp_path: Path) -> None
         ("arms.unshaped.role=treatment", "here none has it"),
         (
             "arms.penalty.role=placebo",
-            "arms.penalty.role: 'placebo' is no role: write one of treatment, contr",
+            "arms.penalty.role: 'placebo' is no role (did you mean 'control'?): write one of treatment, contr",
         ),
-        ("arms.penalty.role=irrelevant_control", "(here probably control)"),
-        ("arms.penalty.role=inoculation", "(here probably treatment)"),
+        ("arms.penalty.role=irelevant_contrl", "'irelevant_contrl' is no role (did you mean 'control'?)"),
+        ("arms.penalty.role=treatmnt", "(did you mean 'treatment'?)"),
+        ("arms.penalty.role=inoculation", "'inoculation' is no role: write one of treatment"),
         (
             "arms.penalty={}",
             "arms.penalty: role is required: write one of treatment, control, positive_co",

@@ -21,7 +21,7 @@ from launch.errors import UserError
 from launch.preflight import check_plugins
 from launch.storage.rundir import RunDirectory
 from launch.storage.studydir import open_study
-from launch.tracking.trackers import numbers
+from launch.tracking.trackers import TensorBoard, numbers
 from launch.tracking.tracking import tracked
 
 
@@ -54,15 +54,19 @@ class Killed(Exception):
 @tracked
 def train(run: RunConfig, model: Path, directory: RunDirectory, on_update: Callable[..., None]) -> dict[str, Any]:
     """Three updates, with a saved state after the second; `model` says where it goes wrong."""
-    first = 2 if (directory.state / "update-000002").exists() else 0
-    if not first:
+    saved = directory.state / "update-000002" / "mark.json"
+    first = 2 if saved.exists() else 0
+    if first:
+        directory.rewind(json.loads(saved.read_text()))
+    else:
         directory.create(run.model_dump(mode="json"), {})
     for update in range(first, 3):
         row = {"phase": "train", "update": update, "reward": update / 10, "loss": float("nan")}
         directory.metrics(row)
         on_update(update, row)
         if update == 1:
-            (directory.state / "update-000002").mkdir(parents=True)
+            saved.parent.mkdir(parents=True)
+            saved.write_text(json.dumps(directory.mark(2)))
         if model.name == f"killed-{update}":
             raise Killed
         if model.name == "loses-a-rank" and update == 2:
@@ -153,12 +157,32 @@ def test_tracking_may_be_turned_on_in_a_study_that_has_started(tmp_path: Path) -
         ("nowhere.at_all:Class", "module 'nowhere.at_all' does not import"),
         ("launch.errors:ConfigError", "is no tracker: it has no start, log, finish"),
         ({"use": HERE + "Recorder", "nota": 1}, "unexpected keyword argument 'nota'"),
+        ({"use": "wandb", "projct": "x"}, "tracking.0 (wandb): unknown field 'projct' (did you mean 'project'?)"),
+        (
+            {"use": "wandb", "mode": "offlin"},
+            "tracking.0 (wandb): mode: write one of online, offline, disabled, shared",
+        ),
+        ({"use": "wandb", "settings": {"sillent": True}}, "sillent"),
+        ({"use": "wandb", "run_id": "x"}, "unknown field 'run_id'"),
+        ({"use": "wandb", "resume": "must"}, "resume cannot be set: they identify the run"),
+        ({"use": "trackio", "space": "x"}, "tracking.0 (trackio): unknown field 'space' (did you mean 'space_id'?)"),
+        ({"use": "trackio", "dir": 3}, "dir: write a folder, not 3"),
+        ({"use": "tensorboard", "folder": "x"}, "unexpected keyword argument 'folder'"),
+        ({"use": "tensorboard", "dir": ["x"]}, "dir: write a folder, not ['x']"),
+        ({"use": HERE + "Unbuildable"}, "KeyError: 'no such thing'"),
     ],
 )
 def test_a_tracker_that_cannot_be_is_refused_before_anything_starts(run_of: RunOf, tracking: Any, told: str) -> None:
     with pytest.raises(UserError) as error:
         check_plugins([run_of(tracking)])
     assert told in str(error.value)
+
+
+def test_what_a_dry_run_passes_is_what_the_run_builds(run_of: RunOf) -> None:
+    """Fields that packages know: the check builds the trackers themselves, and starts none."""
+    mine = {"use": "wandb", "mode": "offline", "tags": ["a"], "settings": {"silent": True}}
+    check_plugins([run_of(mine, {"use": "trackio", "space_id": "me/mine"}, {"use": "tensorboard", "dir": "~/boards"})])
+    assert TensorBoard("~/boards").dir == Path("~/boards").expanduser()
 
 
 def test_an_absent_package_is_named_with_its_extra(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
