@@ -32,9 +32,11 @@ from launch.distributed.run_worker import (
     train,
 )
 from launch.errors import ConfigError, DiskFullError, nearest
-from launch.preflight import check_plugins
+from launch.preflight import check_study
 from launch.storage.checkpoint import Checkpoints
-from launch.storage.rundir import RunDirectory, check_space, disk_errors, write_json
+from launch.storage.documents import write_json
+from launch.storage.files import check_space, disk_errors, make_directory
+from launch.storage.rundir import RunDirectory
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
@@ -119,7 +121,7 @@ def run_study(
         KeyboardInterrupt: The study was interrupted, and stopped cleanly.
     """
     runs = select(config, only, seed)
-    check_plugins(config.runs())
+    check_study(config)
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
@@ -180,8 +182,7 @@ def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
 
 def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
     """Record the config and path of each start model, one file per model."""
-    folder = study.path / "model"
-    folder.mkdir(exist_ok=True)
+    folder = make_directory(study.path / "model")
     for config, model in models.items():
         write_json(folder / f"{model.name}.json", {"path": str(model), "config": json.loads(config)})
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from launch.config.sections import find_sections
 from launch.report.claims.verdict import as_json
+from launch.report.episode_files import EpisodeFiles
+from launch.report.escaping import json_text
 from launch.report.load import load
 from launch.report.page import html_page, markdown_page
-from launch.report.results import gather, read_stored
+from launch.report.results import gather
 from launch.report.sections.base import compute
 from launch.report.table import as_csv
-from launch.report.transcripts import Read
-from launch.storage.rundir import disk_errors, write_text
+from launch.report.transcripts import Read, episode_file
+from launch.storage.files import disk_errors, make_directory, write_text
 
 DELTA = 0.05
 """Smallest effect of interest, in the unit of the rates and of reward access (shares of 1)."""
 
 
-def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, read: Read = read_stored) -> Path:
+def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, read: Read | None = None) -> Path:
     """Write the report of `study_dir` to `out` (default: its `report/`) and return the path of the page.
 
     Raises `StudyDirectoryError` if the directory is no study or has no complete run, and `ValueError` if `delta`, the
@@ -29,18 +30,18 @@ def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, rea
         raise ValueError(f"the smallest effect of interest must be above 0, not {delta}: without one nothing is small")
     study = load(Path(study_dir))
     sections = find_sections(study.config)
-    results = gather(study, delta, read)
+    results = gather(study, delta, read or EpisodeFiles([episode_file(run) for run in study.runs]))
     parts = compute(sections, results)
     folder = Path(out) if out is not None else study.directory / "report"
     verdicts = as_json(results.verdicts, study.name, delta)
     files = {
-        "verdicts.json": json.dumps(verdicts, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "verdicts.json": json_text(verdicts, indent=1) + "\n",
         "arms.csv": as_csv(results.cells),
         "report.md": markdown_page(results, parts),
         "index.html": html_page(results, parts),
     }
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         for name, text in files.items():
             write_text(folder / name, text)
     return folder / "index.html"

@@ -1,4 +1,4 @@
-"""Resuming a run whose learner group has lost a rank, as after a kill."""
+"""Resuming a run that has lost a rank of its learner group, or some of its files, as after a kill."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import TypeVar
 
 from launch.config.study import RunConfig
 from launch.errors import UserError
+from launch.storage import jsonl
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import log_to_stderr
-from launch.storage.rundir import RunDirectory
+from launch.storage.rundir import METRICS, LostFilesError, RunDirectory
 
 R = TypeVar("R")
+
+REPLAYS = 2
+"""Replays after lost files, in a row without a new update between them."""
 
 
 class RankLost(RuntimeError):
@@ -21,18 +25,23 @@ class RankLost(RuntimeError):
 def surviving(
     attempt: Callable[[], R], directory: RunDirectory, run: RunConfig, log: Callable[[str], None] = log_to_stderr
 ) -> R:
-    """Call `attempt`, which resumes from the newest state, until it ends without losing a rank.
+    """Call `attempt`, which resumes from the newest usable state, until it ends without losing a rank or files.
 
-    Raises `UserError` after `train.learner_group.restarts` restarts in a row between which no update was finished that
-    had not been finished before.
+    Raises `UserError` after `train.learner_group.restarts` restarts, or `REPLAYS` replays of lost files, in a row
+    between which no update was finished that had not been finished before.
     """
-    failures, furthest = 0, 0
+    failures, replays, furthest = 0, 0, 0
     while True:
         try:
             return attempt()
+        except LostFilesError as lost:
+            replays += 1
+            if replays > REPLAYS:
+                raise LostFilesError(f"{lost}, and again in {REPLAYS} replays: find the program and stop it") from lost
+            log(f"{lost}; what is lost is played again")
         except RankLost as lost:
             done = _updates(directory)
-            failures = 1 if done > furthest else failures + 1
+            failures, replays = 1 if done > furthest else failures + 1, 0
             furthest = max(furthest, done)
             if failures > run.train.learner_group.restarts:
                 raise UserError(
@@ -44,8 +53,7 @@ def surviving(
 
 def _updates(directory: RunDirectory) -> int:
     """Number of updates in metrics.jsonl."""
-    path = directory.path / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.is_file() else 0
+    return len(jsonl.whole(directory.path / METRICS).rows)
 
 
 def _since(directory: RunDirectory, run: RunConfig) -> str:

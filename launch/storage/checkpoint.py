@@ -9,7 +9,6 @@ intact. States are checked against their hashes when they are read, and damaged 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from launch.config.study import RunConfig, digest
 from launch.errors import RunDirectoryError, UserError
-from launch.storage.rundir import RunDirectory, disk_errors, sync, write_text
+from launch.storage.files import content_hash, disk_errors, make_directory, remove, safe, sync, write_text
+from launch.storage.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,12 +69,11 @@ class Checkpoints:
         name = f"update-{state.update:06d}"
         temporary, target = self.path / f".tmp-{name}", self.path / name
         with disk_errors(self.path):
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(safe(temporary))
             try:
-                temporary.mkdir(parents=True)
+                make_directory(temporary)
                 _write(temporary, state, self.config)
-                if target.exists():  # a damaged state that was not used
-                    shutil.rmtree(target)
+                remove(target)  # a damaged state that was not used
                 os.rename(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -131,7 +130,7 @@ class Checkpoints:
         kept = sorted((n for n in states if n <= latest), reverse=True)[:KEPT]
         for number, path in states.items():
             if number not in kept:
-                shutil.rmtree(path)
+                remove(path)
 
 
 def _write(folder: Path, state: State, config: str) -> None:
@@ -144,7 +143,7 @@ def _write(folder: Path, state: State, config: str) -> None:
         "config": config,
         "update": state.update,
         "versions": state.versions,
-        "tensors": {"bytes": tensors.stat().st_size, "blake2b": _hash(tensors)},
+        "tensors": {"bytes": tensors.stat().st_size, "blake2b": content_hash(tensors)},
         "values": state.values,
     }
     try:
@@ -198,11 +197,6 @@ def _document(path: Path) -> dict[str, Any]:
 def _tensors(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    if _hash(path / TENSORS) != document["tensors"]["blake2b"]:
+    if content_hash(path / TENSORS) != document["tensors"]["blake2b"]:
         raise DamagedState(f"the checksum of its {TENSORS} does not match")
     return load_file(path / TENSORS)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from launch.errors import RunDirectoryError
-from launch.storage.rundir import disk_errors, try_lock
+from launch.storage.files import disk_errors, make_directory, safe
 
 
 @contextlib.contextmanager
@@ -22,8 +24,8 @@ def study_lock(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
     """
     path = directory / "study.lock"
     with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        file = _locked(path)
+        make_directory(directory)
+        file = _locked(safe(path))
     try:
         previous = _holder(file)
         if previous:
@@ -45,6 +47,18 @@ def study_lock(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take an advisory lock, released when the process ends. Always True on file systems without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    return True
 
 
 def _locked(path: Path) -> IO[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +10,7 @@ from launch.errors import RunDirectoryError
 from launch.storage.checkpoint import Checkpoints, State
 from launch.storage.rundir import RunDirectory
 from launch.storage.versions import differences, versions
+from launch.terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,13 +28,13 @@ class Stateful(Protocol):
 
 def log_to_stderr(text: str) -> None:
     """Write a line to the run's log, or to the terminal if the run has no log."""
-    print(text, file=sys.stderr, flush=True)
+    say(text, err=True)
 
 
 def save(trainer: Stateful, directory: RunDirectory, run: RunConfig, update: int, notes: Mapping[str, Any]) -> None:
     """Save the state of a run after `update` updates. `resume` returns the `notes`."""
     tensors, values = trainer.state_dict()
-    document = {"trainer": values, "written": directory.mark(), "notes": notes}
+    document = {"trainer": values, "written": directory.mark(update), "notes": notes}
     Checkpoints.of(directory, run).save(State(update, tensors, document, versions()))
 
 
@@ -55,7 +55,10 @@ def resume(
     Raises:
         RunDirectoryError: The state is intact, but this trainer cannot load it.
     """
-    if directory.status() != "partial":
+    status = directory.status()
+    if status == "changed":
+        log(directory.set_aside(directory.damage()))
+    if status != "partial":
         return None
     checkpoints = Checkpoints.of(directory, run)
     for state in checkpoints.states(log):

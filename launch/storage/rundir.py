@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
-import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from launch.config.study import digest
-from launch.errors import DiskFullError, RunDirectoryError
+from launch.errors import RunDirectoryError
+from launch.storage import jsonl
+from launch.storage.documents import VERSION, checksum, read_marked, read_sealed, write_sealed
+from launch.storage.files import (
+    disk_errors,
+    fresh_directory,
+    make_directory,
+    remove,
+    replacing,
+    safe,
+    sync,
+    write_bytes,
+    write_text,
+)
+from launch.storage.lock import try_lock
+from launch.storage.seals import EPISODES, Seal, broken, is_weights, seal, seals, written_files
 
 if TYPE_CHECKING:
     from envs.episode import Episode
 
-FORMAT, VERSION = "shaping-run", 1
+FORMAT = "shaping-run"
 LOCK = ".lock"
 STATE = "state"
-TIMINGS = "timings.jsonl"
-Status = Literal["absent", "complete", "partial", "foreign"]
+METRICS, TIMINGS, EVALUATION, RESULT = "metrics.jsonl", "timings.jsonl", "eval.jsonl", "result.json"
+FAILED = "failed.json"
+NOTE = "set-aside.txt"
+OWN = ("run.json", METRICS, TIMINGS, EVALUATION, EPISODES, "checkpoint", "quarantine", RESULT, STATE, FAILED)
+"""Everything that a run writes into its directory. Whatever else is there belongs to somebody, and stays."""
+Status = Literal["absent", "complete", "changed", "partial", "foreign"]
+
+
+class LostFilesError(RunDirectoryError):
+    """Something that the run has written is gone or changed, while it runs."""
 
 
 class RunDirectory:
     """The files of one run: `create` first, then `metrics`, `evaluation`, `episodes` and `checkpoint`, `finish` last.
 
     A run that was killed in between is `partial`. `create` wipes it; `rewind` returns it to a `mark`, from which it
-    can resume.
+    can resume. A finished run is never wiped: if its files have changed since, it is set aside.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._written: dict[str, Seal] = {}
+        """What this process has written and nothing may change before the end."""
 
     @property
     def checkpoint(self) -> Path:
@@ -48,31 +69,56 @@ class RunDirectory:
         """Folder of the training states of an unfinished run (`launch.storage.checkpoint`)."""
         return self.path / STATE
 
-    def status(self) -> Status:
-        """`partial` is a run that is unfinished, truncated, or changed after its end; `foreign` is not a run."""
-        if not self._contents():
+    def status(self, *, weights: bool = False) -> Status:
+        """`partial` is unfinished, `changed` was finished and has changed since, `foreign` is not a run.
+
+        Contents are compared with the hashes in result.json; those of weights, which may be large, only on demand.
+        """
+        contents = self._contents()
+        if not contents:
             return "absent"
-        if read_marked(self.path / "run.json", FORMAT) is None:
-            return "foreign" if any(not entry.startswith(".tmp-") for entry in self._contents()) else "partial"
+        ours = read_record(self.path) is not None
+        if RESULT in contents and (ours or self.result() is not None):
+            return "changed" if self.damage(weights=weights) else "complete"
+        if not ours:
+            return "foreign" if any(not entry.startswith(".tmp-") for entry in contents) else "partial"
+        return "partial"
+
+    def damage(self, *, weights: bool = False) -> str:
+        """The first file that differs from what result.json vouches for, and how; empty if none does."""
         result = self.result()
-        return "complete" if result and result["files"] == self._sizes() else "partial"
+        if result is None:
+            return f"{RESULT} is damaged" if (self.path / RESULT).exists() else f"{RESULT} is missing"
+        if read_record(self.path) is None:
+            return "run.json is damaged or missing"
+        under_way = result.get("replacing", {})
+        for name, sealed in result["files"].items():
+            contents = weights or not is_weights(name)
+            how = broken(self.path / name, sealed, contents=contents)
+            if how and (name not in under_way or broken(self.path / name, under_way[name], contents=contents)):
+                return f"{name} {how}"
+        return ""
 
     def config(self) -> dict[str, Any]:
         """The resolved config of the run (a `launch.config.study.RunConfig`)."""
-        document = read_marked(self.path / "run.json", FORMAT)
+        return dict(self.record()["config"])
+
+    def record(self) -> dict[str, Any]:
+        """run.json: config, versions, and hashes of what the run was made with."""
+        document = read_record(self.path)
         if document is None:
             raise RunDirectoryError(f"{self.path} is not a run directory: it has no intact run.json")
-        return dict(document["config"])
+        return document
 
     def result(self) -> dict[str, Any] | None:
         """result.json of a finished run, or None if it is absent or its checksum does not match."""
-        document = read_marked(self.path / "result.json", FORMAT)
-        if document is None or document.get("checksum") != _checksum(document):
-            return None
-        return document
+        return read_sealed(self.path / RESULT, FORMAT)
 
-    def create(self, config: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
-        """Start a run, and wipe a half-written one. Raises `RunDirectoryError` for a finished run and foreign files."""
+    def create(self, config: Mapping[str, Any], versions: Mapping[str, Any], **made_with: Any) -> None:
+        """Start a run, and wipe a half-written one; a changed one is set aside.
+
+        `made_with` goes into run.json. Raises `RunDirectoryError` for a finished run and foreign files.
+        """
         status = self.status()
         if status == "foreign":
             raise RunDirectoryError(
@@ -80,78 +126,144 @@ class RunDirectory:
             )
         if status == "complete":
             raise RunDirectoryError(f"{self.path} holds a finished run; move it away before running it again")
+        if status == "changed":
+            self.set_aside(self.damage())
         with disk_errors(self.path):
-            for entry in sorted(self._contents(), key="run.json".__eq__):  # run.json last: it marks the run directory
-                _remove(self.path / entry)
-            self.path.mkdir(parents=True, exist_ok=True)
-            marked = {"format": FORMAT, "version": VERSION, "config": config, "versions": versions}
-            write_json(self.path / "run.json", marked)
-            (self.path / "metrics.jsonl").touch()
+            make_directory(self.path)
+            ours = [entry for entry in os.listdir(self.path) if entry in OWN or entry.startswith(".tmp-")]
+            for entry in sorted(ours, key="run.json".__eq__):  # run.json last: it marks the run directory
+                remove(self.path / entry)
+            self._written = {}
+            document = {"format": FORMAT, "version": VERSION, "config": config, "versions": versions, **made_with}
+            write_sealed(self.path / "run.json", document)
+            write_bytes(self.path / METRICS, b"")
+
+    def vacate(self, heir: Path) -> None:
+        """Empty the directory for a finished run at `heir`, to which files of others move. As `create` otherwise."""
+        if self.status() in ("changed", "complete"):
+            self.set_aside("another machine has finished it, too")
+        with disk_errors(self.path):
+            for entry in os.listdir(make_directory(self.path)):
+                if entry in OWN or entry.startswith(".tmp-") or entry == LOCK or (heir / entry).exists():
+                    remove(self.path / entry)
+                else:
+                    os.replace(self.path / entry, heir / entry)
+
+    def set_aside(self, why: str) -> str:
+        """Rename the directory to `<name>.set-aside-<n>`, with a note that says why and when. Returns a line on it."""
+        taken = {path.name for path in self.path.parent.iterdir()}
+        number = next(n for n in range(1, len(taken) + 2) if f"{self.path.name}.set-aside-{n}" not in taken)
+        target = self.path.with_name(f"{self.path.name}.set-aside-{number}")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with disk_errors(self.path):
+            write_text(self.path / NOTE, f"{now}: this finished run was set aside, since {why}. Nothing was deleted.\n")
+            os.replace(self.path, safe(target))
+            make_directory(self.path)
+            with contextlib.suppress(FileNotFoundError):  # whoever holds the lock of the directory still does
+                os.replace(target / LOCK, self.path / LOCK)
+        return f"{self.path}: {why}; the run was set aside as {target.name}, and is made again"
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl and flush it, so that a killed run keeps its metrics."""
-        self._append("metrics.jsonl", row)
+        with disk_errors(self.path):
+            jsonl.append(self.path / METRICS, row)
 
     def timings(self, row: Mapping[str, Any]) -> None:
         """Append one line to timings.jsonl. Wall times are kept apart from the reproducible files."""
-        self._append(TIMINGS, row)
+        with disk_errors(self.path):
+            jsonl.append(self.path / TIMINGS, row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, with nan for null."""
-        lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
-        return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
+        """The lines of metrics.jsonl, with nan for null. Raises `LostFilesError` if one is damaged."""
+        try:
+            rows = jsonl.read(self.path / METRICS)
+        except jsonl.JsonLinesError as error:
+            raise LostFilesError(f"{self.path}: {error}") from error
+        return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
 
-    def mark(self) -> dict[str, Any]:
-        """Flush the files to disk and describe them, for a later `rewind` to this point."""
-        with disk_errors(self.path), (self.path / "metrics.jsonl").open("rb") as file:
-            os.fsync(file.fileno())
-            written = file.read()
-            if (self.path / "episodes").is_dir():
-                sync(self.path / "episodes")
-        return {"rows": written.count(b"\n"), "metrics": _fingerprint(written), "episodes": self._episode_files()}
+    def check_rows(self, updates: int) -> None:
+        """Raises `LostFilesError` unless metrics.jsonl holds the rows of `updates` updates, each once, in order."""
+        self._check_rows(jsonl.whole(self.path / METRICS), updates)
+
+    def _check_rows(self, parsed: jsonl.Parsed, updates: int) -> None:
+        found = [row.get("update") for row in parsed.rows]
+        if parsed.fault or found != list(range(updates)):
+            fault = parsed.fault or f"holds {len(found)} rows where it should hold those of updates 0 to {updates - 1}"
+            raise LostFilesError(f"{self.path / METRICS} {fault}; something else has written there")
+
+    def mark(self, updates: int) -> dict[str, Any]:
+        """Flush the files to disk and describe them after `updates` updates, for a later `rewind` to this point.
+
+        Raises `LostFilesError` if a row or a file of episodes is damaged or missing: a state is worth no more than
+        the files that it continues.
+        """
+        with disk_errors(self.path):
+            if (self.path / METRICS).is_file():
+                sync(self.path / METRICS)
+            parsed = jsonl.whole(self.path / METRICS)
+            self._check_rows(parsed, updates)
+            self._check_written(contents=False)
+            if (self.path / EPISODES).is_dir():
+                sync(self.path / EPISODES)
+            files = {name: self._written.get(f"{EPISODES}/{name}") for name in self._episode_names()}
+            episodes = {name: sealed or seal(self.path / EPISODES / name) for name, sealed in files.items()}
+        return {"rows": updates, "metrics": _fingerprint(parsed.raw), "episodes": episodes}
 
     def rewind(self, mark: Mapping[str, Any]) -> str:
         """Remove everything written since `mark`. If older files are damaged, return how, and change nothing."""
         with disk_errors(self.path):
             if lost := self._lost(mark):
                 return lost
-            for entry in self._contents():
-                if entry not in ("run.json", "metrics.jsonl", "episodes", TIMINGS, STATE):
-                    _remove(self.path / entry)
-            for path in (self.path / "episodes").glob("*"):
-                if path.name not in mark["episodes"]:
-                    _remove(path)
+            for entry in os.listdir(self.path):
+                kept = entry in ("run.json", METRICS, EPISODES, TIMINGS, STATE)
+                if (entry in OWN and not kept) or entry.startswith(".tmp-"):
+                    remove(self.path / entry)
+            for name in self._episode_names():
+                if name not in mark["episodes"]:
+                    remove(self.path / EPISODES / name)
+            for leftover in (self.path / EPISODES).glob(".tmp-*"):
+                remove(leftover)
             self._cut(mark["rows"])
+            self._written = {f"{EPISODES}/{n}": s for n, s in mark["episodes"].items() if isinstance(s, dict)}
         return ""
 
     def evaluation(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write eval.jsonl. In a finished run it is replaced, and the run stays complete."""
-        with disk_errors(self.path), self._resealed():
-            write_text(self.path / "eval.jsonl", "".join(dumps(row) + "\n" for row in rows))
+        with self._writing(EVALUATION) as temporary:
+            temporary.write_text(jsonl.encode(rows), encoding="utf-8")
 
     def episodes(self, name: str, episodes: Sequence[Episode]) -> None:
-        """Write `episodes/<name>.parquet`."""
+        """Write `episodes/<name>.parquet`. In a finished run it is replaced, and the run stays complete."""
         from envs.store import write_episodes
 
-        folder = self.path / "episodes"
-        with disk_errors(self.path), self._resealed():
-            folder.mkdir(exist_ok=True)
-            temporary = folder / f".tmp-{name}.parquet"
+        with disk_errors(self.path):
+            make_directory(self.path / EPISODES)
+        with self._writing(f"{EPISODES}/{name}.parquet") as temporary:
             write_episodes(temporary, episodes)
-            sync(temporary)
-            os.replace(temporary, folder / f"{name}.parquet")
+
+    def weights(self, *folder: str) -> Path:
+        """An empty folder to save weights in: `checkpoint`, or `quarantine` and the name of an adapter."""
+        with disk_errors(self.path):
+            return fresh_directory(self.path.joinpath(*folder))
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json atomically. Then the run is complete."""
-        document = {**result, "format": FORMAT, "version": VERSION, "files": self._sizes()}
-        document = json.loads(dumps(document))  # the checksum is of the JSON that a reader parses
+        """Write result.json atomically. Then the run is complete.
+
+        Raises `LostFilesError` if rows of metrics.jsonl or other files that the run has written are lost or changed.
+        """
+        parsed = jsonl.whole(self.path / METRICS)
+        self._check_rows(parsed, int(result.get("updates", len(parsed.rows))))
+        self._check_written()
+        document = {**result, "format": FORMAT, "version": VERSION}
         with disk_errors(self.path):
-            write_json(self.path / "result.json", {**document, "checksum": _checksum(document)})
+            document["files"] = seals(self.path, written_files(self.path))
+            write_sealed(self.path / RESULT, document)
         self.forget_state()
 
     def forget_state(self) -> None:
         """Remove the training states, which a finished run does not need."""
-        shutil.rmtree(self.state, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(self.state)
 
     @contextlib.contextmanager
     def locked(self, patience: float = 30.0) -> Iterator[None]:
@@ -160,8 +272,8 @@ class RunDirectory:
         Raises `RunDirectoryError` if another process keeps the lock.
         """
         with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a") as file:
+            make_directory(self.path)
+        with safe(self.path / LOCK).open("a") as file:
             deadline = time.monotonic() + patience
             while not try_lock(file.fileno()):
                 if time.monotonic() > deadline:
@@ -170,171 +282,73 @@ class RunDirectory:
             yield
 
     def _contents(self) -> list[str]:
+        """Names of what is in the directory, without hidden files, which programs leave everywhere."""
         if not self.path.exists():
             return []
         if not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file, not a run directory; choose another `output` or move it")
-        return sorted(entry for entry in os.listdir(self.path) if entry != LOCK)
+        return sorted(n for n in os.listdir(self.path) if not n.startswith(".") or n.startswith(".tmp-"))
 
-    def _sizes(self) -> dict[str, int]:
-        """Size of every file of the run: enough to notice a truncated or missing file."""
-        files = (p for p in self.path.rglob("*") if p.is_file() and p.name != LOCK and not p.name.startswith(".tmp-"))
-        paths = {p.relative_to(self.path).as_posix(): p for p in files}
-        checked = sorted(n for n in paths if n not in ("result.json", TIMINGS) and not n.startswith(f"{STATE}/"))
-        return {name: paths[name].stat().st_size for name in checked}
+    def _episode_names(self) -> list[str]:
+        found = (path.name for path in (self.path / EPISODES).glob("*.parquet"))
+        return sorted(name for name in found if not name.startswith("."))
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with disk_errors(self.path), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(dumps(row) + "\n")
-
-    def _episode_files(self) -> dict[str, int]:
-        return {p.name: p.stat().st_size for p in sorted((self.path / "episodes").glob("*.parquet"))}
+    def _check_written(self, *, contents: bool = True) -> None:
+        for name, sealed in self._written.items():
+            if how := broken(self.path / name, sealed, contents=contents):
+                raise LostFilesError(f"{self.path / name} {how}; something else has written there")
 
     def _lost(self, mark: Mapping[str, Any]) -> str:
         """How the files differ from what `mark` recorded; empty if they do not."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if _fingerprint(b"".join(lines[: mark["rows"]])) != mark["metrics"]:
-            return f"metrics.jsonl no longer begins with the {mark['rows']} rows written before it"
-        files = self._episode_files()
-        lost = [name for name, size in mark["episodes"].items() if files.get(name) != size]
-        return f"episodes/{lost[0]} has changed or is missing" if lost else ""
+        raw = jsonl.whole(self.path / METRICS).raw
+        if _fingerprint(raw[: mark["rows"]]) != mark["metrics"]:
+            return f"{METRICS} no longer begins with the {mark['rows']} rows written before it"
+        for name, sealed in mark["episodes"].items():
+            if how := broken(self.path / EPISODES / name, sealed):
+                return f"{EPISODES}/{name} {how}"
+        return ""
 
     def _cut(self, rows: int) -> None:
         """Cut metrics.jsonl to `rows` lines, and timings.jsonl to the lines of the same updates."""
-        metrics, timings = self.path / "metrics.jsonl", self.path / TIMINGS
-        write_bytes(metrics, b"".join(metrics.read_bytes().splitlines(keepends=True)[:rows]))
-        lines = timings.read_bytes().splitlines(keepends=True) if timings.is_file() else []
-        whole = [line for line in lines if line.endswith(b"\n")]
-        write_bytes(timings, b"".join(line for line in whole if json.loads(line).get("update", rows) < rows))
+        metrics, timings = self.path / METRICS, self.path / TIMINGS
+        write_bytes(metrics, b"".join(jsonl.whole(metrics).raw[:rows]))
+        kept = (line for line in jsonl.whole(timings).rows if line.get("update", rows) < rows)
+        jsonl.write(timings, kept)
 
     @contextlib.contextmanager
-    def _resealed(self) -> Iterator[None]:
-        """Keep a finished run complete while one of its files is replaced."""
-        result = self.result() if self.status() == "complete" else None
-        yield
-        if result is not None:
-            self.finish(result)
+    def _writing(self, name: str) -> Iterator[Path]:
+        """A temporary file that takes the place of one of the run's files.
+
+        In a finished run result.json first vouches for the old and the new contents, then for the new ones alone, so
+        that the run is complete whenever it is killed.
+        """
+        with disk_errors(self.path):
+            result = self.result() if self.status() == "complete" else None
+            under_way = self._settled(result)
+            with replacing(self.path / name) as temporary:
+                yield temporary
+                new = seal(temporary)
+                if result is not None:
+                    write_sealed(self.path / RESULT, {**result, "replacing": {**under_way, name: new}})
+            if result is None:
+                self._written[name] = new
+            else:
+                settled = {key: value for key, value in result.items() if key != "replacing"}
+                write_sealed(self.path / RESULT, {**settled, "files": {**result["files"], **under_way, name: new}})
+
+    def _settled(self, result: Mapping[str, Any] | None) -> dict[str, Seal]:
+        """Files that an earlier process has replaced, and was killed before it said so."""
+        under_way = dict((result or {}).get("replacing", {}))
+        return {name: sealed for name, sealed in under_way.items() if not broken(self.path / name, sealed)}
 
 
-def dumps(document: Any) -> str:
-    """Strict JSON: non-finite numbers become null, numpy scalars and arrays become numbers and lists."""
-    return json.dumps(_finite(document), allow_nan=False, ensure_ascii=False)
+def read_record(path: Path) -> dict[str, Any] | None:
+    """run.json of the run at `path`, or None if it is absent, damaged or foreign. Earlier ones have no checksum."""
+    document = read_marked(path / "run.json", FORMAT)
+    if document is None or document.keys() <= {"format", "version", "config", "versions"}:
+        return document
+    return document if document.get("checksum") == checksum(document) else None
 
 
-def _finite(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _fingerprint(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with its contents. Links are not followed."""
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _checksum(document: Mapping[str, Any]) -> str:
-    return digest({key: value for key, value in document.items() if key != "checksum"})
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write indented strict JSON atomically."""
-    write_text(path, json.dumps(_finite(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or the entries of a directory, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # EINVAL: the file system cannot flush directories
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def read_marked(path: Path, kind: str) -> dict[str, Any] | None:
-    """A JSON object with the format marker `kind`, or None if it is absent, damaged or foreign.
-
-    Raises `RunDirectoryError` for another version of the format.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(document, dict) or document.get("format") != kind:
-        return None
-    if document.get("version") != VERSION:
-        raise RunDirectoryError(
-            f"{path} has version {document.get('version')} of the format, this program reads {VERSION}; "
-            "use the version of the program that wrote it"
-        )
-    return document
-
-
-def try_lock(descriptor: int) -> bool:
-    """Take an advisory lock, released when the process ends. Always True on file systems without locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-    return True
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors "no space left" and "permission denied" into messages with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"no space left while writing {path}; finished runs are intact: free some space and repeat the "
-                "command to resume"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunDirectoryError(f"cannot write {path}: {error.strerror}; choose another `output`") from None
-        raise
-
-
-def check_space(path: Path, needed: int) -> None:
-    """Raise `DiskFullError` if the file system of `path` has fewer than `needed` bytes free."""
-    existing = next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise DiskFullError(
-            f"{path} needs about {needed / 1e6:.0f} MB and {existing} has {free / 1e6:.0f} MB free; free some space "
-            "or set `output` to another disk"
-        )
+def _fingerprint(lines: Sequence[bytes]) -> str:
+    return hashlib.blake2b(b"".join(lines), digest_size=16).hexdigest()

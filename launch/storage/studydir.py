@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,17 @@ from typing import Any
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import RunDirectoryError
 from launch.storage.checkpoint import Checkpoints
+from launch.storage.documents import read_marked, write_json
+from launch.storage.files import disk_errors, make_directory, safe
 from launch.storage.lock import study_lock
-from launch.storage.rundir import FORMAT as RUN_FORMAT
-from launch.storage.rundir import RunDirectory, disk_errors, read_marked, write_json
+from launch.storage.rundir import RunDirectory, Status, read_record
 from launch.storage.versions import differences
 
 FORMAT, VERSION = "shaping-study", 1
 ENTRIES = {"study.json", "study.lock", "runs", "report", "logs", "model", "set-aside", "tracking"}
 """Everything that a study writes into its directory."""
+SEED = re.compile(r"seed-(\d+)")
+"""Name of the directory of a run, below that of its arm."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class StudyDirectory:
     def run(self, run: RunConfig) -> RunDirectory:
         """The directory of a run."""
         return RunDirectory(self.path / "runs" / run.directory_name)
+
+    def run_directories(self) -> list[Path]:
+        """The directories of all runs on disk. Those that were set aside beside them do not count."""
+        return sorted(p for p in (self.path / "runs").glob("*/seed-*") if SEED.fullmatch(p.name))
 
     def log(self, run: RunConfig) -> Path:
         """The log file of a run."""
@@ -83,13 +92,14 @@ def plan(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str],
     pending: list[RunConfig] = []
     kept: list[RunConfig] = []
     resumed = restarted = 0
-    for run in runs:
+    for run, status in zip(runs, _statuses(study, runs), strict=True):
         directory = study.run(run)
-        status = directory.status()
         if status == "foreign":
             raise RunDirectoryError(
                 f"{directory.path} holds files but no intact run.json; move it away, or choose another `name`"
             )
+        if status == "changed":
+            note(directory.set_aside(directory.damage(weights=True)))
         (kept if status == "complete" else pending).append(run)
         if status == "complete":
             directory.forget_state()  # it may have been killed between its last two steps
@@ -103,6 +113,12 @@ def plan(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str],
     if restarted:
         note(f"{restarted} half-written {'run restarts' if restarted == 1 else 'runs restart'} from the beginning")
     return Plan(pending, kept)
+
+
+def _statuses(study: StudyDirectory, runs: Sequence[RunConfig]) -> list[Status]:
+    """The states of runs. Finished ones are compared with their hashes, several at once, since weights may be large."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        return list(threads.map(lambda run: study.run(run).status(weights=True), runs))
 
 
 def _refuse_changed(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -138,14 +154,14 @@ def _set_aside(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[
     wanted = {study.run(run).path: run for run in runs}
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     moved = 0
-    for path in sorted((study.path / "runs").glob("*/seed-*")):
-        recorded = read_marked(path / "run.json", RUN_FORMAT)
+    for path in study.run_directories():
+        recorded = read_record(path)
         run = wanted.get(path)
         if recorded is None or (run is not None and recorded["config"] == run.model_dump(mode="json")):
             continue
         target = study.path / "set-aside" / stamp / path.parent.name / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+        make_directory(target.parent)
+        os.replace(safe(path.parent) / path.name, target)
         moved += 1
     if moved:
         note(f"{moved} runs with other settings were moved to {study.path / 'set-aside' / stamp}")

@@ -51,8 +51,8 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-IGNORED_KEYS = ("name", "output", "report", "tracking")
-"""Keys that do not affect results: the place of a study, what its report shows, and its trackers."""
+IGNORED_KEYS = ("name", "output", "report", "tracking", "isolated")
+"""Keys that do not affect results: the place of a study, what its report shows, its trackers, its processes."""
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

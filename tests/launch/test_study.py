@@ -190,15 +190,17 @@ def _result_files(output: Path) -> dict[str, Path]:
     return {str(path.parent): path for path in output.glob("small/runs/*/*/result.json")}
 
 
-def test_a_truncated_run_restarts_from_the_beginning(tmp_path: Path) -> None:
+def test_a_run_that_was_truncated_after_its_end_is_set_aside_and_made_again(tmp_path: Path) -> None:
     config = study(tmp_path, {"a": ""}, seeds=1)
     path = here(config).directory / "runs" / "a" / "seed-0" / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-5])
     lines = Lines()
     assert here(config, lines).finished == ["a/seed-0"]
-    assert "1 half-written run restarts from the beginning" in lines.said
+    assert any("metrics.jsonl has" in line and "was set aside as seed-0.set-aside-1" in line for line in lines.said)
     assert path.read_text() == whole
+    assert (path.parents[1] / "seed-0.set-aside-1" / "metrics.jsonl").read_text() == whole[:-5]
+    assert here(config).kept == ["a/seed-0"]
 
 
 def test_another_config_in_the_same_directory_is_refused_with_the_difference(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, Span, Turn
 from launch.config.loading import load_study
 from launch.config.study import StudyConfig
-from launch.storage.rundir import RunDirectory, write_json
+from launch.storage.documents import write_json
+from launch.storage.rundir import RunDirectory
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -103,8 +104,10 @@ def write_study(
 
 def _result(arm: str, seed: int, updates: int) -> dict[str, Any]:
     n = updates * 64
-    attrition = {"episodes": n, "trained": n - 70, "filtered": 64, "failed": 6}
-    status = {"completed": n - 406, "truncated_max_turns": 400, "error_timeout": 6}
+    failed, cut = min(6, n), min(400, n // 2)
+    filtered = min(64, n - failed)
+    attrition = {"episodes": n, "trained": n - failed - filtered, "filtered": filtered, "failed": failed}
+    status = {"completed": n - failed - cut, "truncated_max_turns": cut, "error_timeout": failed}
     spec = ARMS[arm]
     return {"arm": arm, "seed": seed, "updates": updates, "seconds": 31.0, "spent_monitors": [], "oracle": False,
             "label": spec["label"], "family": spec["family"], "attrition": {**attrition, "status": status}}  # fmt: skip

@@ -20,7 +20,7 @@ from launch.config.study import StudyConfig
 from launch.errors import ConfigError
 from launch.report.build import build
 from launch.report.sections.base import Part, SectionError
-from launch.storage.rundir import write_json
+from launch.storage.documents import write_json
 
 TODAY = ["Answer", "Verdicts", "Arms", "By world", "Figures", "Attrition", "Transcripts", "Methods"]
 NEW = '''

@@ -37,6 +37,7 @@ def document(fuse: Path, **train: Any) -> dict[str, Any]:
         "seeds": 1,
         "train": {"worlds": worlds, **small, "checkpoint_every": 2, "save_episodes_every": 1, **train},
         "eval": {"worlds": worlds, **one},
+        "rollout": {"env_threads": 0},  # a world that kills its process counts the episodes of the main thread
         "arms": {"wandering": {"role": "reference", "interventions": ["killed_runs:Wandering"]}},
     }
 
