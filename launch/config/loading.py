@@ -14,6 +14,7 @@ from envs.escaping import revealed
 from launch.config.claims import build_claims
 from launch.config.keys import set_key
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
+from launch.config.secret_fields import refuse_secrets
 from launch.config.sections import check_sections
 from launch.config.study import StudyConfig
 from launch.config.world_locales import expand_key
@@ -81,6 +82,7 @@ def parse_study(document: Any, source: str, lines: Mapping[str, int] | None = No
     """Validate a document. Raises `ConfigError` that names `source` and every wrong key, with its line if known."""
     if not isinstance(document, dict):
         raise ConfigError(f"{source}: a study is a mapping with the keys {', '.join(StudyConfig.model_fields)}")
+    refuse_secrets(document, source)
     refuse_renamed(document, source)
     for key, number in _numbers(document, ""):
         if not math.isfinite(number):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import wandb  # noqa: F401
 
 import launch.cli
 import launch.study  # as all imports, it takes no part in the measurement
@@ -130,3 +131,21 @@ def test_merge_keys_work(tmp_path: Path) -> None:
         ("treatment", "A"),
         ("treatment", "B"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "variable"),
+    [("{use: wandb, api_key: HUSH}", "WANDB_API_KEY"), ("{use: trackio, token: HUSH}", "HF_TOKEN"),
+     ("{use: 'mine:T', password: [HUSH}", ""), ("{use: 'mine:T', db: {passWord: HUSH, port: x y}}", "PASS_WORD")],
+)  # fmt: skip
+def test_a_secret_is_refused_and_never_shown(refused: Refused, field: str, variable: str) -> None:
+    in_file, in_override = refused(f"{STUDY}tracking: [{field}]"), refused(STUDY, f"tracking=[{field}]")
+    for message in (in_file, in_override):
+        assert "HUSH" not in message and variable in message
+    assert "HUSH" not in refused(STUDY, "learner.token=HUSH: [")
+    assert "HUSH" not in refused(STUDY, "learner.token=HUSH")
+
+
+def test_what_looks_on_and_what_an_arm_is_for_cannot_be_misspelt(refused: Refused) -> None:
+    assert "unknown field 'projct' (did you mean 'project'?)" in refused(STUDY, "tracking=[{use: wandb, projct: x}]")
+    assert "did you mean 'control'?" in refused(STUDY.replace("reference", "irelevant_contrl"))
