@@ -63,5 +63,10 @@ def world_class(name: str) -> type[TextEnv]:
     return found
 
 
+def is_built_in(kind: type) -> bool:
+    """Is it one of the worlds of `envs.worlds` itself? A class that inherits from one is not."""
+    return any(kind is world for world in WORLDS.values())
+
+
 for _world in WORLDS.values():  # last: a world's module may import what stands above
     gymnasium.register(f"shaping/{_world.__name__}-v0", entry_point=f"{_world.__module__}:{_world.__name__}")

@@ -13,14 +13,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import gymnasium
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
+from envs.answers import WorldContractError, five_values, label_fault, public, reset_pair
 from envs.core import TextEnv
-from envs.episode import TRAITS, Event, Labels
+from envs.episode import TRAITS, Labels
 from envs.personas.persona import persona
+from envs.text import message_of
 from envs.worlds.base import World
 
 Make = Callable[[], TextEnv]
@@ -63,15 +65,17 @@ RULES = {
     "opportunity": "nothing happens that was not possible",
     "determinism": "the same seed and actions give the same transcript",
     "draws": "the overseer does not depend on what the agent does",
-    "garbage": "text that is no command, and injections, are labelled invalid and nothing else",
+    "commands": "a valid command was executed, so that the other rules have seen the world at work",
+    "garbage": "text that is no command, and injections, are labelled with nothing but invalid",
+    "invalid": "text that is no command is labelled invalid",
     "honest_path": "an honest policy earns max_return",
     "speed": "the median step is quick",
     "gymnasium": "gymnasium's own checker passes",
 }
 
 
-class WorldContractError(RuntimeError):
-    """A world raised, or returned something that its contract forbids."""
+ADVICE: Final = ("commands", "invalid", "speed")
+"""Rules that a study may break: it names no commands, any text may be a move, and worlds may be slow."""
 
 
 class RuleResult(NamedTuple):
@@ -114,17 +118,17 @@ class Trial:
 
 def checked_reset(env: TextEnv, seed: int, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
     """`env.reset`. Raises a `WorldContractError` that names the fault."""
+    where = f"{_name(env)}: reset(seed={seed})"
     try:
         answer = env.reset(seed=seed, options=options)
-    except Exception as error:
-        raise WorldContractError(f"{_name(env)}: reset(seed={seed}) raised {type(error).__name__}: {error}") from error
-    if not (
-        isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str) and isinstance(answer[1], dict)
-    ):
-        raise WorldContractError(f"{_name(env)}: reset must return (str, dict), got {_types(answer)}")
-    if "labels" in answer[1]:
-        raise WorldContractError(f"{_name(env)}: reset may not return labels: no turn has been played")
-    return answer
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() of a world is a fault of its own
+        raise WorldContractError(f"{where} raised {type(error).__name__}: {message_of(error)}") from error
+    observation, info = reset_pair(answer, where)
+    if "labels" in info:
+        raise WorldContractError(f"{where} may not return labels: no turn has been played")
+    return observation, dict(info)
 
 
 def checked_step(env: TextEnv, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -132,22 +136,12 @@ def checked_step(env: TextEnv, action: str) -> tuple[str, float, bool, bool, dic
     where = f"{_name(env)}: step({action[:40]!r})"
     try:
         answer = env.step(action)
-    except Exception as error:
-        raise WorldContractError(f"{where} raised {type(error).__name__}: {error}") from error
-    if not (isinstance(answer, tuple) and len(answer) == 5):
-        raise WorldContractError(f"{where} must return five values, got {_types(answer)}")
-    text, reward, terminated, truncated, info = answer
-    if not isinstance(text, str):
-        raise WorldContractError(f"{where} returned {type(text).__name__} as observation; it must be text")
-    if isinstance(reward, bool) or not isinstance(reward, (int, float)):
-        raise WorldContractError(f"{where} returned reward {reward!r}; it must be a float")
-    if not math.isfinite(reward):
-        raise WorldContractError(f"{where} returned reward {reward}; it must be finite")
-    if not (isinstance(terminated, bool) and isinstance(truncated, bool)):
-        raise WorldContractError(f"{where} must return terminated and truncated as bool")
-    if not (isinstance(info, dict) and isinstance(info.get("labels"), Labels)):
-        raise WorldContractError(f"{where} must return info['labels'] as envs.episode.Labels")
-    return text, float(reward), terminated, truncated, info
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() of a world is a fault of its own
+        raise WorldContractError(f"{where} raised {type(error).__name__}: {message_of(error)}") from error
+    *values, info = five_values(answer, where)
+    return (*values, dict(info))  # type: ignore[return-value]
 
 
 def check_env(
@@ -188,7 +182,9 @@ def check_env(
         _verdict("opportunity", (fault for trial in played for fault in map(_opportunity_fault, trial.labels))),
         _verdict("determinism", (_difference(trials[s][0], make, s, actions, max_turns) for s in seeds)),
         _draws_verdict(trials),
+        RuleResult("commands", *_commands_verdict(played)),
         _verdict("garbage", (_garbage_fault(make, seeds[0], text) for text in GARBAGE)),
+        _verdict("invalid", (_accepted_garbage(make, seeds[0], text) for text in GARBAGE)),
         _honest_verdict(make, seeds, max_turns),
         _verdict("speed", (_slow(trial, step_seconds) for trial in played)),
         _verdict("gymnasium", (_gymnasium_fault(make),)),
@@ -258,15 +254,7 @@ def _outside_space(trial: Trial) -> str:
 
 def _info_fault(trial: Trial) -> str:
     for info in (trial.start, *(step[3] for step in trial.steps)):
-        if not isinstance(info.get("executed"), str):
-            return "info['executed'] must be text (empty if nothing was executed)"
-        if not (
-            isinstance(info.get("overt_shortcuts"), tuple)
-            and all(isinstance(text, str) for text in info["overt_shortcuts"])
-        ):
-            return "info['overt_shortcuts'] must be a tuple of commands"
-        if not (isinstance(info.get("events"), tuple) and all(isinstance(event, Event) for event in info["events"])):
-            return "info['events'] must be a tuple of envs.episode.Event"
+        public(info, "the world")
     if not math.isfinite(getattr(trial.world.unwrapped, "max_return", math.nan)):
         return "max_return must be a finite number after reset"
     return ""
@@ -284,26 +272,18 @@ def _leak(trial: Trial) -> str:
 
 
 def _label_fault(labels: Labels) -> str:
-    for trait in TRAITS:
-        if not (math.isfinite(labels.trait(trait)) and labels.trait(trait) >= 0):
-            return f"label {trait} is {labels.trait(trait)}; it must be a count"
-    if not (isinstance(labels.knew, bool) and isinstance(labels.monitored, bool)):
-        return "knew and monitored must be bool"
-    for measure in ("power", "resource_share", "privileges", "unneeded_power"):
-        if not 0 <= getattr(labels, measure) <= 1:
-            return f"{measure} is {getattr(labels, measure)}; it must be in [0, 1]"
-    if not (math.isfinite(labels.true_reward) and math.isfinite(labels.d_power)):
-        return "true_reward and d_power must be finite"
+    if fault := label_fault(labels):
+        return fault
     if labels.deception and not labels.knew:
         return "a deception without `knew`: a false claim about what was never shown is unfounded, not deceptive"
     return ""
 
 
 def _opportunity_fault(labels: Labels) -> str:
-    if set(labels.opportunity) != set(TRAITS):
-        return f"the keys of opportunity must be the traits; differing: {sorted(set(labels.opportunity) ^ set(TRAITS))}"
+    if unknown := sorted(set(labels.opportunity) - set(TRAITS)):
+        return f"the keys of opportunity must be traits; these are none: {unknown}"
     for trait in TRAITS:
-        if labels.trait(trait) and not labels.opportunity[trait]:
+        if labels.trait(trait) and not labels.opportunity.get(trait, trait == "invalid"):
             return f"{trait} happened without opportunity; its rate would have no denominator"
     return ""
 
@@ -330,14 +310,30 @@ def _draw_fault(trials: Sequence[Trial]) -> str:
     return ""
 
 
-def _garbage_fault(make: Make, seed: int, text: str) -> str:
+def _commands_verdict(trials: Sequence[Trial]) -> tuple[bool, str]:
+    if any(info.get("executed") for trial in trials for *_, info in trial.steps):
+        return True, "ok"
+    return False, (
+        "no valid command was ever executed, so that most rules have seen nothing: name commands with --action "
+        "(`actions` of check_env); a world says in info['executed'] what it has understood"
+    )
+
+
+def _after_garbage(make: Make, seed: int, text: str) -> Labels:
     env = make()
     checked_reset(env, seed)
-    labels = checked_step(env, text)[4]["labels"]
+    labels: Labels = checked_step(env, text)[4]["labels"]
+    return labels
+
+
+def _garbage_fault(make: Make, seed: int, text: str) -> str:
+    labels = _after_garbage(make, seed, text)
     wrong = [trait for trait in TRAITS if trait != "invalid" and labels.trait(trait)]
-    if wrong:
-        return f"{text[:40]!r} was labelled {', '.join(wrong)}"
-    return "" if labels.invalid else f"{text[:40]!r} was not labelled invalid"
+    return f"{text[:40]!r} was labelled {', '.join(wrong)}" if wrong else ""
+
+
+def _accepted_garbage(make: Make, seed: int, text: str) -> str:
+    return "" if _after_garbage(make, seed, text).invalid else f"{text[:40]!r} was not labelled invalid"
 
 
 def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> RuleResult:
@@ -386,15 +382,9 @@ def _gymnasium_fault(make: Make) -> str:
         try:
             gymnasium_check(make(), skip_render_check=True)
         except Exception as error:
-            return f"gymnasium's own checker: {error}"
+            return f"gymnasium's own checker: {message_of(error)}"
     return ""
 
 
 def _name(env: TextEnv) -> str:
     return f"world {getattr(env.unwrapped, 'name', type(env).__name__)!r}"
-
-
-def _types(answer: object) -> str:
-    if isinstance(answer, tuple):
-        return "(" + ", ".join(type(value).__name__ for value in answer) + ")"
-    return type(answer).__name__

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from envs.check import RULES, RuleResult, check_env
+from envs.limits import within
+from envs.text import message_of
 from launch.config.loading import parse_yaml
 from launch.config.plugins import INTERVENTION, MONITOR, REWARD, WORLD, Kind, build_world, kind_of, load
 from launch.config.study import PluginSpec
 from launch.errors import UserError
-from launch.preflight import run_within
+from shaping.sampling.watchdog import watching
 
 CHECKED: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
 """The kinds that have a checker."""
@@ -57,7 +59,6 @@ def check_plugin(
     kind = kind_of(name.partition("@")[0], CHECKED)
     chosen = _options(options)
     if kind is WORLD:
-        build_world(name, chosen, "check").close()
 
         def look() -> Checked:
             make = lambda: build_world(name, chosen, "check")  # noqa: E731
@@ -89,16 +90,15 @@ def _tried(kind: Kind, make: Callable[[], Any], seeds: int) -> Checked:
 
 
 def _finished(look: Callable[[], Checked], name: str, patience: float) -> Checked:
-    found: list[Checked] = []
     try:
-        run_within(patience, lambda: found.append(look()))
-    except UserError:
+        with watching(f"check.{name}", patience):
+            return within(patience, look)
+    except (UserError, KeyboardInterrupt):
         raise
     except TimeoutError:
         raise UserError(f"check.{name}: no end after {patience:.0f} s: does one of its methods hang?") from None
-    except Exception as error:
-        raise UserError(f"check.{name}: it raised {type(error).__name__}: {error}") from error
-    return found[0]
+    except BaseException as error:  # sys.exit() of a plug-in, too
+        raise UserError(f"check.{name}: it raised {type(error).__name__}: {message_of(error)}") from error
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -107,5 +107,5 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not (key and sign):
             raise UserError(f"option {pair!r} is not of the form key=value, e.g. size=4")
-        options[key] = parse_yaml(value, f"option {pair!r}")
+        options[key] = parse_yaml(value, f"option {key!r}")
     return options

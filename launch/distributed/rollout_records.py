@@ -43,6 +43,8 @@ class WorkerRecord:
     """Its groups, by the reference to their answer."""
     reload: Any = None
     """The reference whose answer says that a restarted worker has the weights; None: the worker is up."""
+    stuck: str = ""
+    """Why its process must be replaced: the world whose calls do not end. It gets no more groups."""
     failed_starts: int = 0
     """Starts in a row in which its engine failed."""
     last_answer: float = field(default_factory=time.monotonic)

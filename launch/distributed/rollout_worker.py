@@ -19,6 +19,7 @@ import ray
 import torch
 
 from envs.episode import Contexts, Episode
+from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import QUIET, extract_model
@@ -102,6 +103,8 @@ class WorkerStatus:
     """(seconds, stage) of its episodes, the longest first."""
     thread_dump: str = ""
     """Stacks of its threads, if asked for."""
+    stuck: list[str] = field(default_factory=list)
+    """Classes of worlds with several calls that are late, were interrupted and still run."""
 
 
 class NoModelError(UserError):
@@ -161,7 +164,9 @@ class RolloutWorker:
             stages = [s for s in stages if not s.samples] or stages
         lines = [(now - s.since, f"world {s.world!r} (seed {s.seed}, group {s.group}): {s.what}") for s in stages]
         text = dump(other_threads()) if thread_dump else ""
-        return WorkerStatus(socket.gethostname(), os.getpid(), self._version, sorted(lines, reverse=True)[:100], text)
+        stuck = self._sampler.limited.stuck() if self._sampler else []
+        longest = sorted(lines, reverse=True)[:100]
+        return WorkerStatus(socket.gethostname(), os.getpid(), self._version, longest, text, stuck)
 
     async def close(self) -> None:
         """Shut the engine down."""
@@ -199,14 +204,14 @@ class Sampler:
 
     def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
-        self._arm: Arm = build_arm(run.arm, run.arm_config)
+        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation)
         self._arm_state: Mapping[str, Any] | None = None
         make = _vllm if run.rollout.engine == "vllm" else _transformers
         self._engines, renderer, self.dtype = make(run, model, self._arm)
         for engine in self._engines:
             resources.callback(engine.shutdown)
-        limited = resources.enter_context(time_limits(run.rollout.env_threads))
-        self.player = Player(run, self._arm, renderer, self._engines, limited, slots_of(run), watch)
+        self.limited = resources.enter_context(time_limits(run.rollout.env_threads))
+        self.player = Player(run, self._arm, renderer, self._engines, self.limited, slots_of(run), watch)
 
     def set_arm_state(self, state: Mapping[str, Any]) -> None:
         """Set the state of the interventions, and the activation edits that follow from it."""
@@ -273,7 +278,8 @@ async def _errors_as_data(coroutine: Coroutine[Any, Any, T]) -> T | WorkerFailur
         return await coroutine
     except Exception as error:  # the controller decides what to do about it
         explained = isinstance(error, (UserError, EngineError, InterventionError))
-        message = str(error) if explained else f"{type(error).__name__}: {error}"
+        text = message_of(error)
+        message = text if explained else f"{type(error).__name__}: {text}"
         return WorkerFailure(
             message, traceback.format_exc(), isinstance(error, EngineError), isinstance(error, NoModelError)
         )

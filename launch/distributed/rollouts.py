@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from torch import Tensor
 
+from envs.episode import RolloutStatus
 from launch.config.study import RunConfig
 from launch.distributed.placement import worker_placements
 from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE, GroupTask, WorkerRecord
@@ -241,6 +242,8 @@ class RayRollouts:
             worker.playing[worker.actor.play.remote(task.request, task.contexts, self._snapshot)] = task
 
     def _can_play(self, worker: WorkerRecord, task: GroupTask) -> bool:
+        if worker.stuck:
+            return False
         if task.alone:
             return not worker.playing
         return len(worker.playing) < self._groups_per_worker and not any(t.alone for t in worker.playing.values())
@@ -263,7 +266,20 @@ class RayRollouts:
             self._restart(worker, answer)
             self._requeue(task, answer.message)
             return None
+        if any(episode.status is RolloutStatus.ERROR_TIMEOUT for episode in answer):
+            self._look_for_stuck_calls(worker)
+        if worker.stuck and not worker.playing:
+            self._restart(worker, WorkerFailure(worker.stuck, "", engine_failed=False))
         return RolloutGroup(task.request, answer)
+
+    def _look_for_stuck_calls(self, worker: WorkerRecord) -> None:
+        """A worker in which late calls of a class do not end plays its groups to the end, and is then replaced."""
+        try:
+            status: WorkerStatus = ray.get(worker.actor.status.remote(), timeout=GRACE)
+        except (*LOST_ERRORS, ray.exceptions.GetTimeoutError):
+            return
+        if status.stuck:
+            worker.stuck = f"calls of {' and '.join(status.stuck)} do not end, though they are over their time limit"
 
     def _requeue(self, task: GroupTask, reason: str) -> None:
         task.lost_workers += 1
@@ -292,7 +308,7 @@ class RayRollouts:
 
     def _reload(self, worker: WorkerRecord) -> None:
         """Send the weights. The worker gets no group before it has them, so a second death loses none."""
-        worker.reload, worker.status = worker.actor.load.remote(self._snapshot), None
+        worker.reload, worker.status, worker.stuck = worker.actor.load.remote(self._snapshot), None, ""
 
     def _on_restarted(self, worker: WorkerRecord) -> None:
         try:

@@ -38,6 +38,7 @@ def episode_request(
         contexts=contexts,
         sampling_seed=derive(run.seed, use, "sample", story, number, member),
         options=dict(options),
+        world=world,
     )
 
 
@@ -47,9 +48,12 @@ def slots(run: RunConfig) -> int:
 
 
 def limits(run: RunConfig) -> Limits:
-    """Limits of one episode, in training and in evaluation alike."""
+    """Limits of one episode, in training and in evaluation alike. One that fits into no micro-batch ends before."""
     return Limits(
-        max_tokens=run.train.max_tokens, step_seconds=run.train.step_timeout, temperature=run.train.temperature
+        max_tokens=run.train.max_tokens,
+        context=run.learner.token_budget,
+        step_seconds=run.train.step_timeout,
+        temperature=run.train.temperature,
     )
 
 
@@ -85,6 +89,7 @@ def episode_requests(
             contexts=contexts,
             sampling_seed=derive(run.seed, "sample", request.update, request.group, member),
             options=options,
+            world=name,
         )
         for member in range(run.train.group_size)
     ]

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from envs.calls import call
 from envs.episode import Episode
-from launch.config.plugins import build_world
 from launch.config.study import RunConfig
+from launch.run.conditions import eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
-from launch.storage.rundir import RunDirectory, disk_errors
+from launch.storage import jsonl
+from launch.storage.files import disk_errors
+from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import summarise
+from shaping.hooks import InterventionError
 from shaping.learning.policy import Policy
-from shaping.sampling.play import EpisodeRequest, play
+from shaping.sampling.play import play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -62,9 +66,7 @@ def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
 
 def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
     """The rows of eval.jsonl for the model before training. A run that is evaluated again has that model no longer."""
-    path = directory.path / "eval.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [row for line in lines if (row := json.loads(line)).get("phase") == START]
+    return [row for row in jsonl.whole(directory.path / "eval.jsonl").rows if row.get("phase") == START]
 
 
 def evaluate_with_quarantine(
@@ -79,7 +81,7 @@ def evaluate_with_quarantine(
         conditions = deployment(run, policy, renderer)
     for name in quarantine:
         with disk_errors(directory.path):
-            policy.adapters.save(name, directory.path / "quarantine" / name)
+            policy.adapters.save(name, directory.weights("quarantine", name))
     return {f"with_quarantine/{metric}": value for metric, value in summarise([], conditions, {}).items()}
 
 
@@ -87,7 +89,7 @@ def deploy(arm: Arm, policy: Policy, engine: TransformersEngine) -> None:
     """Drop edits and quarantine adapters, and let every intervention undo what it left on the policy."""
     engine.set_edits(())
     for intervention in arm.interventions:
-        intervention.deploy(policy)
+        call(InterventionError, intervention, "deploy", policy)
     policy.deploy()
     policy.model.eval()
 
@@ -99,18 +101,27 @@ def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalC
     gives pairs.
     """
     engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
-    requests: list[EpisodeRequest] = []
-    keys: list[EvalCondition] = []
-    for name, options in run.eval.worlds.items():
-        for watch in run.eval.watch:
-            for placebo in run.eval.placebo:
-                condition = {**options, "watch": watch, "placebo": placebo}
-                world = build_world(name, condition, "eval.worlds").name
-                for i in range(run.eval.episodes):
-                    requests.append(episode_request(run, name, condition, "eval", i))
-                    keys.append((world, watch, placebo))
-    episodes = asyncio.run(play(requests, engine, renderer, DEPLOYED, limits=limits(run), concurrency=SLOTS))
+    cells = list(eval_cells(run))
+    requests = [
+        episode_request(run, cell.world, dict(cell.options), "eval", number)
+        for cell in cells
+        for number in range(run.eval.episodes)
+    ]
+    episodes = asyncio.run(
+        play(
+            requests,
+            engine,
+            renderer,
+            DEPLOYED,
+            limits=limits(run),
+            concurrency=SLOTS,
+            env_threads=run.rollout.env_threads,
+        )
+    )
     conditions: dict[EvalCondition, list[Episode]] = {}
-    for key, episode in zip(keys, episodes, strict=True):
-        conditions.setdefault(key, []).append(episode)
+    for number, cell in enumerate(cells):
+        played = episodes[number * run.eval.episodes : (number + 1) * run.eval.episodes]
+        named = next((e.world for e in played if e.world != cell.world), cell.world)  # one that failed has no other
+        own = [replace(e, world=named) for e in played]
+        conditions.setdefault((named, cell.watch, cell.placebo), []).extend(own)
     return conditions

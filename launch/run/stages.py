@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
+from envs.limits import within
+from launch.run.ledger import RunError
+from launch.run.slow import slow
 from launch.run.trainer import Trainer
 from rewards.base import scored
 from shaping.audits.row import Row
@@ -16,6 +19,7 @@ from shaping.audits.update import audit_update
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
 from shaping.readings import readings
+from shaping.sampling.watchdog import watching
 
 Rewards = list[NDArray[np.float64]]
 """Per episode one number per turn [turns]."""
@@ -37,9 +41,25 @@ def score(trainer: Trainer, episodes: Sequence[Episode]) -> Rewards:
     rewards: Rewards = [np.zeros(0)] * len(episodes)
     for group in sorted({e.group for e in episodes}):
         members = [i for i, e in enumerate(episodes) if e.group == group]
-        for i, amounts in zip(members, scored(trainer.reward, [episodes[i] for i in members]), strict=True):
+        for i, amounts in zip(members, _scored(trainer, [episodes[i] for i in members]), strict=True):
             rewards[i] = amounts
     return rewards
+
+
+def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
+    """What the reward pays in one group, within its time limit."""
+    limit, first = trainer.run.train.reward_timeout, members[0]
+    what = f"reward {type(trainer.reward).__name__}, group {first.group} (world {first.world!r}, seed {first.seed})"
+    try:
+        with watching(what, limit):
+            return within(limit, lambda: scored(trainer.reward, members), slow(what))
+    except TimeoutError as error:
+        if error.args:  # its own
+            raise
+        raise RunError(
+            f"{what}: no answer within {limit:g} s (train.reward_timeout): does it hang? Raise the limit if it is only "
+            "slow, and run again to resume from the last saved state"
+        ) from None
 
 
 def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> Credited:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
+from envs.answers import StepResult, WorldContractError, opened, positive_number, step_result
 from envs.core import TextEnv, draw, parse_action
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
+from envs.text import message_of, valid
 from shaping.arm import Arm
 from shaping.hooks import ActionDecision, InterventionError, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter
-from shaping.sampling.time_limit import Limited, TimeLimitExceeded, time_limits
+from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
 
 
@@ -43,6 +43,8 @@ class EpisodeRequest:
     """Seed of the completions."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the world, recorded with the episode."""
+    world: str = "?"
+    """What a config calls the world: its name until it is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Limits:
     """Turns per episode."""
     step_seconds: float = 10.0
     """Seconds per call of the world."""
+    context: int | None = None
+    """Tokens per episode, if fewer than fit into the engine's context."""
     max_resamples: int = 8
     """Refused completions per turn before the replacement is sent."""
     temperature: float = 1.0
@@ -68,7 +72,7 @@ class Stage:
     group: int
     """Advantage group of the episode."""
     world: str
-    """Name of the world; `?` before it is made."""
+    """Name of the world."""
     seed: int
     """Seed of the world."""
     what: str
@@ -99,7 +103,7 @@ async def play(
     limits: Limits = Limits(),
     concurrency: int | asyncio.Semaphore = 64,
     splitter: Splitter | None = None,
-    env_threads: int = 0,
+    env_threads: int | None = None,
     limited: Limited | None = None,
     watch: Watch | None = None,
 ) -> list[Episode]:
@@ -113,7 +117,8 @@ async def play(
         limits: limits of every episode.
         concurrency: episodes open at once; a semaphore is shared with other calls of `play`.
         splitter: splits completions into motive and action; by default at action markers.
-        env_threads: threads for the worlds, beside the engine; 0: inline, which is faster for fast worlds.
+        env_threads: threads for the worlds, beside the engine. None: the built-in worlds in the event loop, which is
+            faster, and all others in one thread, while the event loop waits. 0: all in the event loop.
         limited: a way to call worlds that several calls of `play` share; replaces `env_threads`.
         watch: filled with the call that each running episode waits for.
     Returns: one episode per request, in the order of the requests.
@@ -163,7 +168,8 @@ class _Rollout:
         self._session = next(_sessions)  # engines serve several calls of play() at once
         self._truth: list[Labels] = []
         self._options: dict[str, Any] = dict(request.options)
-        self._world = "?"
+        self._world = request.world
+        self._kind: type[TextEnv] | None = None
 
     async def run(self) -> Episode:
         try:
@@ -176,29 +182,28 @@ class _Rollout:
         env: TextEnv | None = None
         try:
             env = await self._limited(self._request.make, "its constructor")
-            self._world = getattr(env, "name", type(env).__name__)
-            observation, info = self._opened(await self._limited(lambda: env.reset(seed=self._request.seed), "reset"))
-            self._options["max_return"] = await self._limited(
-                lambda: float(getattr(env, "max_return", 1.0)), "max_return"
-            )
-            transcript = Transcript(self._renderer, self._splitter, self._request.contexts, _text(observation))
+            self._kind = type(env)
+            self._world = valid(str(await self._limited(lambda: getattr(env, "name", type(env).__name__), "name")))
+            answer = await self._limited(lambda: env.reset(seed=self._request.seed), "reset")
+            observation, overt = opened(answer, f"{self._described()}: reset")
+            best = await self._limited(lambda: getattr(env, "max_return", 1.0), "max_return")
+            self._options["max_return"] = positive_number(best, "max_return", self._described())
+            transcript = self._opened(observation)
             session = Session(self._session, env)
             self._engine.open(session)
             try:
-                status, error = await self._turns(session, transcript, _text(observation), info), ""
+                status, error = await self._turns(session, transcript, observation, overt), ""
             finally:
                 self._engine.close(session)
         except TimeLimitExceeded as failure:
-            status, error = RolloutStatus.ERROR_TIMEOUT, f"world {self._world!r}: {failure}"
-        except WorldError as failure:
+            status, error = RolloutStatus.ERROR_TIMEOUT, f"{self._described()}: {failure}"
+        except (WorldError, WorldContractError) as failure:
             status, error = RolloutStatus.ERROR, str(failure)
         finally:
             with contextlib.suppress(TimeLimitExceeded, WorldError):  # the played turns count even if close() fails
                 if env is not None:
                     await self._limited(env.close, "close")
-        if transcript is None:
-            transcript = Transcript(self._renderer, self._splitter, self._request.contexts, "")
-        return transcript.episode(
+        return (transcript or self._opened("")).episode(
             world=self._world,
             seed=self._request.seed,
             group=self._request.group,
@@ -209,29 +214,33 @@ class _Rollout:
             error=error,
         )
 
+    def _opened(self, observation: str) -> Transcript:
+        """A transcript with room for one more completion, whatever has been said."""
+        longest = min(self._engine.context_length, self._limits.context or self._engine.context_length)
+        limit = longest - self._limits.max_tokens
+        return Transcript(self._renderer, self._splitter, self._request.contexts, observation, limit)
+
     async def _turns(
-        self, session: Session, transcript: Transcript, observation: str, info: Mapping[str, Any]
+        self, session: Session, transcript: Transcript, observation: str, overt: tuple[str, ...]
     ) -> RolloutStatus:
+        if transcript.full:
+            return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
         for turn in range(self._limits.max_turns):
-            if len(transcript.tokens) + self._limits.max_tokens > self._engine.context_length:
-                return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
-            public = TurnContext(
-                self._world, self._request.seed, turn, observation, tuple(info.get("overt_shortcuts", ()))
-            )
+            public = TurnContext(self._world, self._request.seed, turn, observation, overt)
             completion, command, rejected = await self._sample(session, transcript, public)
             sampled = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
             text = sampled.completion if command is None else f"ACTION: {command}"
             response = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
-            observation, reward, terminated, truncated, info = self._checked(response, turn)
-            self._truth.append(info["labels"])
-            transcript.settle(
-                executed=str(info.get("executed", "")), reward=reward, events=tuple(info.get("events", ()))
-            )
-            if terminated:
+            result: StepResult = step_result(response, f"{self._described()}, turn {turn}: step")
+            self._truth.append(result.labels)
+            transcript.settle(executed=result.executed, reward=result.reward, events=result.events)
+            if result.terminated:
                 return RolloutStatus.COMPLETED
-            if truncated:
+            if result.truncated:
                 return RolloutStatus.TRUNCATED_MAX_TURNS
-            transcript.observe(observation)
+            observation, overt = result.observation, result.overt_shortcuts
+            if not transcript.observe(observation):
+                return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
         return RolloutStatus.TRUNCATED_MAX_TURNS
 
     async def _sample(
@@ -262,40 +271,18 @@ class _Rollout:
         self._watch[self._session] = Stage(request.group, self._world, request.seed, what, time.monotonic(), samples)
 
     async def _limited(self, call: Callable[[], Any], what: str) -> Any:
-        """Call a world within the time limit. Its exceptions become a `WorldError` that names the call."""
+        """Call a world within the time limit. Its exceptions become a `WorldError` that names class and call."""
         self._note(what)
         try:
-            return await self._call(call, self._limits.step_seconds)
-        except TimeLimitExceeded:
-            raise
-        except (Exception, SystemExit) as error:
+            return await self._call(call, self._limits.step_seconds, self._kind, f"{self._described()}: {what}")
+        except TimeLimitExceeded as late:
+            raise TimeLimitExceeded(f"{late} in {what}") from None
+        except CallRaised as raised:
+            error = raised.error
             raise WorldError(
-                f"world {self._world!r} (seed {self._request.seed}) raised in {what}: {type(error).__name__}: {error}"
+                f"{self._described()} raised in {what}: {type(error).__name__}: {message_of(error)}"
             ) from error
 
-    def _opened(self, response: Any) -> tuple[Any, Mapping[str, Any]]:
-        if not isinstance(response, tuple) or len(response) != 2 or not isinstance(response[1], Mapping):
-            raise WorldError(
-                f"world {self._world!r} (seed {self._request.seed}): reset must return (observation, info)"
-            )
-        return response
-
-    def _checked(self, response: Any, turn: int) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
-        where = f"world {self._world!r} (seed {self._request.seed}), turn {turn}"
-        try:
-            observation, reward, terminated, truncated, info = response
-        except (TypeError, ValueError) as error:
-            raise WorldError(f"{where}: step must return (observation, reward, terminated, truncated, info)") from error
-        if not isinstance(info, Mapping):
-            raise WorldError(f"{where}: info must be a mapping, not {info!r}")
-        if not isinstance(reward, Real) or not math.isfinite(reward):
-            raise WorldError(f"{where}: the reward is {reward!r}; it must be a finite number")
-        if not isinstance(info.get("labels"), Labels):
-            raise WorldError(f"{where}: info['labels'] must be envs.episode.Labels, not {info.get('labels')!r}")
-        return _text(observation), float(reward), bool(terminated), bool(truncated), info
-
-
-def _text(observation: Any) -> str:
-    if not isinstance(observation, str):
-        raise WorldError(f"a world returned an observation of type {type(observation).__name__}; it must be text")
-    return observation
+    def _described(self) -> str:
+        kind = "" if self._kind is None else f"{self._kind.__module__}:{self._kind.__qualname__}, "
+        return f"world {self._world!r} ({kind}seed {self._request.seed})"

@@ -17,6 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 _USER, _REPLY, _NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
 _THOUGHT = "sentinel thought"
+_BROKEN = "\ufffd"
+"""Stands for bytes that are no whole character."""
+_WINDOW = 12
+"""Tokens that are decoded together at most; a character has up to four bytes."""
 
 
 class TemplateError(ValueError):
@@ -50,6 +54,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id
         self._pieces: dict[int, str] = {}
+        self._windows: dict[tuple[int, ...], str] = {}
         # Some tokenizers strip a blank from the start of a text; decoding after an anchor keeps it.
         self._anchor: list[int] = self.plain("x")
         self._anchored = len(self._raw(self._anchor))
@@ -161,18 +166,51 @@ class Renderer:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Text that each sampled token adds; joined, the text of the completion. The eos token adds nothing."""
+        """Text that each sampled token adds; joined, the text of the completion. The eos token adds nothing.
+
+        The bytes of one character may be spread over several tokens: the token that completes it gets the character.
+        Takes time in proportion to the number of tokens.
+        """
         pieces = [self.piece(i) for i in ids]
-        if not any("\ufffd" in piece for piece in pieces):
-            return pieces
-        # The bytes of one character spread over several tokens: the token that completes it gets the character.
+        start = 0
+        while start < len(ids):
+            stop = start
+            while stop < len(ids) and _BROKEN in pieces[stop]:
+                stop += 1
+            if stop > start:
+                pieces[start:stop] = self._joint_pieces(ids[start:stop])
+            start = stop + 1
+        return pieces
+
+    def _joint_pieces(self, run: Sequence[int]) -> list[str]:
+        """The pieces of consecutive tokens that hold parts of characters, decoded in windows of a few tokens."""
         parts: list[str] = []
-        shown = ""
-        for stop in range(1, len(ids) + 1):
-            text = self.text(ids[:stop])
-            if stop < len(ids):
-                text = text.rstrip("\ufffd")
-            grown = text.startswith(shown)
-            parts.append(text[len(shown) :] if grown else "")
-            shown = text if grown else shown
-        return parts
+        start, shown = 0, ""
+        for stop in range(1, len(run) + 1):
+            text = self._window(tuple(run[start:stop]))
+            whole = text if stop == len(run) else text.rstrip(_BROKEN)
+            grown = whole.startswith(shown)
+            parts.append(whole[len(shown) :] if grown else "")
+            shown = whole if grown else shown
+            if whole == text:
+                start, shown = stop, ""
+            elif stop - start > _WINDOW:  # bytes that are no text: settle the older ones, outside of any character
+                cut = next((c for c in range(stop - 4, stop - 8, -1) if self._splits(run, start, c, stop)), stop - 4)
+                settled = self._window(tuple(run[start:cut]))
+                if settled.startswith(shown):
+                    parts[-1] += settled[len(shown) :]
+                start, shown = cut, ""
+        whole = self.text(run)
+        return parts if "".join(parts) == whole else [*[""] * (len(run) - 1), whole]
+
+    def _splits(self, run: Sequence[int], start: int, cut: int, stop: int) -> bool:
+        """May the window be decoded in two parts?"""
+        left, right = self._window(tuple(run[start:cut])), self._window(tuple(run[cut:stop]))
+        return left + right == self._window(tuple(run[start:stop]))
+
+    def _window(self, ids: tuple[int, ...]) -> str:
+        if ids not in self._windows:
+            if len(self._windows) > 10_000:
+                self._windows.clear()
+            self._windows[ids] = self.text(ids)
+        return self._windows[ids]

@@ -13,15 +13,31 @@ from shaping.sampling.engine import Completion
 from shaping.sampling.render import Message, Renderer
 from shaping.sampling.split import Splitter
 
+CHARACTERS_PER_TOKEN = 16
+"""A text with more characters per token of the context is too long for it, and is not even tokenised."""
+
 
 class Transcript:
-    """Collects observations and completions. The engine continues `tokens`."""
+    """Collects observations and completions. The engine continues `tokens`.
 
-    def __init__(self, renderer: Renderer, splitter: Splitter, contexts: Contexts, observation: str) -> None:
+    Args:
+        renderer: of the engine's tokenizer.
+        splitter: splits completions into motive and action.
+        contexts: sampling and training context.
+        observation: the first one.
+        limit: tokens that may stand before a completion; None: any number. It holds under both contexts.
+    """
+
+    def __init__(
+        self, renderer: Renderer, splitter: Splitter, contexts: Contexts, observation: str, limit: int | None = None
+    ) -> None:
         self._renderer = renderer
         self._splitter = splitter
         self._contexts = contexts
-        self._tokens: list[int] = renderer.open(contexts.sampling.system, observation)
+        self._limit = limit
+        self._tokens = self._opening(observation)
+        self.full = not self._tokens
+        """Is the first observation too long? Then no completion may follow."""
         self.head = len(self._tokens)
         self._kinds: list[int] = [SpanKind.PROMPT] * self.head
         self._index: list[int] = [-1] * self.head
@@ -32,21 +48,49 @@ class Transcript:
         self._finished = True
         self._pending: list[Turn] = []
 
+    def _opening(self, observation: str) -> list[int]:
+        """The prompt; empty if it is too long. A longer training context leaves less room for what follows."""
+        sampling, training = self._contexts.sampling.system, self._contexts.training.system
+        if self._too_long(f"{sampling}{observation}") or self._too_long(f"{training}{observation}"):
+            return []
+        ids = self._renderer.open(sampling, observation)
+        if self._limit is not None:
+            if training != sampling:
+                self._limit -= max(len(self._renderer.open(training, observation)) - len(ids), 0)
+            if len(ids) > self._limit:
+                return []
+        return ids
+
+    def _too_long(self, text: str) -> bool:
+        return self._limit is not None and len(text) > CHARACTERS_PER_TOKEN * self._limit
+
     @property
     def tokens(self) -> list[int]:
         """Tokens of the current segment, which the engine continues."""
         return self._tokens[self._segments[-1] :]
 
-    def observe(self, observation: str) -> None:
-        """Append an observation. A template that breaks the prefix starts a new segment here."""
-        self._messages.append(Message("user", observation))
+    def observe(self, observation: str) -> bool:
+        """Append an observation. A template that breaks the prefix starts a new segment here.
+
+        Returns: False if it does not fit: nothing was appended, and no completion may follow.
+        """
+        if self._too_long(observation):
+            return False
+        message = Message("user", observation)
         if self._renderer.stable:
             ids = self._renderer.extend(observation, finished=self._finished)
+            length = len(self._tokens) - self._segments[-1] + len(ids)
         else:
             system = self._contexts.sampling.system
-            ids = self._renderer.conversation([Message("system", system)] * bool(system) + self._messages)
+            ids = self._renderer.conversation([Message("system", system)] * bool(system) + [*self._messages, message])
+            length = len(ids)
+        if self._limit is not None and length > self._limit:
+            return False
+        if not self._renderer.stable:
             self._segments.append(len(self._tokens))
+        self._messages.append(message)
         self._append(ids, SpanKind.OBSERVATION)
+        return True
 
     def text(self, completion: Completion) -> str:
         """Text of a completion."""

@@ -111,7 +111,7 @@ BROKEN = [
     ("labels", relabelled(harm=-1.0), "count"),
     ("labels", relabelled(true_reward=math.nan), "finite"),
     ("labels", relabelled(deception=1.0, knew=False), "unfounded"),
-    ("opportunity", relabelled(opportunity={}), "keys"),
+    ("opportunity", relabelled(opportunity={"deceptoin": True}), "keys"),
     ("opportunity", relabelled(shutdown_resistance=1.0), "without opportunity"),
     ("determinism", Unseeded, "two different transcripts"),
     ("draws", PolicyDependent, "different overseers"),
@@ -168,5 +168,5 @@ def test_checked_calls_say_what_was_wrong():
         def reset(self, *, seed=None, options=None):
             return "hello"
 
-    with pytest.raises(WorldContractError, match=r"must return \(str, dict\)"):
+    with pytest.raises(WorldContractError, match=r"must return \(observation, info\)"):
         checked_reset(Mute(), 0)

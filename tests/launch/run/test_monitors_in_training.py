@@ -55,7 +55,7 @@ def test_readings_are_those_of_the_episodes_that_were_learned_from(model: Path, 
     flagged = np.mean([max(own) >= 0.5 for own in scores])
     assert rows[-1]["monitor/tea_leaves/harm/flagged_episodes"] == pytest.approx(flagged)
     assert 0 < rows[-1]["monitor/tea_leaves/harm/score"] < 1
-    assert TeaLeaves.threads == {"monitors", "MainThread"}, "in a thread of its own, and at the evaluation"
+    assert TeaLeaves.threads == {"within"}, "never in the thread that trains"
     timings = [json.loads(line) for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines()]
     assert all(row["seconds/read"] >= 0 for row in timings[:-1])
 
@@ -106,7 +106,7 @@ def test_labels_stay_sealed_unless_a_monitor_declares_that_it_reads_them(
 def test_one_that_needs_a_model_reads_the_evaluation_only(model: Path, tmp_path: Path) -> None:
     TeaLeaves.threads.clear()
     rows, result, _ = trained(config(["monitor_fakes:Slow"]), model, tmp_path / "run")
-    assert not any(columns(row, Slow().name) for row in rows) and TeaLeaves.threads == {"MainThread"}
+    assert not any(columns(row, Slow().name) for row in rows) and TeaLeaves.threads == {"within"}
     assert any(key.startswith("monitor.slow.harm.") for key in result["summary"])
 
 

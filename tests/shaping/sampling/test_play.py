@@ -31,14 +31,14 @@ BROKEN = {
     "reset without info": "reset must return",
     "raises": "raised in step in turn 1: ZeroDivisionError: division by zero",
     "exits": "raised in step in turn 1: SystemExit",
-    "nan reward": "turn 1: the reward is nan; it must be a finite number",
+    "nan reward": "turn 1: step: the reward is nan; it must be a finite number",
     "infinite reward": "finite number",
-    "reward is text": "the reward is 'one'",
-    "observation is bytes": "observation of type bytes; it must be text",
-    "no labels": "info['labels'] must be envs.episode.Labels, not None",
+    "reward is text": "the reward is a str; it must be a float",
+    "observation is bytes": "the observation is a bytes; it must be text",
+    "no labels": "info['labels'] must be envs.episode.Labels, not a NoneType",
     "labels are a dictionary": "info['labels'] must be",
     "no info": "info must be a mapping",
-    "four values": "step must return (observation, reward, terminated, truncated, info)",
+    "four values": "step must return five values, (observation, reward, terminated, truncated, info), not (str, float, bool, dict)",
 }
 
 
@@ -164,7 +164,7 @@ def test_a_world_that_breaks_the_contract_fails_its_own_episode_only(
 def test_a_world_that_hangs_times_out(renderer: Renderer) -> None:
     worlds = [request(seed=1), request(partial(Broken, "hangs"), seed=2), request(seed=3)]
     good, bad, fine = scripted(renderer, worlds, Limits(step_seconds=0.2))
-    assert bad.status is RolloutStatus.ERROR_TIMEOUT and "'broken': no answer within 0.2 s" in bad.error
+    assert bad.status is RolloutStatus.ERROR_TIMEOUT and "no answer within 0.2 s in step in turn 1" in bad.error
     assert good.status is fine.status is RolloutStatus.COMPLETED
 
 
