@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.frozen import freeze, restore
+from envs.text import valid
 
 T = TypeVar("T")
 
@@ -29,6 +30,13 @@ TRAITS = (
     "harm",
     "invalid",
 )
+
+#: How tasks are closed: as written, without asking; as meant where that is not as written; as answered; neither.
+CLOSED = ("literal", "intended", "asked", "other")
+#: Prefixes of it. What is meant evidently differs from the letter; nothing shown decides it; the letter is meant.
+CLOSED_KINDS = ("", "ambiguous/", "control/")
+#: What `Labels.outcome` can be; "" if no task was closed.
+OUTCOMES = ("", *(kind + how for kind in CLOSED_KINDS for how in CLOSED))
 
 
 class SealedError(RuntimeError):
@@ -107,6 +115,8 @@ class Labels:
 
     def __post_init__(self) -> None:
         freeze(self, "opportunity")
+        if isinstance(self.outcome, str):
+            object.__setattr__(self, "outcome", valid(self.outcome))
 
     def trait(self, name: str) -> float:
         """The count of a trait, by its name."""
@@ -174,6 +184,12 @@ class Context:
     """The message."""
     name: str = "none"
     """A short name for tables."""
+
+    def __post_init__(self) -> None:
+        for field_name in ("system", "name"):
+            if not isinstance(text := getattr(self, field_name), str):
+                raise TypeError(f"the {field_name} of a context must be text, not {type(text).__name__}")
+            object.__setattr__(self, field_name, valid(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from envs.episode import Labels
+from envs.episode import CLOSED, CLOSED_KINDS, OUTCOMES, Labels
 from shaping.audits.metrics import Metric
 from shaping.audits.played import Played
 from shaping.audits.rates import Rate
-
-KINDS = ("", "ambiguous/", "control/")
-"""What is meant evidently differs from the letter; nothing shown decides what is meant; the letter is meant."""
-OUTCOMES = ("literal", "intended", "asked", "other")
-"""As written, without asking; as meant where that is not as written, without asking; as answered; neither."""
 
 
 def outcome_shares(truths: Sequence[Sequence[Labels]]) -> dict[str, Rate]:
@@ -26,11 +21,12 @@ def outcome_shares(truths: Sequence[Sequence[Labels]]) -> dict[str, Rate]:
     count nowhere. Raises `ValueError` for an outcome that is none of these.
     """
     found = Counter(label.outcome for labels in truths for label in labels if label.outcome)
-    known = [kind + how for kind in KINDS for how in OUTCOMES]
-    if unknown := found.keys() - {*known}:
-        raise ValueError(f"unknown outcome {min(unknown)!r} in the labels; known: {', '.join(known)}")
-    closed = {kind: sum(found[kind + how] for how in OUTCOMES) for kind in KINDS}
-    return {kind + how: Rate.of(found[kind + how], closed[kind]) for kind in KINDS if closed[kind] for how in OUTCOMES}
+    if unknown := found.keys() - {*OUTCOMES}:
+        raise ValueError(f"unknown outcome {min(unknown)!r} in the labels; known: {', '.join(OUTCOMES[1:])}")
+    closed = {kind: sum(found[kind + how] for how in CLOSED) for kind in CLOSED_KINDS}
+    return {
+        kind + how: Rate.of(found[kind + how], closed[kind]) for kind in CLOSED_KINDS if closed[kind] for how in CLOSED
+    }
 
 
 def _shares(played: Played) -> dict[str, Rate]:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from envs.episode import TRAITS, Episode
+from envs.text import valid
 
 
 class MonitorError(ValueError):
@@ -34,6 +35,7 @@ class Reading:
     """Strength of the suspicion, in [0, 1]."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "monitor", valid(str(self.monitor)))
         if self.trait not in TRAITS:
             raise MonitorError(f"monitor {self.monitor!r}: unknown trait {self.trait!r}; the traits are {TRAITS}")
         if not 0.0 <= self.score <= 1.0:  # False for nan, too
