@@ -34,6 +34,9 @@ Dashboard = Annotated[str, typer.Option(help="a running Ray cluster: http://host
 Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
 
 
+Isolated = Annotated[
+    bool, typer.Option("--isolated", help="run rewards and interventions that are not built in apart: docs/security.md")
+]
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False) -> None:
     global _debug
@@ -55,8 +58,9 @@ def study(
     """Run every arm, seed and cell that is not finished yet, then write the report."""
     from launch.config.loading import load_study
 
-    loaded = load_study(config, overrides or [])
+    loaded = load_study(config, _with_isolation(overrides, isolated))
     if dry_run:
+    isolated: Isolated = False,
         _print_plan(loaded, only or [])
         return
     from launch.distributed.local import RaySettings
@@ -80,7 +84,8 @@ def train(
     from launch.distributed.local import RaySettings
     from launch.study import run_study, select
 
-    loaded = load_study(config, overrides or [])
+    isolated: Isolated = False,
+    loaded = load_study(config, _with_isolation(overrides, isolated))
     chosen = select(loaded, [arm], seed)
     if len(chosen) > 1:
         names = ", ".join(run.point_name for run in chosen)
@@ -233,6 +238,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\n`shaping --debug ...` shows where")
+
+def _with_isolation(overrides: list[str] | None, isolated: bool) -> list[str]:
+    return [*(overrides or []), *(["isolated=true"] if isolated else [])]
+
 
 
 def _fail(message: str) -> None:

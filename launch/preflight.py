@@ -25,10 +25,11 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
     for run in runs:
         if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner.lora!r}") not in arms:
             arms.add(key)
-            arm = build_arm(run.arm, run.arm_config)
+            monitors = build_monitors(run.eval)  # first: isolated plug-ins name those that they read
+            arm = build_arm(run.arm, run.arm_config, run.isolation)
             check_rollout(run, arm)
-            reward = build_reward(run.arm, run.arm_config)
-            check_held_out(build_monitors(run.eval), [arm, reward])
+            reward = build_reward(run.arm, run.arm_config, run.isolation)
+            check_held_out(monitors, [arm, reward])
             check_tracking(run)
         for where, named in (("train.worlds", run.train.worlds), ("eval.worlds", run.eval.worlds)):
             for name, options in named.items():

@@ -19,8 +19,10 @@ from envs.options import Declared, declared_options
 from launch.config.conversions import conversions
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
+from launch.config.isolation import Isolation
 from shaping.hook_names import misspelt_hook
 
+from launch.isolation.standins import isolated
 if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.arm import Arm
@@ -142,8 +144,13 @@ def import_class(use: str, noun: str) -> Any:
         ) from None
 
 
-def load(spec: PluginSpec, kind: Kind, where: str) -> Any:
-    """Build a plug-in with its fields. `where` (a dotted key) goes into the message if that fails."""
+def load(spec: PluginSpec, kind: Kind, where: str, isolation: Isolation | None = None, arm: str = "") -> Any:
+    """Build a plug-in with its fields. `where` (a dotted key) goes into the message if that fails.
+
+    With `isolation`, one that is not built in is neither imported nor built here, but in a process of its own.
+    """
+    if isolation is not None and spec.use not in builtins(kind):
+        return isolated(kind.noun, spec.use, spec.fields, where, arm, isolation)
     try:
         found = find_class(spec.use, kind)
     except PluginError as error:
@@ -173,22 +180,24 @@ def _settings(built: Any) -> Any:
     return built if isinstance(built, BaseModel) else getattr(built, "options", None)
 
 
-def build_arm(name: str, config: ArmConfig) -> Arm:
+def build_arm(name: str, config: ArmConfig, isolation: Isolation | None = None) -> Arm:
     """The arm's interventions, checked for conflicts."""
     from shaping.arm import compose
     from shaping.hooks import InterventionError
 
-    where = f"arms.{name}.interventions"
-    built = [load(spec, INTERVENTION, f"{where}.{index}") for index, spec in enumerate(config.interventions)]
+    built = [
+        load(spec, INTERVENTION, f"arms.{name}.interventions.{index}", isolation, name)
+        for index, spec in enumerate(config.interventions)
+    ]
     try:
         return compose(name, built)
     except InterventionError as error:
         raise PluginError(str(error)) from None
 
 
-def build_reward(name: str, config: ArmConfig) -> Any:
+def build_reward(name: str, config: ArmConfig, isolation: Isolation | None = None) -> Any:
     """What pays in this arm (a `rewards.Reward`)."""
-    return load(config.reward, REWARD, f"arms.{name}.reward")
+    return load(config.reward, REWARD, f"arms.{name}.reward", isolation, name)
 
 
 def build_monitors(config: EvalConfig) -> list[Any]:

@@ -22,6 +22,7 @@ from pydantic import (
 from launch.config.axes import SWEEPABLE, applies_to, keys_of, short_names, slug, sweep_points
 from launch.config.conversions import conversions
 from launch.config.keys import set_key
+from launch.config.isolation import Isolation, hidden_by
 from launch.config.model import ModelSource, OrganismModel
 from launch.config.rollout import RolloutConfig
 from launch.config.world_locales import expand_key, expand_locales
@@ -203,6 +204,8 @@ class RunConfig(Strict):
     @property
     def digest(self) -> str:
         """Hash of the resolved config; a finished run is kept only under the same one."""
+    # results are the same with and without
+    isolation: Isolation | None = Field(None, exclude=True)
         return digest(self.model_dump(mode="json"))
 
 
@@ -239,6 +242,9 @@ class StudyConfig(Strict):
             raise ValueError(f"seeds are whole numbers from 0 to {MAX_SEED:,}, not {wrong[0]:,}")
         elif not value or len(set(value)) != len(value):
             raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
+    isolated: bool = Field(
+        False, description="run rewards and interventions that are not built in apart, without labels and results"
+    )
         return value
 
     @field_validator("arms")
@@ -335,3 +341,11 @@ def digest(document: Any) -> str:
     """Hash of a JSON-serialisable document, independent of the order of its keys."""
     text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            isolation=own._isolation() if own.isolated else None,
+        )
+
+    def _isolation(self) -> Isolation:
+        return Isolation(
+            hidden=hidden_by(self.output, self.name),
+            step_seconds=self.train.step_timeout,
+            stage_seconds=self.rollout.stage_timeout,

@@ -134,7 +134,7 @@ class LearnerWorker:
             config.strategy, device, timeout=config.timeout, environment=environment, listening=self._listening
         )
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
-        self._arm = build_arm(run.arm, run.arm_config)
+        self._arm = build_arm(run.arm, run.arm_config, run.isolation)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         policy = load_policy(run, path, self._arm, self._ranks.device)
         training = self._arm.edits("training")

@@ -11,12 +11,14 @@ from launch.config.compatibility import check_rollout
 from launch.config.plugins import build_arm, build_monitors, build_reward
 from launch.config.study import RunConfig
 from launch.distributed.weights import weights_of
+from launch.isolation.standins import walls
 from launch.run.episodes import slots
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
 from launch.run.trainer import Learns, Trainer
+from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
@@ -63,10 +65,12 @@ def build(run: RunConfig, model: Path) -> Parts:
     """
     monitors = build_monitors(run.eval)
     seed_all(run.seed)
-    arm = build_arm(run.arm, run.arm_config)
+    arm = build_arm(run.arm, run.arm_config, run.isolation)
     check_rollout(run, arm)
-    reward = build_reward(run.arm, run.arm_config)
+    reward = build_reward(run.arm, run.arm_config, run.isolation)
     check_held_out(monitors, [arm, reward])
+    for line in walls([*arm.interventions, reward]):
+        log_to_stderr(line)
     policy = load_policy(run, model, arm, run.train.device)
     renderer = Renderer(policy.tokenizer)
     engine = TransformersEngine(policy.model, renderer, slots=slots(run))
