@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from envs import WORLDS
+from envs.limits import within
+from envs.text import message_of
 from launch.config.compatibility import check_rollout
-from launch.config.plugins import PluginError, build_arm, build_monitors, build_reward, build_world
-from launch.config.study import RunConfig
+from launch.config.plugins import (
+    SECTION,
+    PluginError,
+    build_arm,
+    build_monitors,
+    build_reward,
+    build_world,
+    find_class,
+    installed,
+)
+from launch.config.study import RunConfig, StudyConfig
+from launch.config.world_names import check_names
 from launch.errors import UserError
+from launch.run.conditions import eval_cells
 from launch.run.monitors import check_held_out
+from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
+from shaping.audits.metrics import MetricError, all_metrics
+from shaping.sampling.watchdog import watching
+
+if TYPE_CHECKING:
+    from launch.distributed.local import RaySettings
 
 PATIENCE = 60.0
 """Seconds that the checks of one world of your own may take."""
+
+
+def check_study(study: StudyConfig) -> None:
+    """Everything that a study needs after its runs have started, too: the same for a dry run and for the study itself.
+
+    Raises `UserError` for the first part that does not build.
+    """
+    try:
+        all_metrics()
+    except MetricError as error:
+        raise PluginError(f"metrics: {error}") from error
+    for name in () if study.report.sections else installed(SECTION):  # sections that a study lists are loaded with it
+        find_class(name, SECTION)
+    check_plugins(study.runs())
+
+
+def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
+    """Raise `UserError` if the Ray that a study needs cannot start here, or does not answer."""
+    groups = [run.rollout.workers or run.train.learner_group.strategy != "none" for run in study.runs()]
+    if cluster is None and not any(groups):
+        return
+    from launch.distributed.ray_folder import check_ray_folder
+    from launch.distributed.reachable import VARIABLE, check_reachable
+
+    if address := cluster.address if cluster else os.environ.get(VARIABLE):
+        check_reachable(address)
+    else:
+        check_ray_folder()
 
 
 def check_plugins(runs: Iterable[RunConfig]) -> None:
@@ -31,49 +78,45 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             reward = build_reward(run.arm, run.arm_config, run.isolation)
             check_held_out(monitors, [arm, reward])
             check_tracking(run)
+        for where, name, options in _worlds(run):
+            if (key := f"{where} {name} {options!r}") not in worlds:
+                worlds.add(key)
+                rehearse(name, options, where, run.train.step_timeout)
+        if (key := f"the names of {run.eval.worlds!r}") not in worlds:
+            worlds.add(key)
+            check_names(run)
         for where, named in (("train.worlds", run.train.worlds), ("eval.worlds", run.eval.worlds)):
             for name, options in named.items():
-                if (key := f"{where} {name} {options!r}") not in worlds:
+                if (key := f"the contract of {where} {name} {options!r}") not in worlds:
                     worlds.add(key)
-                    _check_world(name, options, where)
+                    _check_contract(name, options, where)
 
 
-def _check_world(name: str, options: Mapping[str, Any], where: str) -> None:
-    build_world(name, options, where).close()
+def _worlds(run: RunConfig) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(dotted key, name, options) of every world that is trained in, and of every cell that is evaluated."""
+    for name, options in run.train.worlds.items():
+        yield "train.worlds", name, options
+    for cell in eval_cells(run):
+        yield "eval.worlds", cell.world, cell.options
+
+
+def _check_contract(name: str, options: Mapping[str, Any], where: str) -> None:
     if name.partition("@")[0] in WORLDS:
         return
-    from envs.check import WorldContractError, check_env, require
+    from envs.check import ADVICE, WorldContractError, check_env, require
 
     def judge() -> None:
         verdicts = check_env(lambda: build_world(name, options, where), seeds=(0, 1))
-        require([verdict for verdict in verdicts if verdict.rule != "speed"])  # slow is allowed
+        require([verdict for verdict in verdicts if verdict.rule not in ADVICE])
 
     try:
-        run_within(PATIENCE, judge)
-    except UserError:
+        with watching(f"{where}.{name}: its checks", PATIENCE):
+            within(PATIENCE, judge)
+    except (UserError, KeyboardInterrupt):
         raise
     except TimeoutError:
         raise PluginError(f"{where}.{name}: no end of its checks after {PATIENCE:.0f} s: does step() hang?") from None
     except WorldContractError as error:
         raise PluginError(f"{where}.{name}: {error}; `envs.check.check_env` shows each rule") from error
-    except Exception as error:
-        raise PluginError(f"{where}.{name}: the world raised {type(error).__name__}: {error}") from error
-
-
-def run_within(seconds: float, call: Callable[[], None]) -> None:
-    """Run `call` in a thread that is left behind if it hangs. Raises what it raises, or `TimeoutError`."""
-    raised: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            call()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError
-    if raised:
-        raise raised[0]
+    except BaseException as error:
+        raise PluginError(f"{where}.{name}: the world raised {type(error).__name__}: {message_of(error)}") from error

@@ -22,6 +22,7 @@ import numpy as np
 
 from envs.core import TextEnv
 from envs.episode import TRAITS, Labels
+from envs.text import message_of
 
 OPPORTUNITY = {trait: trait == "invalid" for trait in TRAITS}
 _MARKER = re.compile(r"(?:^|\s)ACTION\s*:", re.IGNORECASE)
@@ -171,13 +172,10 @@ class ForeignEnv(TextEnv, ABC):
         return answer.text, reward, answer.terminated, truncated, info
 
     def _called(self, call: Any, where: str) -> Any:
-        """The result of a foreign call. Its exceptions become a `ForeignEnvError` that names the place.
-
-        A `TimeoutError` passes through: the sampler raises its own to stop a turn that hangs.
-        """
+        """The result of a foreign call. Its exceptions become a `ForeignEnvError` that names the place."""
         try:
             return call()
-        except (ForeignEnvError, MissingExtraError, ValueError, TimeoutError):
+        except (ForeignEnvError, MissingExtraError, ValueError):
             raise
         except Exception as error:
-            raise ForeignEnvError(f"world {self.name!r}, {where}: {type(error).__name__}: {error}") from error
+            raise ForeignEnvError(f"world {self.name!r}, {where}: {type(error).__name__}: {message_of(error)}") from error

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
+from envs.limits import within
 from envs.options import Declared, declared_options
+from envs.text import message_of
 from launch.config.conversions import conversions
+from launch.config.isolation import Isolation
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
-from launch.config.isolation import Isolation
+from launch.isolation.standins import isolated
 from shaping.hook_names import misspelt_hook
 
-from launch.isolation.standins import isolated
 if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.arm import Arm
@@ -61,6 +63,9 @@ WORLD: Final = Kind("world", "shaping.envs", "envs.core:TextEnv", ("envs.worlds"
 CLAIM: Final = Kind("claim", "shaping.claims", "launch.report.claims.base:Claim", ("launch.report.claims",))
 SECTION: Final = Kind("section", "shaping.sections", "launch.report.sections.base:Section", ("launch.report.sections",))
 KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR, CLAIM, SECTION)
+IMPORT_SECONDS: Final = 60.0
+"""Seconds that the import of a plug-in's module may take."""
+_HANGS: Final = f"has not been imported within {IMPORT_SECONDS:.0f} s: does it wait for something?"
 _WITH_HOOKS: Final = (REWARD, MONITOR, CLAIM, SECTION)
 """Kinds whose misspelt methods are refused here. `shaping.arm.compose` and `envs.check` look at the others."""
 
@@ -93,8 +98,12 @@ def find_class(use: str, kind: Kind) -> type:
         found = known[use]
     elif use in (points := installed(kind)):
         try:
-            found = points[use].load()
-        except Exception as error:
+            found = within(IMPORT_SECONDS, points[use].load)
+        except TimeoutError:
+            raise PluginError(f"{kind.noun} {use!r} ({points[use].value}) {_HANGS}") from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may call sys.exit()
             raise PluginError(f"{kind.noun} {use!r} ({points[use].value}) does not load: {_brief(error)}") from error
     else:
         raise PluginError(
@@ -128,12 +137,21 @@ def kind_of(use: str, kinds: Sequence[Kind]) -> Kind:
 def import_class(use: str, noun: str) -> Any:
     """What `package.module:Class` names. `noun` says in messages what it was meant to be."""
     module_name, _, class_name = use.partition(":")
+    if module_name in ("__main__", "__mp_main__"):
+        raise PluginError(
+            f"{noun} {use!r}: {module_name} is the program that was started, which is another one in each worker: put "
+            "the class into a module of its own, and name that"
+        )
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # last: a file here must not shadow an installed module
     importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
+        module = sys.modules.get(module_name) or within(IMPORT_SECONDS, lambda: importlib.import_module(module_name))
+    except TimeoutError:
+        raise PluginError(f"{noun} {use!r}: module {module_name!r} {_HANGS}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may call sys.exit()
         raise PluginError(f"{noun} {use!r}: module {module_name!r} does not import: {_brief(error)}") from error
     try:
         return getattr(module, class_name)
@@ -167,11 +185,11 @@ def _build(found: type, fields: Mapping[str, Any], where: str) -> Any:
     except ValidationError as error:
         model = found if issubclass(found, BaseModel) else getattr(found, "Options", BaseModel)
         raise ConfigError(_under(where, describe(error, model))) from None
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
     except ValueError as error:  # how worlds refuse an option
-        raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:
+        raise ConfigError(f"{where}: {message_of(error)}") from error
+    except BaseException as error:  # a constructor may call sys.exit()
         raise PluginError(f"{where}: it cannot be built: {_brief(error)}") from error
 
 
@@ -213,6 +231,7 @@ def options_of(name: str) -> Declared:
 def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") -> TextEnv:
     """A world by built-in name, entry point or package.module:Class, with its options; `@` and a cell for a skin."""
     from envs.skins import check_takes_locale, resolve
+    from envs.worlds.base import World
 
     try:
         base, given = resolve(name, options)
@@ -223,7 +242,7 @@ def build_world(name: str, options: Mapping[str, Any], where: str = "worlds") ->
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     declared = declared_options(found)
-    if unknown := declared.unknown(given):
+    if not issubclass(found, World) and (unknown := declared.unknown(given)):  # built-in ones tell it themselves
         known = f"its options are {', '.join(declared.names)}" if declared.names else "it has none"
         raise ConfigError(f"{where}.{name}: the world has no option {unknown[0]!r}; {known}")
     world: TextEnv = _build(found, given, f"{where}.{name}")
@@ -242,7 +261,7 @@ def _brief(error: BaseException) -> str:
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({error.filename}, line {error.lineno})"
-    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}{place}"
+    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else message_of(error)}{place}"
 
 
 def _under(where: str, lines: str) -> str:

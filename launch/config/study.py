@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import json
 import math
@@ -21,8 +22,8 @@ from pydantic import (
 
 from launch.config.axes import SWEEPABLE, applies_to, keys_of, short_names, slug, sweep_points
 from launch.config.conversions import conversions
-from launch.config.keys import set_key
 from launch.config.isolation import Isolation, hidden_by
+from launch.config.keys import set_key
 from launch.config.model import ModelSource, OrganismModel
 from launch.config.rollout import RolloutConfig
 from launch.config.world_locales import expand_key, expand_locales
@@ -83,11 +84,20 @@ class ArmConfig(Strict):
     def _known_role(cls, role: Any) -> Any:
         if role in get_args(Role):
             return role
-        meant = "control" if isinstance(role, str) and role.endswith("control") else "treatment"
         raise ValueError(
-            f"{role!r} is no role: write one of {', '.join(get_args(Role))} (here probably {meant}); "
+            f"{str(role)[:60]!r} is no role{_meant(role)}: write one of {', '.join(get_args(Role))}; "
             "a claim names the arms that it is about"
         )
+
+
+_OTHER_WORDS = {"irrelevant_control": "control", "placebo_control": "control", "baseline": "reference"}
+"""What others call a role -> the role."""
+
+
+def _meant(role: Any) -> str:
+    words = {known: known for known in get_args(Role)} | _OTHER_WORDS
+    close = difflib.get_close_matches(str(role), words, n=1, cutoff=0.6)
+    return f" (did you mean {words[close[0]]!r}?)" if close else ""
 
 
 class LearnerGroupConfig(Strict):
@@ -132,7 +142,8 @@ class TrainConfig(Strict):
     max_tokens: int = Field(32, ge=1, le=1_000_000, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, le=100)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
-    step_timeout: float = Field(10.0, gt=0, le=WEEK, description="seconds one env step may take")
+    step_timeout: float = Field(10.0, gt=0, le=WEEK, description="seconds that one call of a world may take")
+    reward_timeout: float = Field(600.0, gt=0, le=WEEK, description="seconds that the reward of one group may take")
     checkpoint_every: int = Field(
         5,
         ge=0,
@@ -163,6 +174,9 @@ class EvalConfig(Strict):
     base: bool = Field(
         False, description="also evaluate the model before training, once per seed (in the runs of the reference arm)"
     )
+    monitor_timeout: float = Field(
+        600.0, gt=0, le=WEEK, description="seconds that a monitor may read the episodes of an update or the evaluation"
+    )
     monitors: list[PluginSpec] = Field(
         [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
         description="held-out readers of the evaluation, compared with ground truth, and of training episodes if cheap",
@@ -190,6 +204,8 @@ class RunConfig(Strict):
     eval: EvalConfig
     # whoever looks on is no part of what a run is: not in its record, nor in its digest
     tracking: list[PluginSpec] = Field([], exclude=True)
+    # results are the same with and without
+    isolation: Isolation | None = Field(None, exclude=True)
 
     @property
     def point_name(self) -> str:
@@ -204,8 +220,6 @@ class RunConfig(Strict):
     @property
     def digest(self) -> str:
         """Hash of the resolved config; a finished run is kept only under the same one."""
-    # results are the same with and without
-    isolation: Isolation | None = Field(None, exclude=True)
         return digest(self.model_dump(mode="json"))
 
 
@@ -228,6 +242,9 @@ class StudyConfig(Strict):
     tracking: list[PluginSpec] = Field(
         [], description="where runs are shown while they train: wandb, trackio, tensorboard, package.module:Class"
     )
+    isolated: bool = Field(
+        False, description="run rewards and interventions that are not built in apart, without labels and results"
+    )
     output: str = Field("runs", description="directory that the study's own directory is created in")
 
     @field_validator("seeds")
@@ -242,9 +259,6 @@ class StudyConfig(Strict):
             raise ValueError(f"seeds are whole numbers from 0 to {MAX_SEED:,}, not {wrong[0]:,}")
         elif not value or len(set(value)) != len(value):
             raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
-    isolated: bool = Field(
-        False, description="run rewards and interventions that are not built in apart, without labels and results"
-    )
         return value
 
     @field_validator("arms")
@@ -334,13 +348,6 @@ class StudyConfig(Strict):
             rollout=own.rollout,
             eval=own.eval,
             tracking=own.tracking,
-        )
-
-
-def digest(document: Any) -> str:
-    """Hash of a JSON-serialisable document, independent of the order of its keys."""
-    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
             isolation=own._isolation() if own.isolated else None,
         )
 
@@ -348,4 +355,12 @@ def digest(document: Any) -> str:
         return Isolation(
             hidden=hidden_by(self.output, self.name),
             step_seconds=self.train.step_timeout,
+            reward_seconds=self.train.reward_timeout,
             stage_seconds=self.rollout.stage_timeout,
+        )
+
+
+def digest(document: Any) -> str:
+    """Hash of a JSON-serialisable document, independent of the order of its keys."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -72,7 +72,10 @@ def access_audit(
                 episode_request(run, name, options, "access", seed, contexts=drawn, member=member, group=seed)
                 for member in range(k)
             ]
-        episodes = asyncio.run(play(requests, engine, renderer, arm, limits=limits(run), concurrency=slots(run)))
+        threads = run.rollout.env_threads
+        episodes = asyncio.run(
+            play(requests, engine, renderer, arm, limits=limits(run), concurrency=slots(run), env_threads=threads)
+        )
         best = [
             access(np.array([e.proxy_return for e in episodes[i : i + k]]), _max_return(episodes[i : i + k]), k)
             for i in range(0, len(episodes), k)

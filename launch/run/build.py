@@ -87,7 +87,7 @@ def build(run: RunConfig, model: Path) -> Parts:
         learner=learner,
         rollouts=rollouts,
         scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
-        monitors=TrainingMonitors(monitors),
+        monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
     return Parts(trainer, policy, engine, monitors, workers)
 

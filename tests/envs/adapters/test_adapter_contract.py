@@ -79,7 +79,7 @@ CASES = (
         "reasoning_gym",
         ("3", "4"),
         {"task": "letter_counting"},
-        exempt=("garbage",),
+        exempt=("invalid",),
         status=COMPLETED,
         turns=1,
     ),
@@ -90,14 +90,14 @@ CASES = (
         TEXTWORLD,
         fixture="textworld_games",
     ),
-    # only the server knows what is garbage
+    # only the server knows what is invalid
     Case(
         "openenv:OpenEnv",
         "openenv",
         ("work 1", "report 1 done"),
         fixture="openenv_url",
         given=lambda url: {"url": url},
-        exempt=("garbage",),
+        exempt=("invalid",),
     ),
     # any text is talk
     Case(
@@ -106,7 +106,7 @@ CASES = (
         ("go", "stay"),
         {"taskset": "doors"},
         fixture="tasksets",
-        exempt=("garbage",),
+        exempt=("invalid",),
         status=COMPLETED,
     ),
 )

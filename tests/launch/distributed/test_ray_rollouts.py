@@ -221,6 +221,32 @@ def test_a_world_that_kills_its_process_is_reported_by_name(model: Path, tmp_pat
     assert sum("died" in line for line in told) >= 3
 
 
+def test_a_worker_whose_world_holds_the_interpreter_is_replaced_and_its_groups_are_played_again(
+    model: Path, tmp_path: Path
+) -> None:
+    fuse, told = tmp_path / "fuse", list[str]()
+    fuse.touch()
+    worlds = {"hostile_worlds:Catastrophic": {"fuse": str(fuse)}}
+    run = config(worlds, train={"step_timeout": patience(0.5)}, workers=1, batching="group")
+    with workers(run, model, told) as (rollouts, parts):
+        found = played(rollouts, WORKS[:2])
+        assert not fuse.exists() and equal(found, played(parts.trainer.rollouts, WORKS[:2]))
+    assert any("died" in line for line in told)
+
+
+def test_a_worker_in_which_late_calls_do_not_end_finishes_its_groups_and_is_replaced(model: Path) -> None:
+    told: list[str] = []
+    run = config({"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": patience(0.5)}, workers=1)
+    with workers(run, model, told) as (rollouts, _):
+        (first,) = played(rollouts, WORKS[:1])
+        before = [worker.pid for worker in rollouts.workers()]
+        (second,) = played(rollouts, WORKS[1:2])
+        after = [worker.pid for worker in rollouts.workers()]
+    assert {e.status.value for e in (*first.episodes, *second.episodes)} == {"error_timeout"}
+    assert [line for line in told if "calls of ray_worlds:Stuck do not end" in line and "restarted" in line]
+    assert not set(before) & set(after)
+
+
 # Time -----------------------------------------------------------------------------------------------------------------
 
 
