@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -17,11 +18,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
 
 FORMAT, VERSION = b"shaping-episodes", b"3"
+MAX_EPISODES, MAX_BYTES, MAX_EPISODE_BYTES = 1_000_000, 2 << 30, 64 << 20
+"""Most episodes of a file, and most bytes of a file and of an episode in memory: hundreds of thousands of tokens."""
+BATCH = 64
+"""Episodes that become Python objects at once."""
 
 _ARRAYS = {
     "tokens": (pa.int32(), np.int32),
@@ -35,6 +41,8 @@ _TURN_ARRAYS = {
     "logprobs": (pa.float32(), np.float32),
     "policy_versions": (pa.int32(), np.int32),
 }
+_WIDTHS = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "BYTE_ARRAY": 4}
+"""Bytes of a value in memory; of a text those of a reference to it."""
 _SPAN = pa.struct([("start", pa.int32()), ("stop", pa.int32())])
 _EVENT = pa.struct([("kind", pa.string()), ("name", pa.string()), ("text", pa.string()), ("admits", pa.bool_())])
 _CONTEXT = pa.struct([("system", pa.string()), ("name", pa.string())])
@@ -108,23 +116,115 @@ def write_episodes(path: str | os.PathLike[str], episodes: Iterable[Episode]) ->
 
 
 def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
-    """Read what `write_episodes` wrote. Raises `StoreError` for truncated and foreign files."""
+    """Read what `write_episodes` wrote. Raises `StoreError` for truncated, foreign, damaged and excessive files."""
     try:
-        table = pq.read_table(path, partitioning=None)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for somebody to write
+            raise StoreError(f"{path}: not a file")
+        with pq.ParquetFile(path) as file:
+            known = _known_schema(file.schema_arrow)
+            _refuse_excess(file.metadata)
+            found, texts = file.metadata, _texts(file.schema)
+        # Texts stay as they are stored, each once with references to it: a file of kilobytes can refer to gigabytes.
+        with pq.ParquetFile(path, metadata=found, read_dictionary=texts) as file:
+            return list(_episodes(file.iter_batches(batch_size=BATCH, use_threads=False), known))
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error.__cause__
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise StoreError(
             f"{path}: not a readable Parquet file, probably cut off while it was written ({error})"
         ) from error
-    marks = table.schema.metadata or {}
+
+
+def _known_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of this version or of an earlier one. Raises `StoreError` for any other."""
+    marks = schema.metadata or {}
     if marks.get(b"format") != FORMAT:
-        raise StoreError(f"{path}: a Parquet file, but not of episodes (no marker {FORMAT.decode()!r} in its schema)")
+        raise StoreError(f"a Parquet file, but not of episodes (no marker {FORMAT.decode()!r} in its schema)")
     known = _READABLE.get(marks.get(b"version", b""))
-    if known is None or not table.schema.equals(known):
+    if known is None or not schema.equals(known):
         found, readable = marks.get(b"version", b"?").decode(), " and ".join(v.decode() for v in _READABLE)
-        raise StoreError(f"{path}: episode format {found}, this version reads {readable}; write the file again")
-    return [_episode(row if known is SCHEMA else _new_names(row)) for row in table.to_pylist()]
+        raise StoreError(f"episode format {found}, this version reads {readable}; write the file again")
+    return known
+
+
+def _refuse_excess(found: pq.FileMetaData) -> None:
+    """Look at the sizes that a file states before any of it is unpacked: few bytes can stand for many equal values."""
+    groups = [found.row_group(index) for index in range(found.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    size = sum(max(c.total_uncompressed_size, c.num_values * _WIDTHS.get(c.physical_type, 1)) for c in columns)
+    if found.num_rows > MAX_EPISODES or size > MAX_BYTES:
+        raise StoreError(
+            f"{found.num_rows:,} episodes and {size:,} bytes when unpacked; at most {MAX_EPISODES:,} and "
+            f"{MAX_BYTES:,} are read"
+        )
+
+
+def _texts(schema: pq.ParquetSchema) -> list[str]:
+    columns = (schema.column(index) for index in range(len(schema)))
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
+def _episodes(batches: Iterable[pa.RecordBatch], known: pa.Schema) -> Iterator[Episode]:
+    first = size = 0
+    for batch in batches:
+        weight = episode_bytes(batch)
+        size += weight
+        step = BATCH if weight <= MAX_EPISODE_BYTES else 1
+        for start in range(0, len(batch), step):
+            rows = batch.slice(start, step)
+            if size > MAX_BYTES or (step == 1 and episode_bytes(rows) > MAX_EPISODE_BYTES):
+                raise StoreError(
+                    f"episode {first + start}: more than {MAX_EPISODE_BYTES:,} bytes in one episode, or {MAX_BYTES:,} "
+                    "in all"
+                )
+            yield from _converted(rows, first + start, known)
+        first += len(batch)
+
+
+def episode_bytes(rows: pa.RecordBatch) -> int:
+    """Bytes that rows take up once every reference to a text has become the text."""
+    return sum(map(_weight, rows.columns))
+
+
+def _weight(column: pa.Array) -> int:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return pc.sum(lengths.take(column.indices)).as_py() or 0
+    if pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_map(kind):
+        return 8 * len(column) + sum(_weight(part) for _, part in _parts(column))
+    return column.nbytes
+
+
+def _converted(rows: pa.RecordBatch, first: int, known: pa.Schema) -> Iterator[Episode]:
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if where := _null(column.drop_null() if name == "truth" else column, name):
+            raise StoreError(f"one of the {len(rows)} episodes from {first} on has no {where}: it is null")
+    for index, row in enumerate(rows.to_pylist(), start=first):
+        try:
+            yield _episode(row if known is SCHEMA else _new_names(row))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StoreError(f"episode {index}: {error}") from error
+
+
+def _null(column: pa.Array, name: str) -> str:
+    """The part of a column that has nulls, or "". Nothing that is written is ever null but a sealed truth."""
+    if column.null_count or (pa.types.is_dictionary(column.type) and column.dictionary.null_count):
+        return name
+    return next((found for part, values in _parts(column) if (found := _null(values, f"{name}.{part}"))), "")
+
+
+def _parts(column: pa.Array) -> list[tuple[str, pa.Array]]:
+    """What a nested column consists of, as far as its own rows go."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return [(kind.field(index).name, column.field(index)) for index in range(kind.num_fields)]
+    if pa.types.is_map(kind):
+        parts = (("key", column.keys), ("value", column.items))
+        return [(name, pa.ListArray.from_arrays(column.offsets, values).flatten()) for name, values in parts]
+    return [("element", column.flatten())] if pa.types.is_list(kind) else []
 
 
 def _new_names(row: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +245,7 @@ def _row(episode: Episode) -> dict[str, Any]:
     except SealedError:  # a redacted copy: its truth is null
         row["truth"] = None
     row["segments"] = list(episode.segments)
-    row["options"] = json.dumps(dict(episode.options))
+    row["options"] = json.dumps(dict(episode.options), default=dict)  # nested options are proxies
     return row
 
 
@@ -170,6 +270,8 @@ def _context(context: Context) -> dict[str, str]:
 
 def _episode(row: dict[str, Any]) -> Episode:
     truth = row.pop("truth")
+    if truth is not None and len(truth) != len(row["turns"]):
+        raise StoreError(f"{len(row['turns'])} turns and the truth of {len(truth)}")
     labels = None if truth is None else tuple(Labels(**{**r, "opportunity": dict(r["opportunity"])}) for r in truth)
     contexts = Contexts(Context(**row.pop("sampling")), Context(**row.pop("training")))
     row |= {name: np.array(row[name], dtype) for name, (_, dtype) in _ARRAYS.items()}
@@ -180,10 +282,17 @@ def _episode(row: dict[str, Any]) -> Episode:
             "turns": tuple(_turn(turn) for turn in row["turns"]),
             "truth": Sealed(labels, redacted=labels is None),
             "segments": tuple(row["segments"]),
-            "options": json.loads(row["options"]),
+            "options": _options(row["options"]),
             "contexts": contexts,
         }
     )
+
+
+def _options(text: str) -> dict[str, Any]:
+    options = json.loads(text)
+    if not isinstance(options, dict):
+        raise StoreError(f"options are a mapping, not {type(options).__name__}")
+    return options
 
 
 def _turn(row: Mapping[str, Any]) -> Turn:

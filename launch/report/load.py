@@ -5,10 +5,9 @@ Runs that did not finish are listed, not raised: a report shows them as attritio
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,11 +16,21 @@ from pydantic import ValidationError
 
 from launch.config.study import Role, StudyConfig
 from launch.errors import RunDirectoryError, describe
-from launch.storage.rundir import FORMAT, RunDirectory, read_marked
+from launch.report.run_files import (
+    DamagedFileError,
+    ResultFile,
+    RunFile,
+    check_kinds,
+    check_rows,
+    checked,
+    is_measurement,
+    read_json,
+)
+from launch.storage import jsonl
+from launch.storage.rundir import EVALUATION, METRICS, RESULT, RunDirectory
+from launch.storage.studydir import StudyDirectory
 
 Record = Mapping[str, Any]
-
-_SEED = re.compile(r"seed-(\d+)")
 
 
 class StudyDirectoryError(RunDirectoryError):
@@ -81,7 +90,7 @@ class Run:
     @property
     def summary(self) -> dict[str, float]:
         """Metrics that are numbers; null stands for `not measurable` and becomes NaN."""
-        return {str(k): number(v) for k, v in self.result["summary"].items() if v is None or _is_number(v)}
+        return {str(k): number(v) for k, v in self.result["summary"].items() if v is None or is_measurement(v)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,10 @@ class Study:
 
     @property
     def trained_worlds(self) -> tuple[str, ...]:
-        return tuple(self.config.train.worlds)
+        """Names of the worlds that an arm trains in, as the runs recorded them; before that, as the config has them."""
+        recorded = [run.result.get("trained_worlds") for run in self.runs]
+        lists = [names if isinstance(names, list) else list(self.config.train.worlds) for names in recorded]
+        return tuple(dict.fromkeys(str(name) for names in lists for name in names))
 
     @property
     def worlds(self) -> tuple[str, ...]:
@@ -124,7 +136,8 @@ class Study:
 
     @property
     def held_out_worlds(self) -> tuple[str, ...]:
-        return tuple(world for world in self.worlds if world not in self.trained_worlds)
+        trained = set(self.trained_worlds)
+        return tuple(world for world in self.worlds if world not in trained)
 
     @property
     def references(self) -> tuple[ArmInfo, ...]:
@@ -140,21 +153,33 @@ class Study:
 def load(directory: Path) -> Study:
     """Read `directory`. Raises `StudyDirectoryError` if it is no study or holds no complete run."""
     config = _study_config(directory)
+    planned = _planned_arms(config)
     runs: list[Run] = []
     missing: list[Missing] = []
     for arm, seed in _expected(directory, config):
         try:
-            runs.append(_run(directory / "runs" / arm / f"seed-{seed}", arm, seed))
-        except _BrokenRunError as error:
-            missing.append(Missing(arm, seed, str(error)))
+            runs.append(_run(directory, arm, seed, planned))
+        except (_BrokenRunError, DamagedFileError) as error:
+            missing.append(Missing(arm, seed, _relative(str(error), directory)))
+        except Exception as error:  # no file of one run keeps a report from the others
+            why = f"cannot be read: {type(error).__name__}: {error}"
+            missing.append(Missing(arm, seed, _relative(why, directory)))
     if not runs:
         first = f" ({missing[0].arm}, seed {missing[0].seed}: {missing[0].reason})" if missing else ""
         raise StudyDirectoryError(
             f"{directory}: the study has no complete run{first}, so there is nothing to report; run the study again "
             "in the same directory: finished runs are kept and the others are made up"
         )
-    arms = _planned_arms(config) | {run.arm: _arm_info(run) for run in runs}
+    found = {run.arm: [each for each in runs if each.arm == run.arm] for run in runs}
+    arms = planned | {name: _arm_info(planned.get(name), members) for name, members in found.items()}
     return Study(config.name, directory, config, arms, tuple(runs), tuple(missing))
+
+
+def _relative(text: str, directory: Path) -> str:
+    """A message for a page that others read: paths begin at the study."""
+    for prefix in {str(directory), str(directory.absolute()), str(directory.resolve())}:
+        text = text.replace(f"{prefix}/", "").replace(prefix, directory.name)
+    return text
 
 
 def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
@@ -179,11 +204,11 @@ def _study_config(directory: Path) -> StudyConfig:
         what = "is empty" if not any(directory.iterdir()) else "has no study.json, so no study wrote it"
         raise StudyDirectoryError(f"{directory}: the directory {what}; {remedy}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = read_json(path, directory)
+    except DamagedFileError as error:
         raise StudyDirectoryError(
-            f"{path}: cannot be read as JSON ({error}); it was cut off or overwritten: run the study again in the "
-            "same directory to write it anew"
+            f"{directory}: {error}; it was cut off or overwritten: run the study again in the same directory, which "
+            "writes it once more"
         ) from error
     if not isinstance(record, dict) or record.get("format") != "shaping-study":
         raise StudyDirectoryError(f"{path}: not a study record (no format marker 'shaping-study'); {remedy}")
@@ -206,64 +231,75 @@ def _expected(directory: Path, config: StudyConfig) -> list[tuple[str, int]]:
     """Every (arm, seed) that the configuration asks for, then those that have a directory all the same."""
     planned = [(run.point_name, run.seed) for run in config.runs()]
     order = {name: i for i, (name, _) in enumerate(planned)}
-    found = [
-        (path.parent.name, int(match.group(1)))
-        for path in sorted((directory / "runs").glob("*/seed-*"))
-        if (match := _SEED.fullmatch(path.name))
-    ]
+    found = [(p.parent.name, int(p.name.partition("-")[2])) for p in StudyDirectory(directory).run_directories()]
     return sorted(dict.fromkeys(planned + found), key=lambda run: (order.get(run[0], len(order)), run))
 
 
-def _run(path: Path, arm: str, seed: int) -> Run:
+def _run(study: Path, arm: str, seed: int, planned: Mapping[str, ArmInfo]) -> Run:
+    path = study / "runs" / arm / f"seed-{seed}"
     directory = RunDirectory(path)
+    check_kinds(path, study)
+    for name, kind in ((RESULT, ResultFile), ("run.json", RunFile)):
+        if (path / RESULT).is_file() and (path / name).is_file():
+            checked(name, read_json(path / name, study), kind)
     try:
         status, result = directory.status(), directory.result()
     except RunDirectoryError as error:
         raise _BrokenRunError(str(error)) from error
     if status != "complete" or result is None:
-        started = result is None and not (path / "result.json").exists()
-        partial = "interrupted or still running" if started else "a file is truncated, missing or changed since the end"
-        reasons = {"absent": "not started", "foreign": "the directory holds something else, not a run"}
-        raise _BrokenRunError(reasons.get(status, partial))
+        reasons = {
+            "absent": "not started",
+            "foreign": "the directory holds something else, not a run",
+            "changed": f"changed since its end: {directory.damage()}",
+        }
+        raise _BrokenRunError(reasons.get(status, "interrupted or still running"))
     # The record may name the arm with or without its point on the axes.
     if result.get("arm", arm) not in (arm, arm.split("+")[0]) or result.get("seed", seed) != seed:
         raise _BrokenRunError(f"result.json is of arm {result.get('arm')!r}, seed {result.get('seed')!r}: copied here?")
-    if not isinstance(result.get("summary"), dict):
+    if result.get("summary") is None:
         raise _BrokenRunError("result.json has no summary")
-    record = read_marked(path / "run.json", FORMAT) or {}
-    if _role(record) is None:
-        raise _BrokenRunError("run.json gives its arm no role: another version wrote it")
-    train = tuple(line for line in _lines(path / "metrics.jsonl") if line.get("phase", "train") == "train")
-    cells = list(_lines(path / "eval.jsonl"))
-    base = tuple(line for line in cells if line.get("phase") == "base")
-    return Run(arm, seed, path, record, result, train, tuple(c for c in cells if c.get("phase") != "base"), base)
+    record = directory.record()
+    _check_role(_role(record), planned.get(arm))
+    rows, conditions = _lines(path / METRICS), _lines(path / EVALUATION, needed="world")
+    train = tuple(line for line in rows if line.get("phase", "train") == "train")
+    base = tuple(line for line in conditions if line.get("phase") == "base")
+    after = tuple(line for line in conditions if line.get("phase") != "base")
+    return Run(arm, seed, path, record, result, train, after, base)
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def _lines(path: Path, needed: str = "") -> list[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _BrokenRunError(f"{path.name} cannot be read: {error}") from error
-    for index, line in enumerate(text.splitlines(), start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise _BrokenRunError(f"{path.name} line {index} is cut off or not JSON") from error
-        if not isinstance(value, dict):
-            raise _BrokenRunError(f"{path.name} line {index} is not a JSON object")
-        yield value
+        rows = jsonl.read(path)
+    except jsonl.JsonLinesError as error:
+        raise _BrokenRunError(str(error)) from error
+    check_rows(path.name, rows, needed=needed)
+    return rows
 
 
-def _arm_info(run: Run) -> ArmInfo:
-    point = _config(run.record).get("sweep_point")
+def _check_role(role: Role | None, planned: ArmInfo | None) -> None:
+    """What an arm is for is written in study.json, and no run can change it."""
+    if role is None:
+        raise _BrokenRunError("run.json gives its arm no role: another version wrote it")
+    if planned is not None and role != planned.role:
+        raise _BrokenRunError(f"run.json gives its arm the role {role}, and study.json {planned.role}")
+    if planned is None and role == "reference":
+        raise _BrokenRunError("run.json gives its arm the role reference, which in study.json another arm has")
+
+
+def _arm_info(planned: ArmInfo | None, runs: Sequence[Run]) -> ArmInfo:
+    """An arm of complete runs. What study.json says of it holds; its family is that of most runs."""
+    first = runs[0]
+    families = Counter(str(run.result.get("family") or "control") for run in runs)
+    named = planned is not None and planned.label != planned.base
+    spent = (str(name) for run in runs for name in run.result.get("spent_monitors") or ())
     return ArmInfo(
-        name=run.arm,
-        label=str(run.result.get("label") or run.arm.split("+")[0]),
-        family=str(run.result.get("family") or "control"),
-        role=_role(run.record) or "treatment",
-        oracle=bool(run.result.get("oracle", False)),
-        spent_monitors=tuple(str(name) for name in run.result.get("spent_monitors") or ()),
-        sweep_point=point if isinstance(point, dict) else {},
+        name=first.arm,
+        label=planned.label if planned and named else str(first.result.get("label") or first.arm.split("+")[0]),
+        family=families.most_common(1)[0][0],
+        role=planned.role if planned else _role(first.record) or "treatment",
+        oracle=any(run.result.get("oracle", False) for run in runs),
+        spent_monitors=tuple(dict.fromkeys(spent)),
+        sweep_point=planned.sweep_point if planned else _config(first.record).get("sweep_point") or {},
     )
 
 
@@ -282,8 +318,4 @@ def _role(record: Record) -> Role | None:
 
 def number(value: Any) -> float:
     """The value as a float; NaN for null and for anything that is not a number."""
-    return float(value) if _is_number(value) else math.nan
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_measurement(value) else math.nan

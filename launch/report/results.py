@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from envs.episode import Episode
 from launch.report.claims.judge import Verdict, judge_study
 from launch.report.load import ArmInfo, Study
 from launch.report.palette import FAMILY_LABELS, styles
@@ -90,10 +88,3 @@ def _order(arm: ArmInfo, cells: Cells) -> str:
     """A shaper may price actions through its credit and still be of the motivation family: its order tells."""
     found = cells.get(arm.name, {}).get("order_violations", NOTHING)
     return describe_order(found.mean) if found.n and arm.group != "unshaped" else ""
-
-
-def read_stored(path: Path) -> Sequence[Episode]:
-    """Episodes of a Parquet file."""
-    from envs.store import read_episodes
-
-    return read_episodes(path)

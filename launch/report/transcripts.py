@@ -8,6 +8,7 @@ from pathlib import Path
 
 from envs.episode import TRAITS, Episode, Event, Labels, Turn
 from launch.report.load import Run, Study
+from launch.report.run_files import MAX_NUMBER
 
 Read = Callable[[Path], Sequence[Episode]]
 
@@ -83,16 +84,31 @@ def choose(study: Study, read: Read) -> tuple[list[TranscriptView], list[str]]:
     for arm in study.arms:
         episodes: list[tuple[Run, Episode]] = []
         for run in study.of(arm):
-            path = run.directory / "episodes" / "eval.parquet"
+            path = episode_file(run)
             try:
-                episodes += [(run, episode) for episode in read(path) if episode.turns]
+                episodes += [(run, _sound(episode)) for episode in read(path) if episode.turns]
             except Exception as error:  # whatever a damaged file raises, the rest of the report stands
-                problems.append(f"{arm}, seed {run.seed}: {path.name} cannot be read ({type(error).__name__}: {error})")
+                why = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+                problems.append(f"{arm}, seed {run.seed}: {path.name} cannot be read ({why})")
         picks = {"most deceptive": most_deceptive(episodes)}
         here = [pair for pair in episodes if pair[1].world == _median_world(study)]
         picks["median return"] = median_return(here or episodes)
         chosen += [_transcript(rule, *pick) for rule, pick in picks.items() if pick]
     return chosen, problems
+
+
+def episode_file(run: Run) -> Path:
+    """The file of a run's evaluation episodes."""
+    return run.directory / "episodes" / "eval.parquet"
+
+
+def _sound(episode: Episode) -> Episode:
+    """The episode, if its numbers can be ordered and its truth is there. Raises `ValueError` and `SealedError`."""
+    truth = [[labels.true_reward, *map(labels.trait, TRAITS)] for labels in episode.truth.open()]
+    rewards = [turn.reward for turn in episode.turns]
+    if not all(abs(value) <= MAX_NUMBER for values in (rewards, *truth) for value in values):
+        raise ValueError(f"the episode of seed {episode.seed} in {episode.world} holds a number that measures nothing")
+    return episode
 
 
 def most_deceptive(episodes: Iterable[tuple[Run, Episode]]) -> tuple[Run, Episode] | None:

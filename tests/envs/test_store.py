@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,34 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_episodes(path, [broken])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]
+
+
+def test_sizes_that_a_file_states_are_looked_at_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.parquet"
+    write_episodes(path, [replace(episode(), tokens=np.zeros(1_000_000, np.int32))])
+    assert path.stat().st_size < 50_000
+    monkeypatch.setattr("envs.store.MAX_BYTES", 3_000_000)
+    monkeypatch.setattr("envs.store.episode_bytes", None)  # which looks at what is unpacked already
+    with pytest.raises(StoreError, match=r"bytes when unpacked; at most 1,000,000 and 3,000,000"):
+        read_episodes(path)
+
+
+def test_a_text_counts_as_often_as_it_is_referred_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = episode()
+    text = "x" * 100_000
+    turns = tuple(replace(turn, observation=text) for turn in one.turns)
+    path = tmp_path / "repeated.parquet"
+    write_episodes(path, [replace(one, turns=turns)] * 3)
+    assert path.stat().st_size < 100_000
+    assert len(read_episodes(path)) == 3
+    monkeypatch.setattr("envs.store.MAX_EPISODE_BYTES", len(text) * len(turns))
+    with pytest.raises(StoreError, match=r"repeated.parquet: episode 0: more than"):
+        read_episodes(path)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="not a file"):
+        read_episodes(tmp_path / "pipe")
