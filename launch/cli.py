@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from envs.escaping import on_one_line
 from launch.errors import UserError
+from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
     from launch.config.study import RunConfig, StudyConfig
@@ -31,16 +34,20 @@ Config = Annotated[str, typer.Argument(help="a study's YAML file, or the name of
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ..., e.g. train.updates=10 seeds=2")]
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster: host:6379, ray://host:10001 or auto")]
 Dashboard = Annotated[str, typer.Option(help="a running Ray cluster: http://host:8265, ray://host:10001 or host:6379")]
-Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
-
-
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="run rewards and interventions that are not built in apart: docs/security.md")
 ]
+Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False) -> None:
+def _options(
+    context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False
+) -> None:
     global _debug
     _debug = debug
+    if not {"-h", "--help"} & set(sys.argv):  # help is ours, and coloured
+        context.with_resource(guarded())
 
 
 @app.command()
@@ -53,6 +60,7 @@ def study(
     only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores of the local Ray; default: all")] = None,
     address: Address = None,
+    isolated: Isolated = False,
     force: Force = False,
 ) -> None:
     """Run every arm, seed and cell that is not finished yet, then write the report."""
@@ -60,7 +68,6 @@ def study(
 
     loaded = load_study(config, _with_isolation(overrides, isolated))
     if dry_run:
-    isolated: Isolated = False,
         _print_plan(loaded, only or [])
         return
     from launch.distributed.local import RaySettings
@@ -77,6 +84,7 @@ def train(
     overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     address: Address = None,
+    isolated: Isolated = False,
     force: Force = False,
 ) -> None:
     """Train one run of a study in this process, or on a cluster. The study keeps it."""
@@ -84,7 +92,6 @@ def train(
     from launch.distributed.local import RaySettings
     from launch.study import run_study, select
 
-    isolated: Isolated = False,
     loaded = load_study(config, _with_isolation(overrides, isolated))
     chosen = select(loaded, [arm], seed)
     if len(chosen) > 1:
@@ -92,7 +99,7 @@ def train(
         raise UserError(f"arm {arm!r} has {len(chosen)} cells; give one of them as --arm: {names}")
     cluster = RaySettings(address=address) if address else None
     result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=cluster, force=force))
-    typer.echo(str(result.directory / "runs" / chosen[0].directory_name))
+    say(str(result.directory / "runs" / chosen[0].directory_name))
     _tell_failures(result)
 
 
@@ -115,9 +122,9 @@ def launch(
     with prepared(config, overrides or [], arguments=arguments, folder=working_dir, environment=given) as submission:
         cluster = connect(address)
         cluster.submit(submission)
-    typer.echo(f"job: {submission.id}")
+    say(f"job: {submission.id}")
     if no_wait:
-        typer.echo(f"to follow it: {_job_command(submission.id, address)} (with --stop: to stop it)")
+        say(f"to follow it: {_job_command(submission.id, address)} (with --stop: to stop it)")
     else:
         _follow(cluster, submission.id, address)
 
@@ -150,26 +157,29 @@ def nodes(
     with running_ray(RaySettings(address=address), check=False):
         wait_for_nodes(wait, timeout, typer.echo)
         for name in check_nodes():
-            typer.echo(f"ok    {name}")
+            say(f"ok    {name}")
 
 
 @app.command("eval")
 def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
+    from launch.storage import jsonl
     from launch.storage.rundir import RunDirectory
 
     directory = RunDirectory(run_dir)
     run = _run_config(directory.config())
-    if directory.status() != "complete":
-        raise UserError(f"{run_dir} is not finished; run its study again, which goes on with it")
+    if (status := directory.status(weights=True)) != "complete":
+        why = (
+            f"has changed since its end: {directory.damage(weights=True)}" if status == "changed" else "is not finished"
+        )
+        raise UserError(f"{run_dir} {why}; run its study again, which completes it")
     from launch.run.evaluate import evaluate as evaluate_policy
 
     with directory.locked(patience=0.0):
         evaluate_policy(run, directory.checkpoint, directory)
-    for row in (run_dir / "eval.jsonl").read_text(encoding="utf-8").splitlines():
-        cell: dict[str, Any] = json.loads(row)
+    for cell in jsonl.read(run_dir / "eval.jsonl"):
         shown = ("phase", "world", "watch", "placebo", "reward")  # phase: of the model before training, if at all
-        typer.echo("  ".join(f"{key} {cell[key]}" for key in shown if key in cell))
+        say(on_one_line("  ".join(f"{key} {cell[key]}" for key in shown if key in cell)))
 
 
 @app.command()
@@ -189,7 +199,7 @@ def list_plugins(
     if kind and kind not in CATALOGUE:
         raise UserError(f"there is no kind {kind!r}{nearest(kind, CATALOGUE)}; choose one of {', '.join(CATALOGUE)}")
     for line in lines(kind):
-        typer.echo(line)
+        say(on_one_line(line))
 
 
 @app.command()
@@ -205,10 +215,10 @@ def check(
 
     checked = check_plugin(name, options or [], actions=action or [], seeds=seeds, step_seconds=step_ms / 1e3)
     if checked.headline:
-        typer.echo(f"{name}: {checked.headline}")
+        say(on_one_line(f"{name}: {checked.headline}"))
     for result in checked.results:
         what = checked.rules[result.rule] if result.detail == "ok" else result.detail
-        typer.echo(f"{'ok  ' if result.ok else 'FAIL'}  {result.rule:<12} {what}")
+        say(on_one_line(f"{'ok  ' if result.ok else 'FAIL'}  {result.rule:<12} {what}"))
     if not checked.ok:
         raise typer.Exit(1)
 
@@ -221,10 +231,16 @@ def doctor() -> None:
     healthy = True
     for finding in examine():
         mark = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}[finding.level]
-        typer.echo(f"{mark}  {finding.what}: {finding.text}" + (f"\n      {finding.remedy}" if finding.remedy else ""))
+        for line in (f"{mark}  {finding.what}: {finding.text}", f"      {finding.remedy}"):
+            if line.strip():
+                say(on_one_line(line))
         healthy &= finding.level != "error"
     if not healthy:
         raise typer.Exit(1)
+
+
+def _with_isolation(overrides: list[str] | None, isolated: bool) -> list[str]:
+    return [*(overrides or []), *(["isolated=true"] if isolated else [])]
 
 
 def main() -> None:
@@ -234,20 +250,17 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\n`shaping --debug ...` shows where")
 
-def _with_isolation(overrides: list[str] | None, isolated: bool) -> list[str]:
-    return [*(overrides or []), *(["isolated=true"] if isolated else [])]
-
-
 
 def _fail(message: str) -> None:
     if _debug:
-        raise
-    typer.echo(f"error: {message}", err=True)
+        say(traceback.format_exc(), err=True, whole=True)
+        sys.exit(1)
+    say(f"error: {message}", err=True)
     sys.exit(1)
 
 
@@ -258,7 +271,7 @@ def _run(call: Any) -> StudyResult:
     except KeyboardInterrupt:
         command = shlex.join(["shaping", *sys.argv[1:]])
         kept = "finished runs are kept, half-written ones go on from their last saved state"
-        typer.echo(f"\nstopped; {kept}. To go on: {command}", err=True)
+        say(f"\nstopped; {kept}. To go on: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -269,11 +282,11 @@ def _follow(cluster: Any, name: str, address: str) -> None:
     try:
         ended = follow(cluster, name)
     except KeyboardInterrupt:
-        typer.echo(f"\n{name} goes on; to follow it again: {_job_command(name, address)}", err=True)
+        say(f"\n{name} goes on; to follow it again: {_job_command(name, address)}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if ended.code:
         raise UserError(f"{name} failed: {ended.reason}")
-    typer.echo(f"{name} has finished")
+    say(f"{name} has finished")
 
 
 def _job_command(name: str, address: str) -> str:
@@ -282,15 +295,16 @@ def _job_command(name: str, address: str) -> str:
 
 def _print_plan(config: StudyConfig, only: list[str]) -> None:
     from launch.config.loading import to_yaml
-    from launch.preflight import check_plugins
+    from launch.config.paths import expanded
+    from launch.preflight import check_study
     from launch.study import select
 
     runs = select(config, only)
-    check_plugins(runs)
-    typer.echo(to_yaml(config))
-    typer.echo(f"# {len(runs)} runs in {Path(config.output) / config.name}")
+    check_study(config)
+    say(to_yaml(config), whole=True)
+    say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
-        typer.echo(f"#   {run.directory_name}")
+        say(f"#   {run.directory_name}")
 
 
 def _tell(result: StudyResult) -> None:
@@ -298,7 +312,7 @@ def _tell(result: StudyResult) -> None:
         try:
             _build_report(result.directory)
         except UserError as error:
-            typer.echo(f"error: the report could not be written: {error}", err=True)
+            say(f"error: the report could not be written: {error}", err=True)
             _tell_failures(result)
             raise typer.Exit(1) from None
     _tell_failures(result)
@@ -307,9 +321,9 @@ def _tell(result: StudyResult) -> None:
 def _tell_failures(result: StudyResult) -> None:
     if not result.failed:
         return
-    typer.echo(f"error: {len(result.failed)} runs failed; the same command tries them again:", err=True)
+    say(f"error: {len(result.failed)} runs failed; the same command tries them again:", err=True)
     for failure in result.failed:
-        typer.echo(f"  {failure.name}: {failure.message}\n    log: {failure.log}", err=True)
+        say(f"  {failure.name}: {failure.message}\n    log: {failure.log}", err=True)
     raise typer.Exit(1)
 
 
@@ -319,8 +333,8 @@ def _build_report(directory: Path) -> None:
 
     page = build(directory)
     for line in verdict_lines(json.loads((page.parent / "verdicts.json").read_text(encoding="utf-8"))):
-        typer.echo(line)
-    typer.echo(f"report: {page}")
+        say(on_one_line(line))
+    say(f"report: {page}")
 
 
 def verdict_lines(document: dict[str, Any]) -> list[str]:

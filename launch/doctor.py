@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Literal
 
+from launch.errors import UserError
 from launch.storage.versions import installed_version, pins
 from shaping.sampling.vllm.diagnose import REMEDY
 
@@ -56,7 +57,10 @@ def examine() -> Iterator[Finding]:
     yield _memory()
     yield _disk(Path.cwd(), "disk here")
     yield _disk(Path(tempfile.gettempdir()), "disk for temporary files")
+    yield _sockets()
+    yield from _ray_address()
     yield _ray()
+    yield _isolation()
     yield _organisms()
 
 
@@ -173,6 +177,29 @@ def _disk(path: Path, what: str) -> Finding:
     return Finding("ok", what, text)
 
 
+def _sockets() -> Finding:
+    """Do the sockets of a local Ray fit below the folder for temporary files?"""
+    from launch.distributed.ray_folder import too_long
+
+    if problem := too_long():
+        return Finding("error", "temporary files", "Ray cannot start here", problem)
+    return Finding("ok", "temporary files", "Ray's sockets fit")
+
+
+def _ray_address() -> Iterator[Finding]:
+    """If `RAY_ADDRESS` is set: does a cluster answer there?"""
+    from launch.distributed.reachable import VARIABLE, check_reachable
+
+    if not (address := os.environ.get(VARIABLE)):
+        return
+    try:
+        check_reachable(address, patience=0.0)
+    except UserError as error:
+        yield Finding("warning", VARIABLE, str(error), f"unset {VARIABLE}, or correct it")
+    else:
+        yield Finding("ok", VARIABLE, f"a cluster answers at {address}")
+
+
 def _ray() -> Finding:
     """Start a local Ray of one core and run one task."""
     try:
@@ -193,11 +220,29 @@ def _ray() -> Finding:
     return Finding("ok", "ray", "starts and runs a task")
 
 
+def _isolation() -> Finding:
+    """What `--isolated` can block here. Tried in a process of its own: walls stay up."""
+    code = "from launch.isolation.sandbox import protect; print(*map(' by '.join, protect([], []).items()), sep=', ')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    walls = done.stdout.strip()
+    if "files" in walls and "sockets" in walls:
+        return Finding("ok", "isolation", f"--isolated keeps plug-ins from {walls}")
+    return Finding(
+        "warning",
+        "isolation",
+        f"--isolated gives plug-ins a process of their own, and keeps them from {walls or 'nothing'} otherwise",
+        "use Linux 5.13 or later with Landlock for code that you do not trust (docs/security.md)",
+    )
+
+
 def _organisms() -> Finding:
     try:
+        from launch.run.cache import problem
         from shaping.organisms.organism import cache_directory
     except ImportError as error:
         return Finding("warning", "organisms", f"unknown: {error}", "reinstall the package")
+    if unusable := problem():
+        return Finding("error", "organisms", "cannot be cached", unusable)
     path = Path(cache_directory())
     count = sum(1 for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else 0
     return Finding("ok", "organisms", f"{count} cached in {path}")

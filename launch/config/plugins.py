@@ -65,6 +65,8 @@ SECTION: Final = Kind("section", "shaping.sections", "launch.report.sections.bas
 KINDS: Final = (WORLD, INTERVENTION, REWARD, MONITOR, CLAIM, SECTION)
 IMPORT_SECONDS: Final = 60.0
 """Seconds that the import of a plug-in's module may take."""
+BUILD_SECONDS: Final = 600.0
+"""Seconds that the constructor of a plug-in may take; one that loads a model needs minutes."""
 _HANGS: Final = f"has not been imported within {IMPORT_SECONDS:.0f} s: does it wait for something?"
 _WITH_HOOKS: Final = (REWARD, MONITOR, CLAIM, SECTION)
 """Kinds whose misspelt methods are refused here. `shaping.arm.compose` and `envs.check` look at the others."""
@@ -173,7 +175,11 @@ def load(spec: PluginSpec, kind: Kind, where: str, isolation: Isolation | None =
         found = find_class(spec.use, kind)
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from error.__cause__
-    return _build(found, spec.fields, f"{where} ({spec.use})")
+    place = f"{where} ({spec.use})"
+    try:
+        return within(BUILD_SECONDS, lambda: _build(found, spec.fields, place))
+    except TimeoutError:
+        raise PluginError(f"{place}: it has not been built within {BUILD_SECONDS:.0f} s: does it hang?") from None
 
 
 def _build(found: type, fields: Mapping[str, Any], where: str) -> Any:

@@ -14,6 +14,8 @@ import ray
 from ray._private import ray_constants
 
 from launch.distributed.nodes import check_nodes, unreachable
+from launch.distributed.ray_folder import check_ray_folder
+from launch.distributed.reachable import check_reachable
 from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import UserError
 
@@ -37,6 +39,10 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.update(QUIET)
+    if settings.address:
+        check_reachable(settings.address)
+    else:
+        check_ray_folder()
     try:
         if settings.address:
             ray.init(address=settings.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from launch.distributed.reachable import named
 from launch.errors import UserError
 from launch.storage.versions import versions
 
@@ -33,8 +34,8 @@ def unreachable(address: str, error: Exception) -> UserError:
     if "Version mismatch" in str(error):
         return UserError(f"{address} runs another version of Ray or Python. {error}")
     return UserError(
-        f"no Ray cluster answers at {address}: {reason}; is it up, and is the address right? Use host:6379 from its "
-        "own nodes and ray://host:10001 from elsewhere. A cluster that asks for tokens looks the same: then set "
+        f"no Ray cluster answers at {named(address)}: {reason}; is it up, and is the address right? Use host:6379 from "
+        "its own nodes and ray://host:10001 from elsewhere. A cluster that asks for tokens looks the same: then set "
         "RAY_AUTH_MODE=token and put the token in place (docs/clusters.md)"
     )
 

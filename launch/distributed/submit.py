@@ -17,6 +17,7 @@ from typing import Any
 from launch.config.loading import find_study, load_study
 from launch.config.study import StudyConfig
 from launch.distributed.jobs import JobClient, JobStatus, Submission
+from launch.distributed.reachable import check_reachable
 from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import ConfigError, UserError
 from launch.terminal import SafeStream, raw
@@ -77,7 +78,7 @@ def prepared(
 
 
 def _require_lasting_output(study: StudyConfig) -> None:
-    if not Path(study.output).is_absolute():
+    if not study.output.startswith("~") and not Path(study.output).is_absolute():
         raise ConfigError(
             f"output: {study.output!r} is relative to the job's temporary folder, which is deleted when the job ends; "
             "give a folder that the cluster keeps, e.g. output=/mnt/shaping/runs (docs/clusters.md)"
@@ -113,6 +114,7 @@ def environment_of(given: Sequence[str]) -> dict[str, str]:
 
 def connect(address: str) -> JobClient:
     """Connect to a cluster: its job server (`http(s)://host:8265`), or Ray (`ray://host:10001`, `host:6379`)."""
+    check_reachable(address)
     if address.startswith(("http://", "https://")):
         return JobServer(address)
     from launch.distributed.remote_driver import RayClient

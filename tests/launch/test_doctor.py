@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.doctor import Finding, _compiled, _vllm
+from launch.doctor import Finding, _compiled, _organisms, _ray_address, _sockets, _vllm
 from launch.storage.versions import installed_version
 
 TORCH = str(installed_version("torch")).partition("+")[0]
@@ -78,3 +78,28 @@ def test_both_builds_of_vllm_at_once_are_an_error(site: Path) -> None:
 def test_no_vllm_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launch.doctor.VLLM", ())
     assert _vllm().level == "ok"
+
+
+def test_a_cache_that_cannot_be_written_names_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path))
+    assert _organisms().level == "ok"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "file"))
+    found = _organisms()
+    assert found.level == "error" and "set SHAPING_CACHE to a folder that can be written" in found.remedy
+
+
+def test_a_long_folder_for_temporary_files_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "d" * 90)
+    found = _sockets()
+    assert found.level == "error" and "set TMPDIR to one of at most" in found.remedy
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert _sockets().level == "ok"
+
+
+def test_a_dead_ray_address_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert not list(_ray_address())
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:9")
+    (found,) = _ray_address()
+    assert found.level == "warning" and "unset RAY_ADDRESS" in found.remedy
