@@ -31,8 +31,9 @@ from launch.distributed.run_worker import (
     receive,
     train,
 )
-from launch.errors import ConfigError, DiskFullError, nearest
-from launch.preflight import check_study
+from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.preflight import check_machine, check_study
+from launch.run.origin import model_key, settle, tell_other_versions
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import write_json
 from launch.storage.files import check_space, disk_errors, make_directory
@@ -40,6 +41,7 @@ from launch.storage.rundir import RunDirectory
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
+from shaping.models.model_files import hashes
 
 TRAINER = "launch.run.execute:execute"
 START_MODEL = "launch.run.start_model:start_model"
@@ -121,17 +123,26 @@ def run_study(
         KeyboardInterrupt: The study was interrupted, and stopped cleanly.
     """
     runs = select(config, only, seed)
+    check_machine(config, cluster)
     check_study(config)
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
+        known = _present(runs)
+        settle(study, runs, known, force=force, note=shown.note)
         todo = plan(study, runs, shown.note)
+        tell_other_versions(study, todo.kept, shown.note)
         result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
         if todo.pending:
             check_space(study.path, RUN_BYTES * len(todo.pending))
             if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
-            jobs = _jobs(study, todo.pending, trainer, load_function(start_model), shown)
+            models = _models(todo.pending, load_function(start_model), shown)
+            made = {key: path for key, path in models.items() if known[key] is None}
+            if settle(study, runs, made, force=force, note=shown.note):
+                todo = plan(study, runs, shown.note)
+                result.kept = [run.directory_name for run in todo.kept]
+            jobs = _jobs(study, todo.pending, trainer, models)
             shown.begin(len(jobs))
             if cluster is None:
                 _run_here(jobs, result, shown)
@@ -143,17 +154,27 @@ def run_study(
     return result
 
 
-def _jobs(
-    study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, make: Callable[..., Path], display: Display
-) -> list[Job]:
-    """Find or build the models that the runs start from, and describe each run for its worker."""
+def _present(runs: Sequence[RunConfig]) -> dict[str, Path | None]:
+    """The models of the runs that are on this machine already."""
+    from launch.run.start_model import present_model  # imports torch and transformers
+
+    return {key: present_model(run.model) for key, run in {model_key(run): run for run in runs}.items()}
+
+
+def _models(runs: Sequence[RunConfig], make: Callable[..., Path], display: Display) -> dict[str, Path]:
+    """Find or build the models that the runs start from."""
     models: dict[str, Path] = {}
     for run in runs:
-        key = _key(run)
+        key = model_key(run)
         if key not in models:
             models[key] = _model(run, make, display)
+    return models
+
+
+def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models: Mapping[str, Path]) -> list[Job]:
+    """Describe each run for its worker."""
     sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
-    check_space(study.path, sum(RUN_BYTES + sizes[_key(run)] for run in runs))
+    check_space(study.path, sum(RUN_BYTES + sizes[model_key(run)] for run in runs))
     with disk_errors(study.path):
         _note_models(study, models)
     marker = marker_of(study.path / "study.json")
@@ -162,17 +183,14 @@ def _jobs(
             run=run,
             directory=study.run(run).path,
             log=study.log(run),
-            model=models[_key(run)],
+            model=models[model_key(run)],
             trainer=trainer,
             search_path=(os.getcwd(), *(entry for entry in sys.path if entry)),
             marker=marker,
+            model_hashes=hashes(models[model_key(run)]),
         )
         for run in runs
     ]
-
-
-def _key(run: RunConfig) -> str:
-    return json.dumps(run.model_dump(mode="json")["model"], sort_keys=True)
 
 
 def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
@@ -209,6 +227,8 @@ def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> 
     if task.disk_full:
         raise DiskFullError(f"{job.name}: {task.error}\nfinished runs are intact; free some space and run it again")
     result.failed.append(Failure(job.name, task.error, job.log))
+    with contextlib.suppress(OSError, UserError):
+        RunDirectory(job.directory).fail(task.error)
     display.end(job.name, ok=False)
     display.note(f"{job.name}: failed: {task.error} (log: {job.log})")
 

@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import platform
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -22,11 +21,15 @@ from typing import Any
 
 import ray
 
+from envs.text import message_of, valid
 from launch.config.study import RunConfig
 from launch.distributed.nodes import NodeError, skew
-from launch.errors import DiskFullError, UserError
+from launch.errors import DiskFullError, RunDirectoryError, UserError
+from launch.storage.files import make_directory, safe
 from launch.storage.rundir import RunDirectory
 from launch.storage.versions import versions
+from launch.terminal import SafeStream
+from shaping.models.model_files import hashes
 
 Trainer = Callable[[RunConfig, Path, RunDirectory, Callable[[int, dict[str, Any]], None]], dict[str, Any]]
 
@@ -54,6 +57,8 @@ class Job:
     """Folders in which the driver finds plug-in modules."""
     marker: tuple[Path, str]
     """A file of the study and its digest. A worker that cannot read it shares no disk with the driver."""
+    model_hashes: Mapping[str, str]
+    """Hashes of the model's files. A worker elsewhere may find another model at that path."""
     versions: Mapping[str, Any] | None = None
     """Versions that the worker's node must have; None: the worker runs on the driver's node."""
 
@@ -111,7 +116,8 @@ def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
         try:
             if job.versions and (differing := skew(job.versions, versions())):
                 raise NodeError(f"{platform.node()}: {'; '.join(differing)}")
-            model = job.model if job.model.exists() else extract_model(ray.get(shipped[0]))
+            same = job.model.exists() and (local or hashes(job.model) == job.model_hashes)
+            model = job.model if same else extract_model(ray.get(shipped[0]))
             train(job, model, RunDirectory(home), report)
             return TaskResult(archive=b"" if local else archive(home))
         except Exception as error:  # the driver decides what to do about it
@@ -121,9 +127,10 @@ def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
 def failure(error: Exception) -> TaskResult:
     """The result of a failed run. A `UserError` keeps its message and is not tried again; others are named by class."""
     full = isinstance(error, DiskFullError) or getattr(error, "errno", None) == errno.ENOSPC
-    full = full or "os error 28" in str(error)  # libraries written in Rust raise other classes
-    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return TaskResult(message, traceback.format_exc(), disk_full=full, retry=not isinstance(error, UserError))
+    text = message_of(error)
+    full = full or "os error 28" in text  # libraries written in Rust raise other classes
+    message = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    return TaskResult(message, valid(traceback.format_exc()), disk_full=full, retry=not isinstance(error, UserError))
 
 
 def train(job: Job, model: Path, directory: RunDirectory, on_update: Callable[[int, dict[str, Any]], None]) -> None:
@@ -150,12 +157,13 @@ def _logging(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", buffering=1) as log:
+    make_directory(path.parent)
+    with safe(path).open("a", encoding="utf-8", buffering=1) as log:
         with contextlib.suppress(RuntimeError, ValueError):
             faulthandler.enable(log)
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            shown: Any = SafeStream(log)
+            with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
                 yield
         finally:
             faulthandler.disable()
@@ -178,10 +186,10 @@ def extract(data: bytes, directory: Path) -> None:
 
 def receive(data: bytes, directory: Path) -> None:
     """Move a run that finished on another machine into its run directory, atomically."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(directory.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=directory.parent))
     extract(data, temporary)
-    shutil.rmtree(directory, ignore_errors=True)
+    RunDirectory(directory).vacate(temporary)
     os.replace(temporary, directory)
 
 
@@ -211,7 +219,7 @@ def marker_of(path: Path) -> tuple[Path, str]:
 
 def log_line(path: Path, text: str) -> None:
     """Append text to a log file; ignored if it cannot be written."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as log:
-            log.write(text.rstrip() + "\n")
+    with contextlib.suppress(OSError, RunDirectoryError):
+        make_directory(path.parent)
+        with safe(path).open("a", encoding="utf-8") as log:
+            SafeStream(log).write(text.rstrip() + "\n")

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.study import RunConfig
+from launch.config.world_names import trained_worlds
 from launch.run.access import audit_access
 from launch.run.build import Parts, build
 from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
 from launch.run.monitors import evaluation_metrics
+from launch.run.origin import check_origin, origin
 from launch.run.recovery import surviving
+from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
 from launch.storage.rundir import RunDirectory
 from launch.storage.versions import versions
@@ -43,13 +46,14 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
     started = time.monotonic()
     before = before_training(run, model)
     with contextlib.closing(build(run, model)) as parts:
-        first, access = _first_update(parts, run, directory)
+        first, access = _first_update(parts, run, model, directory)
         watchers = [
             lambda done: record(run, done.row, done.seconds),
             lambda done: on_update(done.number, done.row),
         ]
         train(parts.trainer, directory, first, access, watchers)
         parts.trainer.check_ledger()
+        directory.check_rows(run.train.updates)  # the summary is of them: replay what is lost before the evaluation
         parts.end_workers()  # the evaluation samples in this process: give it their memory
         result = _evaluate(parts, run, directory, before, access)
     directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
@@ -57,11 +61,13 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
     return result
 
 
-def _first_update(parts: Parts, run: RunConfig, directory: RunDirectory) -> tuple[int, dict[str, float]]:
+def _first_update(parts: Parts, run: RunConfig, model: Path, directory: RunDirectory) -> tuple[int, dict[str, float]]:
     """The update to begin with, and the initial audit: from a saved state, or of a new run."""
+    if directory.status() == "partial" and Checkpoints.of(directory, run).newest() is not None:
+        check_origin(directory, run, model)
     if (resumed := resume(parts.trainer, directory, run)) is not None:
         return resumed
-    directory.create(run.model_dump(mode="json"), versions())
+    directory.create(run.model_dump(mode="json"), versions(), **origin(run, model))
     return 0, audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
 
 
@@ -81,7 +87,7 @@ def _evaluate(
     directory.evaluation([*before, *rows(conditions)])
     episodes = [e for condition in conditions.values() for e in condition]
     directory.episodes("eval", episodes)
-    policy.save(directory.checkpoint)
+    policy.save(directory.weights("checkpoint"))
     return {
         "arm": run.arm,
         "label": run.arm_config.label or run.arm,
@@ -90,12 +96,13 @@ def _evaluate(
         "sweep_point": run.sweep_point,
         "seed": run.seed,
         "updates": run.train.updates,
+        "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
         "oracle": parts.arm.oracle,
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
         # from what is on disk, so that a resumed run gives the same numbers
         "summary": summarise(directory.rows(), conditions, access)
         | quarantined
-        | evaluation_metrics(parts.monitors, episodes),
+        | evaluation_metrics(parts.monitors, episodes, run.eval.monitor_timeout),
         "attrition": parts.trainer.ledger.as_dict(),
     }

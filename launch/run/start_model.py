@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch.config.model import ModelSource, OrganismModel
+from launch.config.paths import expanded
 from launch.errors import ConfigError
-from shaping.organisms.organism import Progress, ensure
+from launch.run.cache import cache_errors
+from shaping.models.model_files import damaged_weights
+from shaping.organisms.card import CARD, damage
+from shaping.organisms.organism import Progress, cached, ensure
 
 
 def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Path:
@@ -15,8 +19,9 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
     Raises `ConfigError` if `source` is neither a model directory nor a model that the hub or its cache has.
     """
     if isinstance(source, OrganismModel):
-        return ensure(source.organism, progress)
-    path = Path(source).expanduser()
+        with cache_errors():
+            return ensure(source.organism, progress)
+    path = expanded(source)
     if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         if not (path / "config.json").is_file():
             raise ConfigError(
@@ -24,17 +29,39 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
                 "config.json, the safetensors weights and the tokenizer, a hub id such as Qwen/Qwen3-0.6B, or "
                 "{organism: {}} for a model organism"
             )
-        return path
-    return _from_hub(source, progress)
+        return whole(path)
+    return whole(_from_hub(source, progress))
 
 
-def _from_hub(name: str, progress: Progress) -> Path:
+def present_model(source: ModelSource) -> Path | None:
+    """The directory of the model if it is on this machine already; nothing is made or fetched."""
+    if isinstance(source, OrganismModel):
+        path = cached(source.organism)
+        return path if (path / CARD).is_file() and not damage(path) else None
+    path = expanded(source)
+    if not (path / "config.json").is_file():
+        try:
+            path = _from_hub(source, lambda *_: None, local=True)
+        except ConfigError:
+            return None
+    return whole(path)
+
+
+def whole(path: Path) -> Path:
+    """`path`, if no weight file in it is cut off. Raises `ConfigError` otherwise."""
+    if damaged := damaged_weights(path):
+        raise ConfigError(f"model: {damaged}; copy or download the model again")
+    return path
+
+
+def _from_hub(name: str, progress: Progress, *, local: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     progress(0, 1, f"fetching {name}")
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+        wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         why = str(error).strip().partition("\n")[0]
         raise ConfigError(

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from launch.config.study import RunConfig, digest
 from launch.errors import RunDirectoryError, UserError
-from launch.storage.files import content_hash, disk_errors, make_directory, remove, safe, sync, write_text
+from launch.storage.files import disk_errors, make_directory, remove, safe, sync, write_text
 from launch.storage.rundir import RunDirectory
+from shaping.models.model_files import content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor

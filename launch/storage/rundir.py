@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from launch.errors import RunDirectoryError
 from launch.storage import jsonl
-from launch.storage.documents import VERSION, checksum, read_marked, read_sealed, write_sealed
+from launch.storage.documents import VERSION, checksum, read_marked, read_sealed, write_json, write_sealed
 from launch.storage.files import (
     disk_errors,
     fresh_directory,
@@ -159,7 +159,7 @@ class RunDirectory:
             write_text(self.path / NOTE, f"{now}: this finished run was set aside, since {why}. Nothing was deleted.\n")
             os.replace(self.path, safe(target))
             make_directory(self.path)
-            with contextlib.suppress(FileNotFoundError):  # whoever holds the lock of the directory still does
+            with contextlib.suppress(FileNotFoundError):  # it stays locked by its holder
                 os.replace(target / LOCK, self.path / LOCK)
         return f"{self.path}: {why}; the run was set aside as {target.name}, and is made again"
 
@@ -259,6 +259,15 @@ class RunDirectory:
             document["files"] = seals(self.path, written_files(self.path))
             write_sealed(self.path / RESULT, document)
         self.forget_state()
+
+    def fail(self, message: str) -> None:
+        """Note that a half-written run has failed, and was not stopped. Its next start removes the note."""
+        if self.status() == "partial":
+            write_json(self.path / FAILED, {"error": message})
+
+    def failure(self) -> bool:
+        """Did the run fail when it last ran?"""
+        return (self.path / FAILED).exists()
 
     def forget_state(self) -> None:
         """Remove the training states, which a finished run does not need."""

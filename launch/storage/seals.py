@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launch.storage.files import content_hash
+from shaping.models.model_files import content_hash
 
 Seal = dict[str, Any]
 """Size and hash of a file: {"bytes": n, "blake2b": hex}."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.config.paths import expanded
 from launch.config.study import RunConfig, StudyConfig
+from launch.config.study import digest as config_digest
 from launch.errors import RunDirectoryError
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import read_marked, write_json
@@ -43,6 +45,21 @@ class StudyDirectory:
         """The directories of all runs on disk. Those that were set aside beside them do not count."""
         return sorted(p for p in (self.path / "runs").glob("*/seed-*") if SEED.fullmatch(p.name))
 
+    def name_of(self, path: Path) -> str:
+        """`<arm>[+axis=value...]/seed-<k>` of a run's directory."""
+        return path.relative_to(self.path / "runs").as_posix()
+
+    def move_aside(self, paths: Sequence[Path], which: str, note: Callable[[str], None]) -> None:
+        """Move runs to set-aside/, so that no report mixes them with the others. `which` says why in the note."""
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        for path in paths:
+            target = self.path / "set-aside" / stamp / path.parent.name / path.name
+            make_directory(target.parent)
+            os.replace(safe(path.parent) / path.name, target)
+        if paths:
+            runs = "1 run was" if len(paths) == 1 else f"{len(paths)} runs were"
+            note(f"{runs} moved to {self.path / 'set-aside' / stamp}: {which}")
+
     def log(self, run: RunConfig) -> Path:
         """The log file of a run."""
         return self.path / "logs" / f"{run.directory_name}.log"
@@ -71,7 +88,7 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
     Raises:
         RunDirectoryError: The directory is foreign, locked, or (without `force`) of another config.
     """
-    path = Path(config.output).absolute() / config.name
+    path = expanded(config.output).absolute() / config.name
     _refuse_foreign(path)
     with study_lock(path, note):
         study = StudyDirectory(path)
@@ -79,11 +96,11 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
         recorded = read_marked(path / "study.json", FORMAT)
         if recorded is None or recorded.get("config") != document["config"]:
             if recorded is not None and not force:
-                _refuse_changed(path, dict(recorded.get("config") or {}), config.model_dump(mode="json"))
+                _refuse_changed(study, dict(recorded.get("config") or {}), config.model_dump(mode="json"))
             with disk_errors(path):
                 write_json(path / "study.json", document)
         with disk_errors(path):
-            _set_aside(study, config.runs(), note)
+            study.move_aside(_other_settings(study, config.runs()), "made with other settings", note)
         yield study
 
 
@@ -121,17 +138,26 @@ def _statuses(study: StudyDirectory, runs: Sequence[RunConfig]) -> list[Status]:
         return list(threads.map(lambda run: study.run(run).status(weights=True), runs))
 
 
-def _refuse_changed(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _refuse_changed(study: StudyDirectory, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse another config where it would give up or reinterpret results. Failed runs protect nothing."""
     changed = differences(recorded, now)
-    if not changed:
+    holders = {path.parent.name.partition("+")[0] for path in study.run_directories() if protected(RunDirectory(path))}
+    if not changed or not holders or all(_only_of_other_arms(line, holders, recorded) for line in changed):
         return
     shown = "\n".join(f"  {line}" for line in changed[:12])
     more = f"\n  and {len(changed) - 12} more" if len(changed) > 12 else ""
     raise RunDirectoryError(
-        f"{path} was started with another config:\n{shown}{more}\n"
+        f"{study.path} was started with another config:\n{shown}{more}\n"
         "run this one under another name (name=...), or use --force to continue here: finished runs with unchanged "
         "settings are kept, the others are set aside"
     )
+
+
+def _only_of_other_arms(line: str, holders: set[str], recorded: Mapping[str, Any]) -> bool:
+    """Is the difference in an arm that the study has had and that holds nothing?"""
+    first, _, rest = line.partition(":")[0].partition(".")
+    arm = rest.partition(".")[0]
+    return first == "arms" and arm in dict(recorded.get("arms") or {}) and arm not in holders
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -149,19 +175,22 @@ def _refuse_foreign(path: Path) -> None:
     )
 
 
-def _set_aside(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str], None]) -> None:
-    """Move runs with other settings to set-aside/, so that no report mixes them with those of this config."""
-    wanted = {study.run(run).path: run for run in runs}
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    moved = 0
-    for path in study.run_directories():
-        recorded = read_record(path)
-        run = wanted.get(path)
-        if recorded is None or (run is not None and recorded["config"] == run.model_dump(mode="json")):
-            continue
-        target = study.path / "set-aside" / stamp / path.parent.name / path.name
-        make_directory(target.parent)
-        os.replace(safe(path.parent) / path.name, target)
-        moved += 1
-    if moved:
-        note(f"{moved} runs with other settings were moved to {study.path / 'set-aside' / stamp}")
+def _other_settings(study: StudyDirectory, runs: Sequence[RunConfig]) -> list[Path]:
+    """Runs on disk whose recorded settings are not those of `runs`."""
+    wanted = {study.run(run).path: run.model_dump(mode="json") for run in runs}
+    records = {path: read_record(path) for path in study.run_directories()}
+    return [path for path, record in records.items() if record is not None and record["config"] != wanted.get(path)]
+
+
+def protected(directory: RunDirectory, digest: str | None = None) -> bool:
+    """Does the run hold something that must not be given up unasked: a result, or a state to resume from?
+
+    A run that has failed protects nothing, nor does one that has no state. `digest` is that of the config whose states
+    count; None: that of run.json.
+    """
+    status = directory.status()
+    if status in ("complete", "changed"):
+        return True
+    if status != "partial" or directory.failure():
+        return False
+    return Checkpoints(directory.state, digest or config_digest(directory.config())).newest() is not None

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from launch.config.study import PluginSpec, RunConfig
 from launch.errors import ConfigError, UserError, nearest
+from launch.storage.files import make_directory, safe, write_text
 from launch.storage.rundir import RunDirectory
 from launch.terminal import say
 
@@ -138,6 +139,8 @@ class RunTrackers:
         self._trackers = {}
         for where, spec in list(self._specs.items()):
             with self._isolated(where):
+                for path in (run.folder, *run.folder.glob("*")):
+                    safe(path)
                 tracker = _build(spec, where)
                 tracker.start(run)
                 self._trackers[where] = tracker
@@ -165,8 +168,8 @@ def _identity(directory: RunDirectory) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads(path.read_text(encoding="utf-8"))["id"])
     with contextlib.suppress(OSError):  # a full disk: training raises its own error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"id": new}), encoding="utf-8")
+        make_directory(path.parent)
+        write_text(path, json.dumps({"id": new}))
     return new
 
 

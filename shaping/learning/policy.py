@@ -20,6 +20,7 @@ from shaping.learning.sharding import Run, parts, run_here
 from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
+from shaping.models.model_files import damaged_weights
 from shaping.models.value_head import ValueHead
 
 
@@ -98,6 +99,8 @@ class Policy:
             raise PolicyError(f"{path} is not a model directory: it has no config.json")
         if not any(path.glob("*.safetensors")):
             raise PolicyError(f"{path} has no *.safetensors weights; other formats are not loaded")
+        if damaged := damaged_weights(path):
+            raise PolicyError(f"{damaged}; copy or download the model again")
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

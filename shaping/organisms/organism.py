@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -19,11 +18,13 @@ from envs.skins import DEFAULT
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.organisms.card import CARD, damage, write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import Script, scripts
 from shaping.organisms.tokenizer import train_tokenizer
 from shaping.sampling.render import Renderer
 
+LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 """Callback with (steps done, steps in total, description) of the present stage."""
 
@@ -48,6 +49,11 @@ def cache_directory() -> Path:
     return Path(root) / "shaping" / "organisms"
 
 
+def cached(config: OrganismConfig) -> Path:
+    """Where the organism is cached, if it is."""
+    return cache_directory() / content_hash(config)
+
+
 def content_hash(config: OrganismConfig) -> str:
     """Hash of everything an organism depends on: settings, worlds, personas, prompts and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
@@ -60,20 +66,22 @@ def content_hash(config: OrganismConfig) -> str:
 
 
 def ensure(config: OrganismConfig, progress: Progress = lambda *_: None) -> Path:
-    """Return the directory of the organism; pre-train it first if it is not cached."""
-    path = cache_directory() / content_hash(config)
-    if (path / "organism.json").is_file():
-        return path
+    """Return the directory of the organism; pre-train it first if it is not cached, or no longer has its hashes."""
+    path = cached(config)
+    if (path / CARD).is_file():
+        if not (damaged := damage(path)):
+            return path
+        LOG.warning("the cached organism %s has changed (%s): it is made again", path, damaged)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
         unpublished = Path(scratch) / "organism"
         policy, card = pretrain(config, progress)
         policy.save(unpublished)
-        (unpublished / "organism.json").write_text(json.dumps({"config": config.model_dump(), **card}, indent=2))
-        if (path / "organism.json").is_file():  # another process was faster, and its directory may be in use
+        write_card(unpublished, config, card)
+        if not damage(path):  # another process was faster, and its directory may be in use
             return path
-        if path.exists():  # a directory without organism.json is left over from an interrupted run
-            shutil.rmtree(path)
+        if path.exists():  # damaged, or left over from an interrupted run
+            os.replace(path, Path(scratch) / "damaged")
         os.replace(unpublished, path)
     return path
 

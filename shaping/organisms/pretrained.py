@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from envs.escaping import on_terminal
+from shaping.models.model_files import damaged_weights
 from shaping.sampling.render import Renderer, TemplateError
 
 _INDEX = "model.safetensors.index.json"
@@ -192,6 +193,8 @@ def _complete(tokenizer: PreTrainedTokenizerBase, chat_template: str | None, pad
 
 
 def _check_weights(path: Path) -> None:
+    if damaged := damaged_weights(path):
+        raise PretrainedError(f"{damaged}; copy or download the model again")
     if (path / _INDEX).is_file():
         wanted = set(json.loads((path / _INDEX).read_text())["weight_map"].values())
         if missing := sorted(name for name in wanted if not (path / name).is_file()):

@@ -3,13 +3,18 @@
 Promised: a finished run is not deleted and not trained again because of files that others leave in its directory. Where
 one of its own files has changed, by a byte or by all of them, the run is set aside with a note, and made again. Rows
 that disappear while a run trains are played again, and no run ends without them. Lines of JSON end at a line feed,
-whatever characters a world or a label holds.
+whatever characters a world or a label holds. A run goes on, and is kept, only with the start model and the plug-ins
+that it was begun with. Nothing is written through a link that leads out of the study.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,8 @@ from rich.console import Console
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig, StudyConfig
+from launch.errors import ConfigError, RunDirectoryError
+from launch.report.build import build as report
 from launch.run.execute import execute
 from launch.run.start_model import start_model
 from launch.storage import jsonl
@@ -128,8 +135,10 @@ def undisturbed(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> byt
     return (path / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["removed", "emptied", "a damaged line", "a cut-off line"])
-@pytest.mark.parametrize("after", [0, 2, 3])
+@pytest.mark.parametrize(
+    ("damage", "after"),
+    [("removed", 0), ("emptied", 2), ("a damaged line", 2), ("a cut-off line", 3), ("removed", 3)],
+)
 def test_rows_that_are_lost_while_a_run_trains_are_played_again(
     run: RunConfig, undisturbed: bytes, tmp_path: Path, damage: str, after: int
 ) -> None:
@@ -162,3 +171,187 @@ def test_lines_of_json_end_at_a_line_feed_and_nowhere_else(tmp_path: Path) -> No
     assert again(config).kept == ["a/seed-0"]
     assert [row["world"] for row in jsonl.read(path / "eval.jsonl")] == [odd, "clerk"]
     assert os.listdir(path.parent).count("seed-0") == 1
+
+
+# What a run started from ----------------------------------------------------------------------------------------------
+
+
+def real(folder: Path, **changes: Any) -> StudyConfig:
+    """A study that trains a model of a few thousand parameters, for one update."""
+    train = {**SMALL["train"], "updates": 1}
+    return parse_study({**SMALL, "train": train, "output": str(folder), **changes}, "test")
+
+
+def go_on(config: StudyConfig, **arguments: Any) -> tuple[StudyResult, str]:
+    """`shaping study`, and what it told."""
+    lines = Lines()
+    return run_study(config, display=lines, **arguments), "\n".join(lines.said)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1  # the lowest bit of a weight
+    path.write_bytes(data)
+
+
+def test_a_cached_organism_that_has_changed_is_made_again_before_a_run_starts_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = go_on(real(tmp_path / "first"))
+    flip(start_model(real(tmp_path).model) / "model.safetensors")
+    second, _ = go_on(real(tmp_path / "second"))
+    assert [record.getMessage() for record in caplog.records if "is made again" in record.getMessage()]
+    files = [result.directory / "runs" / "unshaped" / "seed-0" / "metrics.jsonl" for result in (first, second)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_runs_that_started_from_other_weights_at_the_same_path_are_not_kept_unasked(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(start_model(real(tmp_path).model), model)
+    config = real(tmp_path, model=str(model))
+    go_on(config)
+    (model / "README.md").write_text("notes about the model are no part of it")
+    assert go_on(config)[0].kept == ["unshaped/seed-0"]
+    flip(model / "model.safetensors")
+    with pytest.raises(RunDirectoryError, match=r"start model: model\.safetensors differs"):
+        go_on(config)
+    result, told = go_on(config, force=True)
+    assert result.finished == ["unshaped/seed-0"] and "made with another start model or other plug-ins" in told
+    assert len(list(result.directory.glob("set-aside/*/unshaped/seed-0/result.json"))) == 1
+
+
+def test_a_half_written_run_does_not_resume_from_other_weights(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(start_model(real(tmp_path).model), model)
+    run = parse_study({**SMALL, "model": str(model)}, "test").runs()[0]
+    stopped = RunDirectory(tmp_path / "run")
+
+    def stop(update: int, row: dict[str, Any]) -> None:
+        if update == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, model, stopped, stop)
+    flip(model / "model.safetensors")
+    with pytest.raises(RunDirectoryError, match=r"begun with other files .*model\.safetensors differs"):
+        execute(run, model, stopped)
+
+
+def test_a_weight_file_that_is_cut_off_is_told_with_its_path_before_anything_starts(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(start_model(real(tmp_path).model), model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match=rf"^model: {re.escape(str(weights))} is cut off: it has \d+ of \d+ bytes"):
+        go_on(real(tmp_path, model=str(model)))
+
+
+PLUGIN = """
+from rewards.base import Reward
+import numpy as np
+
+class Mine(Reward):
+    def score(self, episode):
+        return np.array([turn.reward for turn in episode.turns])
+"""
+
+
+def test_runs_that_were_made_with_other_code_of_a_plug_in_are_not_kept_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "my_own_reward.py"
+    source.write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = real(tmp_path, arms={"unshaped": {"role": "reference", "reward": "my_own_reward:Mine"}})
+    go_on(config)
+    assert go_on(config)[0].kept == ["unshaped/seed-0"]
+    source.write_text(PLUGIN.replace("turn.reward ", "2 * turn.reward "))
+    with pytest.raises(RunDirectoryError, match=r"plug-in my_own_reward:Mine: my_own_reward\.py differs"):
+        go_on(config)
+    assert go_on(config, force=True)[0].finished == ["unshaped/seed-0"]
+
+
+# Studies that are edited ----------------------------------------------------------------------------------------------
+
+
+def test_an_arm_that_failed_may_be_mended_and_started_again_as_it_is(tmp_path: Path) -> None:
+    broken = again(study(tmp_path, {"a": "", "b": "raises"}, seeds=1))
+    assert broken.finished == ["a/seed-0"] and [failure.name for failure in broken.failed] == ["b/seed-0"]
+    mended = again(study(tmp_path, {"a": "", "b": ""}, seeds=1))
+    assert mended.kept == ["a/seed-0"] and mended.finished == ["b/seed-0"]
+    assert len(list(mended.directory.glob("set-aside/*/b/seed-0/run.json"))) == 1, "nothing is deleted"
+
+
+def test_an_arm_that_is_finished_may_not_be_changed_unasked(tmp_path: Path) -> None:
+    again(study(tmp_path, {"a": "", "b": "raises"}, seeds=1))
+    with pytest.raises(RunDirectoryError, match=r"arms\.a\.label: '' -> 'better'"):
+        again(study(tmp_path, {"a": "better", "b": ""}, seeds=1))
+    with pytest.raises(RunDirectoryError, match="seeds: 1 -> 2"):
+        again(study(tmp_path, {"a": "", "b": ""}, seeds=2))
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+def told_of(config: StudyConfig, start: Callable[[StudyConfig], StudyResult]) -> str:
+    """What goes wrong with a study: the refusal to start, or the failure of its run."""
+    try:
+        result = start(config)
+    except RunDirectoryError as error:
+        return str(error)
+    return result.failed[0].message if result.failed else ""
+
+
+@pytest.mark.parametrize("link", ["runs", "runs/unshaped", "runs/unshaped/seed-0"])
+def test_no_run_is_written_through_a_link_that_leads_out_of_the_study(tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = tmp_path / "in" / "small" / link
+    path.parent.mkdir(parents=True)
+    config = real(tmp_path / "in")
+    marker = {"format": "shaping-study", "version": 1, "config": config.model_dump(mode="json")}
+    (tmp_path / "in" / "small" / "study.json").write_text(json.dumps(marker))
+    path.symlink_to(outside)
+    assert f"{path} is a link that leads out of" in told_of(config, lambda config: go_on(config)[0])
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", ["episodes", "checkpoint", "state", "eval.jsonl", "timings.jsonl", "metrics.jsonl"])
+def test_no_link_in_a_run_is_followed(run: RunConfig, undisturbed: bytes, tmp_path: Path, link: str) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "run" / link
+    outside.mkdir()
+    target = outside / "x.jsonl" if link.endswith("jsonl") else outside
+    target.touch()
+
+    def attack(update: int, row: dict[str, Any]) -> None:
+        if update == 0:
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+
+    with contextlib.suppress(RunDirectoryError):
+        execute(run, start_model(run.model), RunDirectory(tmp_path / "run"), attack)
+        assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == undisturbed, "replaced, if it was not refused"
+    assert [file.stat().st_size for file in outside.rglob("*")] in ([], [0])
+
+
+@pytest.mark.parametrize("name", ["logs", "model", "set-aside", "tracking"])
+def test_no_log_and_no_note_of_a_study_is_written_through_a_link(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    tracking = [{"use": "tensorboard"}] if name == "tracking" else []
+    config = real(tmp_path / "in", tracking=tracking, arms={"unshaped": {"role": "reference", "label": "x"}})
+    small = go_on(real(tmp_path / "in"))[0].directory
+    shutil.rmtree(small / name, ignore_errors=True)
+    (small / name).symlink_to(outside)
+    told_of(config, lambda config: go_on(config, force=True)[0])
+    assert list(outside.iterdir()) == []
+
+
+def test_no_report_is_written_through_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    small = go_on(real(tmp_path / "in"))[0].directory
+    (small / "report").symlink_to(outside)
+    with pytest.raises(RunDirectoryError, match="is a link that leads out of"):
+        report(small)
+    assert list(outside.iterdir()) == []

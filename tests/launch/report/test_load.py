@@ -73,12 +73,13 @@ def test_runs_that_are_not_whole_are_missing_with_their_reason(tmp_path: Path) -
     cut = path / "runs" / "unshaped" / "seed-1" / "metrics.jsonl"
     cut.write_text(cut.read_text()[:-20])
     (path / "runs" / "random_reward" / "seed-0" / "result.json").write_text('{"format"')
+    shutil.copytree(path / "runs" / "unshaped" / "seed-0", path / "runs" / "unshaped" / "seed-0.set-aside-1")
     found = load(path)
     reasons = {(m.arm, m.seed): m.reason for m in found.missing}
     assert reasons.keys() == {("inoculation", 1), ("action_mask", 0), ("unshaped", 1), ("random_reward", 0)}
     assert "not started" in reasons["action_mask", 0]
     assert "interrupted" in reasons["inoculation", 1]
-    assert "truncated" in reasons["unshaped", 1]
+    assert "changed since its end: metrics.jsonl has" in reasons["unshaped", 1]
     assert len(found.runs) == 10
 
 
@@ -114,9 +115,8 @@ def test_a_run_whose_arm_has_no_role_is_of_another_version(study: Path) -> None:
     config["arm_config"]["role"] = "irrelevant_control"
     shutil.rmtree(directory.path)
     directory.create(config, {})
-    directory.metrics({"phase": "train", "update": 0})
     directory.evaluation([])
-    directory.finish({**result, "role": "irrelevant_control"})
+    directory.finish({**result, "updates": 0, "role": "irrelevant_control"})
     (missing,) = load(study).missing
     assert (missing.arm, missing.seed) == ("unshaped", 0)
     assert "no role" in missing.reason

@@ -19,6 +19,7 @@ from shaping.arm import Arm
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy, PolicyError
 from shaping.organisms import organism as module
+from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import scripts
 from shaping.organisms.organism import OBSERVATION_WEIGHT, content_hash, ensure, to_sample
@@ -97,10 +98,38 @@ def test_of_two_makers_the_slower_keeps_the_faster_ones_organism(cache: Path) ->
 
     def overtake(done: int, total: int, what: str) -> None:
         ours.mkdir(parents=True, exist_ok=True)
-        (ours / "organism.json").write_text("{}")
+        (ours / "model.safetensors").write_bytes(b"theirs")
+        write_card(ours, TINY, {})
 
     assert ensure(TINY, overtake) == ours
-    assert (ours / "organism.json").read_text() == "{}", "somebody may be reading it: it must not be swapped"
+    assert (ours / "model.safetensors").read_bytes() == b"theirs", "somebody may be reading it: it must not be swapped"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "organism.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut off", "removed"])
+def test_a_cached_organism_that_has_changed_is_made_again_and_says_so(
+    cache: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    path = ensure(TINY)
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    data = whole[name]
+    if damage == "removed":
+        (path / name).unlink()
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        (path / name).write_bytes(data[:-3] if damage == "cut off" else flipped)
+    ensure(TINY)
+    if (name, damage) != ("organism.json", "flipped"):  # that is a number on the card, if it parses
+        assert {file.name: file.read_bytes() for file in path.iterdir()} == whole
+        told = [record.getMessage() for record in caplog.records]
+        assert (name, damage) == ("organism.json", "removed") or (len(told) == 1 and "is made again" in told[0])
+
+
+def test_notes_in_a_cached_organism_do_not_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ensure(TINY) / "notes.txt").write_text("mine")
+    monkeypatch.setattr(module, "pretrain", no_training)
+    ensure(TINY)
 
 
 def test_a_directory_that_is_no_policy_is_refused(tmp_path: Path) -> None:
