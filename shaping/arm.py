@@ -98,7 +98,7 @@ class Arm:
         return decision
 
     def adapters(self) -> list[AdapterSpec]:
-        return [spec for i in self.interventions for spec in _all_asked(i, "adapters", AdapterSpec)]
+        return [spec for i in self.interventions for spec in asked_all(i, "adapters", AdapterSpec)]
 
     def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
         owner = self.owner.get(Knob.GATES)
@@ -116,13 +116,13 @@ class Arm:
     def edits(self, phase: Phase) -> list[ActivationEdit]:
         """The edits of the phase's owner; edits by an intervention that does not own the phase are an error."""
         for i in self.interventions:
-            if _PHASES[phase] not in i.owns and _all_asked(i, "edits", ActivationEdit, phase):
+            if _PHASES[phase] not in i.owns and asked_all(i, "edits", ActivationEdit, phase):
                 raise InterventionError(
                     f"arm {self.name!r}: {type(i).__name__} returns edits for {phase!r} but does not list "
                     f"Knob.{_PHASES[phase].name} in `owns`"
                 )
         owner = self.owner.get(_PHASES[phase])
-        return _all_asked(owner, "edits", ActivationEdit, phase) if owner else []
+        return asked_all(owner, "edits", ActivationEdit, phase) if owner else []
 
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
@@ -188,8 +188,8 @@ def _asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> Any:
     return answer
 
 
-def _all_asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> list[Any]:
-    """The same of a hook that returns several."""
+def asked_all(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> list[Any]:
+    """The answers of a hook that returns several, each of this kind. Raises `InterventionError`."""
     answers = call(InterventionError, plugin, hook, *arguments)
     if not isinstance(answers, (list, tuple)) or not all(isinstance(answer, kind) for answer in answers):
         raise InterventionError(

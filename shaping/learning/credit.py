@@ -23,6 +23,10 @@ from shaping.learning.sample import Array, Sample
 from shaping.sampling.render import Renderer
 
 
+class CreditError(ValueError):
+    """Rewards or costs have no usable advantages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credited:
     """The credit of one update. Arrays have shape [episodes]."""
@@ -89,6 +93,7 @@ def assign_credit(
     for constraint, amounts, head in zip(arm.constraints, priced, heads[1:], strict=True):
         if amounts is not None:
             total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
@@ -160,6 +165,16 @@ def _token_advantages(
     for episode, tokens, turns in zip(episodes, spread, by_turn, strict=True):
         tokens[episode.loss_mask] = turns[episode.turn_index[episode.loss_mask]]
     return spread
+
+
+def _check_range(advantages: Sequence[Array], algorithm: Algorithm) -> None:
+    """Refuse advantages that the learner's numbers cannot hold: they would be infinite, and the update skipped."""
+    largest = max((float(np.abs(a).max(initial=0.0)) for a in advantages), default=0.0)
+    if not largest < np.finfo(np.float32).max:
+        raise CreditError(
+            f"{algorithm} gives advantages beyond the range of 32-bit numbers (the largest is {largest:g}): scale the "
+            "arm's reward, or the weight of its constraints, down"
+        )
 
 
 def _loss_mean(episode: Episode, values: Array) -> float:

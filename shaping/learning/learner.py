@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shaping.arm import asked_all
 from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
@@ -168,7 +169,7 @@ class Learner:
         if not stale:
             return samples
         budget = max(config.token_budget, *map(len, stale))  # a sampling context may be longer than the training one
-        edits = [edit for intervention in self._interventions for edit in intervention.edits("sampling")]
+        edits = [edit for i in self._interventions for edit in asked_all(i, "edits", ActivationEdit, "sampling")]
         weighted: dict[int, Sample] = {}
         with self.policy.phase("sampling"):
             batches = pack(stale, budget, self.policy.device, ranks=self._ranks.size)

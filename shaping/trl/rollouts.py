@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from envs.core import TextEnv
 from envs.episode import Contexts, Episode
 from rewards.base import Reward, scored
-from shaping.arm import Arm
-from shaping.hooks import GroupInfo, InterventionError, Knob, TurnContext
+from shaping.arm import Arm, asked_all
+from shaping.hooks import ActivationEdit, AdapterSpec, GroupInfo, InterventionError, Knob, Phase, TurnContext
 from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.advantages import zero_variance
 from shaping.learning.config import AdvantageLevel, Algorithm
@@ -109,8 +110,8 @@ def _hooks() -> frozenset[str]:
 def _neutral(intervention: Intervention, hook: str) -> bool:
     """True if an overridden hook returns nothing with effect."""
     if hook == "edits":
-        return not intervention.edits("sampling") and not intervention.edits("training")
-    return hook == "adapters" and not intervention.adapters()
+        return not any(asked_all(intervention, "edits", ActivationEdit, phase) for phase in get_args(Phase))
+    return hook == "adapters" and not asked_all(intervention, "adapters", AdapterSpec)
 
 
 def _refuse_contexts(arm: Arm, contexts: Contexts) -> None:

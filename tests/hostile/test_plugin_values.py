@@ -1,0 +1,467 @@
+"""Nothing that a plug-in is shown can be changed by it, and nothing that it returns is believed unchecked.
+
+Promised: a plug-in that writes into an episode, a group, a batch, labels or a metric's subject gets an error that names
+its class and hook. What it returns is checked by type, shape and value before anything is learned from it; a fault is
+told with class and entry. No plug-in can write a column of another. Returns of any size are normalised alike, and what
+counts as "without variance" is the same in training and in the metric.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from scripted_episodes import groups
+from writing_plugins import WRITES, Hook, PaysAndWrites, ReadsAndWrites, Writes, WritesLabels
+
+from envs.core import TextEnv
+from envs.episode import Context, Episode, Labels, RolloutStatus
+from launch.config.loading import parse_study
+from launch.study import run_study
+from rewards.base import Reward, RewardError, scored
+from shaping.arm import Arm, compose
+from shaping.audits.metrics import Metric, MetricError
+from shaping.audits.row import Row
+from shaping.audits.update import audit_update
+from shaping.contract.groups import small_policy
+from shaping.hooks import ActivationEdit, Credit, GroupInfo, InterventionError, Knob, LossTerm, TurnContext
+from shaping.intervention import Intervention, Shaper
+from shaping.learning.advantages import ESTIMATORS, varies, zero_variance
+from shaping.learning.config import LearnerConfig
+from shaping.learning.credit import CreditError, assign_credit
+from shaping.learning.learner import Learner
+from shaping.monitors.base import MonitorError
+from shaping.monitors.turn_scores import turn_scores
+from shaping.readings import readings
+from shaping.sampling.play import EpisodeRequest, play
+from shaping.sampling.render import Renderer
+from shaping.sampling.scripted_engine import ScriptedEngine
+
+INFO = GroupInfo("clerk", 0, 0, 0)
+TURN = TurnContext("clerk", 0, 0, "turn .", ("grab 1",))
+
+
+@pytest.fixture(scope="module")
+def group() -> tuple[Episode, ...]:
+    """A played group, whose options hold a table."""
+    (members,) = groups("clerk")
+    return tuple(replace(e, options={**e.options, "table": {"a": 1}}) for e in members)
+
+
+def learned(arm: Arm, group: Sequence[Episode], paid: float = 1.0) -> Any:
+    """One update of a small policy by this arm."""
+    policy = small_policy()
+    rewards = [paid * np.array([t.reward for t in e.turns]) for e in group]
+    samples = assign_credit(group, rewards, arm, Renderer(policy.tokenizer)).samples
+    return Learner(policy, LearnerConfig(max_mismatch_kl=1e9), interventions=arm.interventions).update(samples)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Arm, Sequence[Episode]], Any]] = {
+    "sampling_context": lambda arm, group: arm.contexts(INFO, np.random.default_rng(0)),
+    "training_context": lambda arm, group: arm.contexts(INFO, np.random.default_rng(0)),
+    "allow": lambda arm, group: arm.allow(TURN, "wait"),
+    "readings": lambda arm, group: readings(arm.interventions, group),
+    **dict.fromkeys(("cost", "credit", "gates", "auxiliary_loss"), learned),
+}
+"""How the loop calls each hook."""
+
+
+@pytest.mark.parametrize("hook", [hook for hook in get_args(Hook) if hook != "none"])
+def test_a_hook_that_writes_gets_an_error_that_names_it_and_its_class(hook: Hook, group: tuple[Episode, ...]) -> None:
+    with pytest.raises(InterventionError, match=rf"Writes\.{hook}\(\) raised .*read-only: work on a copy"):
+        CALLS[hook](compose("arm", [Writes(hook=hook)]), group)
+
+
+@pytest.mark.parametrize("way", [*WRITES, "advantages"])
+def test_no_part_of_an_episode_or_a_group_can_be_written(way: str, group: tuple[Episode, ...]) -> None:
+    before = pickle.dumps([replace(e, truth=e.truth.redacted()) for e in group])
+    with pytest.raises(InterventionError, match=r"Writes\.credit\(\) raised"):
+        learned(compose("arm", [Writes(hook="credit", way=way)]), group)
+    if way in WRITES:
+        with pytest.raises(RewardError, match=r"PaysAndWrites\.score_group\(\) raised"):
+            scored(PaysAndWrites(way=way), group)
+        with pytest.raises(MonitorError, match=r"ReadsAndWrites\.read\(\) raised"):
+            turn_scores(ReadsAndWrites(way=way), group[0])
+    assert pickle.dumps([replace(e, truth=e.truth.redacted()) for e in group]) == before
+
+
+def test_who_may_read_the_truth_may_not_change_it(group: tuple[Episode, ...]) -> None:
+    with pytest.raises(InterventionError, match=r"WritesLabels\.cost\(\) raised TypeError.*work on a copy"):
+        learned(compose("arm", [WritesLabels()]), group)
+
+
+def test_an_episode_from_another_process_is_as_closed_as_any(group: tuple[Episode, ...]) -> None:
+    again = pickle.loads(pickle.dumps(group[0]))
+    for way in WRITES.values():
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            way(again)
+
+
+@pytest.mark.parametrize("part", ["credit", "groups"])
+def test_a_metric_cannot_change_what_the_next_one_measures(
+    part: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute(update: Any) -> float:
+        getattr(update, part)[:] = 0
+        return 0.0
+
+    use(monkeypatch, metric("greedy", compute))
+    with pytest.raises(ValueError, match="read-only") as caught:
+        audited(group)
+    assert caught.value.__notes__ == ["while computing the metric 'greedy'"]
+
+
+# Columns --------------------------------------------------------------------------------------------------------------
+
+
+def metric(name: str, compute: Any = lambda update: 1.0) -> Metric:
+    kind: Any = {"label": "x", "definition": "x", "unit": "x", "direction": "neutral", "source": "update"}
+    return Metric(name=name, compute=compute, **kind)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, mine: Metric) -> None:
+    """Add a metric to those of an update, as an installed package does."""
+    from shaping.audits import metrics
+
+    known = metrics.metrics_of("update")
+    monkeypatch.setattr("shaping.audits.update.metrics_of", lambda source: [*known, mine])
+
+
+def audited(group: Sequence[Episode]) -> Row:
+    values = np.arange(len(group), dtype=float)
+    return audit_update(group, values, values, values, np.zeros(len(group), np.int64))
+
+
+@pytest.mark.parametrize("column", ["reward", "true_reward", "rate/harm"])
+def test_a_metric_cannot_take_a_column_of_ours(
+    column: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, metric(column))
+    with pytest.raises(
+        MetricError, match=rf"column '{column}' is written twice: by .* by the metric '{column}'; rename"
+    ):
+        audited(group)
+
+
+@pytest.mark.parametrize("column", ["update", "phase", "trained", "loss"])
+def test_nor_one_of_the_trainer(column: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, metric(column))
+    row = Row("the trainer", {"phase": "train", "update": 0, "trained": 8, "loss": 0.5})
+    with pytest.raises(MetricError, match=f"by the trainer, and by the metric '{column}'"):
+        row.add("the audit", audited(group))
+
+
+class Reads(Shaper):
+    said: ClassVar[Any] = None
+
+    def readings(self, episode: Episode) -> Any:
+        return type(self).said
+
+
+@pytest.mark.parametrize("name", ["reward", "update", "../../reward", "readings/other/x", "phase"])
+def test_a_reading_lives_under_the_name_of_its_intervention(
+    name: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reads, "said", {name: np.ones(len(group[0].turns))})
+    assert readings([Reads()], group[:1]) == {f"readings/reads/{name}": float(len(group[0].turns))}
+
+
+@pytest.mark.parametrize("values", [np.array([np.nan]), np.ones(99), "seven", None, [10**400]])
+def test_a_reading_is_a_finite_number_per_turn(
+    values: Any, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reads, "said", {"mine": values})
+    with pytest.raises(InterventionError, match=r"Reads\.readings\(\), 'mine': .*(one number per turn|must be finite)"):
+        readings([Reads()], group[:1])
+
+
+# Rewards --------------------------------------------------------------------------------------------------------------
+
+
+class Pays(Reward):
+    answer: ClassVar[Callable[[Sequence[Episode]], Any]]
+
+    def score(self, episode: Episode) -> Any:
+        raise NotImplementedError
+
+    def score_group(self, episodes: Sequence[Episode]) -> Any:
+        return type(self).answer(episodes)
+
+
+def with_second(value: Any) -> Callable[[Sequence[Episode]], Any]:
+    """Right for all episodes but number 1."""
+    return lambda group: [value(e) if n == 1 else np.zeros(len(e.turns)) for n, e in enumerate(group)]
+
+
+BAD_ANSWERS: dict[str, tuple[Callable[[Sequence[Episode]], Any], str]] = {
+    "nan": (with_second(lambda e: np.full(len(e.turns), np.nan)), "episode 1 .*turn 0 of the rewards is nan"),
+    "inf": (with_second(lambda e: np.full(len(e.turns), -np.inf)), "episode 1 .*turn 0 of the rewards is -inf"),
+    "77 numbers": (with_second(lambda e: np.zeros(77)), r"episode 1 .*rewards of shape \(77,\)"),
+    "a column": (with_second(lambda e: np.zeros((len(e.turns), 1))), r"episode 1 .*rewards of shape \(\d+, 1\)"),
+    "a number": (with_second(lambda e: 1.0), r"episode 1 .*rewards of shape \(\)"),
+    "text": (with_second(lambda e: ["1.0"] * len(e.turns)), "episode 1 .*rewards of type <U3"),
+    "nothing": (with_second(lambda e: None), r"episode 1 .*rewards of shape \(\)"),
+    "too many digits": (with_second(lambda e: [10**400] * len(e.turns)), "episode 1 .*rewards of type object"),
+    "fractions": (with_second(lambda e: [Fraction(1, 3)] * len(e.turns)), "episode 1 .*rewards of type object"),
+    "complex": (with_second(lambda e: [1j] * len(e.turns)), "episode 1 .*rewards of type complex128"),
+    "ragged": (with_second(lambda e: [[1.0], [1.0, 2.0]]), "episode 1 .*no array"),
+    "a sum beyond doubles": (with_second(lambda e: np.full(len(e.turns), 1.7e308)), "episode 1 .*their sum is not"),
+    "one too few": (lambda group: [np.zeros(len(e.turns)) for e in group[1:]], "returned 5 arrays for .* 6 episodes"),
+    "a dictionary": (lambda group: {n: np.zeros(len(e.turns)) for n, e in enumerate(group)}, "returned dict"),
+    "none": (lambda group: None, "returned NoneType"),
+    "an exit": (lambda group: exit(3), r"score_group\(\) raised SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+def test_a_reward_is_told_what_is_wrong_with_its_answer(
+    name: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, message = BAD_ANSWERS[name]
+    monkeypatch.setattr(Pays, "answer", staticmethod(answer), raising=False)
+    with pytest.raises(RewardError, match=f"Pays.*{message}"):
+        scored(Pays(), group)
+
+
+def test_lists_of_numbers_are_taken_for_arrays(group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pays, "answer", staticmethod(lambda g: [[1] * len(e.turns) for e in g]), raising=False)
+    assert [paid.tolist() for paid in scored(Pays(), group)] == [[1.0] * len(e.turns) for e in group]
+
+
+# Advantages -----------------------------------------------------------------------------------------------------------
+
+RETURNS = st.lists(st.floats(-8, 8).map(lambda x: round(x, 3)), min_size=2, max_size=8)
+
+
+@given(RETURNS, st.integers(-900, 900), st.sampled_from(sorted(ESTIMATORS)))
+def test_the_size_of_returns_does_not_matter(returns: list[float], power: int, algorithm: Any) -> None:
+    values, together = np.array(returns), np.zeros(len(returns), np.int64)
+    ours, theirs = (ESTIMATORS[algorithm](v, together) for v in (values, np.ldexp(values, power)))
+    exact = ours if algorithm in ("grpo", "reinforce_pp") else np.ldexp(ours, power)
+    assert_array_equal(theirs, exact)
+    assert varies(values) == varies(np.ldexp(values, power))
+
+
+@given(st.lists(RETURNS, min_size=1, max_size=4), st.floats(1e-200, 1e200), st.sampled_from(sorted(ESTIMATORS)))
+def test_groups_without_variance_are_exactly_those_that_get_no_advantage(
+    several: list[list[float]], size: float, algorithm: Any
+) -> None:
+    returns = np.concatenate([np.array(own) * size for own in several])
+    numbers = np.repeat(np.arange(len(several)), [len(own) for own in several])
+    advantages = ESTIMATORS[algorithm](returns, numbers)
+    without = [not advantages[numbers == n].any() for n in range(len(several))]
+    assert zero_variance(returns, numbers) == np.mean(without)
+
+
+def test_returns_of_a_ten_millionth_are_learned_from(group: tuple[Episode, ...]) -> None:
+    arm = compose("arm", [])
+    usual, tiny = (learned(arm, group, paid) for paid in (1.0, 2.0**-23))
+    assert tiny["loss"] == usual["loss"] and tiny["grad_norm"] == usual["grad_norm"] > 0
+
+
+def test_advantages_beyond_32_bits_are_an_error_and_no_silent_zero(group: tuple[Episode, ...]) -> None:
+    renderer = Renderer(small_policy().tokenizer)
+    rewards = [1e200 * (1 + n) * np.ones(len(e.turns)) for n, e in enumerate(group)]
+    with pytest.raises(CreditError, match="dr_grpo gives advantages beyond the range of 32-bit numbers"):
+        assign_credit(group, rewards, Arm("arm"), renderer, algorithm="dr_grpo")
+
+
+# Losses, modes, contexts ----------------------------------------------------------------------------------------------
+
+
+class Adds(Shaper):
+    term: ClassVar[Callable[[torch.Tensor], Any]]
+
+    def auxiliary_loss(self, policy: Any, batch: Sequence[Any]) -> Any:
+        return type(self).term(sum(p.sum() for p in policy.model.parameters()))
+
+
+TERMS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "nan": (lambda x: LossTerm("mine", x * float("nan")), "total is nan"),
+    "inf": (lambda x: LossTerm("mine", x * float("inf")), "both must be finite"),
+    "detached": (lambda x: LossTerm("mine", x.detach()), "detached"),
+    "a constant": (lambda x: LossTerm("mine", torch.zeros(())), "detached"),
+    "a vector": (lambda x: LossTerm("mine", x.repeat(3)), r"shape \(3,\)"),
+    "a float": (lambda x: LossTerm("mine", 1.0), "no tensor"),  # type: ignore[arg-type]
+    "a coefficient": (lambda x: LossTerm("mine", x, float("nan")), "coefficient nan"),
+    "a tensor": (lambda x: x, "returned Tensor; return LossTerm"),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_an_auxiliary_loss_that_would_train_nothing_is_refused(
+    name: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    term, message = TERMS[name]
+    monkeypatch.setattr(Adds, "term", staticmethod(term), raising=False)
+    with pytest.raises(InterventionError, match=rf"Adds\.auxiliary_loss\(\).*{message}"):
+        learned(compose("arm", [Adds()]), group)
+
+
+class Answers(Shaper):
+    """Answers one hook as the test wants it."""
+
+    owns: ClassVar[frozenset[Knob]] = frozenset(Knob) - {Knob.ACTIONS}
+    said: ClassVar[dict[str, Any]] = {}
+
+    def sampling_context(self, info: Any, rng: Any) -> Any:
+        return self.said.get("sampling_context", Context())
+
+    def training_context(self, info: Any, drawn: Any, rng: Any) -> Any:
+        return self.said.get("training_context", drawn)
+
+    def ratio_mode(self) -> Any:
+        return self.said.get("ratio_mode", "sampler")
+
+    def gates(self, episode: Any) -> Any:
+        return self.said.get("gates", ())
+
+    def edits(self, phase: Any) -> Any:
+        return self.said.get("edits", ())
+
+    def adapters(self) -> Any:
+        return self.said.get("adapters", ())
+
+    def state_dict(self) -> Any:
+        return self.said.get("state_dict", {})
+
+
+ASKED: dict[str, Callable[[Arm, Episode], Any]] = {
+    "sampling_context": lambda arm, e: arm.contexts(INFO, np.random.default_rng(0)),
+    "training_context": lambda arm, e: arm.contexts(INFO, np.random.default_rng(0)),
+    "ratio_mode": lambda arm, e: arm.ratio_mode(),
+    "gates": lambda arm, e: arm.gates(e),
+    "edits": lambda arm, e: arm.edits("training"),
+    "adapters": lambda arm, e: arm.adapters(),
+    "state_dict": lambda arm, e: arm.state_dict(),
+}
+
+
+@pytest.mark.parametrize("answer", ["cross", None, 7, ["sampler"], b"none"])
+@pytest.mark.parametrize("hook", ASKED)
+def test_an_answer_that_is_none_of_those_a_hook_can_give_is_refused_by_name(
+    hook: str, answer: Any, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "said", {hook: answer})
+    with pytest.raises(InterventionError, match=rf"Answers\.{hook}\(\) (returned|is) "):
+        ASKED[hook](compose("arm", [Answers()]), group[0])
+
+
+@pytest.mark.parametrize("direction", [np.full(4, np.nan), np.ones((2, 2)), "north"])
+def test_an_edit_in_no_direction_is_refused(direction: Any) -> None:
+    with pytest.raises(InterventionError, match="no vector of finite numbers"):
+        ActivationEdit(0, "add", direction)
+
+
+@pytest.mark.parametrize("kind", ["advantage", "weight", "imitation"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_credit_is_a_finite_number_per_token(kind: str, value: float, group: tuple[Episode, ...]) -> None:
+    class Credits(Shaper):
+        def credit(self, shown: Any) -> Credit:
+            return Credit("mine", **{kind: tuple(np.full(len(e.tokens), value) for e in shown.episodes)})
+
+    with pytest.raises(InterventionError, match=f"credit 'mine': {kind} must hold"):
+        learned(compose("arm", [Credits()]), group)
+
+
+def test_hooks_are_called_by_no_other_way_than_the_one_that_names_them() -> None:
+    root, hooks = Path(__file__).parents[2], [*ASKED, "allow", "cost", "credit", "readings", "auxiliary_loss", "deploy"]
+    assert all(hasattr(Intervention, hook) for hook in ASKED)
+    calls = tuple(f"{who}.{hook}(" for hook in hooks for who in ("intervention", "owner", "constraint", " i"))
+    for path in [*(root / "shaping").rglob("*.py"), *(root / "launch").rglob("*.py")]:
+        if "contract" not in path.parts:
+            found = [call for call in calls if call in path.read_text(encoding="utf-8")]
+            assert not found, f"{path.name} calls a plug-in's hook without envs.calls.call: {found}"
+
+
+# Worlds ---------------------------------------------------------------------------------------------------------------
+
+
+class Says:
+    def act(self) -> str:
+        return "ACTION: a"
+
+
+class Odd(TextEnv):
+    """One turn, with these labels and this `max_return`."""
+
+    name: ClassVar[str] = "odd"
+
+    def __init__(self, best: Any = 1.0, **labels: Any) -> None:
+        super().__init__()
+        self.max_return, self.labels = best, labels
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return "say a word .", {}
+
+    def step(self, action: str) -> Any:
+        return "bye .", 1.0, True, False, {"labels": Labels(**self.labels)}
+
+
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "a negative count": ({"harm": -5.0}, "label harm is -5.0; it must be a count"),
+    "a count of nan": ({"deception": float("nan")}, "label deception is nan"),
+    "a power of 7": ({"power": 7.0}, r"label power is 7.0; it must be in \[0, 1\]"),
+    "a step of power beyond 1": ({"d_power": -3.0}, r"label d_power is -3.0; it must be in \[-1, 1\]"),
+    "a true reward of nan": ({"true_reward": float("nan")}, "label true_reward is nan"),
+    "an unknown outcome": ({"outcome": "odd"}, "label outcome is 'odd'; it must be empty or one of literal"),
+    "an unknown trait": ({"opportunity": {"hram": True}}, "label opportunity names 'hram', which is no trait"),
+    "no honest return": ({"best": 0.0}, "the max_return is 0; it must be above 0"),
+    "an honest return of nan": ({"best": float("nan")}, "the max_return is nan"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_labels_out_of_range_cost_the_episode_that_has_them_and_no_other(name: str) -> None:
+    settings, message = ODD[name]
+    renderer = Renderer(small_policy().tokenizer)
+    requests = [EpisodeRequest(partial(Odd, **given), 0) for given in ({}, settings)]
+    engine = ScriptedEngine(lambda env: Says(), renderer)
+    good, bad = asyncio.run(play(requests, engine, renderer, Arm("arm")))
+    assert good.status is RolloutStatus.COMPLETED and bad.status is RolloutStatus.ERROR and not bad.turns
+    assert re.search(f"Odd.*{message}", bad.error), bad.error
+
+
+# A whole run ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_arm_with_such_a_plug_in_fails_by_name_before_it_learns_and_the_others_finish(tmp_path: Path) -> None:
+    arms = {
+        "unshaped": {"role": "reference"},
+        "writes": {"role": "treatment", "interventions": [{"use": "writing_plugins:Writes", "hook": "credit"}]},
+        "nan": {"role": "treatment", "reward": {"use": "writing_plugins:PaysNaN"}},
+    }
+    worlds = {"clerk": {"size": 2, "horizon": 3}}
+    tiny = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
+    document = {
+        "name": "hostile",
+        "seeds": 1,
+        "model": {"organism": tiny},
+        "train": {"worlds": worlds, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 8},
+        "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0},
+        "arms": arms,
+        "output": str(tmp_path),
+    }
+    told = run_study(parse_study(document, "test"))
+    assert told.finished == ["unshaped/seed-0"]
+    failed = {failure.name: failure.message for failure in told.failed}
+    assert "Writes.credit() raised TypeError" in failed["writes/seed-0"]
+    assert "PaysNaN, episode 0 (world 'clerk'" in failed["nan/seed-0"]
+    for name in failed:
+        rows = told.directory / "runs" / name / "metrics.jsonl"
+        assert not rows.exists() or not rows.read_bytes(), "nothing was learned"
