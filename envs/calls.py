@@ -7,7 +7,7 @@ from typing import Any
 from envs.frozen import refuses_writing
 from envs.text import message_of
 
-_PASS = (KeyboardInterrupt, GeneratorExit, MemoryError)
+_PASS = (KeyboardInterrupt, MemoryError)
 
 
 def call(

@@ -161,7 +161,7 @@ def check_env(
     Args:
         make: builds the world.
         seeds: seeds of the episodes.
-        actions: commands to try beside garbage; built-in worlds list their own.
+        actions: commands to try beside garbage, and beside those that a built-in world lists.
         episodes: random policies per seed.
         max_turns: an episode that lasts longer counts as endless.
         step_seconds: limit of the median step.
@@ -223,7 +223,7 @@ def _random_trial(make: Make, seed: int, which: int, actions: Sequence[str], max
         world = env.unwrapped
         known, answers = tuple(actions), ANSWERS
         if isinstance(world, World):
-            known, answers = world.actions(), tuple(map(world.spoken, ANSWERS))
+            known, answers = (*actions, *world.actions()), tuple(map(world.spoken, ANSWERS))
         pool = (*known, *known, *answers, *GARBAGE[:4])
         return f"ACTION: {rng.choice(pool)}"
 

@@ -178,4 +178,5 @@ class ForeignEnv(TextEnv, ABC):
         except (ForeignEnvError, MissingExtraError, ValueError):
             raise
         except Exception as error:
-            raise ForeignEnvError(f"world {self.name!r}, {where}: {type(error).__name__}: {message_of(error)}") from error
+            what = f"{type(error).__name__}: {message_of(error)}"
+            raise ForeignEnvError(f"world {self.name!r}, {where}: {what}") from error

@@ -73,7 +73,9 @@ class LearnerConfig(_Strict):
     minibatches: int = Field(
         1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the samples"
     )
-    token_budget: int = Field(8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch")
+    token_budget: int = Field(
+        8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch, and of the longest episode"
+    )
     kl: float = Field(0.0, ge=0, le=1e6, description="coefficient of the KL to the reference policy; 0: no reference")
     kl_estimator: KLEstimator = Field(
         "k3", description="estimator of that KL; k2 has the KL's own gradient, the gradient of k1 is zero on average"

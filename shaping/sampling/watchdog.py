@@ -1,9 +1,10 @@
 """Ends this process where a call can be stopped in no other way.
 
 A call that keeps the interpreter to itself, such as a catastrophic regular expression, stops all threads of the
-process: no timer of its own can tell. A small child process can: a thread here writes to it while calls are under way,
-and when nothing came for as long as the calls may take, the child writes which call it was and aborts the process. A
-run resumes from its last saved state; a rollout worker is replaced, and its groups are played again.
+process: no timer of its own can tell. A small child process can. It shares a page of memory with this one: each call
+writes there what it is and when it must be over, and a thread writes the time while calls are under way. When that
+thread is silent and the call is over its time, the child writes which call it was and aborts the process. A run resumes
+from its last saved state; a rollout worker is replaced, and its groups are played again.
 
 The child starts with the first call that is watched, and ends with this process. A process that is stopped (SIGSTOP) is
 not ended.
@@ -14,52 +15,56 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import mmap
 import os
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 
 GRACE = 2.0
-"""Seconds beyond a call's time limit before the process is ended."""
+"""Seconds beyond a call's time limit, and without a sign of life, before the process is ended."""
 BEAT = 0.25
 """Seconds between two signs of life."""
 EXIT_CODE = 75
 """Exit code where the process ends itself."""
-
+_TIME = struct.Struct("=d")
+_CALL = struct.Struct("=dH512s")
+"""When the call must be over (0: no call is under way), and what it is: length and text."""
 _AFTERWARDS = "this process ends; run again to resume from the last saved state"
 
 _CHILD = """
-import os, select, signal, sys, time
+import mmap, os, select, signal, struct, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-parent, left, what, since = int(sys.argv[1]), None, "", time.monotonic()
-buffer = b""
-def stopped():
+parent, grace, page = int(sys.argv[1]), float(sys.argv[2]), mmap.mmap(int(sys.argv[3]), 4096, mmap.MAP_SHARED)
+stopped = 0.0
+def is_stopped():
     try:
         return open("/proc/%d/stat" % parent).read().rpartition(")")[2].split()[0] in "Tt"
     except (OSError, IndexError):
         return False
-while os.getppid() == parent:
-    if select.select([0], [], [], 0.2)[0]:
-        data = os.read(0, 65536)
-        if not data:
+while os.getppid() == parent and not select.select([0], [], [], 0.2)[0]:
+    now, (beat,), (deadline, length, text) = time.monotonic(), struct.unpack_from("=d", page, 0), \
+        struct.unpack_from("=dH512s", page, 8)
+    if not deadline or now < max(deadline, beat + grace, stopped + grace):
+        continue
+    if is_stopped():
+        stopped = now
+        continue
+    sys.stderr.write(text[:length].decode("utf-8", "replace") + sys.argv[4] + "\\n")
+    sys.stderr.flush()
+    os.kill(parent, signal.SIGABRT)
+    for _ in range(30):
+        time.sleep(0.1)
+        if os.getppid() != parent:
             break
-        *lines, buffer = (buffer + data).split(b"\\n")
-        if lines:
-            seconds, _, text = lines[-1].decode("utf-8", "replace").partition(" ")
-            left, what, since = (float(seconds) if seconds else None), text, time.monotonic()
-    elif stopped():
-        since = time.monotonic()
-    elif left is not None and time.monotonic() - since > left:
-        sys.stderr.write(what + "\\n")
-        sys.stderr.flush()
-        os.kill(parent, signal.SIGABRT)
-        time.sleep(3)
-        if os.getppid() == parent:
-            os.kill(parent, signal.SIGKILL)
-        break
+    else:
+        os.kill(parent, signal.SIGKILL)
 """
+_HELD = f" keeps the interpreter to itself beyond its time limit (a regular expression? a native call?): {_AFTERWARDS}"
 
 
 class _Watchdog:
@@ -69,35 +74,50 @@ class _Watchdog:
         self._numbers = itertools.count()
         self._calls: dict[int, tuple[float, str, bool]] = {}
         self._begun = threading.Event()
+        self._page: mmap.mmap | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     def begin(self, what: str, seconds: float, alone: bool) -> int:
-        number = next(self._numbers)
-        self._calls[number] = (time.monotonic() + seconds + GRACE, what, alone)
         if self._pid != os.getpid():  # also after a fork, which leaves thread and child behind
             self._start()
+        number = next(self._numbers)
+        self._calls[number] = call = (time.monotonic() + seconds + GRACE, what, alone)
+        self._write(call)
         if not self._begun.is_set():
             self._begun.set()
         return number
 
     def end(self, number: int) -> None:
-        del self._calls[number]
+        self._calls.pop(number, None)
+        self._write(next(reversed(self._calls.copy().values()), None))
+
+    def _write(self, call: tuple[float, str, bool] | None) -> None:
+        """Let the child know the call that was begun last."""
+        if self._page is not None:
+            text = call[1].encode("utf-8", "replace")[:512] if call else b""
+            _CALL.pack_into(self._page, _TIME.size, call[0] if call else 0.0, len(text), text)
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._begun = threading.Event()
-        with contextlib.suppress(OSError, ValueError):  # without a child, calls in Python are still limited
+        self._pid, self._page, self._child = os.getpid(), None, None
+        self._calls, self._begun = {}, threading.Event()
+        with contextlib.suppress(OSError, ValueError), tempfile.TemporaryFile() as shared:
+            shared.truncate(4096)
+            page = mmap.mmap(shared.fileno(), 4096, mmap.MAP_SHARED)
+            arguments = [str(self._pid), str(GRACE), str(shared.fileno()), _HELD]
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _CHILD, str(self._pid)],
+                [sys.executable, "-I", "-S", "-c", _CHILD, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=_stderr(),
+                pass_fds=[shared.fileno()],
             )
+            self._page = page  # without a child, calls in Python are still limited
         threading.Thread(target=self._beat, name="watchdog", daemon=True).start()
         atexit.register(self.stop)
 
     def stop(self) -> None:
+        """End the child."""
         child, self._child = self._child, None
         if child is not None and child.stdin is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -105,28 +125,20 @@ class _Watchdog:
                 child.wait(timeout=2.0)
 
     def _beat(self) -> None:
-        while True:
+        pid = self._pid
+        while pid == self._pid:
             self._begun.wait()
-            calls = sorted(self._calls.copy().values())  # other threads add and remove
             now = time.monotonic()
-            for deadline, what, alone in calls:
+            if self._page is not None:
+                _TIME.pack_into(self._page, 0, now)
+            for deadline, what, alone in self._calls.copy().values():
                 if alone and now > deadline:
                     _end(f"{what} has not ended within its time limit, and catches every exception that would stop it")
-            if not calls:
+            if not self._calls:
                 self._begun.clear()
                 if self._calls:  # begun just now
                     self._begun.set()
-                    continue
-            deadline, what, _ = calls[0] if calls else (0.0, "", False)
-            self._tell(f"{max(deadline - now, 2 * BEAT):.2f} {_message(what)}\n" if calls else " \n")
             time.sleep(BEAT)
-
-    def _tell(self, line: str) -> None:
-        child = self._child
-        if child is not None and child.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):
-                child.stdin.write(line.encode("utf-8", "replace"))
-                child.stdin.flush()
 
 
 _WATCHDOG = _Watchdog()
@@ -146,11 +158,6 @@ def watching(what: str, seconds: float, *, alone: bool = False) -> Iterator[None
         yield
     finally:
         _WATCHDOG.end(number)
-
-
-def _message(what: str) -> str:
-    held = "keeps the interpreter to itself beyond its time limit (a regular expression, a long native call?)"
-    return f"{' '.join(what.split())[:500]} {held}: {_AFTERWARDS}"
 
 
 def _end(message: str) -> None:

@@ -116,6 +116,8 @@ BROKEN = [
     ("determinism", Unseeded, "two different transcripts"),
     ("draws", PolicyDependent, "different overseers"),
     ("garbage", Credulous, "deception"),
+    ("invalid", relabelled(invalid=0.0), "was not labelled invalid"),
+    ("commands", returning(lambda t, r, e, c, i: (t, r, e, c, {**i, "executed": ""})), "--action"),
     ("honest_path", Overpromising, "max_return"),
     ("gymnasium", WithoutSeed, "checker"),
 ]

@@ -18,6 +18,7 @@ Promised:
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -28,15 +29,19 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile_worlds import Asks, Leaves, Mute, Slips, Swallows, Talks, Unbending, UsesAsyncio
+from small_organism import small_organism
 
 from envs.episode import Episode, RolloutStatus
 from launch.config.loading import parse_study
-from launch.config.study import StudyConfig
+from launch.config.study import PluginSpec, RunConfig, StudyConfig
 from launch.errors import UserError
 from launch.preflight import check_plugins
 from launch.report.build import build as build_report
+from launch.run.execute import execute
+from launch.storage.rundir import RunDirectory
 from launch.study import run_study
 from shaping.arm import Arm
+from shaping.monitors.base import MonitorError
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -281,3 +286,73 @@ def test_what_does_not_fit_ends_the_episode_and_is_not_trained_on(
     assert episode.status is RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
     assert len(episode.turns) == at and len(episode.tokens) <= 256
     assert time.monotonic() - began < 2
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def small_run(tmp_path: Path, **changes: Any) -> tuple[RunConfig, Path]:
+    """A run of one update, and its start model."""
+    document = study(tmp_path, {"hostile_worlds:Plain": {}}).model_dump(mode="json")
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        document[section] = document[section] | {field: value}
+    return parse_study(document, "test").runs()[0], small_organism(tmp_path / "cache")
+
+
+DISTURBED = """
+import sys
+from pathlib import Path
+from launch.config.study import RunConfig
+from launch.run.execute import execute
+from launch.storage.rundir import RunDirectory
+
+folder, fuse = Path(sys.argv[1]), Path(sys.argv[2])
+run = RunConfig.model_validate_json((folder / "run.json").read_text())
+execute(run, Path(sys.argv[3]), RunDirectory(folder / "run"), lambda update, row: update == 0 and fuse.touch())
+"""
+
+
+def test_a_run_that_a_world_has_ended_says_which_and_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    """In one process, a call that holds the interpreter cannot be stopped: the run ends."""
+    fuse = tmp_path / "fuse"
+    worlds = {"hostile_worlds:Catastrophic": {"fuse": str(fuse)}}
+    run, model = small_run(
+        tmp_path,
+        train__worlds=worlds,
+        train__updates=2,
+        train__step_timeout=0.5,
+        train__checkpoint_every=1,
+    )
+    (tmp_path / "run.json").write_text(run.model_dump_json())
+    paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
+
+    command = [sys.executable, "-c", DISTURBED, str(tmp_path), str(fuse), str(model)]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert ended.returncode != 0 and not fuse.exists()
+    assert "world 'catastrophic' (hostile_worlds:Catastrophic, seed" in ended.stderr and "resume" in ended.stderr
+    for name in ("run", "undisturbed"):
+        execute(run, model, RunDirectory(tmp_path / name))
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "undisturbed")]
+    assert metrics[0] == metrics[1] and metrics[0].count(b"\n") == 2
+
+
+def test_a_reward_that_hangs_ends_the_run_by_name(tmp_path: Path) -> None:
+    run, model = small_run(tmp_path, train__reward_timeout=0.5)
+    hangs = run.arm_config.model_copy(update={"reward": PluginSpec(use="hostile_plugins:Hangs")})
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"reward Hangs, group 0 .*no answer within 0\.5 s \(train\.reward_timeout\)"):
+        execute(run.model_copy(update={"arm_config": hangs}), model, RunDirectory(tmp_path / "run"))
+    assert time.monotonic() - began < 20
+
+
+def test_a_monitor_that_hangs_is_off_for_training_and_named_at_the_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitors = [{"use": "hostile_plugins:Sleeps"}]
+    run, model = small_run(tmp_path, eval__monitor_timeout=0.5, eval__monitors=monitors)
+    with pytest.raises(MonitorError, match=r"'sleeps' has not read its episodes within 0\.5 s"):
+        execute(run, model, RunDirectory(tmp_path / "run"))
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 1, "the row was not held up"
+    assert "monitor 'sleeps' failed" in capsys.readouterr().err

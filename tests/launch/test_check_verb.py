@@ -53,6 +53,11 @@ class Raises(Clerk):
         raise KeyError("item 7")
 
 
+class Exits(Clerk):
+    def step(self, action):
+        raise SystemExit(0)
+
+
 class Foreign(Clerk):
     """A world of one's own that offers its honest policy."""
 
@@ -60,6 +65,18 @@ class Foreign(Clerk):
 
     def honest_action(self):
         return f"report {self.focus} done" if not self.left[self.focus] else f"work {self.focus}"
+
+
+class Pays(Clerk):
+    """Knows one command, and pays what no one can count."""
+
+    name = "pays"
+
+    def step(self, action):
+        text, _, terminated, truncated, info = super().step("wait")
+        known = "open sesame" in action
+        reward = float("nan") if known else 0.0
+        return text, reward, terminated, truncated, {**info, "executed": "open sesame" if known else ""}
 
 
 class Greedy(Foreign):
@@ -198,3 +215,21 @@ def test_mistakes_are_one_message(shaping: Callable[..., tuple], arguments: tupl
     assert code == 1
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_world_of_which_no_command_was_executed_fails_and_commands_are_asked_for(
+    shaping: Callable[..., tuple],
+) -> None:
+    code, lines, _ = shaping("check", "bad_worlds:Pays", "--step-ms", "1000")
+    failed = {line.split()[1]: line for line in lines if line.startswith("FAIL")}
+    assert code == 1 and "name commands with --action" in failed["commands"]
+
+
+def test_a_world_that_pays_nan_for_a_command_fails(shaping: Callable[..., tuple]) -> None:
+    code, lines, _ = shaping("check", "bad_worlds:Pays", "--action", "open sesame", "--step-ms", "1000")
+    assert code == 1 and "the reward is nan; it must be a finite number" in lines[0]
+
+
+def test_a_plug_in_that_exits_does_not_end_the_check_in_silence(shaping: Callable[..., tuple]) -> None:
+    code, lines, _ = shaping("check", "bad_worlds:Exits", "--step-ms", "1000")
+    assert code == 1 and "raised SystemExit" in lines[0]

@@ -175,3 +175,12 @@ class Talks(Asks):
         _, reward, _, _, info = super().step(action)
         text = self.text * self.times if self.turn >= self.at else "more ."
         return text, reward, self.turn == 50, False, info
+
+
+class Cued(Plain):
+    """Knows one of the two cues of an evaluation."""
+
+    name: ClassVar[str] = "cued"
+
+    def __init__(self, watch: str = "drawn") -> None:
+        super().__init__()

@@ -123,3 +123,15 @@ def test_the_piece_of_every_token_is_its_own_text(renderer: Renderer) -> None:
     for token in range(len(renderer.tokenizer)):
         expected = "" if token in renderer.tokenizer.all_special_ids else renderer.tokenizer.decode([token])
         assert renderer.piece(token) == expected
+
+
+def test_pieces_take_time_in_proportion_to_their_number(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    real = renderer._raw
+    monkeypatch.setattr(renderer, "_raw", lambda ids: (decoded.append(len(ids)), real(ids))[1])
+    for text in ("\U0001f600\u0639\u0645\u0644 " * 2000, "\U0001f600" * 4000):
+        ids = renderer.plain(text)
+        for several in (ids, [i for i in ids if "\ufffd" in renderer.piece(i)][1::2]):  # and bytes that are no text
+            decoded.clear()
+            assert "".join(renderer.pieces(several)) == real([*renderer._anchor, *several])[renderer._anchored :]
+            assert sum(decoded) < 60 * len(several)
