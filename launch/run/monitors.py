@@ -14,7 +14,7 @@ from envs.episode import Episode
 from envs.limits import within
 from envs.text import message_of
 from launch.errors import ConfigError
-from launch.run.slow import slow
+from launch.run.timing import slow
 from launch.storage.resume import log_to_stderr
 from shaping.audits.row import Row
 from shaping.monitors.base import Monitor, MonitorError, require_held_out

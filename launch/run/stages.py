@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from envs.episode import Episode
 from envs.limits import within
 from launch.run.ledger import RunError
-from launch.run.slow import slow
+from launch.run.timing import slow
 from launch.run.trainer import Trainer
 from rewards.base import scored
 from shaping.audits.row import Row
