@@ -16,10 +16,18 @@ class Isolation(BaseModel):
     """The directory of all studies, as an absolute path: out of reach."""
     step_seconds: float
     """Seconds for a decision about one action (`train.step_timeout`)."""
+    reward_seconds: float
+    """Seconds for the reward of one group (`train.reward_timeout`)."""
     stage_seconds: float
     """Seconds for any other call (`rollout.stage_timeout`)."""
     start_seconds: float = 120.0
     """Seconds to start the process and build the plug-in."""
+
+    def seconds(self, hook: str) -> float:
+        """The limit of one call."""
+        if hook == "allow":
+            return self.step_seconds
+        return self.reward_seconds if hook in ("score", "score_group") else self.stage_seconds
 
 
 def hidden_by(output: str, name: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import shutil
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def main() -> None:
     from launch.isolation.sandbox import protect
 
     start: dict[str, Any] = json.loads(requests.readline())
-    walls = protect(start["readable"], start["writable"])
+    walls = protect(start["readable"], [start["folder"]])
     sys.path += [entry for entry in start["search_path"] if entry not in sys.path]
     from launch.isolation.wire import receive, send
 
@@ -35,7 +36,8 @@ def main() -> None:
     while plugin is not None:
         try:
             hook, seconds, arguments = receive(requests)
-        except EOFError:
+        except EOFError:  # the run has ended, perhaps by a kill
+            shutil.rmtree(start["folder"], ignore_errors=True)
             return
         with _limited(seconds):
             answer = _answer(plugin, hook, arguments)

@@ -66,17 +66,14 @@ class Guest:
     @property
     def walls(self) -> str:
         """What keeps the plug-in from reading what it is not given."""
-        walls = {str(name): str(by) for name, by in dict(self.about.get("walls") or {}).items()}
-        missing = sorted({"files", "sockets"} - set(walls))
-        stand = ", ".join(f"{name} by {by}" for name, by in sorted(walls.items())) or "nothing but the process itself"
-        return f"blocked: {stand}" + (f"; NOT blocked on this machine: {' and '.join(missing)}" if missing else "")
+        return told(dict(self.about.get("walls") or {}))
 
     def ask(self, hook: str, arguments: Sequence[Any], error: type[Exception]) -> Any:
         """The answer of a hook.
 
         Raises: `error` if the hook raises; `IsolationError` if the process does not answer.
         """
-        seconds = self._isolation.step_seconds if hook == "allow" else self._isolation.stage_seconds
+        seconds = self._isolation.seconds(hook)
         with self._lock:
             try:
                 assert self._process.stdin is not None
@@ -114,8 +111,8 @@ class Guest:
         )
         words = {
             **start,
-            "readable": sorted({str(place) for place in (*readable, folder)}),
-            "writable": [str(work)],
+            "readable": sorted({str(place) for place in readable}),
+            "folder": str(folder),
             "search_path": path,
             "seconds": self._isolation.start_seconds,
         }
@@ -154,6 +151,14 @@ class Guest:
         lines = [line for line in said.splitlines() if line.strip()][-12:]
         shown = "".join(f"\n    {on_one_line(line)}" for line in lines)
         return IsolationError(f"the isolated process of {self.use!r} {what}{shown and ':' + shown}")
+
+
+def told(walls: Mapping[str, str]) -> str:
+    """The walls that stand, and those that this machine does not have."""
+    missing = sorted({"files", "sockets"} - set(walls))
+    stand = ", ".join(f"{name} by {by}" for name, by in sorted(walls.items())) or "nothing but the process itself"
+    shown = f"blocked: {stand}" + (f"; NOT blocked on this machine: {' and '.join(missing)}" if missing else "")
+    return on_one_line(shown)
 
 
 class _Tail:

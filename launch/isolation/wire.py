@@ -91,10 +91,10 @@ def _exactly(stream: Readable, size: int) -> bytes:
 
 def _packed(value: Any, arrays: list[bytes]) -> Any:
     """The value as JSON: numbers, texts and lists as they are, everything else as {kind: content}."""
+    if isinstance(value, (RolloutStatus, Knob)):  # before texts: these are texts, too
+        return {"enum": [type(value).__name__, value.value]}
     if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
         return value
-    if isinstance(value, Enum) and type(value).__name__ in ENUMS:
-        return {"enum": [type(value).__name__, value.value]}
     if isinstance(value, (int, float)):
         return value + 0
     if isinstance(value, np.generic):

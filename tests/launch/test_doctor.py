@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.doctor import Finding, _compiled, _organisms, _ray_address, _sockets, _vllm
+from launch.doctor import Finding, _compiled, _isolation, _organisms, _ray_address, _sockets, _vllm
+from launch.isolation.sandbox import landlock_version
 from launch.storage.versions import installed_version
 
 TORCH = str(installed_version("torch")).partition("+")[0]
@@ -103,3 +104,9 @@ def test_a_dead_ray_address_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:9")
     (found,) = _ray_address()
     assert found.level == "warning" and "unset RAY_ADDRESS" in found.remedy
+
+
+def test_the_walls_around_isolated_plugins_are_told() -> None:
+    found = _isolation()
+    assert ("Landlock" in found.text) == bool(landlock_version())
+    assert (found.level == "ok") == ("files" in found.text and "sockets" in found.text)

@@ -16,11 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PrivateAttr
 
 from envs.episode import Context, Episode, Labels
 from rewards import Reward
 from shaping.hooks import ActionDecision, Credit, Gates, Group, GroupInfo, Knob, RatioMode, TurnContext
 from shaping.intervention import Constraint, Shaper
+from shaping.monitors import OvertAction
 
 
 class Thrift(Reward):
@@ -101,6 +103,11 @@ class Sullen(Reward):
         if self.how == "forge":
             os.write(4, b"\xff" * 64)
             os._exit(0)
+        if self.how == "print":
+            print("hello", flush=True)  # on what was the pipe
+            return [1.0] * len(episode.turns)
+        if self.how == "raise":
+            raise LookupError("no such \x1b[31mthing")
         return object() if self.how == "object" else [float("nan")] * len(episode.turns)
 
 
@@ -174,3 +181,19 @@ def _open_files() -> list[int]:
         if mode & 0o170000 in (0o100000, 0o040000):
             found.append(number)
     return found
+
+
+class Peeks(Shaper):
+    """Declares that it reads labels."""
+
+    oracle: ClassVar[bool] = True
+
+
+class Watched(Reward):
+    """Trains against a monitor."""
+
+    def score(self, episode: Episode) -> Any:
+        found = self._monitor.read(episode)
+        return [turn.reward - sum(r.turn == n for r in found) for n, turn in enumerate(episode.turns)]
+
+    _monitor: OvertAction = PrivateAttr(default_factory=lambda: OvertAction(role="train"))
