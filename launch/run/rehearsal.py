@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from envs.answers import WorldContractError, finite_number, opened, step_result
+from envs.answers import WorldContractError, opened, positive_number, step_result
 from envs.limits import within
 from envs.text import message_of
 from launch.config.plugins import PluginError, build_world
@@ -39,7 +39,7 @@ def rehearse(name: str, options: Mapping[str, Any], where: str, seconds: float) 
     kind = f"{type(world).__module__}:{type(world).__qualname__}"
     try:
         opened(call(lambda: world.reset(seed=0), f"{kind}.reset()"), f"{place}: {kind}.reset()")
-        finite_number(getattr(world, "max_return", 1.0), "max_return", f"{place}: {kind}")
+        positive_number(getattr(world, "max_return", 1.0), "max_return", f"{place}: {kind}")
         step_result(call(lambda: world.step(ACTION), f"{kind}.step()"), f"{place}: {kind}.step()")
     except WorldContractError as error:
         raise PluginError(str(error)) from error

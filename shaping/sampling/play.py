@@ -181,12 +181,12 @@ class _Rollout:
         transcript: Transcript | None = None
         env: TextEnv | None = None
         try:
-            env = await self._limited(self._request.make, "its constructor")
-            self._kind = type(env)
-            self._world = valid(str(await self._limited(lambda: getattr(env, "name", type(env).__name__), "name")))
-            answer = await self._limited(lambda: env.reset(seed=self._request.seed), "reset")
+            env, name = await self._limited(self._made, "its constructor")
+            self._kind, self._world = type(env), name
+            answer, best = await self._limited(
+                lambda: (env.reset(seed=self._request.seed), getattr(env, "max_return", 1.0)), "reset"
+            )
             observation, overt = opened(answer, f"{self._described()}: reset")
-            best = await self._limited(lambda: getattr(env, "max_return", 1.0), "max_return")
             self._options["max_return"] = positive_number(best, "max_return", self._described())
             transcript = self._opened(observation)
             session = Session(self._session, env)
@@ -213,6 +213,11 @@ class _Rollout:
             options=self._options,
             error=error,
         )
+
+    def _made(self) -> tuple[TextEnv, str]:
+        """The world, and its name."""
+        env = self._request.make()
+        return env, valid(str(getattr(env, "name", type(env).__name__)))
 
     def _opened(self, observation: str) -> Transcript:
         """A transcript with room for one more completion, whatever has been said."""
