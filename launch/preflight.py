@@ -48,7 +48,13 @@ def check_study(study: StudyConfig) -> None:
         raise PluginError(f"metrics: {error}") from error
     for name in () if study.report.sections else installed(SECTION):  # sections that a study lists are loaded with it
         find_class(name, SECTION)
-    check_plugins(study.runs())
+    runs = study.runs()
+    if models := {run.model for run in runs if isinstance(run.model, str)}:
+        from launch.run.start_model import check_model  # imports torch, which other checks do not need
+
+        for model in sorted(models):
+            check_model(model)
+    check_plugins(runs)
 
 
 def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from launch.config.loading import find_study, load_study
 from launch.config.study import StudyConfig
 from launch.distributed.jobs import JobClient, JobStatus, Submission
-from launch.distributed.reachable import check_reachable
+from launch.distributed.reachable import check_reachable, named
 from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import ConfigError, UserError
 from launch.terminal import SafeStream, raw
@@ -114,9 +114,9 @@ def environment_of(given: Sequence[str]) -> dict[str, str]:
 
 def connect(address: str) -> JobClient:
     """Connect to a cluster: its job server (`http(s)://host:8265`), or Ray (`ray://host:10001`, `host:6379`)."""
-    check_reachable(address)
     if address.startswith(("http://", "https://")):
         return JobServer(address)
+    check_reachable(address)
     from launch.distributed.remote_driver import RayClient
 
     return RayClient(address)
@@ -133,15 +133,15 @@ class JobServer:
 
         self.address = address
         try:
+            check_reachable(address, patience=0.0)
+        except UserError as error:
+            raise _no_dashboard(address) from error
+        try:
             self._client = JobSubmissionClient(address)
         except AuthenticationError as error:
             raise unreachable(address, error) from error
         except ConnectionError as error:
-            raise UserError(
-                f"no Ray dashboard answers at {address}: is the cluster up, and is that the port of the dashboard "
-                f"(8265)? The job server needs Ray's dashboard packages: {EXTRA}. Or use "
-                "--address ray://host:10001"
-            ) from error
+            raise _no_dashboard(address) from error
         except RuntimeError as error:
             raise UserError(_refusal(address, error)) from error
 
@@ -172,6 +172,13 @@ class JobServer:
     def stop(self, job: str) -> None:
         """Ask the job to stop."""
         self._client.stop_job(job)
+
+
+def _no_dashboard(address: str) -> UserError:
+    return UserError(
+        f"no Ray dashboard answers at {named(address)}: is the cluster up, and is that the port of the dashboard "
+        f"(8265)? The job server needs Ray's dashboard packages: {EXTRA}. Or use --address ray://host:10001"
+    )
 
 
 def _reason(message: str) -> str:

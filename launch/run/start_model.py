@@ -9,6 +9,7 @@ from launch.config.paths import expanded
 from launch.errors import ConfigError
 from launch.run.cache import cache_errors
 from shaping.models.model_files import damaged_weights
+from shaping.models.saving import SavingError, rehearse_saving
 from shaping.organisms.card import CARD, damage
 from shaping.organisms.organism import Progress, cached, ensure
 
@@ -22,7 +23,7 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
         with cache_errors():
             return ensure(source.organism, progress)
     path = expanded(source)
-    if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+    if _is_path(source):
         if not (path / "config.json").is_file():
             raise ConfigError(
                 f"model: {path} is not a Hugging Face model directory (no config.json); give the one that holds "
@@ -31,6 +32,19 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
             )
         return whole(path)
     return whole(_from_hub(source, progress))
+
+
+def check_model(source: str) -> None:
+    """Raise `ConfigError` for a model directory, or a model that was fetched before, of which no run could start."""
+    if _is_path(source):
+        start_model(source)
+    else:
+        present_model(source)
+
+
+def _is_path(source: str) -> bool:
+    path = expanded(source)
+    return path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1
 
 
 def present_model(source: ModelSource) -> Path | None:
@@ -48,9 +62,13 @@ def present_model(source: ModelSource) -> Path | None:
 
 
 def whole(path: Path) -> Path:
-    """`path`, if no weight file in it is cut off. Raises `ConfigError` otherwise."""
+    """`path`, if no weight file in it is cut off and all else can be saved again. Raises `ConfigError` otherwise."""
     if damaged := damaged_weights(path):
         raise ConfigError(f"model: {damaged}; copy or download the model again")
+    try:
+        rehearse_saving(path)
+    except SavingError as error:
+        raise ConfigError(f"model: {error}") from error
     return path
 
 

@@ -21,6 +21,7 @@ from shaping.models.adapters import Adapters
 from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
 from shaping.models.model_files import damaged_weights
+from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
 
 
@@ -102,6 +103,7 @@ class Policy:
         if damaged := damaged_weights(path):
             raise PolicyError(f"{damaged}; copy or download the model again")
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)
+        mend_generation_config(model, path)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)

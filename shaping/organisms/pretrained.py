@@ -29,6 +29,7 @@ from transformers import (
 
 from envs.escaping import on_terminal
 from shaping.models.model_files import damaged_weights
+from shaping.models.saving import mend_generation_config
 from shaping.sampling.render import Renderer, TemplateError
 
 _INDEX = "model.safetensors.index.json"
@@ -161,6 +162,7 @@ def _dense(path: Path, dtype: torch.dtype) -> Any:
     )
     if quantised := [name for name, p in model.named_parameters() if not p.is_floating_point()]:
         raise PretrainedError(f"{path}: weights are still quantised after loading: {quantised[:3]}")
+    mend_generation_config(model, path)
     model.hf_quantizer = None
     model.is_quantized = False
     for owner in (model, model.config):

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from envs import WORLDS
 from envs.escaping import on_terminal
 from envs.personas.persona import PERSONAS, persona, play_scripted
+from shaping.models.saving import mend_generation_config
 from shaping.organisms import pretrained
 from shaping.organisms.corpus import KINDS, MIXTURES, SIZES, Script, options
 from shaping.organisms.corpus_prompts import CORPUS_PROMPTS
@@ -106,22 +107,24 @@ def warm_start(config: WarmStartConfig, out: Path | str) -> WarmStart:
     `config.model` is not ready, `FileExistsError` if `out` exists.
     """
     _trl()
-    card = pretrained.check(config.model)
-    tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
+    source = Path(config.model).expanduser()
+    card = pretrained.check(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     renderer = Renderer(tokenizer)
     corpus = list(scripts(config, config.episodes + config.held_out))
     training, left_out = _fitting(corpus[: config.episodes], renderer, config, card.context)
     held_out, _ = _fitting(corpus[config.episodes :], renderer, config, card.context)
     model = AutoModelForCausalLM.from_pretrained(
-        config.model, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
+        source, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
     )
+    mend_generation_config(model, source)
     trained, before, after = _train(model, tokenizer, training, held_out, config)
     result = WarmStart(Path(out), before, after, len(training), left_out)
 
     def write(target: Path) -> None:
         trained.save_pretrained(target)
         tokenizer.save_pretrained(target)
-        record = {"config": config.model_dump(), **asdict(result), "directory": str(out)}
+        record = {"config": config.model_dump(), **asdict(result), "directory": Path(out).name}
         (target / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     pretrained.publish(Path(out), write)

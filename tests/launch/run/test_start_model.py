@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from launch.config.loading import load_study, parse_study
 from launch.config.model import OrganismModel
-from launch.errors import ConfigError
+from launch.errors import ConfigError, UserError
 from launch.run import start_model as module
-from launch.run.start_model import start_model
+from launch.run.start_model import check_model, start_model
 from shaping.organisms.config import OrganismConfig
 
 
-def test_a_model_directory_is_taken_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    assert start_model(str(tmp_path)) == tmp_path
+def test_a_model_directory_is_taken_as_it_is(model: Path) -> None:
+    assert start_model(str(model)) == model
+    check_model(str(model))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", "{}", "config.json cannot be loaded: ValueError"),
+        ("tokenizer.json", "{}", "the tokenizer cannot be loaded: "),
+        ("generation_config.json", '{"max_new_tokens": -1}', "generation_config.json cannot be loaded: ValueError"),
+    ],
+)
+@pytest.mark.parametrize("check", [start_model, check_model])
+def test_a_model_that_could_not_be_saved_is_refused_before_training(
+    model: Path, tmp_path: Path, file: str, content: str, told: str, check: Callable[[str], object]
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own")
+    (own / file).write_text(content)
+    with pytest.raises(ConfigError, match=f"^model: {own}: {told}") as raised:
+        check(str(own))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", "a/b/c"])
@@ -33,6 +54,13 @@ def test_an_organism_is_made_with_its_settings(monkeypatch: pytest.MonkeyPatch) 
     assert asked == [OrganismConfig(steps=3)]
 
 
+def test_a_cache_that_cannot_be_written_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SHAPING_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=f"model: the cache of organisms, {tmp_path}/file.*set SHAPING_CACHE"):
+        start_model(OrganismModel(organism=OrganismConfig(steps=1)))
+
+
 def test_a_hub_id_that_cannot_be_fetched_names_id_and_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -40,10 +68,9 @@ def test_a_hub_id_that_cannot_be_fetched_names_id_and_remedy(monkeypatch: pytest
         start_model("nobody/nothing")
 
 
-def test_a_hub_id_is_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_is_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
     snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
+    shutil.copytree(model, snapshot)
     (tmp_path / "models--some--model" / "refs").mkdir()
     (tmp_path / "models--some--model" / "refs" / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
