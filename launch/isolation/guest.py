@@ -41,7 +41,8 @@ def main() -> None:
             return
         with _limited(seconds):
             answer = _answer(plugin, hook, arguments)
-        send(answers, answer)
+        answers.write(answer)
+        answers.flush()
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
@@ -86,25 +87,21 @@ def _built(start: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return None, {"refused": f"{start['where']}: {type(error).__name__}: {message_of(error)}"}
 
 
-def _answer(plugin: Any, hook: str, arguments: Sequence[Any]) -> dict[str, Any]:
-    """The answer, with the new states of random generators; or the error."""
-    import io
-
+def _answer(plugin: Any, hook: str, arguments: Sequence[Any]) -> bytes:
+    """The message with the answer and the new states of random generators, or with the error."""
     import numpy as np
 
     from envs.frozen import refuses_writing
     from envs.text import message_of
-    from launch.isolation.wire import generator_state, send
+    from launch.isolation.wire import encoded, generator_state
 
     try:
         answer = getattr(plugin, hook)(*arguments)
         states = [generator_state(given) for given in arguments if isinstance(given, np.random.Generator)]
-        message = {"answer": answer, "generators": states}
-        send(io.BytesIO(), message)
-        return message
+        return encoded({"answer": answer, "generators": states})
     except BaseException as error:
         advice = "; what plug-ins are shown is read-only: work on a copy" if refuses_writing(error) else ""
-        return {"raised": f"{type(error).__name__}: {message_of(error)}{advice}"}
+        return encoded({"raised": f"{type(error).__name__}: {message_of(error)}{advice}"})
 
 
 if __name__ == "__main__":

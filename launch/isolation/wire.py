@@ -50,15 +50,19 @@ class WireError(ValueError):
     """A value that cannot be sent, or a message that cannot be read."""
 
 
-def send(stream: IO[bytes], message: Any) -> None:
-    """Write one message. Raises `WireError` before anything is written if a part of it cannot be sent."""
+def encoded(message: Any) -> bytes:
+    """One message as bytes. Raises `WireError` if a part of it cannot be sent."""
     arrays: list[bytes] = []
     text = json.dumps(_packed(message, arrays)).encode("ascii")
     blob = b"".join(arrays)
     if len(text) + len(blob) > LONGEST:
         raise WireError(f"a message of {len(text) + len(blob):,} bytes; at most {LONGEST:,} can be sent")
-    stream.write(_HEAD.pack(len(text), len(blob)) + text)
-    stream.write(blob)
+    return _HEAD.pack(len(text), len(blob)) + text + blob
+
+
+def send(stream: IO[bytes], message: Any) -> None:
+    """Write one message; nothing of it if it cannot be sent."""
+    stream.write(encoded(message))
     stream.flush()
 
 

@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from envs.episode import Context, Episode, Labels
 from rewards import Reward
-from shaping.hooks import ActionDecision, Credit, Gates, Group, GroupInfo, Knob, RatioMode, TurnContext
+from shaping.hooks import ActionDecision, AdapterSpec, Credit, Gates, Group, GroupInfo, Knob, RatioMode, TurnContext
 from shaping.intervention import Constraint, Shaper
 from shaping.monitors import OvertAction
 
@@ -187,6 +187,13 @@ class Peeks(Shaper):
     """Declares that it reads labels."""
 
     oracle: ClassVar[bool] = True
+
+
+class Loads(Shaper):
+    """Names files for the run to open."""
+
+    def adapters(self) -> list[AdapterSpec]:
+        return [AdapterSpec("theirs", "frozen", path="/etc")]
 
 
 class Watched(Reward):

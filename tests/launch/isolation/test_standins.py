@@ -21,7 +21,7 @@ from launch.errors import UserError
 from launch.isolation.host import IsolationError
 from launch.isolation.standins import isolated, walls
 from rewards.base import RewardError, scored
-from shaping.hooks import Knob
+from shaping.hooks import InterventionError, Knob
 from shaping.intervention import Intervention
 from shaping.monitors.reachable import spent_names
 
@@ -87,6 +87,12 @@ def test_what_cannot_be_built_apart_is_told_before_the_start(
 ) -> None:
     with pytest.raises(UserError, match=told):
         isolated("intervention", use, fields, "arms.x.interventions.0", "x", limits)
+
+
+def test_the_run_opens_no_file_that_it_names(limits: Isolation) -> None:
+    built = build_arm("x", arm("third_party:Loads"), limits)
+    with pytest.raises(InterventionError, match=r"Loads.adapters\(\) names a path"):
+        built.adapters()
 
 
 def test_a_monitor_that_it_trains_against_is_spent_here_too(limits: Isolation) -> None:
