@@ -232,8 +232,6 @@ class Turn:
     """Commands that would have been the overt shortcut in this turn. An action mask would remove them."""
     rejected: int = 0
     """Completions that a filter refused before this one."""
-    cost: float = 0.0
-    """A cost of the turn beside its reward; nothing in the framework sets it."""
 
     def __post_init__(self) -> None:
         freeze(self, "events", "tokens", "logprobs", "policy_versions", "masked_tokens", "overt_shortcuts")

@@ -1,8 +1,8 @@
 """Episodes as Parquet: one row per episode, typed columns, nothing pickled.
 
 Reading gives back what was written, bit for bit: token arrays keep their types, rewards stay doubles, a redacted
-episode stays redacted. Files of versions 1 and 2 are read, too. Options are stored as JSON, so
-their values must be JSON values.
+episode stays redacted. Files of all older versions are read, too. Options are stored as JSON, so their
+values must be JSON values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
 
-FORMAT, VERSION = b"shaping-episodes", b"3"
+FORMAT, VERSION = b"shaping-episodes", b"4"
 MAX_EPISODES, MAX_BYTES, MAX_EPISODE_BYTES = 1_000_000, 2 << 30, 64 << 20
 """Most episodes of a file, and most bytes of a file and of an episode in memory: hundreds of thousands of tokens."""
 BATCH = 64
@@ -56,13 +56,14 @@ _RENAMED = {
 """Column or field of a turn -> its name in versions 1 and 2."""
 
 
-def _turn_type(names: Mapping[str, str]) -> pa.StructType:
+def _turn_type(names: Mapping[str, str], *, cost: bool) -> pa.StructType:
     fields = [
         *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
         *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
         *((name, pa.list_(kind)) for name, (kind, _) in _TURN_ARRAYS.items()),
         *(("masked_tokens", pa.list_(_MASKED)), ("overt_shortcuts", pa.list_(pa.string()))),
-        *(("rejected", pa.int32()), ("cost", pa.float64())),
+        ("rejected", pa.int32()),
+        *([("cost", pa.float64())] if cost else []),
     ]
     return pa.struct([(names.get(name, name), kind) for name, kind in fields])
 
@@ -76,14 +77,19 @@ _SINCE_2 = ("resource_share", "privileges", "unneeded_power", "outcome")
 
 
 def _schema(
-    version: bytes, without: tuple[str, ...] = (), renamed: Mapping[str, str] = MappingProxyType({})
+    version: bytes,
+    *,
+    without: tuple[str, ...] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+    cost: bool = False,
 ) -> pa.Schema:
+    """Columns of a version. `cost`: a field of turns that no version has ever filled."""
     names = [f.name for f in fields(Labels) if f.name not in without]
     labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
     columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
         *(("status", pa.string()), ("sampling", _CONTEXT), ("training", _CONTEXT)),
-        *(("turns", pa.list_(_turn_type(renamed))), ("truth", pa.list_(labels))),
+        *(("turns", pa.list_(_turn_type(renamed, cost=cost))), ("truth", pa.list_(labels))),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
     ]
@@ -93,8 +99,9 @@ def _schema(
 
 SCHEMA = _schema(VERSION)
 _READABLE = {
-    b"1": _schema(b"1", without=_SINCE_2, renamed=_RENAMED),
-    b"2": _schema(b"2", renamed=_RENAMED),
+    b"1": _schema(b"1", without=_SINCE_2, renamed=_RENAMED, cost=True),
+    b"2": _schema(b"2", renamed=_RENAMED, cost=True),
+    b"3": _schema(b"3", cost=True),
     VERSION: SCHEMA,
 }
 """Version -> the schema of its files."""
@@ -228,10 +235,11 @@ def _parts(column: pa.Array) -> list[tuple[str, pa.Array]]:
 
 
 def _new_names(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of version 1 or 2 under the names of today."""
+    """A row of an older version under the names of today."""
     new = {old: name for name, old in _RENAMED.items()}
     row = {new.get(name, name): value for name, value in row.items()}
-    return row | {"turns": [{new.get(name, name): value for name, value in turn.items()} for turn in row["turns"]]}
+    turns = [{new.get(n, n): value for n, value in turn.items() if n != "cost"} for turn in row["turns"]]
+    return row | {"turns": turns}
 
 
 def _row(episode: Episode) -> dict[str, Any]:

@@ -6,20 +6,28 @@ from launch.config.rollout import RANKS
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.arm import Arm
+from shaping.hooks import InterventionError
 
 
 def check_rollout(run: RunConfig, arm: Arm) -> None:
     """Raise `ConfigError` if the arm, the learner and the sampler of a run are incompatible."""
-    rollout, lora = run.rollout, run.learner.lora
+    try:
+        _check_rollout(run, arm)
+    except InterventionError as error:  # an intervention that raises, or answers what no hook can
+        raise ConfigError(f"arms.{run.arm}: {error}") from error
+
+
+def _check_rollout(run: RunConfig, arm: Arm) -> None:
+    rollout, lora, ratio = run.rollout, run.learner.lora, arm.ratio_mode()  # refuses a mode that does not exist
     if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
         raise ConfigError(
             f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
             "open at once: raise it to train.group_size"
         )
-    if rollout.max_staleness and arm.ratio_mode() != "sampler" and run.learner.mismatch_correction == "none":
+    if rollout.max_staleness and ratio != "sampler" and run.learner.mismatch_correction == "none":
         raise ConfigError(
             f"rollout.max_staleness is {rollout.max_staleness}, and the policy ratio of arm {arm.name!r} "
-            f"({arm.ratio_mode()}) ignores how far older episodes are off-policy: set learner.mismatch_correction to "
+            f"({ratio}) ignores how far older episodes are off-policy: set learner.mismatch_correction to "
             "truncate, which weights them and changes nothing for arms with ratio sampler, or max_staleness to 0"
         )
     if rollout.sync == "lora":

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import extract_model
@@ -84,7 +85,7 @@ def _errors_as_data(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*arguments)
         except Exception as error:  # the controller decides what to do about it
-            text = str(error)
+            text = message_of(error)
             lost = isinstance(error, (dist.DistError, RanksError)) or "/gloo/" in text or "ncclRemoteError" in text
             return RankFailure(type(error).__name__, text, traceback.format_exc(), lost)
 

@@ -42,7 +42,6 @@ def episode(world: str = "clerk", seed: int = 0) -> Episode:
                 masked_tokens=((0, (3, 4)), (1, ())),
                 overt_shortcuts=info["overt_shortcuts"],
                 rejected=2,
-                cost=0.25,
             )
         )
     n = 50
@@ -133,31 +132,34 @@ LATER_LABELS = ("resource_share", "privileges", "unneeded_power", "outcome")
 
 
 def written_by(version: str, path: Path, new: Episode) -> None:
-    """A file as version 1 or 2 wrote it: other names and, in 1, fewer labels."""
+    """A file as an older version wrote it: turns with a cost; in 1 and 2 other names; in 1 fewer labels."""
     write_episodes(path, [new])
     table = pq.read_table(path)
     dropped = LATER_LABELS if version == "1" else ()
+    names = OLD_NAMES if version in "12" else {}
 
     def old(kind: pa.DataType) -> pa.DataType:
         if pa.types.is_list(kind):
             return pa.list_(old(kind.value_type))
         if pa.types.is_struct(kind):
-            return pa.struct([(OLD_NAMES.get(f.name, f.name), old(f.type)) for f in kind if f.name not in dropped])
+            own = [(names.get(f.name, f.name), old(f.type)) for f in kind if f.name not in dropped]
+            return pa.struct([*own, ("cost", pa.float64())] if own[0][0] == "observation" else own)
         return kind
 
     def named(value: Any) -> Any:
         if isinstance(value, list):
             return [named(item) for item in value]
         if isinstance(value, dict):
-            return {OLD_NAMES.get(k, k): named(v) for k, v in value.items() if k not in dropped}
+            cost = {"cost": 0.25} if "observation" in value else {}
+            return {names.get(k, k): named(v) for k, v in value.items() if k not in dropped} | cost
         return value
 
-    columns = [(OLD_NAMES.get(f.name, f.name), old(f.type)) for f in table.schema]
+    columns = [(names.get(f.name, f.name), old(f.type)) for f in table.schema]
     schema = pa.schema(columns, metadata={"format": "shaping-episodes", "version": version})
     pq.write_table(pa.Table.from_pylist(named(table.to_pylist()), schema), path)
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1", "2", "3"])
 def test_files_of_older_versions_are_read(tmp_path, version):
     new = episode("steward")
     written_by(version, tmp_path / "old.parquet", new)
@@ -165,7 +167,7 @@ def test_files_of_older_versions_are_read(tmp_path, version):
     assert old.contexts == new.contexts and same(old.turns, new.turns)
     defaults = dict.fromkeys(LATER_LABELS[:3], 0) | {"outcome": ""} if version == "1" else {}
     assert list(old.truth.open()) == [replace(label, **defaults) for label in new.truth.open()]
-    assert (old.truth.open() == new.truth.open()) == (version == "2")
+    assert (old.truth.open() == new.truth.open()) == (version != "1")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

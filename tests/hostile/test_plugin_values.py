@@ -29,7 +29,9 @@ from writing_plugins import WRITES, Hook, PaysAndWrites, ReadsAndWrites, Writes,
 
 from envs.core import TextEnv
 from envs.episode import Context, Episode, Labels, RolloutStatus
+from launch.config.compatibility import check_rollout
 from launch.config.loading import parse_study
+from launch.errors import ConfigError
 from launch.study import run_study
 from rewards.base import Reward, RewardError, scored
 from shaping.arm import Arm, compose
@@ -50,6 +52,24 @@ from shaping.sampling.play import EpisodeRequest, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
+WORLDS = {"clerk": {"size": 2, "horizon": 3}}
+SMALL: dict[str, Any] = {
+    "name": "hostile",
+    "seeds": 1,
+    "model": {
+        "organism": {
+            "hidden": 32,
+            "layers": 1,
+            "heads": 2,
+            "kv_heads": 1,
+            "vocabulary": 400,
+            "episodes": 12,
+            "steps": 2,
+        }
+    },
+    "train": {"worlds": WORLDS, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 8},
+    "eval": {"worlds": WORLDS, "episodes": 1, "access_episodes": 0},
+}
 INFO = GroupInfo("clerk", 0, 0, 0)
 TURN = TurnContext("clerk", 0, 0, "turn .", ("grab 1",))
 
@@ -362,6 +382,20 @@ def test_an_answer_that_is_none_of_those_a_hook_can_give_is_refused_by_name(
         ASKED[hook](compose("arm", [Answers()]), group[0])
 
 
+class Crosses(Shaper):
+    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.RATIO})
+
+    def ratio_mode(self) -> Any:
+        return "cross"
+
+
+def test_an_unknown_ratio_mode_is_refused_before_anything_starts() -> None:
+    arms = {"arm": {"role": "reference", "interventions": ["Identity"]}}
+    (run,) = parse_study({**SMALL, "arms": arms}, "test").runs()
+    with pytest.raises(ConfigError, match=r"arms\.arm: .*Crosses\.ratio_mode\(\) is 'cross'; choose one of sampler"):
+        check_rollout(run, compose("arm", [Crosses()]))
+
+
 @pytest.mark.parametrize("direction", [np.full(4, np.nan), np.ones((2, 2)), "north"])
 def test_an_edit_in_no_direction_is_refused(direction: Any) -> None:
     with pytest.raises(InterventionError, match="no vector of finite numbers"):
@@ -446,18 +480,7 @@ def test_an_arm_with_such_a_plug_in_fails_by_name_before_it_learns_and_the_other
         "writes": {"role": "treatment", "interventions": [{"use": "writing_plugins:Writes", "hook": "credit"}]},
         "nan": {"role": "treatment", "reward": {"use": "writing_plugins:PaysNaN"}},
     }
-    worlds = {"clerk": {"size": 2, "horizon": 3}}
-    tiny = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
-    document = {
-        "name": "hostile",
-        "seeds": 1,
-        "model": {"organism": tiny},
-        "train": {"worlds": worlds, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 8},
-        "eval": {"worlds": worlds, "episodes": 1, "access_episodes": 0},
-        "arms": arms,
-        "output": str(tmp_path),
-    }
-    told = run_study(parse_study(document, "test"))
+    told = run_study(parse_study({**SMALL, "arms": arms, "output": str(tmp_path)}, "test"))
     assert told.finished == ["unshaped/seed-0"]
     failed = {failure.name: failure.message for failure in told.failed}
     assert "Writes.credit() raised TypeError" in failed["writes/seed-0"]
