@@ -1,6 +1,7 @@
 """The sockets that listen in a process and in everything it has started, and a run that tells its own.
 
-`python listening.py CONFIG MODEL FOLDER` trains the first run of a study and prints them, as JSON, during an update.
+`python listening.py CONFIG MODEL FOLDER` trains the first run of a study and writes those of its first update to
+FOLDER/listeners.json.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def listeners_of_run(study: dict[str, Any], model: Path, folder: Path, timeout: 
     environment = {**os.environ, "PYTHONPATH": search}
     done = subprocess.run(ours, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr
-    return [Listener(*found) for found in json.loads(done.stdout.splitlines()[-1])]
+    return [Listener(*found) for found in json.loads((folder / "listeners.json").read_text())]
 
 
 def _main(study: str, model: str, folder: str) -> None:
@@ -74,7 +75,7 @@ def _main(study: str, model: str, folder: str) -> None:
             go()
     else:
         go()
-    print("\n" + json.dumps(sorted(set(found))))
+    (Path(folder) / "listeners.json").write_text(json.dumps(sorted(set(found))))
 
 
 if __name__ == "__main__":
