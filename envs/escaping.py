@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
+from pathlib import Path
 
 LINE, MESSAGE = 1000, 4000
 """Longest line and longest message that a terminal shows, in characters of the original."""
@@ -52,6 +56,18 @@ def on_terminal(text: str, line: int = LINE, message: int | None = MESSAGE) -> s
 def on_one_line(text: str, limit: int = LINE) -> str:
     """The same where a line break could pass for a line of ours: breaks and tabs are shown as escapes, too."""
     return on_terminal(text, limit, limit).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def placeless(text: str) -> str:
+    """A message for files that others read: the home directory as `~`, the working directory as `.`.
+
+    The rest of a path stays, so that whoever ran the study still finds the file.
+    """
+    with contextlib.suppress(OSError, RuntimeError):
+        for root, name in ((os.getcwd(), "."), (os.path.realpath(sys.prefix), "<python>"), (str(Path.home()), "~")):
+            if root.count("/") > 1 or (root == str(Path.home()) and root != "/"):
+                text = re.sub(rf"{re.escape(root)}(?![\w.-])", name, text)
+    return text
 
 
 def _escape(found: re.Match[str]) -> str:

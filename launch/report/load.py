@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from envs.escaping import placeless
 from launch.config.study import Role, StudyConfig
 from launch.errors import RunDirectoryError, describe
 from launch.report.run_files import (
@@ -179,7 +180,7 @@ def _relative(text: str, directory: Path) -> str:
     """A message for a page that others read: paths begin at the study."""
     for prefix in {str(directory), str(directory.absolute()), str(directory.resolve())}:
         text = text.replace(f"{prefix}/", "").replace(prefix, directory.name)
-    return text
+    return placeless(text)
 
 
 def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:

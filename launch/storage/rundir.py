@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from envs.escaping import placeless
 from launch.errors import RunDirectoryError
 from launch.storage import jsonl
 from launch.storage.documents import VERSION, checksum, read_marked, read_sealed, write_json, write_sealed
@@ -263,7 +264,7 @@ class RunDirectory:
     def fail(self, message: str) -> None:
         """Note that a half-written run has failed, and was not stopped. Its next start removes the note."""
         if self.status() == "partial":
-            write_json(self.path / FAILED, {"error": message})
+            write_json(self.path / FAILED, {"error": placeless(message)})
 
     def failure(self) -> bool:
         """Did the run fail when it last ran?"""

@@ -92,7 +92,8 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
     _refuse_foreign(path)
     with study_lock(path, note):
         study = StudyDirectory(path)
-        document = {"format": FORMAT, "version": VERSION, "config": config.model_dump(mode="json")}
+        settings = config.model_dump(mode="json", exclude={"output"})  # wherever it lies, it is the same study
+        document = {"format": FORMAT, "version": VERSION, "config": settings}
         recorded = read_marked(path / "study.json", FORMAT)
         if recorded is None or recorded.get("config") != document["config"]:
             if recorded is not None and not force:

@@ -17,6 +17,7 @@ from typing import Any
 from envs.answers import StepResult, WorldContractError, opened, positive_number, step_result
 from envs.core import TextEnv, draw, parse_action
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
+from envs.escaping import placeless
 from envs.text import message_of, valid
 from shaping.arm import Arm
 from shaping.hooks import ActionDecision, InterventionError, TurnContext
@@ -211,7 +212,7 @@ class _Rollout:
             status=status,
             truth=self._truth,
             options=self._options,
-            error=error,
+            error=placeless(error),
         )
 
     def _made(self) -> tuple[TextEnv, str]:

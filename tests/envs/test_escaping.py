@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.escaping import LINE, MESSAGE, on_one_line, on_terminal, revealed, shortened
+from envs.escaping import LINE, MESSAGE, on_one_line, on_terminal, placeless, revealed, shortened
 
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -49,3 +50,15 @@ def test_nothing_that_acts_is_left_and_once_is_enough(text: str, limit: int) -> 
     assert revealed(shown) == shown
     assert "\n" not in on_one_line(text)
     assert len(shortened(text, limit)) <= max(limit + 40, len(text))
+
+
+def test_a_published_message_names_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, work = tmp_path / "ada", tmp_path / "ada" / "work"
+    work.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    told = f"no file '{work}/data.json', none in {home}, and {home}-2/x and {home}/notes.txt is another"
+    assert placeless(told) == f"no file './data.json', none in ~, and {home}-2/x and ~/notes.txt is another"
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.chdir("/")
+    assert placeless("and/or /etc/x") == "and/or /etc/x"

@@ -4,6 +4,8 @@
   the clipboard, or turn the direction of the text around it; and a message of a million characters is cut.
 - A cell of a CSV file is never a formula.
 - The page and the other published files show marks that turn or hide text, also in the configuration and the figures.
+- Files of a study say nothing about where it ran: no home, no folder of the output, no user. What a user has written
+  into the config stays in study.json and run.json, which resume needs; the page shows the last part of a path alone.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from launch_fakes import START_MODEL, TRAINER
+from launch_fakes import study as fake_study
 from synthetic_study import config, write_study
 
 from launch.report.build import build
+from launch.study import run_study
 
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MARKS = "\u202ekcab\u200f\u2066"
@@ -89,3 +94,37 @@ def test_published_files_show_marks_that_turn_the_text(tmp_path: Path) -> None:
             assert r"\u202ekcab\u200f\u2066\u2028" in text.replace("\\\\", "\\")  # the configuration
             assert r"Arm\u202ekcab\u200f\u2066" in text
         assert not ACTS.search(text), path.name
+
+
+def _tells(folder: Path, *words: str) -> list[str]:
+    """The files that hold one of the words. Logs are not published: they hold whole tracebacks."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert len(files) > 3
+    return [path.name for path in files if any(word.encode() in path.read_bytes() for word in words)]
+
+
+def test_the_files_of_a_study_do_not_say_where_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home-of-xq7v"
+    (home / "work").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("FAKE_MODEL", str(home / "models" / "small"))
+    monkeypatch.chdir(home / "work")
+    study = fake_study(home / "out", {"unshaped": "", "mask": "raises"}, seeds=1)
+    result = run_study(study, trainer=TRAINER, start_model=START_MODEL)
+    assert len(result.finished) == 1 and len(result.failed) == 1
+    assert not _tells(home / "out" / "small", "xq7v", str(tmp_path))
+    assert run_study(study, trainer=TRAINER, start_model=START_MODEL).kept == result.finished  # it is still the same
+
+
+def test_the_page_names_a_model_and_not_its_place(tmp_path: Path) -> None:
+    home = tmp_path / "home-of-xq7v"
+    study = config(seeds=2, arms={"unshaped": {"role": "reference"}, "inoculation": {"role": "treatment"}})
+    study = study.model_copy(update={"output": str(home / "out"), "model": str(home / "models" / "small")})
+    path = write_study(home / "out" / study.name, study, updates=1)
+    run = path / "runs" / "inoculation"
+    (run / "seed-0" / "run.json").write_text(f'{{"format": "shaping-run", "version": "{home}"}}')
+    (run / "seed-1" / "episodes" / "eval.parquet").unlink()
+    build(path)
+    assert not _tells(path / "report", "xq7v", str(tmp_path))
+    page = (path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "&#34;model&#34;: &#34;small&#34;" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from launch.config.published import without_places
 from launch.report.escaping import json_text, plain
 from launch.report.load import Study
 from launch.report.markdown import blocks, inline, line, table
@@ -25,7 +26,6 @@ class Account:
     versions: Mapping[str, str]
     config: str
     name: str
-    output: str
 
 
 class Methods(Section):
@@ -44,9 +44,8 @@ class Methods(Section):
             further,
             [(arm, [results.cell(arm, metric.name) for metric in further]) for arm in results.shown],
             _versions(study),
-            json_text(study.config.model_dump(mode="json"), indent=2),
+            json_text(without_places(study.config.model_dump(mode="json", exclude={"output"})), indent=2),
             study.name,
-            study.config.output,
         )
 
     def markdown(self, content: Account) -> str:

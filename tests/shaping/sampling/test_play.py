@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,3 +269,15 @@ def test_a_template_that_forgets_shows_the_policy_what_it_would_show_at_deployme
     last = forgetful.tokenizer.decode(episode.tokens[episode.segments[-1] :])
     assert last.count("why not .") == 1, "earlier motives are stripped, the last is kept"
     assert last.count("work 2") == 3
+
+
+def test_a_message_that_is_stored_does_not_name_the_home(
+    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Searching(Counting):
+        def step(self, action: str) -> Any:
+            raise FileNotFoundError(f"no file {tmp_path}/maps/1.json")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (episode,) = scripted(renderer, [request(Searching)])
+    assert episode.error.endswith("FileNotFoundError: no file ~/maps/1.json")
