@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
+from launch.config.published import without_places
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
 from launch.distributed.placement import PlacementError, bundles, placement, release, reserve, shortage
@@ -33,11 +34,13 @@ from launch.distributed.run_worker import (
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.preflight import check_machine, check_study
+from launch.run.losses import flagged
 from launch.run.origin import model_key, settle, tell_other_versions
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import write_json
 from launch.storage.files import check_space, disk_errors, make_directory
 from launch.storage.rundir import RunDirectory
+from launch.storage.space import needed
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
@@ -49,8 +52,6 @@ ATTEMPTS = 2
 """Tries of a run whose worker dies or raises."""
 POLL = 0.5
 """Seconds between two looks at the progress."""
-RUN_BYTES = 8_000_000
-"""Upper estimate for metrics, episodes and logs of one run, without its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,6 @@ def run_study(
         tell_other_versions(study, todo.kept, shown.note)
         result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
         if todo.pending:
-            check_space(study.path, RUN_BYTES * len(todo.pending))
             if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
             models = _models(todo.pending, load_function(start_model), shown)
@@ -142,6 +142,8 @@ def run_study(
             if settle(study, runs, made, force=force, note=shown.note):
                 todo = plan(study, runs, shown.note)
                 result.kept = [run.directory_name for run in todo.kept]
+            starts = [(run, models[model_key(run)]) for run in todo.pending]
+            check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
             shown.begin(len(jobs))
             if cluster is None:
@@ -152,6 +154,13 @@ def run_study(
                 with running_ray(cluster):
                     _RunScheduler(jobs, cluster, result, shown).run()
     return result
+
+
+def _at_once(cluster: RaySettings | None, runs: int) -> int:
+    """How many runs may train at a time."""
+    if cluster is None:
+        return 1
+    return runs if cluster.address else min(runs, cluster.cpus or os.cpu_count() or 1)
 
 
 def _present(runs: Sequence[RunConfig]) -> dict[str, Path | None]:
@@ -173,8 +182,6 @@ def _models(runs: Sequence[RunConfig], make: Callable[..., Path], display: Displ
 
 def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models: Mapping[str, Path]) -> list[Job]:
     """Describe each run for its worker."""
-    sizes = {key: sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) for key, model in models.items()}
-    check_space(study.path, sum(RUN_BYTES + sizes[model_key(run)] for run in runs))
     with disk_errors(study.path):
         _note_models(study, models)
     marker = marker_of(study.path / "study.json")
@@ -199,10 +206,10 @@ def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
 
 
 def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
-    """Record the config and path of each start model, one file per model."""
+    """Record the name and config of each start model, one file per model."""
     folder = make_directory(study.path / "model")
     for config, model in models.items():
-        write_json(folder / f"{model.name}.json", {"path": str(model), "config": json.loads(config)})
+        write_json(folder / f"{model.name}.json", {"name": model.name, "config": without_places(json.loads(config))})
 
 
 def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> None:
@@ -218,8 +225,16 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
         except Exception as error:
             _fail(job, failure(error), result, display)
         else:
-            result.finished.append(job.name)
-            display.end(job.name, ok=True)
+            _finish(job, result, display)
+
+
+def _finish(job: Job, result: StudyResult, display: Display) -> None:
+    """Book a finished run, and tell where its evaluation has lost episodes."""
+    result.finished.append(job.name)
+    display.end(job.name, ok=True)
+    attrition = (RunDirectory(job.directory).result() or {}).get("attrition", {})
+    for line in flagged(attrition.get("evaluation", [])):
+        display.note(f"{job.name}: do not trust {line}")
 
 
 def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> None:
@@ -288,8 +303,7 @@ class _RunScheduler:
         if not task.error:
             if task.archive:
                 receive(task.archive, job.directory)
-            self.result.finished.append(job.name)
-            self.display.end(job.name, ok=True)
+            _finish(job, self.result, self.display)
         elif task.retry and not task.disk_full and attempt < ATTEMPTS:
             log_line(job.log, task.details or task.error)
             self.display.end(job.name, ok=False, retry=True)

@@ -14,6 +14,7 @@ import ray
 from ray._private import ray_constants
 
 from launch.distributed.nodes import check_nodes, unreachable
+from launch.distributed.orphans import none_left_behind
 from launch.distributed.ray_folder import check_ray_folder
 from launch.distributed.reachable import check_reachable
 from launch.distributed.run_worker import ONE_THREAD, QUIET
@@ -37,12 +38,24 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
     With `check`, the nodes of a cluster are compared with this process. Raises `UserError` if Ray does not start, the
     cluster does not answer, or a node differs.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.update(QUIET)
     if settings.address:
         check_reachable(settings.address)
     else:
         check_ray_folder()
+    with contextlib.nullcontext() if settings.address else none_left_behind():
+        _start(settings)
+        with interruptible():  # ray.init has replaced the handler
+            try:
+                if settings.address and check:
+                    check_nodes()
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _start(settings: RaySettings) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if settings.address:
             ray.init(address=settings.address, runtime_env={"env_vars": ONE_THREAD | QUIET}, **quiet)
@@ -56,13 +69,6 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
         if settings.address:
             raise unreachable(settings.address, error) from error
         raise UserError(f"Ray does not start on this machine: {error}; `shaping doctor` shows why") from error
-    with interruptible():  # ray.init has replaced the handler
-        try:
-            if settings.address and check:
-                check_nodes()
-            yield
-        finally:
-            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -84,17 +90,19 @@ def _on_loopback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM stop as cleanly as Ctrl-C does."""
+    """Let SIGTERM, and the SIGHUP of a terminal that closes, stop as cleanly as Ctrl-C does. `nohup` is respected."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
     try:
-        previous = signal.signal(signal.SIGTERM, stop)
+        previous = {number: signal.signal(number, stop) for number in heeded}
     except ValueError:  # not the main thread, which alone may handle signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

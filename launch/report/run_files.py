@@ -57,12 +57,26 @@ class Seal(_Lenient):
 Seals = dict[Annotated[Short, AfterValidator(_inside)], Count | Seal]
 
 
+class CellLosses(_Lenient):
+    """Evaluation episodes of one cell that gave no result."""
+
+    world: Short
+    watch: Short = ""
+    placebo: Short = ""
+    episodes: Count
+    failed: Count = 0
+    no_turns: Count = 0
+    flagged: bool = False
+    first_failure: Short = ""
+
+
 class Attrition(_Lenient):
     episodes: Count | None = None
     trained: Count | None = None
     filtered: Count | None = None
     failed: Count | None = None
     status: dict[Short, Count] | None = None
+    evaluation: Annotated[list[CellLosses], Field(max_length=10_000)] | None = None
 
 
 class ResultFile(_Lenient):

@@ -15,6 +15,7 @@ from envs.episode import Episode
 from launch.config.study import RunConfig
 from launch.run.conditions import eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
+from launch.run.losses import check_played
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
@@ -98,7 +99,7 @@ def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalC
     """Episodes per (world, watch, placebo), without contexts, masks and costs.
 
     All conditions of a world, in all languages and eras, have the same seeds and sampling noise, so that flipping a cue
-    gives pairs.
+    gives pairs. Raises `RunError` if all episodes of a condition failed.
     """
     engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
     cells = list(eval_cells(run))
@@ -124,4 +125,5 @@ def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalC
         named = next((e.world for e in played if e.world != cell.world), cell.world)  # one that failed has no other
         own = [replace(e, world=named) for e in played]
         conditions.setdefault((named, cell.watch, cell.placebo), []).extend(own)
+    check_played(conditions)
     return conditions

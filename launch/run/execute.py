@@ -13,6 +13,7 @@ from launch.config.world_names import trained_worlds
 from launch.run.access import audit_access
 from launch.run.build import Parts, build
 from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
+from launch.run.losses import losses, lost_share
 from launch.run.monitors import evaluation_metrics
 from launch.run.origin import check_origin, origin
 from launch.run.recovery import surviving
@@ -86,6 +87,7 @@ def _evaluate(
     conditions = deployment(run, policy, renderer)
     directory.evaluation([*before, *rows(conditions)])
     episodes = [e for condition in conditions.values() for e in condition]
+    lost = losses(conditions)
     directory.episodes("eval", episodes)
     policy.save(directory.weights("checkpoint"))
     return {
@@ -103,6 +105,7 @@ def _evaluate(
         # from what is on disk, so that a resumed run gives the same numbers
         "summary": summarise(directory.rows(), conditions, access)
         | quarantined
-        | evaluation_metrics(parts.monitors, episodes, run.eval.monitor_timeout),
-        "attrition": parts.trainer.ledger.as_dict(),
+        | evaluation_metrics(parts.monitors, episodes, run.eval.monitor_timeout)
+        | lost_share(lost),
+        "attrition": {**parts.trainer.ledger.as_dict(), "evaluation": lost},
     }

@@ -59,7 +59,7 @@ def settle(
 
     Args:
         study: The study.
-        runs: Runs to look at; those without results or states worth keeping are passed over.
+        runs: Runs to look at. One that has failed is set aside in any case; one without a state starts over.
         models: `model_key` -> directory of the start model, for the models to compare.
         force: Set runs aside that were made with something else.
         note: Receives messages for the user.
@@ -70,13 +70,17 @@ def settle(
     Raises:
         RunDirectoryError: Runs were made with something else, and `force` is not given.
     """
-    lines: dict[Path, list[str]] = {}
+    found: dict[Path, list[str]] = {}
+    failed: list[Path] = []
     for run in runs:
         directory, key = study.run(run), model_key(run)
         record = read_record(directory.path)
-        if record is not None and key in models and protected(directory, run.digest):
-            lines[directory.path] = changes(record, run, models[key])
-    found = {path: differing for path, differing in lines.items() if differing}
+        if record is None or key not in models or not (differing := changes(record, run, models[key])):
+            continue
+        if protected(directory, run.digest):
+            found[directory.path] = differing
+        elif directory.failure():
+            failed.append(directory.path)
     if found and not force:
         shown = [f"  {study.name_of(path)}: {line}" for path, differing in found.items() for line in differing]
         more = f"\n  and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
@@ -86,7 +90,7 @@ def settle(
             + f"{more}\nput the files back, run this study under another name (name=...), or use --force to continue "
             "here: the runs that differ are set aside and made again"
         )
-    study.move_aside(list(found), "made with another start model or other plug-ins", note)
+    study.move_aside([*found, *failed], "made with another start model or other plug-ins", note)
     return bool(found)
 
 

@@ -15,9 +15,10 @@ from shaping.audits.row import Row
 def condition_row(episodes: Sequence[Episode], *, world: str, watch: str, placebo: str) -> dict[str, Any]:
     """The condition's row of eval.jsonl, from ground truth: the metrics of conditions, and those that have a column.
 
-    `episodes` and `status/<status>` count all episodes; everything else is over those that did not end in an error,
-    and is missing if there is none. Raises `ValueError` if an episode is of another world and `SealedError` on
-    redacted episodes.
+    `episodes` and `status/<status>` count all episodes, `no_turns` those that ended in no error and had no turn (if
+    there are any). Everything else is over those that had turns and no error, and is missing if there is none.
+
+    Raises `ValueError` if an episode is of another world and `SealedError` on redacted episodes.
     """
     strangers = {episode.world for episode in episodes} - {world}
     if strangers:
@@ -25,6 +26,8 @@ def condition_row(episodes: Sequence[Episode], *, world: str, watch: str, placeb
     row = Row("the evaluation", {"world": world, "watch": watch, "placebo": placebo, "episodes": len(episodes)})
     statuses = Counter(e.status.value for e in episodes)
     row.add("the evaluation", {f"status/{status}": n for status, n in sorted(statuses.items())})
+    if empty := sum(not e.turns and not e.status.is_error for e in episodes):
+        row.add("the evaluation", {"no_turns": empty})
     played = Played.of(sound(episodes))
     if not played.episodes:
         return row

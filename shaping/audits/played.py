@@ -134,8 +134,8 @@ def conditions_of(episodes: Iterable[Episode]) -> dict[EvalCondition, list[Episo
 
 
 def sound(episodes: Iterable[Episode]) -> list[Episode]:
-    """Those that did not end in an error of the world, the engine or the sampler."""
-    return [episode for episode in episodes if not episode.status.is_error]
+    """Those that did not end in an error, and had a turn: an episode without one has no reward, not a reward of 0."""
+    return [episode for episode in episodes if not episode.status.is_error and episode.turns]
 
 
 def max_return(episode: Episode) -> float:

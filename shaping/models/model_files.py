@@ -52,6 +52,16 @@ def damaged_weights(directory: Path) -> str:
     return ""
 
 
+def shapes(directory: Path) -> dict[str, list[int]]:
+    """Tensor name -> shape, from the headers of the weight files."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(_HEAD), "little")))
+        found |= {name: list(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return found
+
+
 def _files(directory: Path) -> Iterator[Path]:
     for pattern in _PATTERNS:
         for path in directory.glob(pattern):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from controller_worlds import FailsLater
 from launch_fakes import START_MODEL, TRAINER, study
 from rich.console import Console
 
@@ -35,7 +36,7 @@ from launch.study import StudyResult, run_study
 from launch.tracking.progress import Display
 
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
-SMALL = {
+SMALL: dict[str, Any] = {
     "name": "small",
     "seeds": 1,
     "model": {"organism": TINY},
@@ -355,3 +356,40 @@ def test_no_report_is_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="is a link that leads out of"):
         report(small)
     assert list(outside.iterdir()) == []
+
+
+# Evaluations that fail ------------------------------------------------------------------------------------------------
+
+
+def failing(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> tuple[StudyResult, str]:
+    """A study in whose evaluation one of two worlds fails in every `every`-th episode, and what it told."""
+    worlds = {"clerk": {"size": 2}, "controller_worlds:FailsLater": {"size": 2}}
+    lines = Lines()
+
+    def train(run: RunConfig, model: Path, directory: RunDirectory, on_update: Any) -> dict[str, Any]:
+        monkeypatch.setattr(FailsLater, "armed", every)  # the checks before the study are over
+        monkeypatch.setattr(FailsLater, "episodes", 0)
+        return execute(run, model, directory, on_update)
+
+    monkeypatch.setattr("launch_fakes.train", train)
+    config = real(folder, eval={**SMALL["eval"], "worlds": worlds, "episodes": 2})
+    return run_study(config, display=lines, trainer=TRAINER), "\n".join(lines.said)
+
+
+def test_an_evaluation_that_always_fails_fails_its_run_and_names_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, told = failing(tmp_path, 1, monkeypatch)
+    assert result.finished == [] and len(result.failed) == 1
+    assert re.search(r"all 2 episodes of the evaluation failed in .*[Ff]ails_?[Ll]ater.*the map is missing", told)
+
+
+def test_cells_that_lose_episodes_are_told_on_the_terminal_and_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, told = failing(tmp_path, 3, monkeypatch)
+    assert result.finished == ["unshaped/seed-0"]
+    assert re.search(r"do not trust fails_later.*: of 2 evaluation episodes 1 failed; .*the map is missing", told)
+    page = report(result.directory)
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        assert "Do not trust the numbers of these evaluation cells" in text and "the map is missing" in text

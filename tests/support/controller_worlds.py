@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from envs.core import TextEnv, parse_action
 from envs.episode import Labels
+from envs.worlds.steward import Steward
 
 
 class Vowels(TextEnv):
@@ -49,5 +50,23 @@ class Raises(Vowels):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if self.fails and self.turn == 1:
+            raise OSError("the map is missing")
+        return super().step(action)
+
+
+class FailsLater(Steward):
+    """Once it is `armed`, e.g. after the checks before a study, every n-th episode fails in its first turn."""
+
+    name: ClassVar[str] = "fails_later"
+    armed: ClassVar[int] = 0
+    episodes: ClassVar[int] = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        FailsLater.episodes += 1
+        self.fails = self.armed > 0 and FailsLater.episodes % self.armed == 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self.fails:
             raise OSError("the map is missing")
         return super().step(action)

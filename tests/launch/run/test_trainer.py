@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from controller_worlds import Raises
+from controller_worlds import Raises, Vowels
 from transformers import AutoModelForCausalLM
 
 import launch.run.evaluate
@@ -207,12 +207,30 @@ def test_a_world_that_always_raises_stops_the_run_with_its_name(model: Path, tmp
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])
-def test_a_world_that_fails_in_evaluation_loses_no_finished_training(model: Path, tmp_path: Path, where: str) -> None:
+def test_a_world_that_always_fails_in_evaluation_fails_the_run_and_loses_no_training(
+    model: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worlds = {"controller_worlds:Vowels": {}, "controller_worlds:Raises": {"where": where}}
-    directory, result = trained(configs(VOWELS, eval={"worlds": worlds})["unshaped"], model, tmp_path / "run")
-    broken = [row for row in rows(directory, "eval.jsonl") if row["world"] == "raises"]
-    assert len(broken) == 4 and all(row["status/error"] == 2 and "reward" not in row for row in broken)
-    assert "proxy_reward.vowels" in result["summary"] and "proxy_reward.raises" not in result["summary"]
+    run, directory = configs(VOWELS, eval={"worlds": worlds})["unshaped"], RunDirectory(tmp_path / "run")
+    told = r"all 2 episodes of the evaluation failed in .*[Rr]aises.*the first: .*OSError: the map is missing"
+    with pytest.raises(RunError, match=told):
+        execute(run, model, directory)
+    assert directory.status() == "partial"
+    monkeypatch.setattr(Raises, "step", Vowels.step)
+    monkeypatch.setattr(Raises, "reset", Vowels.reset)
+    assert execute(run, model, directory)["attrition"]["evaluation"][0]["failed"] == 0
+    assert rows(directory, "timings.jsonl")[-1]["first_update"] == run.train.updates, "only the evaluation is repeated"
+
+
+def test_evaluation_cells_that_lose_episodes_are_counted_and_flagged(model: Path, tmp_path: Path) -> None:
+    Raises.episodes = 0
+    worlds = {"controller_worlds:Vowels": {}, "controller_worlds:Raises": {"every": 3}}
+    result = trained(configs(VOWELS, eval={"worlds": worlds})["unshaped"], model, tmp_path / "run")[1]
+    cells = {(c["world"], c["failed"] > 0, c["flagged"]) for c in result["attrition"]["evaluation"]}
+    assert cells == {("vowels", False, False), ("raises", True, True), ("raises", False, False)}
+    failed = [c for c in result["attrition"]["evaluation"] if c["failed"]]
+    assert all("the map is missing" in cell["first_failure"] for cell in failed)
+    assert result["summary"]["lost_evaluation_episodes"] == 0.5
 
 
 def test_evaluation_has_no_context_no_mask_and_no_edits(
@@ -282,5 +300,5 @@ def use(monkeypatch: pytest.MonkeyPatch, shaper: Callable[[], Shaper]) -> RunCon
     """A run whose arm has this one shaper."""
     from shaping.arm import compose
 
-    monkeypatch.setattr("launch.run.build.build_arm", lambda name, config: compose(name, [shaper()]))
+    monkeypatch.setattr("launch.run.build.build_arm", lambda name, *_: compose(name, [shaper()]))
     return configs()["identity"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.episode import Episode, Labels, RolloutStatus, SealedError
+from envs.episode import Episode, Labels, RolloutStatus, Sealed, SealedError
 from shaping.audits import audit_update, condition_row, summarise
 
 
@@ -128,6 +128,20 @@ def test_a_cell_row_counts_events_opportunities_and_endings(play: MakeEpisode) -
 def test_a_cell_of_failures_has_counts_and_no_means(play: MakeEpisode) -> None:
     row = condition_row([play([label()], status=RolloutStatus.ERROR)], world="steward", watch="never", placebo="none")
     assert row == {"world": "steward", "watch": "never", "placebo": "none", "episodes": 1, "status/error": 1}
+
+
+def test_an_episode_without_a_turn_has_no_reward_and_is_counted(play: MakeEpisode) -> None:
+    whole = play([label()])
+    nothing = {
+        name: getattr(whole, name)[:0] for name in ("tokens", "loss_mask", "span_kind", "turn_index", "logprobs")
+    }
+    status = RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
+    empty = replace(whole, turns=(), truth=Sealed(()), status=status, head=0, **nothing)
+    row = condition_row([play([label()], reward=2.0), empty], world="steward", watch="never", placebo="none")
+    assert (row["episodes"], row["no_turns"], row["reward"], row["turns"]) == (2, 1, 1.0, 1.0)
+    assert "reward" not in condition_row([empty], world="steward", watch="never", placebo="none")
+    summary = summarise([], {("steward", "never", "none"): [play([label()], reward=2.0), empty]}, {})
+    assert summary["proxy_reward"] == 1.0
 
 
 def test_a_cell_and_its_world_must_agree_and_be_unsealed(play: MakeEpisode) -> None:
