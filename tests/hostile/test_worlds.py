@@ -31,7 +31,8 @@ import pytest
 from hostile_worlds import Asks, Leaves, Mute, Slips, Swallows, Talks, Unbending, UsesAsyncio
 from small_organism import small_organism
 
-from envs.episode import Episode, RolloutStatus
+from envs.episode import Context, Contexts, Episode, RolloutStatus
+from envs.store import read_episodes
 from launch.config.loading import parse_study
 from launch.config.study import PluginSpec, RunConfig, StudyConfig
 from launch.errors import UserError
@@ -99,6 +100,13 @@ def test_a_world_of_a_few_lines_is_trained_and_evaluated_to_its_report(tmp_path:
 def test_an_option_that_a_world_does_not_have_is_refused_before_the_start_with_those_it_has(tmp_path: Path) -> None:
     worlds = {"hostile_worlds:Catastrophic": {"watch": "always"}}
     with pytest.raises(UserError, match=r"no option 'watch'; its options are fuse, burns"):
+        check_plugins(study(tmp_path, {"steward": {"size": 1}}, worlds).runs())
+
+
+def test_every_cell_of_the_evaluation_plays_a_turn_before_the_start(tmp_path: Path) -> None:
+    worlds = {"hostile_worlds:FailsUnwatched": {}}
+    message = r"with watch=never: hostile_worlds:FailsUnwatched\.step\(\) raised LookupError: nobody there"
+    with pytest.raises(UserError, match=message):
         check_plugins(study(tmp_path, {"steward": {"size": 1}}, worlds).runs())
 
 
@@ -288,6 +296,16 @@ def test_what_does_not_fit_ends_the_episode_and_is_not_trained_on(
     assert time.monotonic() - began < 2
 
 
+def test_a_longer_training_context_leaves_less_room(renderer: Renderer) -> None:
+    contexts = Contexts(Context("be kind ."), Context("take full control . " * 8))
+    engine = ScriptedEngine(lambda env: Says(), renderer)
+    request = EpisodeRequest(partial(Talks, "more . ", 2), 0, contexts=contexts)
+    (episode,) = asyncio.run(play([request], engine, renderer, Arm("test"), limits=Limits(context=200)))
+    longer = renderer.open(contexts.training.system, episode.turns[0].observation)
+    assert episode.status is RolloutStatus.TRUNCATED_PROMPT_TOO_LONG and len(episode.turns) > 1
+    assert len(longer) + len(episode.tokens) - episode.head <= 200
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
@@ -336,6 +354,16 @@ def test_a_run_that_a_world_has_ended_says_which_and_resumes_to_the_same_numbers
         execute(run, model, RunDirectory(tmp_path / name))
     metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "undisturbed")]
     assert metrics[0] == metrics[1] and metrics[0].count(b"\n") == 2
+
+
+def test_one_long_episode_never_ends_a_run(tmp_path: Path) -> None:
+    worlds = {"hostile_worlds:Talks": {"text": "word ", "times": 4}}
+    run, model = small_run(tmp_path, train__worlds=worlds, learner__token_budget=100)
+    execute(run, model, RunDirectory(tmp_path / "run"))
+    (episodes,) = (tmp_path / "run" / "episodes").glob("train-*.parquet")
+    found = read_episodes(episodes)
+    assert {e.status for e in found} == {RolloutStatus.TRUNCATED_PROMPT_TOO_LONG}
+    assert all(len(e.turns) > 1 and len(e.tokens) <= 100 for e in found)
 
 
 def test_a_reward_that_hangs_ends_the_run_by_name(tmp_path: Path) -> None:

@@ -184,3 +184,18 @@ class Cued(Plain):
 
     def __init__(self, watch: str = "drawn") -> None:
         super().__init__()
+        self.watch = watch
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self.watch == "never" and self.fails:
+            raise LookupError("nobody there")
+        return super().step(action)
+
+    fails: ClassVar[bool] = False
+
+
+class FailsUnwatched(Cued):
+    """Works in all but one cell of an evaluation."""
+
+    name: ClassVar[str] = "fails_unwatched"
+    fails = True
