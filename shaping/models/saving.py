@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,12 @@ def rehearse_saving(directory: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="shaping-") as folder:
         for name, load in _PARTS.items():
-            part = _attempt(lambda load=load: load(directory), f"{directory}: {name} cannot be loaded")
+            part = _attempt(partial(load, directory), f"{directory}: {name} cannot be loaded")
             if part is not None:
                 said = f"{directory}: {name} cannot be saved again, so that the trained model would be lost"
-                _attempt(lambda part=part: part.save_pretrained(folder), said)
+                _attempt(partial(part.save_pretrained, folder), said)
         for name, load in _PARTS.items():
-            _attempt(lambda load=load: load(Path(folder)), f"{directory}: {name} cannot be loaded once it was saved")
+            _attempt(partial(load, Path(folder)), f"{directory}: {name} cannot be loaded once it was saved")
 
 
 def _attempt(act: Callable[[], Any], failure: str) -> Any:

@@ -16,6 +16,7 @@ import pytest
 import wandb  # noqa: F401
 
 import launch.cli
+import launch.run.start_model
 import launch.study  # as all imports, it takes no part in the measurement
 from launch.config.loading import load_study
 from launch.preflight import check_plugins
@@ -149,3 +150,19 @@ def test_a_secret_is_refused_and_never_shown(refused: Refused, field: str, varia
 def test_what_looks_on_and_what_an_arm_is_for_cannot_be_misspelt(refused: Refused) -> None:
     assert "unknown field 'projct' (did you mean 'project'?)" in refused(STUDY, "tracking=[{use: wandb, projct: x}]")
     assert "did you mean 'control'?" in refused(STUDY.replace("reference", "irelevant_contrl"))
+
+
+def test_a_model_whose_settings_cannot_be_saved_is_refused_before_any_training(refused: Refused) -> None:
+    model = Path("model")
+    model.mkdir()
+    for name, text in {
+        "config.json": '{"model_type": "llama"}',
+        "generation_config.json": '{"max_new_tokens": -1}',
+    }.items():
+        (model / name).write_text(text)
+    assert "model: model: generation_config.json cannot be loaded" in refused(STUDY, "model=./model")
+
+
+def test_a_class_of_the_started_program_is_no_plugin(refused: Refused) -> None:
+    message = refused(STUDY, "arms.unshaped.reward={use: '__main__:Mine'}")
+    assert "__main__ is the program that was started" in message and "put the class into a module" in message
