@@ -1,22 +1,19 @@
-"""Nothing that a plug-in is shown can be changed by it, and nothing that it returns is believed unchecked.
+"""Nothing that a plug-in returns is believed unchecked.
 
-Promised: a plug-in that writes into an episode, a group, a batch, labels or a metric's subject gets an error that names
-its class and hook. What it returns is checked by type, shape and value before anything is learned from it; a fault is
-told with class and entry. No plug-in can write a column of another. Returns of any size are normalised alike, and what
-counts as "without variance" is the same in training and in the metric.
+Promised: what it returns is checked by type, shape and value before anything is learned from it; a fault is told with
+class and entry. Returns of any size are normalised alike, and what counts as "without variance" is the same in training
+and in the metric. (What it may not change: `test_plugin_writes.py`.)
 """
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,8 +21,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from scripted_episodes import groups
-from writing_plugins import WRITES, Hook, PaysAndWrites, ReadsAndWrites, Writes, WritesLabels
+from plugin_trials import learned, played_group
 
 from envs.core import TextEnv
 from envs.episode import Context, Episode, Labels, RolloutStatus
@@ -35,19 +31,11 @@ from launch.errors import ConfigError
 from launch.study import run_study
 from rewards.base import Reward, RewardError, scored
 from shaping.arm import Arm, compose
-from shaping.audits.metrics import Metric, MetricError
-from shaping.audits.row import Row
-from shaping.audits.update import audit_update
 from shaping.contract.groups import small_policy
 from shaping.hooks import ActivationEdit, Credit, GroupInfo, InterventionError, Knob, LossTerm, TurnContext
 from shaping.intervention import Intervention, Shaper
 from shaping.learning.advantages import ESTIMATORS, varies, zero_variance
-from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import CreditError, assign_credit
-from shaping.learning.learner import Learner
-from shaping.monitors.base import MonitorError
-from shaping.monitors.turn_scores import turn_scores
-from shaping.readings import readings
 from shaping.sampling.play import EpisodeRequest, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -76,138 +64,7 @@ TURN = TurnContext("clerk", 0, 0, "turn .", ("grab 1",))
 
 @pytest.fixture(scope="module")
 def group() -> tuple[Episode, ...]:
-    """A played group, whose options hold a table."""
-    (members,) = groups("clerk")
-    return tuple(replace(e, options={**e.options, "table": {"a": 1}}) for e in members)
-
-
-def learned(arm: Arm, group: Sequence[Episode], paid: float = 1.0) -> Any:
-    """One update of a small policy by this arm."""
-    policy = small_policy()
-    rewards = [paid * np.array([t.reward for t in e.turns]) for e in group]
-    samples = assign_credit(group, rewards, arm, Renderer(policy.tokenizer)).samples
-    return Learner(policy, LearnerConfig(max_mismatch_kl=1e9), interventions=arm.interventions).update(samples)
-
-
-# Writing --------------------------------------------------------------------------------------------------------------
-
-CALLS: dict[str, Callable[[Arm, Sequence[Episode]], Any]] = {
-    "sampling_context": lambda arm, group: arm.contexts(INFO, np.random.default_rng(0)),
-    "training_context": lambda arm, group: arm.contexts(INFO, np.random.default_rng(0)),
-    "allow": lambda arm, group: arm.allow(TURN, "wait"),
-    "readings": lambda arm, group: readings(arm.interventions, group),
-    **dict.fromkeys(("cost", "credit", "gates", "auxiliary_loss"), learned),
-}
-"""How the loop calls each hook."""
-
-
-@pytest.mark.parametrize("hook", [hook for hook in get_args(Hook) if hook != "none"])
-def test_a_hook_that_writes_gets_an_error_that_names_it_and_its_class(hook: Hook, group: tuple[Episode, ...]) -> None:
-    with pytest.raises(InterventionError, match=rf"Writes\.{hook}\(\) raised .*read-only: work on a copy"):
-        CALLS[hook](compose("arm", [Writes(hook=hook)]), group)
-
-
-@pytest.mark.parametrize("way", [*WRITES, "advantages"])
-def test_no_part_of_an_episode_or_a_group_can_be_written(way: str, group: tuple[Episode, ...]) -> None:
-    before = pickle.dumps([replace(e, truth=e.truth.redacted()) for e in group])
-    with pytest.raises(InterventionError, match=r"Writes\.credit\(\) raised"):
-        learned(compose("arm", [Writes(hook="credit", way=way)]), group)
-    if way in WRITES:
-        with pytest.raises(RewardError, match=r"PaysAndWrites\.score_group\(\) raised"):
-            scored(PaysAndWrites(way=way), group)
-        with pytest.raises(MonitorError, match=r"ReadsAndWrites\.read\(\) raised"):
-            turn_scores(ReadsAndWrites(way=way), group[0])
-    assert pickle.dumps([replace(e, truth=e.truth.redacted()) for e in group]) == before
-
-
-def test_who_may_read_the_truth_may_not_change_it(group: tuple[Episode, ...]) -> None:
-    with pytest.raises(InterventionError, match=r"WritesLabels\.cost\(\) raised TypeError.*work on a copy"):
-        learned(compose("arm", [WritesLabels()]), group)
-
-
-def test_an_episode_from_another_process_is_as_closed_as_any(group: tuple[Episode, ...]) -> None:
-    again = pickle.loads(pickle.dumps(group[0]))
-    for way in WRITES.values():
-        with pytest.raises((ValueError, TypeError, AttributeError)):
-            way(again)
-
-
-@pytest.mark.parametrize("part", ["credit", "groups"])
-def test_a_metric_cannot_change_what_the_next_one_measures(
-    part: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def compute(update: Any) -> float:
-        getattr(update, part)[:] = 0
-        return 0.0
-
-    use(monkeypatch, metric("greedy", compute))
-    with pytest.raises(ValueError, match="read-only") as caught:
-        audited(group)
-    assert caught.value.__notes__ == ["while computing the metric 'greedy'"]
-
-
-# Columns --------------------------------------------------------------------------------------------------------------
-
-
-def metric(name: str, compute: Any = lambda update: 1.0) -> Metric:
-    kind: Any = {"label": "x", "definition": "x", "unit": "x", "direction": "neutral", "source": "update"}
-    return Metric(name=name, compute=compute, **kind)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, mine: Metric) -> None:
-    """Add a metric to those of an update, as an installed package does."""
-    from shaping.audits import metrics
-
-    known = metrics.metrics_of("update")
-    monkeypatch.setattr("shaping.audits.update.metrics_of", lambda source: [*known, mine])
-
-
-def audited(group: Sequence[Episode]) -> Row:
-    values = np.arange(len(group), dtype=float)
-    return audit_update(group, values, values, values, np.zeros(len(group), np.int64))
-
-
-@pytest.mark.parametrize("column", ["reward", "true_reward", "rate/harm"])
-def test_a_metric_cannot_take_a_column_of_ours(
-    column: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, metric(column))
-    with pytest.raises(
-        MetricError, match=rf"column '{column}' is written twice: by .* by the metric '{column}'; rename"
-    ):
-        audited(group)
-
-
-@pytest.mark.parametrize("column", ["update", "phase", "trained", "loss"])
-def test_nor_one_of_the_trainer(column: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, metric(column))
-    row = Row("the trainer", {"phase": "train", "update": 0, "trained": 8, "loss": 0.5})
-    with pytest.raises(MetricError, match=f"by the trainer, and by the metric '{column}'"):
-        row.add("the audit", audited(group))
-
-
-class Reads(Shaper):
-    said: ClassVar[Any] = None
-
-    def readings(self, episode: Episode) -> Any:
-        return type(self).said
-
-
-@pytest.mark.parametrize("name", ["reward", "update", "../../reward", "readings/other/x", "phase"])
-def test_a_reading_lives_under_the_name_of_its_intervention(
-    name: str, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Reads, "said", {name: np.ones(len(group[0].turns))})
-    assert readings([Reads()], group[:1]) == {f"readings/reads/{name}": float(len(group[0].turns))}
-
-
-@pytest.mark.parametrize("values", [np.array([np.nan]), np.ones(99), "seven", None, [10**400]])
-def test_a_reading_is_a_finite_number_per_turn(
-    values: Any, group: tuple[Episode, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Reads, "said", {"mine": values})
-    with pytest.raises(InterventionError, match=r"Reads\.readings\(\), 'mine': .*(one number per turn|must be finite)"):
-        readings([Reads()], group[:1])
+    return played_group()
 
 
 # Rewards --------------------------------------------------------------------------------------------------------------
