@@ -184,6 +184,7 @@ class EvalConfig(Strict):
 
 
 class ReportConfig(Strict):
+    question: str = Field("", max_length=1000, description="what the study asks; the report shows it below its name")
     sections: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="sections of the report in their order, built-in, installed or package.module:Class; none: all"
     )

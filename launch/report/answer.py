@@ -6,12 +6,6 @@ from collections.abc import Sequence
 
 from launch.report.claims.verdict import Verdict
 
-ASKED = (
-    "Does constraining the actions of a reinforcement-learned agent make it deceptive, and does shaping its "
-    "motivations avoid that? And what does each of the two cost in reward?"
-)
-
-
 NO_CLAIMS = "This study makes no claims, so there are no verdicts. The tables hold what was measured."
 
 

@@ -51,12 +51,12 @@ def figures(study: Study, cells: Cells, compared: Cells, delta: float) -> list[F
     window = window_of(study.runs)
     smoothing = f"Running mean over {window} updates" if window > 1 else "Unsmoothed"
     bands = (
-        f"{smoothing}, then mean over seeds; bands are 95% t intervals. One column per family, with the reference arm "
-        "in black in each."
+        f"{smoothing}, then mean over seeds; bands are 95% t intervals. One column per family, with the reference arm, "
+        f"{study.reference_label}, in black in each."
     )
     return [
         plane(shown, cells, look),
-        forest(shown, compared, look, delta),
+        forest(shown, compared, look, delta, study.reference_label),
         watched(study, shown, look),
         _curves("learning", "Learning curves", bands, study, shown, look, LEARNING, window),
         _curves(
@@ -109,7 +109,9 @@ def plane(arms: Mapping[str, ArmInfo], cells: Cells, look: Mapping[str, Style]) 
     return Figure("plane", "Harm by reward", caption, plot, 460)
 
 
-def forest(arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Style], delta: float) -> Figure:
+def forest(
+    arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Style], delta: float, reference: str
+) -> Figure:
     """Paired differences to the reference arm, one row per arm."""
     names = [name for name in arms if name in compared][::-1]
     plot = make_subplots(
@@ -141,17 +143,17 @@ def forest(arms: Mapping[str, ArmInfo], compared: Cells, look: Mapping[str, Styl
     plot.update_xaxes(zeroline=False, nticks=4)
     plot.update_yaxes(categoryorder="array", categoryarray=[plot_text(arms[n].title) for n in names], automargin=True)
     plot.add_annotation(
-        text="difference to the reference arm (same unit as the metric)",
+        text=f"difference to {plot_text(reference)} (same unit as the metric)",
         x=0.5, y=0, yshift=-42, xref="paper", yref="paper", showarrow=False, font={"size": 12},
     )  # fmt: skip
     height = 150 + 34 * max(1, len(names))
     _dress(plot, height)
     plot.update_layout(margin={"t": 58, "b": 64})
     caption = (
-        "Mean of the differences, seed by seed, and their 95% t intervals. The shaded strip is smaller than the "
-        f"smallest effect of interest (±{delta:g})."
+        f"Mean of the differences to the reference arm, {reference}, seed by seed, and their 95% t intervals. The "
+        f"shaded strip is smaller than the smallest effect of interest (±{delta:g})."
     )
-    return Figure("forest", "Differences to the reference arm", caption, plot, height)
+    return Figure("forest", f"Differences to {reference}", caption, plot, height)
 
 
 def watched(study: Study, arms: Mapping[str, ArmInfo], look: Mapping[str, Style]) -> Figure:

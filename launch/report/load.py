@@ -145,6 +145,11 @@ class Study:
         """The reference arm, once per point on the axes that multiply it."""
         return tuple(arm for arm in self.arms.values() if arm.role == "reference")
 
+    @property
+    def reference_label(self) -> str:
+        """What the reference arm is called, whatever the point of the axes."""
+        return next((arm.label or arm.base for arm in self.references), "the reference")
+
     def reference(self, arm: ArmInfo) -> ArmInfo | None:
         """The reference arm at the same point of the axes; axes that multiply only `arm` do not count."""
         fitting = [r for r in self.references if all(arm.sweep_point.get(k) == v for k, v in r.sweep_point.items())]

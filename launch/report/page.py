@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import plotly.offline
 from markupsafe import Markup
 
-from launch.report.answer import ASKED
 from launch.report.markdown import blocks, line
 from launch.report.rendering import TEMPLATES, environment
 from launch.report.results import Results
@@ -30,7 +29,6 @@ def html_page(results: Results, parts: Sequence[Part]) -> str:
         .render(
             results=results,
             study=results.study,
-            asked=ASKED,
             parts=[(part.section, part.html()) for part in parts],
             css=Markup(_file("style.css")),
             policy=_policy(*scripts),
@@ -43,10 +41,10 @@ def html_page(results: Results, parts: Sequence[Part]) -> str:
 
 def markdown_page(results: Results, parts: Sequence[Part]) -> str:
     """The same sections without figures."""
-    title = f"{results.study.name}: constraining actions against shaping motivations"
+    title, question = results.study.name, results.study.config.report.question
     bodies = [(part.section.title, part.markdown()) for part in parts]
     sections = [f"## {line(heading)}\n\n{body}" for heading, body in bodies if body]
-    return blocks(f"# {line(title)}", ASKED, *sections) + "\n"
+    return blocks(f"# {line(title)}", line(question, len(question)), *sections) + "\n"
 
 
 def _file(name: str) -> str:

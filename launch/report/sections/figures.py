@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from launch.report.escaping import signed
 from launch.report.figures import FOREST, Figure, figures
-from launch.report.markdown import blocks, table
+from launch.report.markdown import blocks, inline, table
 from launch.report.metrics import label
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
@@ -21,6 +21,8 @@ class Drawn:
     figures: Sequence[Figure]
     metrics: Sequence[str]
     differences: Sequence[tuple[ArmView, Sequence[Interval]]]
+    reference: str
+    """What the arm is called that the others are compared with."""
 
 
 class Figures(Section):
@@ -39,12 +41,13 @@ class Figures(Section):
                 for arm in results.shown
                 if arm.name in results.compared
             ],
+            results.study.reference_label,
         )
 
     def markdown(self, content: Drawn) -> str:
         rows = [(arm.title, *[signed(*found[:3]) for found in differences]) for arm, differences in content.differences]
         return blocks(
-            "The page has the figures. Here are the differences to the reference arm: mean of the paired differences "
-            "[95% t interval].",
+            "The page has the figures. Here are the differences to the reference arm, "
+            f"{inline(content.reference)}: mean of the paired differences [95% t interval].",
             table(("arm", *content.metrics), rows),
         )

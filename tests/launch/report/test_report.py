@@ -257,3 +257,25 @@ def test_escapes_hold_for_every_hostile_text(text: str) -> None:
 
 def test_long_text_is_cut_with_a_remark() -> None:
     assert visible("x" * 1000, 10) == "x" * 10 + " […990 more characters]"
+
+
+def test_the_page_has_the_name_and_the_question_of_its_study_and_names_its_reference(tmp_path: Path) -> None:
+    arms = {"unshaped": {"role": "reference", "label": "Plain <b>policy"}, "action_mask": {"role": "treatment"}}
+    study = config("colours", seeds=1, arms=arms, report={"question": "Do masks <i>matter</i> here?"})
+    path = write_study(tmp_path / "study", study, updates=2)
+    folder = build(path).parent
+    page, text = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    head = page.split("<script>")[0]
+    assert "<title>colours</title>" in page and "<h1><bdi>colours</bdi></h1>" in page
+    assert '<p class="asked">Do masks &lt;i&gt;matter&lt;/i&gt; here?</p>' in page
+    assert "the reference arm, Plain &lt;b&gt;policy, in black" in head
+    assert "<b>Differences to Plain &lt;b&gt;policy.</b>" in head
+    assert text.startswith("# colours\n\nDo masks ")
+    assert "the reference arm, Plain &lt;b>policy: mean" in text
+    assert "Constraining" not in head
+
+
+def test_a_study_without_a_question_shows_none(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study", config("colours", seeds=1), updates=2, episodes=False)
+    page = build(path).read_text(encoding="utf-8")
+    assert '<p class="asked">' not in page
