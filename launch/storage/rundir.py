@@ -222,7 +222,7 @@ class RunDirectory:
             for name in self._episode_names():
                 if name not in mark["episodes"]:
                     remove(self.path / EPISODES / name)
-            for leftover in (self.path / EPISODES).glob(".tmp-*"):
+            for leftover in (self.path / EPISODES).glob("*.tmp-*"):
                 remove(leftover)
             self._cut(mark["rows"])
             self._written = {f"{EPISODES}/{n}": s for n, s in mark["episodes"].items() if isinstance(s, dict)}
