@@ -215,7 +215,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=6,
+    max_examples=5,
     derandomize=True,
     deadline=None,
     database=None,
@@ -244,7 +244,7 @@ def test_whatever_is_put_anywhere_the_report_is_written_and_others_stay(
         assert "Error" not in missing.reason, missing.reason
 
 
-@settings(max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(at=st.integers(0, 1 << 20), length=st.integers(1, 40), byte=st.integers(0, 255))
 def test_no_damage_of_an_episode_file_ends_the_report(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, at: int, length: int, byte: int
