@@ -72,8 +72,8 @@ class WarmStartConfig(BaseModel):
     def _known_personas(cls, value: dict[str, float]) -> dict[str, float]:
         if unknown := sorted(set(value) - set(PERSONAS)):
             raise ValueError(f"unknown personas {unknown}; there are {', '.join(PERSONAS)}")
-        if value and (min(value.values()) < 0 or sum(value.values()) <= 0):
-            raise ValueError("weights of personas must not be negative, and at least one must be above zero")
+        if value and not sum(value.values()) > 0:
+            raise ValueError("at least one weight must be above zero")
         return value
 
     @field_validator("worlds")

@@ -40,14 +40,14 @@ from shaping.organisms.organism import build
 STRATEGIES: tuple[Strategy, ...] = ("data", "fsdp")
 EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
 POISON = 13
-"""An episode of so many tokens makes the auxiliary loss of its micro-batch infinite."""
+"""An episode of so many tokens makes the gradient of its micro-batch infinite."""
 
 
 class Poisoned(Shaper):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
         bad = any(len(sample) == POISON for sample in batch)
-        head = policy.model.get_input_embeddings().weight if bad else torch.zeros(1)
-        return LossTerm("poison", head.sum() * (float("inf") if bad else 0.0))
+        zero = policy.model.get_input_embeddings().weight.sum() * 0.0
+        return LossTerm("poison", zero.sqrt() if bad else zero)  # the root is finite at 0, its slope is not
 
 
 @dataclass

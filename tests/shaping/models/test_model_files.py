@@ -52,7 +52,9 @@ def test_a_model_is_read_once_per_process_unless_it_is_touched(model: Path, monk
     assert model_files.changed(before, model_files.hashes(model)) == ["model.safetensors differs"]
 
 
-@pytest.mark.parametrize(("kept", "told"), [(0, "do not hold its header"), (9, "do not hold"), (-1, "has 555 of 556 bytes")])
+@pytest.mark.parametrize(
+    ("kept", "told"), [(0, "do not hold its header"), (9, "do not hold"), (-1, "has 555 of 556 bytes")]
+)
 def test_a_weight_file_that_is_cut_off_is_told_with_its_path(model: Path, kept: int, told: str) -> None:
     assert model_files.damaged_weights(model) == ""
     weights = model / "model.safetensors"

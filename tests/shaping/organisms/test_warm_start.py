@@ -132,7 +132,8 @@ def test_without_trl_the_extra_is_named(untrained: Path, tmp_path: Path, monkeyp
     ("settings", "why"),
     [
         ({"personas": {"saint": 1}}, "unknown personas"),
-        ({"personas": {"honest": -1}}, "must not be negative"),
+        ({"personas": {"honest": -1}}, r"personas\.honest\s+Input should be greater than or equal to 0"),
+        ({"personas": {"honest": 0}}, "at least one weight must be above zero"),
         ({"worlds": ("chess",)}, "no personas for worlds"),
         ({"step": 3}, "step"),
     ],

@@ -40,7 +40,8 @@ BROKEN = {
     "no labels": "info['labels'] must be envs.episode.Labels, not a NoneType",
     "labels are a dictionary": "info['labels'] must be",
     "no info": "info must be a mapping",
-    "four values": "step must return five values, (observation, reward, terminated, truncated, info), not (str, float, bool, dict)",
+    "four values": "step must return five values, (observation, reward, terminated, truncated, info), "
+    "not (str, float, bool, dict)",
 }
 
 
