@@ -1,4 +1,4 @@
-"""Settings as others may read them: no place on the machine of whoever ran the study."""
+"""Settings as others may read them: without places on the machine where the study ran."""
 
 from __future__ import annotations
 

@@ -28,8 +28,9 @@ STUDY = {
     "train": {
         "worlds": {"steward": {"size": 2}},
         "updates": 24,
-        "groups": 2,
-        "group_size": 4,
+        "groups": 1,
+        "group_size": 2,
+        "max_tokens": 8,
         "checkpoint_every": 2,
         "save_episodes_every": 6,
     },
