@@ -257,7 +257,7 @@ def test_a_full_disk_stops_the_study_and_keeps_finished_runs(tmp_path: Path) -> 
 
 
 def test_no_space_is_noticed_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.study.RUN_BYTES", 10**18)
+    monkeypatch.setattr("launch.storage.space.RUN_BYTES", 10**18)
     with pytest.raises(DiskFullError, match="needs about"):
         here(study(tmp_path, {"a": ""}))
     assert results(tmp_path / "small") == {}
