@@ -29,6 +29,8 @@ GRACE = 2.0
 """Seconds beyond a call's time limit, and without a sign of life, before the process is ended."""
 BEAT = 0.25
 """Seconds between two signs of life."""
+CERTAIN = 1.0
+"""Seconds for which a process must look dead before it is ended."""
 EXIT_CODE = 75
 """Exit code where the process ends itself."""
 _TIME = struct.Struct("=d")
@@ -36,11 +38,11 @@ _CALL = struct.Struct("=dH512s")
 """When the call must be over (0: no call is under way), and what it is: length and text."""
 _AFTERWARDS = "this process ends; run again to resume from the last saved state"
 
-_CHILD = """
+_CHILD = f"""
 import mmap, os, select, signal, struct, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 parent, grace, page = int(sys.argv[1]), float(sys.argv[2]), mmap.mmap(int(sys.argv[3]), 4096, mmap.MAP_SHARED)
-stopped = 0.0
+stopped, suspected, since = 0.0, None, 0.0
 def is_stopped():
     try:
         return open("/proc/%d/stat" % parent).read().rpartition(")")[2].split()[0] in "Tt"
@@ -53,6 +55,10 @@ while os.getppid() == parent and not select.select([0], [], [], 0.2)[0]:
         continue
     if is_stopped():
         stopped = now
+        continue
+    if (beat, deadline) != suspected:  # looked at again: the page is no lock, and the machine may have been paused
+        suspected, since = (beat, deadline), now
+    if now < since + {CERTAIN}:
         continue
     sys.stderr.write(text[:length].decode("utf-8", "replace") + sys.argv[4] + "\\n")
     sys.stderr.flush()
