@@ -60,9 +60,24 @@ def test_files_of_base_classes_count_once_they_are_imported(folder: Path) -> Non
         importlib.import_module("their_reward")
         code = plugin_code(run(reward="their_reward:Paid"))
         assert sorted(code["their_reward:Paid"]["files"]) == ["their_base.py", "their_reward.py"]
+        (folder / "their_base.py").write_text("class Base: changed = True\n")
+        told = changed_code(code, plugin_code(run(reward="their_reward:Paid")))
+        assert told == ["plug-in their_reward:Paid: their_base.py differs"]
     finally:
         for name in ("their_reward", "their_base"):
             sys.modules.pop(name, None)
+
+
+def test_a_run_may_be_isolated_or_not_between_two_starts(folder: Path) -> None:
+    """Only a process that has imported a plug-in knows its base classes."""
+    own = {"their_reward.py": "one"}
+    known, unknown = {"x": {"files": {**own, "their_base.py": "two"}}}, {"x": {"files": own}}
+    assert changed_code(known, unknown) == changed_code(unknown, known) == []
+    moved = {"x": {"files": {"their_reward/__init__.py": "one"}}}
+    assert changed_code(unknown, moved) == [
+        "plug-in x: their_reward.py differs",
+        "plug-in x: their_reward/__init__.py differs",
+    ]
 
 
 def test_of_an_installed_package_the_version_counts_too(folder: Path) -> None:
