@@ -170,7 +170,7 @@ def _token_advantages(
 def _check_range(advantages: Sequence[Array], algorithm: Algorithm) -> None:
     """Refuse advantages that the learner's numbers cannot hold: they would be infinite, and the update skipped."""
     largest = max((float(np.abs(a).max(initial=0.0)) for a in advantages), default=0.0)
-    if not largest < np.finfo(np.float32).max:
+    if not largest < float(np.finfo(np.float32).max):
         raise CreditError(
             f"{algorithm} gives advantages beyond the range of 32-bit numbers (the largest is {largest:g}): scale the "
             "arm's reward, or the weight of its constraints, down"
