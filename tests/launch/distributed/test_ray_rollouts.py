@@ -234,6 +234,7 @@ def test_a_worker_whose_world_holds_the_interpreter_is_replaced_and_its_groups_a
     assert any("died" in line for line in told)
 
 
+@pytest.mark.slow
 def test_a_worker_in_which_late_calls_do_not_end_finishes_its_groups_and_is_replaced(model: Path) -> None:
     told: list[str] = []
     run = config({"ray_worlds:Stuck": {"spare": os.getpid()}}, train={"step_timeout": patience(0.5)}, workers=1)
