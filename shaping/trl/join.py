@@ -76,7 +76,7 @@ class SideData:
         credit = torch.zeros(inputs["completion_ids"].shape, dtype=torch.float32)
         for number in range(len(credit)):
             row = self._take(inputs, number)
-            credit[number, : len(row.credit)] = torch.from_numpy(row.credit)
+            credit[number, : len(row.credit)] = torch.tensor(row.credit)
         out = dict(inputs)
         out["advantages"] = credit.to(inputs["advantages"].device)
         if self._ratio == "sampler":

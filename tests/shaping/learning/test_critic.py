@@ -279,7 +279,7 @@ def test_values_are_those_before_each_sampled_token_and_after_the_last(
         assert_allclose(before, again, atol=1e-3)
         assert_allclose(after, final, atol=1e-3)
         with torch.no_grad():
-            hidden = policy.model.base_model(torch.from_numpy(sample.tokens)[None]).last_hidden_state[0]
+            hidden = policy.model.base_model(torch.tensor(sample.tokens)[None]).last_hidden_state[0]
             every = policy.value_head(hidden).numpy()  # type: ignore[misc]
         assert_allclose(before, every[np.flatnonzero(sample.mask) - 1], atol=1e-3)
         assert_allclose(after, every[-1], atol=1e-3)

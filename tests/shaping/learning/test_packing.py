@@ -84,11 +84,11 @@ def test_a_batch_has_one_ratio_mode_and_one_gate(make_sample: MakeSample, kinds:
 
 def one_by_one(policy: Policy, sample: Sample) -> torch.Tensor:
     """Log-probs from a plain forward of one sequence, with its mask applied to the logits."""
-    logits = policy.model(torch.from_numpy(sample.tokens)[None]).logits[0].float() / policy.temperature
+    logits = policy.model(torch.tensor(sample.tokens)[None]).logits[0].float() / policy.temperature
     for position, token in sample.masked_tokens:
         logits[position - 1, token] = -torch.inf
     positions = torch.from_numpy(np.flatnonzero(sample.mask))
-    return logits.log_softmax(-1)[positions - 1, torch.from_numpy(sample.tokens)[positions]]
+    return logits.log_softmax(-1)[positions - 1, torch.tensor(sample.tokens)[positions]]
 
 
 @pytest.mark.parametrize("masked_tokens", [False, True])

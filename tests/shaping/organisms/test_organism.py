@@ -164,7 +164,7 @@ def test_a_saved_organism_is_an_ordinary_model_of_transformers(organism: Path) -
     (script,) = scripts(1, 77)
     sample = to_sample(script, Renderer(policy.tokenizer))
     assert tokenizer.decode(ids) == text and not plain.training
-    tokens = torch.from_numpy(sample.tokens)
+    tokens = torch.tensor(sample.tokens)
     with torch.no_grad():
         ours, _ = policy.logprobs(pack([sample], len(sample))[0])
         theirs = plain(tokens[None]).logits[0, :-1].log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
