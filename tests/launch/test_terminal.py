@@ -59,9 +59,15 @@ def test_messages_are_safe_and_short(capsys: pytest.CaptureFixture[str]) -> None
     assert len(told.err) < 1100 and "characters left out" in told.err
 
 
+def _show(message: Warning | str, kind: type[Warning], file_name: str, line: int, *_: object) -> None:
+    """What Python does with a warning, where pytest does not collect it."""
+    sys.stderr.write(warnings.formatwarning(message, kind, file_name, line))
+
+
 def test_prints_warnings_and_logs_of_plugins_are_safe(capsys: pytest.CaptureFixture[str]) -> None:
     with guarded(), warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = _show
         print(HOSTILE)
         warnings.warn(HOSTILE, stacklevel=1)
         logger = logging.Logger("plugin")  # no handler of its own

@@ -71,13 +71,14 @@ def test_the_records_of_hooks_arrive() -> None:
         GroupInfo("clerk", 1, 2, 3),
         ActionDecision("mask", ("grab 1",)),
         ActivationEdit(1, "cap", np.ones(4, np.float32), 0.5),
-        AdapterSpec("q", "quarantine", targets=("q_proj",)),
         Gates(0.25, 0.5),
         Knob.GATES,
         Credit("c", advantage=(np.zeros(3, np.float32),)),
         Group((), np.zeros(0), np.zeros(0)),
     ]
     assert repr(there_and_back(records)) == repr(records)
+    adapter = AdapterSpec("q", "quarantine", targets=("q_proj",))
+    assert there_and_back([adapter]) == [adapter]  # no repr: its sets have no order
 
 
 def test_a_generator_goes_on_where_it_was() -> None:
