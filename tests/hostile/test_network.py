@@ -63,6 +63,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_organism(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.mark.slow
 def test_a_run_in_one_process_does_not_listen_at_all(model: Path, tmp_path: Path) -> None:
     assert listeners_of_run(STUDY, model, tmp_path, patience(60)) == []
 

@@ -230,7 +230,7 @@ metadata.version = lambda package: "2.12.0" if package == "torch" else true(pack
 
 
 class TestJobs:
-    @pytest.mark.parametrize("how", ["job-server", "client", "ray"])
+    @pytest.mark.parametrize("how", ["job-server", pytest.param("client", marks=pytest.mark.slow), "ray"])
     def test_a_job_gets_its_files_and_variables_and_its_log_and_failure_come_back(
         self, head: RayHead, tmp_path: Path, how: str
     ) -> None:

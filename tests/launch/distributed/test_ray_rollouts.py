@@ -221,6 +221,7 @@ def test_a_world_that_kills_its_process_is_reported_by_name(model: Path, tmp_pat
     assert sum("died" in line for line in told) >= 3
 
 
+@pytest.mark.slow
 def test_a_worker_whose_world_holds_the_interpreter_is_replaced_and_its_groups_are_played_again(
     model: Path, tmp_path: Path
 ) -> None:
