@@ -169,8 +169,9 @@ class _Tail:
         self.done = threading.Event()
 
     def read(self, stream: IO[bytes]) -> None:
-        while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
-            self.text = (self.text + chunk.decode("utf-8", "replace"))[-TAIL:]
+        with stream:
+            while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
+                self.text = (self.text + chunk.decode("utf-8", "replace"))[-TAIL:]
         self.done.set()
 
 
