@@ -10,10 +10,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class NoAnswerError(TimeoutError):
+    """A call has not returned within its limit. A class of its own, since the call may raise a `TimeoutError`, too."""
+
+
 def within(
     seconds: float, call: Callable[[], T], told: Callable[[float], None] = lambda _: None, every: float = 30.0
 ) -> T:
-    """The value of `call()`. Raises what it raises, or `TimeoutError` after `seconds`.
+    """The value of `call()`. Raises what it raises, or `NoAnswerError` after `seconds`.
 
     Args:
         seconds: the limit.
@@ -40,5 +44,5 @@ def within(
     if raised:
         raise raised[0]
     if not values:
-        raise TimeoutError
+        raise NoAnswerError(f"no answer within {seconds:g} s")
     return values[0]

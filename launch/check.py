@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from envs.check import RULES, RuleResult, check_env
-from envs.limits import within
+from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.loading import parse_yaml
 from launch.config.plugins import INTERVENTION, MONITOR, REWARD, WORLD, Kind, build_world, kind_of, load
 from launch.config.study import PluginSpec
 from launch.errors import UserError
-from shaping.sampling.watchdog import watching
+from shaping.sampling.watchdog import watched
 
 CHECKED: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
 """The kinds that have a checker."""
@@ -91,11 +91,10 @@ def _tried(kind: Kind, make: Callable[[], Any], seeds: int) -> Checked:
 
 def _finished(look: Callable[[], Checked], name: str, patience: float) -> Checked:
     try:
-        with watching(f"check.{name}", patience):
-            return within(patience, look)
+        return watched(f"check.{name}", patience, look)
     except (UserError, KeyboardInterrupt):
         raise
-    except TimeoutError:
+    except NoAnswerError:
         raise UserError(f"check.{name}: no end after {patience:.0f} s: does one of its methods hang?") from None
     except BaseException as error:  # sys.exit() of a plug-in, too
         raise UserError(f"check.{name}: it raised {type(error).__name__}: {message_of(error)}") from error

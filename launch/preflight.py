@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from envs import WORLDS
-from envs.limits import within
+from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
 from launch.config.plugins import (
@@ -28,7 +28,7 @@ from launch.run.monitors import check_held_out
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
-from shaping.sampling.watchdog import watching
+from shaping.sampling.watchdog import watched
 
 if TYPE_CHECKING:
     from launch.distributed.local import RaySettings
@@ -116,11 +116,10 @@ def _check_contract(name: str, options: Mapping[str, Any], where: str) -> None:
         require([verdict for verdict in verdicts if verdict.rule not in ADVICE])
 
     try:
-        with watching(f"{where}.{name}: its checks", PATIENCE):
-            within(PATIENCE, judge)
+        watched(f"{where}.{name}: its checks", PATIENCE, judge)
     except (UserError, KeyboardInterrupt):
         raise
-    except TimeoutError:
+    except NoAnswerError:
         raise PluginError(f"{where}.{name}: no end of its checks after {PATIENCE:.0f} s: does step() hang?") from None
     except WorldContractError as error:
         raise PluginError(f"{where}.{name}: {error}; `envs.check.check_env` shows each rule") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
-from envs.limits import within
+from envs.limits import NoAnswerError, within
 from envs.options import Declared, declared_options
 from envs.text import message_of
 from launch.config.conversions import conversions
@@ -101,7 +101,7 @@ def find_class(use: str, kind: Kind) -> type:
     elif use in (points := installed(kind)):
         try:
             found = within(IMPORT_SECONDS, points[use].load)
-        except TimeoutError:
+        except NoAnswerError:
             raise PluginError(f"{kind.noun} {use!r} ({points[use].value}) {_HANGS}") from None
         except KeyboardInterrupt:
             raise
@@ -149,7 +149,7 @@ def import_class(use: str, noun: str) -> Any:
     importlib.invalidate_caches()
     try:
         module = sys.modules.get(module_name) or within(IMPORT_SECONDS, lambda: importlib.import_module(module_name))
-    except TimeoutError:
+    except NoAnswerError:
         raise PluginError(f"{noun} {use!r}: module {module_name!r} {_HANGS}") from None
     except KeyboardInterrupt:
         raise
@@ -178,7 +178,7 @@ def load(spec: PluginSpec, kind: Kind, where: str, isolation: Isolation | None =
     place = f"{where} ({spec.use})"
     try:
         return within(BUILD_SECONDS, lambda: _build(found, spec.fields, place))
-    except TimeoutError:
+    except NoAnswerError:
         raise PluginError(f"{place}: it has not been built within {BUILD_SECONDS:.0f} s: does it hang?") from None
 
 

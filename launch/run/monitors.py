@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from envs.episode import Episode
-from envs.limits import within
+from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.errors import ConfigError
 from launch.run.timing import slow
@@ -21,7 +21,7 @@ from shaping.monitors.base import Monitor, MonitorError, require_held_out
 from shaping.monitors.reachable import spent_names
 from shaping.monitors.turn_scores import turn_scores
 from shaping.monitors.validate import validate
-from shaping.sampling.watchdog import watching
+from shaping.sampling.watchdog import watched
 
 T = TypeVar("T")
 
@@ -117,11 +117,8 @@ def _in_time(monitor: Monitor, limit: float, read: Callable[[], T], log: Callabl
     """The value of `read()`, which `monitor` reads for. Raises `MonitorError` if it takes more than `limit` seconds."""
     what = f"monitor {monitor.name!r}"
     try:
-        with watching(what, limit):
-            return within(limit, read, slow(what, log))
-    except TimeoutError as error:
-        if error.args:  # its own
-            raise
+        return watched(what, limit, read, slow(what, log))
+    except NoAnswerError:
         raise MonitorError(f"{what} has not read its episodes within {limit:g} s (eval.monitor_timeout)") from None
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from envs.answers import WorldContractError, opened, positive_number, step_result
-from envs.limits import within
+from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.plugins import PluginError, build_world
 from launch.errors import UserError
-from shaping.sampling.watchdog import watching
+from shaping.sampling.watchdog import watched
 
 T = TypeVar("T")
 ACTION = "ACTION: wait"
@@ -48,13 +48,10 @@ def rehearse(name: str, options: Mapping[str, Any], where: str, seconds: float) 
 
 def _limited(call: Callable[[], T], what: str, seconds: float) -> T:
     try:
-        with watching(what, seconds):
-            return within(seconds, call)
+        return watched(what, seconds, call)
     except (UserError, KeyboardInterrupt):
         raise
-    except TimeoutError as error:
-        if error.args:  # the world's own
-            raise PluginError(f"{what} raised {type(error).__name__}: {message_of(error)}") from error
+    except NoAnswerError:
         raise PluginError(f"{what} has not returned within {seconds:g} s (train.step_timeout): does it hang?") from None
     except BaseException as error:  # sys.exit() of a world, too
         raise PluginError(f"{what} raised {type(error).__name__}: {message_of(error)}") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
-from envs.limits import within
+from envs.limits import NoAnswerError
 from launch.run.ledger import RunError
 from launch.run.timing import slow
 from launch.run.trainer import Trainer
@@ -19,7 +19,7 @@ from shaping.audits.update import audit_update
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.critic import Critic
 from shaping.readings import readings
-from shaping.sampling.watchdog import watching
+from shaping.sampling.watchdog import watched
 
 Rewards = list[NDArray[np.float64]]
 """Per episode one number per turn [turns]."""
@@ -51,11 +51,8 @@ def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
     limit, first = trainer.run.train.reward_timeout, members[0]
     what = f"reward {type(trainer.reward).__name__}, group {first.group} (world {first.world!r}, seed {first.seed})"
     try:
-        with watching(what, limit):
-            return within(limit, lambda: scored(trainer.reward, members), slow(what))
-    except TimeoutError as error:
-        if error.args:  # its own
-            raise
+        return watched(what, limit, lambda: scored(trainer.reward, members), slow(what))
+    except NoAnswerError:
         raise RunError(
             f"{what}: no answer within {limit:g} s (train.reward_timeout): does it hang? Raise the limit if it is only "
             "slow, and run again to resume from the last saved state"

@@ -23,7 +23,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from envs.limits import within
+
+T = TypeVar("T")
 
 GRACE = 2.0
 """Seconds beyond a call's time limit, and without a sign of life, before the process is ended."""
@@ -164,6 +169,12 @@ def watching(what: str, seconds: float, *, alone: bool = False) -> Iterator[None
         yield
     finally:
         _WATCHDOG.end(number)
+
+
+def watched(what: str, seconds: float, call: Callable[[], T], told: Callable[[float], None] = lambda _: None) -> T:
+    """`envs.limits.within` for a call that may also keep the interpreter to itself: `watching` says which it was."""
+    with watching(what, seconds):
+        return within(seconds, call, told)
 
 
 def _end(message: str) -> None:
