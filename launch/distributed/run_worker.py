@@ -29,7 +29,7 @@ from launch.storage.files import make_directory, safe
 from launch.storage.rundir import RunDirectory
 from launch.storage.versions import versions
 from launch.terminal import SafeStream
-from shaping.models.model_files import hashes
+from shaping.models.model_files import content_hash, hashes
 
 Trainer = Callable[[RunConfig, Path, RunDirectory, Callable[[int, dict[str, Any]], None]], dict[str, Any]]
 
@@ -207,7 +207,7 @@ def extract_model(data: bytes) -> Path:
 
 def _digest_of(path: Path) -> str:
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return content_hash(path)
     except OSError:
         return ""
 

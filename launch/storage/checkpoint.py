@@ -22,6 +22,7 @@ from launch.config.study import RunConfig, digest
 from launch.errors import RunDirectoryError, UserError
 from launch.storage.files import disk_errors, make_directory, remove, safe, sync, write_text
 from launch.storage.rundir import RunDirectory
+from launch.storage.seals import seal
 from shaping.models.model_files import content_hash
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _write(folder: Path, state: State, config: str) -> None:
         "config": config,
         "update": state.update,
         "versions": state.versions,
-        "tensors": {"bytes": tensors.stat().st_size, "blake2b": content_hash(tensors)},
+        "tensors": seal(tensors),
         "values": state.values,
     }
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entry_points import EntryPoint
 from launch_fakes import START_MODEL, TRAINER, study
 
 from launch.config.plugins import SECTION, PluginError
@@ -15,24 +16,10 @@ from launch.study import run_study
 from shaping.audits.metrics import GROUP, all_metrics
 
 
-class _Point:
-    """An entry point of another package."""
-
-    value = "elsewhere:thing"
-
-    def __init__(self, name: str, found: object) -> None:
-        self.name, self.found = name, found
-
-    def load(self) -> object:
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-
 @pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[_Point]]]:
+def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[EntryPoint]]]:
     """Group -> entry points of other packages."""
-    points: dict[str, list[_Point]] = {}
+    points: dict[str, list[EntryPoint]] = {}
     for module in ("shaping.audits.metrics", "launch.config.plugins"):
         monkeypatch.setattr(f"{module}.entry_points", lambda group: points.get(group, []))
     all_metrics.cache_clear()
@@ -55,7 +42,7 @@ def test_a_broken_metric_or_section_is_told_before_anything_starts(
     config = study(tmp_path / "runs", {"arm": ""})
     check_study(config)
     all_metrics.cache_clear()
-    offered[group] = [_Point("mine", found)]
+    offered[group] = [EntryPoint("mine", found)]
     for start in (check_study, lambda each: run_study(each, trainer=TRAINER, start_model=START_MODEL)):
         all_metrics.cache_clear()
         with pytest.raises(PluginError, match=told):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entry_points import EntryPoint
 from launch_fakes import START_MODEL, TRAINER, study
 
 from launch.config.plugins import INTERVENTION, REWARD, WORLD, PluginError, build_arm, build_world, find_class
@@ -172,24 +173,10 @@ def test_a_model_directory_that_is_none_is_refused(here: Path) -> None:
         run_study(config, trainer=TRAINER)
 
 
-class _Point:
-    """An entry point of another package."""
-
-    value = "elsewhere:Thing"
-
-    def __init__(self, name: str, found: object) -> None:
-        self.name, self.found = name, found
-
-    def load(self) -> object:
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-
 def test_entry_points_are_found_by_name_and_their_faults_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from envs.worlds.steward import Steward
 
-    points = [_Point("mine", Steward), _Point("broken", ImportError("no such thing"))]
+    points = [EntryPoint("mine", Steward), EntryPoint("broken", ImportError("no such thing"))]
     monkeypatch.setattr("launch.config.plugins.entry_points", lambda group: points if group == WORLD.group else [])
     assert isinstance(build_world("mine", {"size": 2}), Steward)
     with pytest.raises(PluginError, match=r"elsewhere:Thing.*does not load: ImportError: no such thing"):
