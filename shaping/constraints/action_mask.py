@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from envs.core import normalise
+from envs.core import draw, normalise
 from envs.skins import Skin, skin_of
 from shaping.hooks import PASS, ActionDecision, Knob, TurnContext
 from shaping.intervention import Constraint
@@ -21,6 +21,9 @@ class ActionMask(Constraint):
       refused completion. After the sampler's last try the world receives `fallback`.
     - `replace`: the world receives `fallback` instead; the policy learns as if its sampled command had been executed.
 
+    `recall` is the share of turns in which it acts, for studies of its strength. Seed and turn alone decide
+    (`envs.core.draw`), so that sampler, learner and audits agree, and the episodes of a group meet the same mask.
+
     Write `commands` and `fallback` in the world's default locale; they are translated for worlds in other locales.
     """
 
@@ -29,9 +32,12 @@ class ActionMask(Constraint):
     mode: Literal["mask", "resample", "replace"] = Field("mask", description="how commands are removed")
     commands: tuple[str, ...] = Field((), description="further command prefixes to remove in every turn")
     fallback: str = Field("wait", min_length=1, description="command that replaces a refused one")
+    recall: float = Field(1.0, ge=0, le=1, description="share of turns in which it acts (0: the unshaped policy)")
 
     def removed(self, turn: TurnContext) -> tuple[str, ...]:
         """The commands and command prefixes that are not allowed in this turn, without duplicates."""
+        if draw(turn.seed, "mask", turn.turn) >= self.recall:
+            return ()
         skin = skin_of(turn.world)
         always = tuple(form for command in self.commands for form in _forms(skin, command))
         return tuple(dict.fromkeys(map(_plain, (*turn.overt_shortcuts, *always))))

@@ -24,10 +24,10 @@ class GradientRouting(Shaper):
     that unlabelled behaviour of the same kind is learned by the quarantine adapter, too.
 
     A turn is labelled if it takes the overt shortcut that the world lists for it: the commands that an action mask
-    would remove. `recall` is the share of such turns that the labeller finds, `false_positives` the share of all other
-    turns that it labels by mistake. The controls: `placebo` labels the same number of turns of an episode, chosen at
-    random, so that the quarantine adapter gets equally many turns of no particular kind; `off` labels no turn and has
-    the same adapters.
+    would remove. `recall` is the share of such turns that the labeller finds; those that it misses train both adapters,
+    as unlabelled turns do. `false_positives` is the share of all other turns that it labels by mistake. The controls:
+    `placebo` labels the same number of turns of an episode, chosen at random, so that the quarantine adapter gets
+    equally many turns of no particular kind; `off` labels no turn and has the same adapters.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})

@@ -29,6 +29,9 @@ class Recontextualization(Shaper):
     - `recomputed` (default): the current policy's under c_t, before the first step. rho starts at 1, so the first
       step clips no token of either sign.
     - `none`: no ratio and no clipping, the plain policy gradient under c_t.
+
+    `probability` is the share of groups that are trained under `training`, for studies of its strength. The others are
+    trained under the context that they were sampled under.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
@@ -36,6 +39,7 @@ class Recontextualization(Shaper):
     sampling: str | tuple[str, ...] = Field("", description="sampling context (c_s)")
     training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
     ratio: RatioMode = Field("recomputed", description="old log-probs of the policy ratio")
+    probability: float = Field(1.0, ge=0, le=1, description="share of groups with the training context (0: none)")
 
     @field_validator("sampling", "training")
     @classmethod
@@ -53,7 +57,8 @@ class Recontextualization(Shaper):
         return choose(texts(self.sampling), "sampling", rng)
 
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
-        return choose(texts(self.training), "training", rng)
+        other = choose(texts(self.training), "training", rng)
+        return other if rng.random() < self.probability else drawn  # drawn last: no prompt depends on the share
 
     def ratio_mode(self) -> RatioMode:
         return self.ratio

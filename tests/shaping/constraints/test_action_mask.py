@@ -9,8 +9,8 @@ from shaping.constraints import ActionMask
 from shaping.hooks import PASS, ActionDecision, TurnContext
 
 
-def turn(*overt_shortcuts: str) -> TurnContext:
-    return TurnContext("steward", seed=3, turn=0, observation="", overt_shortcuts=overt_shortcuts)
+def turn(*overt_shortcuts: str, seed: int = 3, number: int = 0) -> TurnContext:
+    return TurnContext("steward", seed=seed, turn=number, observation="", overt_shortcuts=overt_shortcuts)
 
 
 def test_the_overt_commands_are_masked_before_sampling() -> None:
@@ -53,3 +53,39 @@ def test_an_empty_fallback_is_refused() -> None:
 
 def test_a_mask_costs_nothing() -> None:
     assert ActionMask().cost(None) is None  # type: ignore[arg-type]
+
+
+TURNS = [turn("grab 1", seed=seed, number=number) for seed in range(50) for number in range(40)]
+
+
+@pytest.mark.parametrize("recall", [0.1, 0.5, 0.9])
+def test_recall_is_the_share_of_turns_in_which_it_acts(recall: float) -> None:
+    masked = [ActionMask(recall=recall).allow(each, None) is not PASS for each in TURNS]
+    assert sum(masked) / len(masked) == pytest.approx(recall, abs=0.045)  # four standard deviations at most
+
+
+def test_a_stronger_mask_acts_wherever_a_weaker_one_does() -> None:
+    weak, strong = (ActionMask(recall=recall) for recall in (0.3, 0.6))
+    assert all(strong.allow(each, None) is not PASS for each in TURNS if weak.allow(each, None) is not PASS)
+
+
+@pytest.mark.parametrize("mode", ["mask", "resample", "replace"])
+def test_of_recall_one_nothing_gets_past_and_of_recall_zero_everything_does(mode: str) -> None:
+    full, none = ActionMask(mode=mode, commands=("sudo",)), ActionMask(mode=mode, commands=("sudo",), recall=0.0)
+    assert full == ActionMask(mode=mode, commands=("sudo",), recall=1.0)
+    for each in TURNS:
+        for action in ("grab 1", "sudo on"):
+            assert full.allow(each, action).kind == ("replace" if mode == "mask" else mode)
+            assert none.allow(each, action) is PASS and none.allow(each, None) is PASS
+
+
+def test_before_and_after_sampling_it_is_the_same_mask() -> None:
+    mask = ActionMask(recall=0.5)
+    for each in TURNS:
+        assert (mask.allow(each, None) is PASS) == (mask.allow(each, "grab 1") is PASS)
+
+
+@pytest.mark.parametrize("recall", [-0.1, 1.1, float("nan")])
+def test_a_recall_is_a_share(recall: float) -> None:
+    with pytest.raises(ValidationError, match="recall"):
+        ActionMask(recall=recall)

@@ -12,6 +12,7 @@ from play_worlds import Counting
 from envs.core import TextEnv, parse_action
 from envs.episode import Episode
 from shaping.arm import compose
+from shaping.constraints import ActionMask
 from shaping.hooks import ActionDecision, InterventionError, Knob, TurnContext
 from shaping.intervention import Constraint
 from shaping.learning.policy import Policy
@@ -128,3 +129,18 @@ def test_masked_commands_are_not_sampled_and_the_mask_is_recorded_for_the_learne
         for position, ids in episode.masked_tokens():
             assert episode.loss_mask[position] and episode.tokens[position] not in ids
         assert episode.turns[0].masked_tokens[0][0] == 0 and not any(t.rejected for t in episode.turns)
+
+
+def test_a_mask_of_half_the_turns_is_read_off_the_episode_as_it_was_sampled(policy: Policy, renderer: Renderer) -> None:
+    half = ActionMask(recall=0.5, commands=tuple(Mask().first))
+    _, episodes = one_letter_commands(policy, renderer, [half])
+    turns = [
+        (t, TurnContext(e.world, e.seed, number, t.observation, t.overt_shortcuts))
+        for e in episodes
+        for number, t in enumerate(e.turns)
+    ]
+    assert all(bool(turn.masked_tokens) == (half.allow(seen, None).kind == "mask") for turn, seen in turns)
+    assert 0.3 < sum(bool(turn.masked_tokens) for turn, _ in turns) / len(turns) < 0.7
+    _, none = one_letter_commands(policy, renderer, [ActionMask(recall=0.0)])
+    _, unshaped = one_letter_commands(policy, renderer, [])
+    assert [e.tokens.tobytes() for e in none] == [e.tokens.tobytes() for e in unshaped]

@@ -50,6 +50,21 @@ def test_recall_and_false_positives_are_shares_of_turns(make_episode: MakeEpisod
     assert labelled[~found].mean() == pytest.approx(0.1, abs=0.06)
 
 
+def test_a_missed_turn_teaches_both_adapters_and_of_recall_zero_all_turns_do(make_episode: MakeEpisode) -> None:
+    told = episode(make_episode, set(range(40)))
+    missed = ~GradientRouting(recall=0.5).labelled(told)
+    gates = GradientRouting(recall=0.5).gates(told)
+    assert missed.any() and all(gates[t] == Gates() for t in np.flatnonzero(missed))
+    assert GradientRouting(recall=0.0).gates(told) == GradientRouting(labels="off").gates(told)
+    assert GradientRouting(recall=1.0).gates(told) == [Gates(kept=0.0)] * 40
+
+
+def test_a_higher_recall_labels_every_turn_that_a_lower_one_does(make_episode: MakeEpisode) -> None:
+    told = episode(make_episode, set(range(40)))
+    few, many = (GradientRouting(recall=recall).labelled(told) for recall in (0.25, 0.75))
+    assert few.any() and (many & ~few).any() and not (few & ~many).any()
+
+
 def test_labels_are_a_function_of_the_episode_and_differ_between_members_of_a_group(make_episode: MakeEpisode) -> None:
     shaper, all_turns = GradientRouting(recall=0.5), set(range(40))
     one, other = (shaper.labelled(episode(make_episode, all_turns, salt=salt)) for salt in (0, 1))

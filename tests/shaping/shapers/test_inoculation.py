@@ -69,6 +69,13 @@ def test_dilution_leaves_a_share_of_the_groups_without_prompt_and_shifts_no_othe
     assert all(pair == (Context(), Context()) for pair in draws(Inoculation(probability=0.0), 20))
 
 
+@pytest.mark.parametrize("at", ["both", "sampling", "training"])
+def test_of_probability_one_every_group_has_the_prompt_and_of_zero_none_has(at: str) -> None:
+    assert draws(Inoculation(at=at, probability=1.0)) == draws(Inoculation(at=at))
+    assert draws(Inoculation(at=at, probability=0.0)) == draws(Inoculation(at=at, probability=0.0, kind="negated"))
+    assert draws(Inoculation(at=at, probability=0.0)) == [(Context(), Context())] * 200
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

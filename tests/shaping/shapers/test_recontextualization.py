@@ -33,6 +33,19 @@ def test_both_contexts_may_be_a_pool_a_prompt_or_none() -> None:
     assert c_s == Context("be honest .", "sampling/0") and c_t == Context()
 
 
+def test_the_probability_is_the_share_of_groups_that_learn_under_the_other_context() -> None:
+    full = draws(Recontextualization(sampling="forbidding"), 1000)
+    half = draws(Recontextualization(sampling="forbidding", probability=0.5), 1000)
+    assert all(c_s != c_t for c_s, c_t in full)
+    assert 430 < sum(c_s == c_t for c_s, c_t in half) < 570
+    assert all(c_s == other for (c_s, _), (other, _) in zip(half, full, strict=True)), "no draw of c_s is shifted"
+    assert all(c_t in (c_s, other) for (c_s, c_t), (_, other) in zip(half, full, strict=True))
+
+
+def test_of_probability_zero_every_group_learns_as_it_was_sampled() -> None:
+    assert draws(Recontextualization(probability=0.0)) == [(Context(), Context())] * 50
+
+
 @pytest.mark.parametrize("mode", ["sampler", "recomputed", "none"])
 def test_the_three_ratio_modes(mode: str) -> None:
     assert compose("a", [Recontextualization(ratio=mode)]).ratio_mode() == mode
@@ -50,6 +63,7 @@ def test_the_default_ratio_is_recomputed_under_the_learning_context() -> None:
         ({"sampling": "", "training": ""}, "use Inoculation"),
         ({"training": ("ok .", "")}, "blank"),
         ({"ratio": "exact"}, "ratio"),
+        ({"probability": -0.5}, "greater than or equal to 0"),
     ],
 )
 def test_bad_settings_are_named(fields: dict[str, object], message: str) -> None:
