@@ -1,4 +1,8 @@
-"""Axes of a study: every combination of their values is one sweep point. Pure functions."""
+"""Axes of a study: every combination of their values is one sweep point. Pure functions.
+
+Points are named sweep points for chosen arms, where a product of axes would hold runs that nobody asks for: a star
+around one setting, or one study with several worlds.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms")
 """Top-level keys under which an axis may lie."""
+
+POINT = "point"
+"""The name under which reports list the points, as if they were the values of one axis."""
+
+
+class Point(BaseModel):
+    """Keys that some arms are given together: `{set: {train.worlds.steward.honest_share: 0.5}, arms: [unshaped]}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    set: dict[str, Any] = Field({}, description="dotted key -> value; `train.worlds` replaces all worlds")
+    arms: list[str] = Field([], description="arms that run here, the reference among them; none: all")
 
 
 def keys_of(axis: str) -> list[str]:
@@ -28,6 +46,11 @@ def sweep_points(axes: Mapping[str, Sequence[Any]], arm: str) -> list[dict[str, 
     applying = [axis for axis in axes if applies_to(axis, arm)]
     combinations = itertools.product(*(axes[axis] for axis in applying))
     return [dict(zip(applying, values, strict=True)) for values in combinations]
+
+
+def points_of(points: Mapping[str, Point], arm: str) -> list[str]:
+    """Names of the points at which an arm runs."""
+    return [name for name, point in points.items() if not point.arms or arm in point.arms]
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:

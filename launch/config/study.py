@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from launch.config.axes import SWEEPABLE, applies_to, keys_of, short_names, slug, sweep_points
+from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, points_of, short_names, slug, sweep_points
 from launch.config.conversions import conversions
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
@@ -236,6 +236,9 @@ class StudyConfig(Strict):
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
     )
+    points: dict[Name, Point] = Field(
+        {}, description="name -> keys set together, for some arms; the report lists them as the axis `point`"
+    )
     claims: dict[Name, PluginSpec] = Field(
         {}, description="id -> what the study claims, with its fields (docs/claims.md); none: no verdicts"
     )
@@ -292,11 +295,33 @@ class StudyConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _points(self) -> StudyConfig:
+        if self.points and POINT in short_names(list(self.axes)).values():
+            raise ValueError(f"axes: with points, no axis can be called {POINT!r}, as reports would confuse the two")
+        reference = next(name for name, arm in self.arms.items() if arm.role == "reference")
+        for name, point in self.points.items():
+            if stray := [key for key in point.set if key.split(".")[0] not in SWEEPABLE]:
+                raise ValueError(f"points.{name}.set: {stray[0]!r} cannot be set; only {', '.join(SWEEPABLE)} can")
+            if unknown := [arm for arm in point.arms if arm not in self.arms]:
+                raise ValueError(f"points.{name}.arms: no arm {unknown[0]!r}{nearest(unknown[0], self.arms)}")
+            if point.arms and reference not in point.arms:
+                raise ValueError(
+                    f"points.{name}.arms: the reference {reference!r} is missing, with which the others are compared"
+                )
+        if self.points and (idle := [arm for arm in self.arms if not points_of(self.points, arm)]):
+            raise ValueError(f"arms.{idle[0]}: none of the points lists this arm, so that it would never run")
+        return self
+
+    @model_validator(mode="after")
     def _few_enough(self) -> StudyConfig:
         seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        points = [math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm)) for arm in self.arms]
+        points = [
+            math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm))
+            * (len(points_of(self.points, arm)) if self.points else 1)
+            for arm in self.arms
+        ]
         if (count := seeds * sum(points)) > MAX_RUNS:
-            raise ValueError(f"axes, arms and seeds make {count:,} runs; at most {MAX_RUNS:,} are possible")
+            raise ValueError(f"axes, points, arms and seeds make {count:,} runs; at most {MAX_RUNS:,} are possible")
         return self
 
     @model_validator(mode="wrap")
@@ -313,7 +338,12 @@ class StudyConfig(Strict):
 
     def runs(self) -> list[RunConfig]:
         """Every run. Seeds vary slowest: a study that was cut short has compared all arms on its first seeds."""
-        templates = [self._run(arm, sweep_point) for arm in self.arms for sweep_point in sweep_points(self.axes, arm)]
+        templates = [
+            self._run(arm, sweep_point, point)
+            for arm in self.arms
+            for point in (points_of(self.points, arm) if self.points else [""])
+            for sweep_point in sweep_points(self.axes, arm)
+        ]
         runs = [run.model_copy(update={"seed": seed}) for seed in self.seed_list for run in templates]
         by_name: dict[str, RunConfig] = {}
         for run in runs:
@@ -324,23 +354,26 @@ class StudyConfig(Strict):
                 )
         return runs
 
-    def _run(self, arm: str, sweep_point: dict[str, Any]) -> RunConfig:
+    def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> RunConfig:
         document = self.model_dump(mode="json")
-        for axis, value in sweep_point.items():
+        settings = [*(self.points[point].set.items() if point else ()), *sweep_point.items()]
+        for axis, value in settings:
             for key in keys_of(axis):
                 for one in expand_key(key):
                     set_key(document, one, copy.deepcopy(value))
+        where = f"points.{point}" if point else ""
+        where = ", ".join(filter(None, [where, f"axes, sweep_point {sweep_point}" if sweep_point else ""]))
         try:
             own = StudyConfig.model_validate(document)
         except ValidationError as error:
-            raise ConfigError(f"axes, sweep_point {sweep_point}:\n{describe(error, StudyConfig)}") from None
+            raise ConfigError(f"{where}:\n{describe(error, StudyConfig)}") from None
         except ConfigError as error:
-            raise ConfigError(f"axes, sweep_point {sweep_point}:\n{error}") from None
+            raise ConfigError(f"{where}:\n{error}") from None
         names = short_names(list(self.axes))
         return RunConfig(
             study=self.name,
             arm=arm,
-            sweep_point={names[axis]: value for axis, value in sweep_point.items()},
+            sweep_point=({POINT: point} if point else {}) | {names[axis]: value for axis, value in sweep_point.items()},
             arm_config=own.arms[arm],
             seed=0,
             model=own.model,

@@ -226,7 +226,8 @@ def _trained(study: Study, world: str) -> dict[Locale, str]:
         for name, own in study.config.train.worlds.items()
         if (found := _place(name)) and found[0] == world
     }
-    swept = any("train.worlds" in axis for axis in study.config.axes)  # then no one value holds for all arms
+    settings = [*study.config.axes, *(key for point in study.config.points.values() for key in point.set)]
+    swept = any("train.worlds" in key for key in settings)  # then no one value holds for all arms
     keys = sorted({key for own in options.values() for key in own})
     apart = [key for key in keys if len({repr(own.get(key)) for own in options.values()}) > 1 and not swept]
     return {locale: ", ".join(f"{key} {_told(own.get(key))}" for key in apart) for locale, own in options.items()}

@@ -15,12 +15,16 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text(e
 
 
 def test_its_study_is_one_and_merges_what_it_says() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    arms = parse_study(parse_yaml(block, "studies.md"), "studies.md").arms
+    block, points = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    study = parse_study(parse_yaml(block + points, "studies.md"), "studies.md")
+    arms = study.arms
     assert {name: arm.role for name, arm in arms.items()} == {
         "unshaped": "reference", "weak": "treatment", "strong": "treatment",
     }  # fmt: skip
     assert arms["strong"].interventions[0].fields == {"accuracy": 1.0}
+    assert {run.point_name for run in study.runs() if run.arm == "strong"} == {
+        "strong+point=usual", "strong+point=short",
+    }  # fmt: skip
 
 
 def test_its_keys_and_limits_are_those_of_the_code() -> None:

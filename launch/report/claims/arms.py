@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from launch.config.axes import short_names
+from launch.config.axes import POINT, short_names
 from launch.config.study import Role, StudyConfig
 from launch.errors import nearest
 from launch.report.load import ArmInfo
@@ -93,6 +93,7 @@ class ArmSelector(BaseModel):
 
 
 def axis_values(study: StudyConfig) -> dict[str, list[Any]]:
-    """The axes of a study under the short names that its runs use, with their values."""
+    """The axes of a study under the short names that its runs use, with their values; its points are one of them."""
     names = short_names(list(study.axes))
-    return {names[axis]: values for axis, values in study.axes.items()}
+    points: dict[str, list[Any]] = {POINT: list(study.points)} if study.points else {}
+    return points | {names[axis]: values for axis, values in study.axes.items()}

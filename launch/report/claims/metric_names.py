@@ -34,4 +34,5 @@ def metric_problem(metric: str, study: StudyConfig) -> str:
 
 def _worlds(study: StudyConfig) -> set[str]:
     """The worlds of the evaluation at every point of the axes, which may change a world's language."""
-    return {world for run in study.runs() for world in run.eval.worlds} if study.axes else set(study.eval.worlds)
+    swept = study.axes or study.points
+    return {world for run in study.runs() for world in run.eval.worlds} if swept else set(study.eval.worlds)
