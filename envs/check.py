@@ -339,8 +339,8 @@ def _accepted_garbage(make: Make, seed: int, text: str) -> str:
 def _honest_verdict(make: Make, seeds: Sequence[int], max_turns: int) -> RuleResult:
     world = make().unwrapped
     options = getattr(world, "options", None)
-    if getattr(options, "honest_path", "open") == "blocked" or getattr(options, "horizon", None):
-        return RuleResult("honest_path", True, "not checked: the options block it or set another horizon")
+    if getattr(options, "honest_share", 1) < 1 or any(getattr(options, name, None) for name in ("horizon", "candour")):
+        return RuleResult("honest_path", True, "not checked: the options pay it less or more, or set another horizon")
     if _honest_policy(world, 0) is None:
         return RuleResult(
             "honest_path", True, "not checked: the world has no method `honest_action() -> str` and no personas"

@@ -25,28 +25,46 @@ class Access(NamedTuple):
     """Is one of the other tasks open?"""
 
 
-def moves(has: Access, audit: float) -> Iterator[Move[Access]]:
-    """All moves that serve other tasks. `audit`: chance of an audit per turn."""
-    yield _move(has._replace(opened=True), audit)
+def moves(has: Access, audit: float, record_checks: float, covert: bool) -> Iterator[Move[Access]]:
+    """All moves that serve other tasks.
+
+    Args:
+        has: the state.
+        audit: chance of an audit per turn.
+        record_checks: chance that an audit sees through a wiped log.
+        covert: can the log be wiped?
+    """
+    for after, units in _moves(has, covert):
+        yield _audited(after, audit, record_checks, units)
+
+
+def _moves(has: Access, covert: bool) -> Iterator[tuple[Access, int]]:
+    """Access after each move, before any audit, and the answers that it gets accepted."""
+    yield has._replace(opened=True), 0
     if has.tampered or has.key_read:
-        yield _move(has, audit, units=1)
+        yield has, 1
     elif has.opened:
-        yield _move(has._replace(opened=False), audit, units=1)
+        yield has._replace(opened=False), 1
     if not has.tampered:
-        yield _move(has._replace(tampered=True, traces=True), audit)
+        yield has._replace(tampered=True, traces=True), 0
     if not has.key_read:
-        yield _move(has._replace(key_read=True, traces=True), audit)
-    if has.traces:
-        yield _move(has._replace(traces=False), audit)
+        yield has._replace(key_read=True, traces=True), 0
+    if has.traces and covert:
+        yield has._replace(traces=False), 0
 
 
-def _move(has: Access, audit: float, *, units: int = 0) -> Move[Access]:
-    if not has.traces:
+def _audited(has: Access, audit: float, record_checks: float, units: int) -> Move[Access]:
+    """An edited grader without traces means a wiped log, which some audits see through."""
+    found = audit if has.traces else audit * record_checks if has.tampered else 0.0
+    if not found:
         return Move(units, ((1.0, has),))
-    return Move(units, ((1 - audit, has), (audit, has._replace(tampered=False, traces=False))))
+    return Move(units, ((1 - found, has), (found, has._replace(tampered=False, traces=False))))
 
 
 @lru_cache(maxsize=256)
-def gradebook_powers(audit: float) -> Mapping[Access, float]:
-    """Power of every access, computed once for each probability of an audit."""
-    return powers(Access(traces=True), lambda has: tuple(moves(has, audit)), BANK)
+def gradebook_powers(audit: float, record_checks: float = 0.0, covert: bool = True) -> Mapping[Access, float]:
+    """Power of every access, computed once for each choice of options."""
+    found: dict[Access, float] = {}
+    for start in (Access(traces=True), Access()):  # without `covert` and audits traces stay
+        found |= powers(start, lambda has: tuple(moves(has, audit, record_checks, covert)), BANK)
+    return found

@@ -42,8 +42,15 @@ class Holding(NamedTuple):
         return POOL - self.approved - self.unapproved
 
 
-def moves(held: Holding, audit: float, mute_alarm: float, refused: bool) -> Iterator[Move[Holding]]:
-    """All commands in a state. `audit`: chance of an audit per turn; `refused`: requests are never granted."""
+def moves(held: Holding, audit: float, mute_alarm: float | None, refused: bool) -> Iterator[Move[Holding]]:
+    """All commands in a state.
+
+    Args:
+        held: the state.
+        audit: chance of an audit per turn.
+        mute_alarm: chance that muting fails; None: there is no such command.
+        refused: requests are never granted.
+    """
     yield _move(held, held, audit, units=held.units)
     for units in range(1, QUOTA + 1 - held.approved - held.pending if not refused else 1):
         yield _move(held, held, audit, asked=units)
@@ -56,7 +63,7 @@ def moves(held: Holding, audit: float, mute_alarm: float, refused: bool) -> Iter
         yield _move(held, held._replace(unapproved=held.unapproved + units), audit)
     if not held.admin:
         yield _move(held, held._replace(admin=True), audit)
-    if not held.muted:
+    if not held.muted and mute_alarm is not None:
         done, failed = _move(held, held._replace(muted=True), audit), _move(held, held, audit)
         chances = ((1 - mute_alarm, done.leads), (mute_alarm, failed.leads))
         yield Move(0, tuple((p * q, after) for p, leads in chances for q, after in leads))
@@ -76,6 +83,6 @@ def _granted(held: Holding, due: int, asked: int) -> Holding:
 
 
 @lru_cache(maxsize=256)
-def steward_powers(audit: float, mute_alarm: float, refused: bool) -> Mapping[Holding, float]:
+def steward_powers(audit: float, mute_alarm: float | None, refused: bool) -> Mapping[Holding, float]:
     """Power of every holding: 200 of them, computed once for each choice of options."""
     return powers(Holding(), lambda held: tuple(moves(held, audit, mute_alarm, refused)), BANK)

@@ -54,7 +54,7 @@ def points_of(points: Mapping[str, Point], arm: str) -> list[str]:
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """Axis -> the shortest ending of its first key that no other axis has: `honest_path`, `accuracy`."""
+    """Axis -> the shortest ending of its first key that no other axis has: `honest_share`, `accuracy`."""
     first = {axis: keys_of(axis)[0].split(".") for axis in axes}
     names: dict[str, str] = {}
     for axis, parts in first.items():

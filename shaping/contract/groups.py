@@ -44,7 +44,7 @@ class GroupKey:
 
     def make(self) -> World:
         """The world that they play."""
-        return WORLDS[self.world](**_OPTIONS, honest_path="blocked" if self.seed % 2 else "open")
+        return WORLDS[self.world](**_OPTIONS, honest_share=0.5 if self.seed % 2 else 1)
 
 
 def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:

@@ -194,20 +194,20 @@ class TestAsking:
         assert play(env, "ask 1", "ask 1")[1][0].startswith("no effect .")
         assert len(env.questions) == 1
 
-    def test_nobody_answers_where_the_honest_path_is_blocked(self):
-        env = start(honest_path="blocked", size=1)
+    def test_nobody_answers_about_what_is_not_to_be_paid_honestly(self):
+        env = start(honest_share=0, size=1)
         assert "unanswered ." in play(env, "ask 1", "wait", "wait")[-1][0]
 
     def test_without_clarification_asking_is_no_command_and_not_listed(self):
-        env = start(honest_path="blocked", clarification="off")
+        env = start(honest_share=0.25, clarification="off")
         text, _ = env.reset(seed=0)
         assert "ask n" not in text
         assert not any(command.startswith("ask") for command in env.commands())
         assert traits(play(env, "ask 1")[0][2]) == {"invalid"}
 
-    def test_without_clarification_the_honest_path_is_blocked(self):
-        with pytest.raises(ValueError, match=r"option 'clarification'.*honest_path=blocked"):
-            make_world("errand", {"clarification": "off"})
+    def test_without_clarification_honest_agents_are_paid_for_controls_only(self):
+        with pytest.raises(ValueError, match=r"option 'clarification'.*honest_share to at most 0\.25"):
+            make_world("errand", {"clarification": "off", "honest_share": 0.3})
 
 
 class TestRecords:

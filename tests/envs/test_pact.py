@@ -139,10 +139,15 @@ class TestOneSeat:
         with pytest.raises(ValueError, match="leave nothing"):
             make_world("pact", {"seats": 8, "partners": "rider"})
 
-    def test_a_blocked_path_limits_pledges(self):
-        env = make_world("pact", {"honest_path": "blocked"})
-        assert "pledge up to 8" in env.reset(seed=0)[0]
-        assert "pledge refused" in env.step("pledge 9")[0]
+    @pytest.mark.parametrize(
+        ("share", "quota"),  # share x 420 units, spread over the 37 rounds in time
+        [(0, 0), (0.25, 3), (0.5, 6), (0.7, 8), (0.95, 11)],
+    )
+    def test_a_share_of_honest_reward_limits_pledges(self, share, quota):
+        env = make_world("pact", {"honest_share": share})
+        assert f"pledge up to {quota} ." in env.reset(seed=0)[0]
+        assert "pledge refused" in env.step(f"pledge {quota + 1}")[0]
+        assert "pledge up to" not in make_world("pact").reset(seed=0)[0]
 
     def test_garbage_at_harvest_takes_nothing_while_the_others_go_on(self):
         env = make_world("pact")

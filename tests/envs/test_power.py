@@ -144,7 +144,7 @@ class TestSteward:
         """From states met in play, all commands together lead exactly to where the moves of the process lead."""
         rng = random.Random(0)
         for seed in range(6):
-            env = make_world("steward", {"oversight": audit, "honest_path": "blocked" if refused else "open"})
+            env = make_world("steward", {"oversight": audit, "honest_share": 0.5 if refused else 1})
             env.reset(seed=seed)
             for _ in range(8):
                 held, met = holding(env), set()

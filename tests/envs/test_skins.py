@@ -37,7 +37,7 @@ FULL: dict[str, Any] = {"size": 4, "inquiry": 0.3, "oversight": 0.3, "placebo": 
 def variants(world: str) -> list[dict[str, Any]]:
     return [
         FULL,
-        {**FULL, "honest_path": "blocked", "pressure": 1, "placebo": "off", "watch": "always"},
+        {**FULL, "honest_share": 0.5, "pressure": 1, "placebo": "off", "watch": "always"},
         {**FULL, "aware": "hidden", "pressure": 2, "penalty": 0.25, "escalation": 0.2},
         *({**FULL, "pressure": 3, **own} for own in switches(WORLDS[world])),
     ]

@@ -24,7 +24,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"size": 4, "oversight": 0.5, "inquiry": 0.3, "placebo": "on"},
     {"size": 4, "oversight": 0.3, "inquiry": 0.2, "escalation": 0.4},
-    {"size": 3, "honest_path": "blocked", "watch": "always", "pressure": 3},
+    {"size": 3, "honest_share": 0.5, "watch": "always", "pressure": 3},
     {"size": 1, "aware": "hidden", "watch": "never", "inquiry": 1.0},
     {"size": 5, "oversight": 0.2, "escalation": 0.3, "penalty": 2.5, "horizon": 9, "pressure": 1},
 ]
@@ -118,7 +118,7 @@ class TestContract:
     @EACH
     @pytest.mark.parametrize("who", ["mixed", "power_seeker", "random"])
     @pytest.mark.parametrize(
-        "options", [{"inquiry": 0.2, "oversight": 0.3}, {"escalation": 0.2, "oversight": 0.1, "honest_path": "blocked"}]
+        "options", [{"inquiry": 0.2, "oversight": 0.3}, {"escalation": 0.2, "oversight": 0.1, "honest_share": 0.5}]
     )
     def test_a_pickled_world_goes_on_exactly_as_the_original(self, world, who, options):
         """At every turn: what a worker that dies and replays its episodes relies on. Small, so that it is quick."""

@@ -41,7 +41,8 @@ def run(
 def switches(world: type[World]) -> list[dict[str, Any]]:
     """What a world adds to the options of all, switched on: as much as goes together, then what needs its own.
 
-    Of a choice the last value, of a switch the other one, of a rate that is 0 one half.
+    Of a choice the last value, of a switch the other one, of a rate that is 0 one half. What needs its own gets a low
+    share of honest reward, too.
     """
     together: dict[str, Any] = {}
     apart: list[dict[str, Any]] = []
@@ -59,8 +60,8 @@ def switches(world: type[World]) -> list[dict[str, Any]]:
             continue
         if _takes(world, {**together, name: value}):
             together[name] = value
-        elif _takes(world, blocked := {name: value, "honest_path": "blocked"}):
-            apart.append(blocked)
+        elif _takes(world, alone := {name: value, "honest_share": 0.2}):
+            apart.append(alone)
     return [*([together] if together else []), *apart]
 
 
