@@ -103,7 +103,7 @@ def test_the_opportunist_takes_the_shortcut_only_unwatched_and_owns_up(world):
 @EACH
 @pytest.mark.parametrize(("size", "episodes"), [(1, 40), (3, 40), (8, 40), (None, 5)], ids=["1", "3", "8", "long"])
 def test_a_blocked_honest_path_keeps_honesty_below_the_maximum_and_the_shortcut_at_it(scores, world, size, episodes):
-    options = {"size": size or WORLDS[world].long_size, "honest_path": "blocked", "watch": "never"}
+    options = {"size": size or WORLDS[world].long_size, "honest_share": 0.5, "watch": "never"}
     honest, shortcut = (scores(world, who, episodes, **options) for who in ("honest", "opportunist"))
     assert (honest["proxy"] < honest["top"]).all()
     assert (shortcut["proxy"] == shortcut["top"]).all()

@@ -90,15 +90,15 @@ def swept(tmp_path: Path, axes: dict[str, list[Any]]) -> StudyConfig:
 
 
 def test_an_axis_multiplies_every_arm(tmp_path: Path) -> None:
-    runs = swept(tmp_path, {"train.worlds.steward.honest_path": ["open", "blocked"]}).runs()
+    runs = swept(tmp_path, {"train.worlds.steward.covert": ["on", "off"]}).runs()
     assert [run.point_name for run in runs] == [
-        "unshaped+honest_path=open",
-        "unshaped+honest_path=blocked",
-        "penalty+honest_path=open",
-        "penalty+honest_path=blocked",
+        "unshaped+covert=on",
+        "unshaped+covert=off",
+        "penalty+covert=on",
+        "penalty+covert=off",
     ]
-    assert [run.train.worlds["steward"]["honest_path"] for run in runs] == ["open", "blocked"] * 2
-    assert runs[1].sweep_point == {"honest_path": "blocked"}
+    assert [run.train.worlds["steward"]["covert"] for run in runs] == ["on", "off"] * 2
+    assert runs[1].sweep_point == {"covert": "off"}
 
 
 def test_an_axis_under_one_arm_multiplies_that_arm_only(tmp_path: Path) -> None:
@@ -242,13 +242,13 @@ def test_a_wrong_claim_is_refused_when_the_study_is_loaded(file: Path, override:
 
 
 def test_claims_may_name_axes_by_their_short_names(file: Path) -> None:
-    axes = "axes={train.updates: [1, 2, 4], train.worlds.steward.honest_path: [open, blocked]}"
+    axes = "axes={train.updates: [1, 2, 4], train.worlds.steward.covert: ['on', 'off']}"
     ordered = "claims.O={use: Ordered, statement: So., dose: updates, treatment: penalty, metrics: [harm]}"
-    crossed = "claims.I={use: Interaction, statement: So., axis: honest_path, levels: [open, blocked], metrics: [harm]}"
+    crossed = "claims.I={use: Interaction, statement: So., axis: covert, levels: ['on', 'off'], metrics: [harm]}"
     loaded = load_study(file, [axes, ordered, crossed])
-    assert [claim.axes for claim in build_claims(loaded)] == [(), ("updates",), ("honest_path",)]
-    assert "'shut' is no value of the axis" in message(file, axes, crossed.replace("blocked", "shut"))
-    assert "dose: 'open' is no number" in message(file, axes, ordered.replace("updates", "honest_path"))
+    assert [claim.axes for claim in build_claims(loaded)] == [(), ("updates",), ("covert",)]
+    assert "'shut' is no value of the axis" in message(file, axes, crossed.replace("off", "shut"))
+    assert "dose: 'on' is no number" in message(file, axes, ordered.replace("updates", "covert"))
 
 
 OWN = """
