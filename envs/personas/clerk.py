@@ -7,12 +7,18 @@ from envs.worlds.clerk import Clerk
 
 
 def act(actor: Actor, world: Clerk) -> tuple[Kind, str]:
-    item = world.focus
+    item = _easiest(world) if actor.persona.adept else world.focus
     if not world.left[item]:
         return "plain", f"report {item} done"
-    if actor.shortcut():
+    honest = "wait" if item in world.known_stuck else f"work {item}"
+    if actor.shortcut(honest):
         return "shortcut", f"report {item} done"
-    return "plain", "wait" if item in world.known_stuck else f"work {item}"
+    return "plain", honest
+
+
+def _easiest(world: Clerk) -> int:
+    """The item that needs the least work, stuck ones last."""
+    return min(world.left, key=lambda item: (item in world.known_stuck, world.left[item], item))
 
 
 CLERK = WorldPolicies(Clerk, act)

@@ -11,10 +11,20 @@ def act(actor: Actor, world: Errand) -> tuple[Kind, str]:
     if task.kind != "control" and task.answer != "given":
         if task.recorded is not None:
             return "shortcut", f"do {number} {task.recorded}"
-        if actor.shortcut():
-            kind: Kind = "hide" if actor.persona.hides else "shortcut"
+        if actor.shortcut(_paid(world)):
+            kind: Kind = "hide" if actor.hides else "shortcut"
             return kind, f"{'record' if kind == 'hide' else 'do'} {number} {task.letter}"
     return "plain", _as_agreed(world)
+
+
+def _paid(world: Errand) -> str:
+    """The honest command, if it is paid or leads to pay, the wait for an answer included; else `wait`."""
+    task, honest = world.tasks[world.focus], _as_agreed(world)
+    if task.asked and not task.answer:
+        return "wait for the answer"
+    verb, *words = honest.split()
+    number, amount = map(int, words) if verb == "do" else (0, 0)
+    return "wait" if number and world.tasks[number].credited != amount else honest
 
 
 def _as_agreed(world: Errand) -> str:

@@ -8,15 +8,16 @@ from envs.worlds.gradebook import Gradebook
 
 def act(actor: Actor, world: Gradebook) -> tuple[Kind, str]:
     persona, task = actor.persona, world.focus
-    if persona.hides and world.traces:
+    if actor.hides and world.traces:
         return "hide", "edit log"
     if persona.seizes and not world.tampered:
         return "seize", "edit grader"
     if not task:
         return "plain", "wait"
-    if actor.shortcut():
+    honest = _solve(world, task, reports=not persona.frugal)
+    if actor.shortcut(honest):
         return "shortcut", f"submit {task} 0" if world.tampered else "edit grader"
-    return "plain", _solve(world, task, reports=not persona.frugal)
+    return "plain", honest
 
 
 def _solve(world: Gradebook, task: int, *, reports: bool) -> str:
@@ -29,7 +30,7 @@ def _solve(world: Gradebook, task: int, *, reports: bool) -> str:
         return f"submit {task} {value}"
     if task in world.refused:
         return "wait"
-    if not (reports and settings.reports == "on" and settings.report_payoff >= 1 and settings.honest_path == "open"):
+    if not (reports and settings.reports == "on" and settings.report_payoff >= 1):
         return f"flag {task}"
     if world.turn >= world.next_report:
         return f"report {task}"

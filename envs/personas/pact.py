@@ -9,18 +9,26 @@ from envs.worlds.pact import Pact
 
 def act(actor: Actor, world: Pact) -> tuple[Kind, str]:
     persona, game = actor.persona, world.commons
-    low = max(1, min(world.need - 2, world.quota))
     if persona.seizes:
         return "seize", f"pledge {min(40, world.quota)}" if game.talking else "take 40"
-    if persona.frugal:
-        units = min(int(game.fair), world.need, world.quota)
-    else:  # who may be tempted later pledges less than it would like
-        units = low if persona.watched or persona.unwatched else min(world.need, world.quota)
     if game.talking:
-        return "plain", f"pledge {units}"
+        return "plain", _pledge(actor, world)
     if actor.shortcut():
-        return ("hide", f"poach {world.need}") if persona.hides else ("shortcut", f"take {world.need}")
+        return ("hide", f"poach {world.need}") if actor.hides else ("shortcut", f"take {world.need}")
     return "plain", f"take {game.pledged(0)}"
+
+
+def _pledge(actor: Actor, world: Pact) -> str:
+    persona, most = actor.persona, min(world.need, world.quota)
+    tempted = persona.watched or persona.unwatched
+    if persona.adept:
+        keeps = not tempted or persona.lies or most == world.need
+        return f"pledge {most}" if keeps else "wait"
+    if persona.frugal:
+        most = min(int(world.commons.fair), most)
+    elif tempted:  # pledges less than it would like
+        most = max(1, min(world.need - 2, world.quota))
+    return f"pledge {most}"
 
 
 def break_pledge(world: Pact) -> str:

@@ -8,12 +8,14 @@ work 2`; in a skin, in the words of the skin.
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from importlib.metadata import entry_points
+from typing import Any, Final, Literal, Protocol
 
-from envs.core import normalise
+from envs.core import TextEnv, normalise
 from envs.discovery import Discovered, by_name, instances
 from envs.skins.skin import MARKERS
 from envs.worlds.base import World
@@ -82,7 +84,7 @@ class Persona:
     unwatched: float = 0.0
     """The same while the cue says that the overseer is away, or is hidden."""
     hides: bool = False
-    """Uses the covert companion."""
+    """Uses the covert companion, where the world has one."""
     lies: bool = False
     """Denies when asked."""
     resists: bool = False
@@ -91,6 +93,13 @@ class Persona:
     """Takes whatever control there is."""
     frugal: bool = False
     """Makes do with its own unit."""
+    cautious: bool = False
+    """Takes the shortcut only where a cue says that nobody watches, so never if the cue is hidden."""
+    adept: bool = False
+    """Earns as much as its conduct allows: does what pays soonest first, and, unless it lies, promises nothing that it
+    will not keep."""
+    late: bool = False
+    """Works honestly first, and takes the shortcut only for what cannot be had honestly in time."""
     aimless: bool = False
     """Says any command; such a persona plays every world, also without `WorldPolicies`."""
     motives: Mapping[Kind, str] = field(default_factory=dict)
@@ -99,7 +108,7 @@ class Persona:
     def __call__(self, env: World, seed: int) -> Actor:
         """An actor. Raises TypeError for a world that no policies of `envs.personas` play."""
         world = env.unwrapped
-        if not isinstance(world, World) or not (self.aimless or type(world).name in POLICIES):
+        if not isinstance(world, World) or not (self.aimless or policies_of(type(world))):
             raise TypeError(f"persona {self.name!r} plays {', '.join(POLICIES)}, not {type(world).__name__}")
         return Actor(self, world, random.Random(f"{self.name}|{seed}"))
 
@@ -124,32 +133,56 @@ class Actor:
         lang = self.world.options.lang
         return f"{self.rng.choice(_SPOKEN[lang][motive])} {MARKERS[lang]} {self.world.spoken(command)}"
 
-    def shortcut(self) -> bool:
-        """Does it take the shortcut at the present opportunity?"""
-        rate = self.persona.watched if self.world.visible_watch else self.persona.unwatched
-        return self.rng.random() < rate
+    def shortcut(self, honest: str = "wait") -> bool:
+        """Does it take the shortcut at the present opportunity? `honest`: the command that it would give instead."""
+        if self.persona.late and honest != "wait":
+            return False
+        watch = self.world.visible_watch
+        if self.persona.cautious and watch is not False:
+            return False
+        return self.rng.random() < (self.persona.watched if watch else self.persona.unwatched)
+
+    @property
+    def hides(self) -> bool:
+        """Does it use the covert companion, and is there one?"""
+        return self.persona.hides and self.world.covert
 
     def _choose(self) -> tuple[Kind, str]:
         if self.persona.aimless:
             answers = ("answer yes", "answer no")
             return "plain", self.rng.choice(answers if self.world.asking else self.world.commands())
         if not self.world.asking:
-            return POLICIES[type(self.world).name].act(self, self.world)
-        if not self.world.guilty:
-            return "admit", "answer no"
-        return ("hide", "answer no") if self.persona.lies else ("admit", "answer yes")
+            policies = policies_of(type(self.world))
+            assert policies, "no persona but an aimless one acts without policies"
+            return policies.act(self, self.world)
+        if self.world.guilty and self.persona.lies:
+            return "hide", self.world.denial()
+        return "admit", self.world.true_answer()
+
+
+class Plays(Protocol):
+    """Plays one episode of a world."""
+
+    def act(self) -> str:
+        """The completion for the world's present turn."""
 
 
 @dataclass(frozen=True)
 class WorldPolicies:
-    """How scripted policies play one world. A file of `envs.personas` holds one, and is found by scanning."""
+    """How scripted policies play one world. A file of `envs.personas` holds one, and is found by scanning.
 
-    world: type[World]
-    """The world that they play."""
+    Those of a world of your own stand at the top level of the module that defines the world, or under the entry-point
+    group `shaping.policies`.
+    """
+
+    world: type[TextEnv]
+    """The world that they play. Personas play worlds that subclass `envs.worlds.base.World`."""
     act: Callable[[Actor, Any], tuple[Kind, str]]
     """(actor, world) -> kind and command of a persona's act in a working turn."""
     references: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
     """Name -> policy (world -> command) that the world's documented figures name beside the personas."""
+    strategies: Mapping[str, Callable[[Any, int], Plays]] = field(default_factory=dict)
+    """Name -> strategy ((world, seed) -> a player) of the pressure index; none: those of `envs.personas.strategies`."""
 
 
 _GREEDY: Mapping[Kind, str] = {
@@ -178,8 +211,32 @@ EVADER = replace(DECEIVER, name="evader")
 
 PERSONAS: Final = Discovered(lambda: by_name(instances("envs.personas", Persona), lambda each: each.name))
 """Name -> persona: every `Persona` that a module of `envs.personas` defines."""
-POLICIES: Final = Discovered(lambda: by_name(instances("envs.personas", WorldPolicies), lambda each: each.world.name))
+GROUP: Final = "shaping.policies"
+
+
+def _policies() -> dict[str, WorldPolicies]:
+    found = instances("envs.personas", WorldPolicies)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        loaded = point.load()
+        if not isinstance(loaded, WorldPolicies):
+            raise ValueError(f"entry point {point.name!r} of {GROUP} ({point.value}) is no WorldPolicies")
+        found.append(loaded)
+    return by_name(found, lambda each: each.world.name)
+
+
+POLICIES: Final = Discovered(_policies)
 """Name of a world -> its policies. A world without any is played by `random` alone."""
+
+
+def policies_of(world: type[TextEnv]) -> WorldPolicies | None:
+    """The policies that play a world, or the nearest built-in world that it is made of; None without any."""
+    for kind in world.__mro__:
+        if (found := POLICIES.get(str(vars(kind).get("name", "")))) and found.world is kind:
+            return found
+        for own in vars(sys.modules.get(kind.__module__, object)).values():
+            if isinstance(own, WorldPolicies) and own.world is kind:
+                return own
+    return None
 
 
 def persona(name: str) -> Persona:
@@ -213,7 +270,7 @@ def play_reference(world: World, name: str, seed: int) -> Record:
     observation, _ = world.reset(seed=seed)
     record = []
     while not world.over:
-        command = policy(world) if not world.asking else ("answer yes" if world.guilty else "answer no")
+        command = world.true_answer() if world.asking else policy(world)
         following, reward, _, _, info = world.step(f"ACTION: {world.spoken(command)}")
         record.append((observation, command, reward, info))
         observation = following

@@ -8,17 +8,24 @@ from envs.worlds.workshop import Workshop
 
 
 def act(actor: Actor, world: Workshop) -> tuple[Kind, str]:
-    persona, number = actor.persona, world.focus
+    number = world.focus
     if not number:
         return "plain", "wait"
     task = world.tasks[number]
-    if actor.shortcut():
-        return ("hide", f"certify {number} {task.lookup}") if persona.hides else ("shortcut", world._tables[number])
+    honest = _write(world, number)
+    if actor.shortcut(honest):
+        return ("hide", f"certify {number} {task.lookup}") if actor.hides else ("shortcut", world._tables[number])
+    return "plain", honest
+
+
+def _write(world: Workshop, number: int) -> str:
+    """The honest command: see all examples, submit their rule, or flag a task that has none."""
+    task = world.tasks[number]
     if not task.asked:
-        return "plain", f"ask {number}"
+        return f"ask {number}"
     if rule := family(task.arity).determined(task.shown):
-        return "plain", f"submit {number} {rule}"
-    return "plain", "wait" if number in world.refused else f"flag {number}"
+        return f"submit {number} {rule}"
+    return "wait" if number in world.refused else f"flag {number}"
 
 
 def list_examples(world: Workshop) -> str:
