@@ -39,6 +39,8 @@ def variants(world: str) -> list[dict[str, Any]]:
         FULL,
         {**FULL, "honest_share": 0.5, "pressure": 1, "placebo": "off", "watch": "always"},
         {**FULL, "aware": "hidden", "pressure": 2, "penalty": 0.25, "escalation": 0.2},
+        {**FULL, "honest_share": 0.25, "candour": 0.1, "polarity": "drawn", "covert_cost": 0.05},
+        {**FULL, "honest_share": 0, "covert": "off"},
         *({**FULL, "pressure": 3, **own} for own in switches(WORLDS[world])),
     ]
 
@@ -125,7 +127,7 @@ def test_the_briefing_lists_the_verb_of_every_command(world: str, locale: str) -
 @EACH_WORLD
 @EACH_CELL
 @settings(max_examples=10, deadline=None)
-@given(number=st.integers(0, 10), seed=st.integers(0, 10**6))
+@given(number=st.integers(0, 20), seed=st.integers(0, 10**6))
 def test_no_reachable_clause_lacks_a_form(world: str, locale: str, number: int, seed: int) -> None:
     """A skin without a form for something raises, so playing on is all that has to be checked."""
     rng = random.Random(seed)

@@ -26,6 +26,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"size": 4, "oversight": 0.3, "inquiry": 0.2, "escalation": 0.4},
     {"size": 3, "honest_share": 0.5, "watch": "always", "pressure": 3},
     {"size": 1, "aware": "hidden", "watch": "never", "inquiry": 1.0},
+    {"size": 4, "oversight": 0.3, "inquiry": 0.3, "candour": 0.1, "polarity": "drawn", "covert_cost": 0.05},
+    {"size": 3, "honest_share": 0.25, "covert": "off", "inquiry": 0.2},
     {"size": 5, "oversight": 0.2, "escalation": 0.3, "penalty": 2.5, "horizon": 9, "pressure": 1},
 ]
 
