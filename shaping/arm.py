@@ -174,8 +174,9 @@ def _check_contract(arm: str, intervention: Intervention) -> None:
             raise InterventionError(
                 f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list {needed} in `owns`"
             )
-    if isinstance(intervention, Shaper) and hasattr(kind, "cost"):
-        raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define cost()")
+    for hook in ("cost", "cost_group"):
+        if isinstance(intervention, Shaper) and hasattr(kind, hook):
+            raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
 
 
 def _asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> Any:

@@ -106,12 +106,23 @@ class Constraint(Intervention):
     """Limits or prices actions."""
 
     weight: float = Field(1.0, ge=0, le=1e6)
-    """Multiplier of the group-normalised cost advantage (lambda)."""
+    """Exchange rate of costs (lambda): what is trained is return - weight * cost."""
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         """Called before sampling with `action=None` (may mask) and after sampling with the command (may not)."""
         return PASS
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
-        """Cost per turn, shape [turns]; normalised within the group apart from the reward. None: this sets no cost."""
+        """Cost per turn in units of proxy reward, shape [turns]; negative: paid. None: this sets no cost.
+
+        Costs are centred by the group's and divided by the number that divides the group's rewards.
+        """
         return None
+
+    def cost_group(self, episodes: Sequence[Episode]) -> Sequence[NDArray[np.float64]] | None:
+        """Costs of a whole group, an array [turns] per episode; None: this sets no cost.
+
+        Override it instead of `cost` where an episode's cost depends on the others of its group.
+        """
+        found = [self.cost(episode) for episode in episodes]
+        return None if any(cost is None for cost in found) else [cost for cost in found if cost is not None]

@@ -140,7 +140,12 @@ class LearnerWorker:
         policy = load_policy(run, path, self._arm, self._ranks.device)
         training = self._arm.edits("training")
         self._learner = Learner(
-            policy, run.learner, interventions=self._arm.interventions, edits=training, ranks=self._ranks
+            policy,
+            run.learner,
+            interventions=self._arm.interventions,
+            edits=training,
+            updates=run.train.updates,
+            ranks=self._ranks,
         )
 
     @_errors_as_data

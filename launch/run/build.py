@@ -100,7 +100,13 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
         group = LearnerGroup(run, model, policy, arm)
         workers.callback(group.close)
         return group
-    return Learner(policy, run.learner, interventions=arm.interventions, edits=arm.edits("training"))
+    return Learner(
+        policy,
+        run.learner,
+        interventions=arm.interventions,
+        edits=arm.edits("training"),
+        updates=run.train.updates,
+    )
 
 
 def _rollouts(

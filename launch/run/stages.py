@@ -60,7 +60,7 @@ def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
 
 
 def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> Credited:
-    """Per-token streams: advantages of the rewards, less the costs of constraints, plus the interventions' credit."""
+    """Per-token streams: advantages of rewards less weighted costs, plus the interventions' credit."""
     config = trainer.run.learner
     return assign_credit(
         episodes,
@@ -72,6 +72,7 @@ def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> C
         critic=Critic(trainer.learner.values, config.critic.gamma, config.critic.gae_lambda),
         kl_context=config.kl_context if config.kl > 0 else "training",
         version=trainer.learner.version,
+        spread_floor=config.spread_floor,
     )
 
 
@@ -79,6 +80,15 @@ def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> 
     """What the update selected for, and what the interventions came to know of its episodes."""
     # order and ties are measured on the world's reward, even if the arm trains on another
     paid = np.array([e.proxy_return for e in episodes])
-    row = audit_update(episodes, paid, credited.advantages, credited.credit, credited.groups, rewarded=credited.returns)
+    row = audit_update(
+        episodes,
+        paid,
+        credited.advantages,
+        credited.credit,
+        credited.groups,
+        rewarded=credited.returns,
+        floored=credited.floored,
+        uninformative=credited.uninformative,
+    )
     row.add("readings()", readings(trainer.arm.interventions, episodes))
     return row

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shaping.audits.metrics import Metric
+from shaping.audits.metrics import Metric, mean_over_updates
 from shaping.audits.selection import comparable
 from shaping.learning.advantages import zero_variance as zero_variance
 
@@ -106,4 +106,35 @@ ZERO_VARIANCE = Metric(
     source="update",
     compute=lambda update: zero_variance(update.rewarded, update.groups),
     position=320,
+)
+UNINFORMATIVE = Metric(
+    name="uninformative_groups",
+    label="uninformative groups",
+    definition="share of groups in which neither rewards nor priced costs vary, mean over updates",
+    unit="share of groups",
+    direction="lower_is_better",
+    source="update",
+    compute=lambda update: update.uninformative,
+    position=321,
+)
+REFILLED = Metric(
+    name="refilled",
+    label="refilled groups",
+    definition="share of an update's groups that `train.refill` replaced, mean over updates",
+    unit="share of groups",
+    direction="neutral",
+    source="training",
+    compute=mean_over_updates("refilled"),
+    shown="no",
+    position=323,
+)
+SPREAD_FLOORED = Metric(
+    name="spread_floored",
+    label="groups at the floor",
+    definition="share of groups whose advantages `learner.spread_floor` divides, mean over updates",
+    unit="share of groups",
+    direction="neutral",
+    source="update",
+    compute=lambda update: update.floored,
+    position=322,
 )

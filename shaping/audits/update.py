@@ -23,17 +23,20 @@ def audit_update(
     groups: NDArray[np.int64],
     *,
     rewarded: Vector | None = None,
+    floored: float | None = None,
+    uninformative: float | None = None,
     classify: Callable[[str], str] | None = None,
 ) -> Row:
     """Metrics of one update; every array has shape [n], one entry per episode.
 
     `returns` are of the world's own reward, `rewarded` of the one that the arm trains on (by default the same).
-    `advantages` are the group-normalised ones before any intervention, `credit` the mean per-token advantage that each
-    episode is finally trained on. `selection/...` and `selection_within/...` are covariances with `credit`, the whole
-    training signal; `selection_reward/<trait>` with `advantages`, the part due to reward, so that their difference is
-    what the interventions add. A trait's value in an episode is its events per turn, a motive's the share of turns
-    that state it. `classify` names the motive of a text (default: the built-in motive vocabulary). What is not
-    defined, such as the rate of a trait without opportunity, is left out.
+    `advantages` are those of the rewards, before any intervention, `credit` the mean per-token advantage that each
+    episode is finally trained on, `floored` and `uninformative` shares of its groups (`Credited`). `selection/...`
+    and `selection_within/...` are covariances with `credit`, the whole training signal; `selection_reward/<trait>`
+    with `advantages`, the part due to reward, so that their difference is what the interventions add. A trait's
+    value in an episode is its events per turn, a motive's the share of turns that state it. `classify` names the
+    motive of a text (default: the built-in motive vocabulary). What is not defined, such as the rate of a trait
+    without opportunity, is left out.
 
     Raises `SealedError` on redacted episodes and `ValueError` if an array does not match the episodes.
     """
@@ -55,7 +58,7 @@ def audit_update(
             if metric.column_per_world:
                 row.add(metric.described, metric.measure(own, f"{metric.column}/{world}"))
     classify = classify or _built_in_classifier()
-    update = Update(played, returns, rewarded, advantages, credit, groups, classify)
+    update = Update(played, returns, rewarded, advantages, credit, groups, classify, floored, uninformative)
     for metric in metrics_of("update"):
         row.add(metric.described, metric.measure(update))
     return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from shaping.hooks import (
     TurnContext,
 )
 from shaping.intervention import Constraint, Intervention
-from shaping.learning.advantages import ESTIMATORS
+from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
@@ -40,7 +40,7 @@ RULES = {
     "parts": "adapters, edits and ratio mode are what the loop knows",
     "actions": "allow() may mask before sampling, and pass, replace or resample afterwards",
     "credit": "credit() gives finite numbers: one per token, for every episode of a group or for none",
-    "cost": "cost() gives one finite number per turn, or None for every episode",
+    "cost": "cost() gives one finite number per turn, or None for every episode; cost_group() an array for each",
     "gates": "gates() gives one Gates, or one per turn",
     "readings": "readings() gives one number per turn under each name",
     "pure": "asked twice about the same, from the same state, it answers the same",
@@ -179,7 +179,7 @@ def _credit_faults(trial: _Trial) -> Iterator[str]:
 
 def _group(members: Sequence[Episode]) -> Group:
     returns = np.array([episode.proxy_return for episode in members])
-    return Group(tuple(members), returns, ESTIMATORS["grpo"](returns, np.zeros(len(members), np.int64)))
+    return Group(tuple(members), returns, estimate("grpo", returns, np.zeros(len(members), np.int64)))
 
 
 def _paid(episode: Episode) -> np.ndarray:
@@ -189,12 +189,22 @@ def _paid(episode: Episode) -> np.ndarray:
 def _cost_faults(trial: _Trial) -> Iterator[str]:
     if not isinstance(trial.intervention, Constraint):
         return
-    found = [trial.asked.ask("cost", episode) for episode in trial.shown()]
-    for cost, episode in zip(found, trial.episodes, strict=True):
-        if cost is None and any(other is not None for other in found):
-            yield f"cost() is None for an episode of {episode.world!r}, and not for others; return zeros"
+    hook = "cost" if type(trial.intervention).cost_group is Constraint.cost_group else "cost_group"
+    found: list[tuple[Episode, Any]] = []
+    for members in groups_of(trial.shown()):
+        if hook == "cost":
+            found += [(episode, trial.asked.ask("cost", episode)) for episode in members]
+            continue
+        answer = trial.asked.ask("cost_group", tuple(members))
+        if answer is not None and (not isinstance(answer, Sequence) or len(answer) != len(members)):
+            yield f"cost_group() is {answer!r}; return a list of {len(members)} arrays, one per episode of the group"
+            return
+        found += [(episode, answer if answer is None else answer[i]) for i, episode in enumerate(members)]
+    for episode, cost in found:
+        if cost is None and any(other is not None for _, other in found):
+            yield f"{hook}() is None for an episode of {episode.world!r}, and not for others; return zeros"
         elif cost is not None and (np.shape(cost) != (len(episode.turns),) or not np.isfinite(cost).all()):
-            yield f"cost() is {cost!r}; return a finite number for each of {len(episode.turns)} turns"
+            yield f"{hook}() is {cost!r}; return a finite number for each of {len(episode.turns)} turns"
 
 
 def _gate_faults(trial: _Trial) -> Iterator[str]:

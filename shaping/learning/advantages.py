@@ -1,14 +1,15 @@
-"""Advantages as pure functions of returns and rewards."""
+"""Advantages as pure functions of returns, rewards and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shaping.learning.config import Algorithm
+from shaping.learning.config import SPREAD_FLOOR, Algorithm
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
@@ -32,53 +33,129 @@ def varies(values: Array) -> bool:
     return len(values) > 0 and bool(scaled(values).std() > EPSILON)
 
 
-def group_normalised(returns: Array, groups: Groups, *, divide_by_std: bool = True) -> Array:
-    """(return - group mean) / group std, shape [episodes]; zero for groups without variance.
+class Deviations(NamedTuple):
+    """Differences from a baseline, as `values * 2**sizes`: numbers of any size neither overflow nor vanish."""
 
-    With `divide_by_std` this is GRPO (Shao et al., arXiv:2402.03300), without it Dr. GRPO (Liu et al.,
-    arXiv:2503.20783). The standard deviation is the population's.
+    values: Array
+    """Shape [entries]."""
+    sizes: Groups
+    """Shape [entries]."""
+
+
+def deviations(values: Array, compared: Groups, algorithm: Algorithm) -> Deviations:
+    """Each value minus the mean of those with its number in `compared`; zero where these do not vary.
+
+    `rloo` leaves the value itself out of the mean. In a group of n that is the plain difference times n / (n - 1).
     """
-    advantages = np.zeros(len(returns), np.float64)
-    for group in np.unique(groups):
-        inside = groups == group
-        if varies(returns[inside]):
-            own = scaled(returns[inside])
-            centred = own - own.mean()
-            size = exponent(returns[inside])
-            advantages[inside] = centred / centred.std() if divide_by_std else np.ldexp(centred, size)
-    return advantages
+    found, sizes = np.zeros(len(values), np.float64), np.zeros(len(values), np.int64)
+    for number in np.unique(compared):
+        inside = compared == number
+        if varies(values[inside]):
+            own = scaled(values[inside])
+            others = len(own) / (len(own) - 1) if algorithm == "rloo" else 1.0
+            found[inside] = (own - own.mean()) * others
+            sizes[inside] = exponent(values[inside])
+    return Deviations(found, sizes)
 
 
-def rloo(returns: Array, groups: Groups) -> Array:
-    """Return minus the mean return of the *others* in the group, shape [episodes] (Ahmadian et al., arXiv:2402.14740).
+@dataclass(frozen=True, slots=True)
+class Divisor:
+    """The number that divides the advantages of rewards and of costs alike, as `values * 2**sizes`, [entries]."""
 
-    The baseline does not depend on its episode, so the gradient is unbiased. In a group of n the advantage equals the
-    centred return times n / (n - 1). It is zero in a group without variance, and in a group of one.
+    values: Array
+    sizes: Groups
+    floored: float | None
+    """Share of the groups where it is the floor; None for algorithms that divide by nothing."""
+
+    @classmethod
+    def one(cls, entries: int) -> Divisor:
+        """Leave advantages in the rewards' own units."""
+        return cls(np.ones(entries), np.zeros(entries, np.int64), None)
+
+    @classmethod
+    def of(cls, found: Deviations, returns: Array, groups: Groups, floor: float) -> Divisor:
+        """One number per group, from the deviations of its rewards [entries] and its returns [entries]."""
+        values, sizes = np.ones(len(returns)), np.zeros(len(returns), np.int64)
+        floored = []
+        for number in np.unique(groups):
+            inside = groups == number
+            own = Deviations(found.values[inside], found.sizes[inside])
+            values[inside], sizes[inside], is_floor = _divisor(own, returns[inside], floor)
+            floored.append(is_floor)
+        return cls(values, sizes, float(np.mean(floored)) if floored else None)
+
+    @classmethod
+    def of_batch(cls, found: Deviations, returns: Array, floor: float) -> Divisor:
+        """One number for all entries, from the deviations of rewards [entries] and the returns [episodes]."""
+        value, size, floored = _divisor(found, returns, floor)
+        return cls(np.full_like(found.values, value), np.full_like(found.sizes, size), float(floored))
+
+    def divide(self, found: Deviations) -> Array:
+        """Advantages, shape [entries]."""
+        with np.errstate(over="ignore"):  # beyond the range of floats: refused with all that the learner cannot hold
+            return np.ldexp(found.values / self.values, found.sizes - self.sizes)
+
+
+def _divisor(found: Deviations, returns: Array, floor: float) -> tuple[float, int, bool]:
+    """(number, its power of two, is it the floor?): the standard deviation, at least `floor` * the largest |return|.
+
+    Where all returns are zero the floor is 1, one unit of reward, so that costs alone can be learned from.
     """
-    _, member_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    size = counts[member_of]
-    return group_normalised(returns, groups, divide_by_std=False) * size / np.maximum(size - 1, 1)
+    of_returns, largest = exponent(returns), float(np.abs(scaled(returns)).max(initial=0.0))
+    size = max(of_returns, int(found.sizes.max(initial=of_returns)))
+    spread = float(np.ldexp(found.values, found.sizes - size).std())
+    least = float(np.ldexp(floor * largest, of_returns - size) if largest else np.ldexp(1.0, -size))
+    return max(spread, least), size, spread < least
 
 
-def reinforce_pp_baseline(returns: Array, groups: Groups) -> Array:
-    """(return - group mean) / std of that difference over the whole batch (REINFORCE++-baseline, Hu, arXiv:2501.03262).
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The entries (episodes, or turns) of an update, each with those that it is compared with.
 
-    The batch is all episodes of one call, shape [episodes]. Every episode counts once in the standard deviation, long
-    or short. All groups have one scale, so that hard and easy groups keep their relative weight; GRPO does not keep it.
+    The rewards make it, and it gives advantages of rewards and of costs. Costs get baselines of their own, but are
+    divided by the rewards' number: what is trained is return - weight * cost, up to one positive factor per group. By
+    their own deviation their size would cancel, and by that of return - weight * cost the weight would.
+
+    - `grpo`: divided by the standard deviation (the population's) of the group's returns (arXiv:2402.03300).
+    - `dr_grpo`: divided by nothing (arXiv:2503.20783).
+    - `rloo`: the baseline leaves the entry itself out, so that the gradient is unbiased; divided by nothing
+      (arXiv:2402.14740).
+    - `reinforce_pp`: divided by the standard deviation of all centred returns of the batch, in which every entry counts
+      once, so that hard and easy groups keep their relative weight (REINFORCE++-baseline, arXiv:2501.03262).
+
+    The floor keeps groups whose returns hardly differ from being scaled up to differences like all others'.
     """
-    centred = group_normalised(returns, groups, divide_by_std=False)
-    if not centred.any():  # no group has variance
-        return centred
-    return scaled(centred) / scaled(centred).std()
+
+    algorithm: Algorithm
+    compared: Groups
+    """Entries with the same number are compared, shape [entries]."""
+    divisor: Divisor
+
+    @classmethod
+    def of(
+        cls,
+        algorithm: Algorithm,
+        returns: Array,
+        groups: Groups,
+        compared: Groups | None = None,
+        *,
+        floor: float = SPREAD_FLOOR,
+    ) -> Comparison:
+        """Compare by `returns` [entries] inside `groups` [entries], or inside the finer `compared` [entries]."""
+        compared = groups if compared is None else compared
+        if algorithm not in ("grpo", "reinforce_pp"):
+            return cls(algorithm, compared, Divisor.one(len(returns)))
+        scope = np.zeros_like(groups) if algorithm == "reinforce_pp" else groups
+        return cls(algorithm, compared, Divisor.of(deviations(returns, compared, algorithm), returns, scope, floor))
+
+    def advantages(self, amounts: Array) -> Array:
+        """Advantages of returns or of costs, shape [entries]."""
+        return self.divisor.divide(deviations(amounts, self.compared, self.algorithm))
 
 
-ESTIMATORS: dict[Algorithm, Callable[[Array, Groups], Array]] = {
-    "grpo": group_normalised,
-    "dr_grpo": partial(group_normalised, divide_by_std=False),
-    "rloo": rloo,
-    "reinforce_pp": reinforce_pp_baseline,
-}
-"""Advantages [episodes] from returns [episodes] and group numbers [episodes], by `LearnerConfig.algorithm`."""
+def estimate(algorithm: Algorithm, returns: Array, groups: Groups, *, floor: float = SPREAD_FLOOR) -> Array:
+    """Advantages of whole episodes, shape [episodes], from their returns [episodes] and group numbers [episodes]."""
+    return Comparison.of(algorithm, returns, groups, floor=floor).advantages(returns)
 
 
 def return_to_go(rewards: Array) -> Array:
@@ -86,7 +163,8 @@ def return_to_go(rewards: Array) -> Array:
     return np.cumsum(rewards[::-1])[::-1]
 
 
-def turn_level(rewards: Sequence[Array], groups: Groups, algorithm: Algorithm) -> list[Array]:
+@dataclass(frozen=True, slots=True)
+class TurnLevel:
     """One advantage per turn: its return-to-go compared with the group's at the same turn index.
 
     Rewards before a turn are no consequence of it and drop out, which sharpens credit over long horizons.
@@ -97,28 +175,40 @@ def turn_level(rewards: Sequence[Array], groups: Groups, algorithm: Algorithm) -
     their return-to-go includes it.
 
     `grpo` divides by the standard deviation over all turns of the group, not turn by turn, so that advantages stay
-    small at turns with little at stake. `rloo` leaves the episode itself out of the baseline. `reinforce_pp` divides by
-    the standard deviation over all turns of the batch. If only the last turn is paid and all episodes are equally
-    long, every turn gets the advantage of its whole episode.
-
-    Args:
-        rewards: an array [turns] per episode.
-        groups: group numbers [episodes].
-        algorithm: baseline and scale.
-    Returns: an array [turns] per episode.
+    small at turns with little at stake, and `reinforce_pp` by the one over all turns of the batch. If only the last
+    turn is paid and all episodes are equally long, every turn gets the advantage of its whole episode.
     """
-    if not len(rewards):
-        return []
-    lengths = [len(r) for r in rewards]
-    values = np.concatenate([return_to_go(r) for r in rewards])
+
+    comparison: Comparison
+
+    @classmethod
+    def of(
+        cls, algorithm: Algorithm, rewards: Sequence[Array], groups: Groups, *, floor: float = SPREAD_FLOOR
+    ) -> TurnLevel:
+        """Compare by rewards, an array [turns] per episode, inside groups [episodes]."""
+        returns, compared, group = turns_compared(rewards, groups)
+        return cls(Comparison.of(algorithm, returns, group, compared, floor=floor))
+
+    def advantages(self, amounts: Sequence[Array]) -> list[Array]:
+        """Advantages of rewards or of costs: an array [turns] per episode from one."""
+        if not len(amounts):
+            return []
+        ends = np.cumsum([len(a) for a in amounts])
+        return np.split(self.comparison.advantages(_flat(amounts)), ends[:-1])
+
+
+def turns_compared(amounts: Sequence[Array], groups: Groups) -> tuple[Array, Groups, Groups]:
+    """(return-to-go, number of the turns that it is compared with, group) of all turns of all episodes, [turns]."""
+    lengths = [len(a) for a in amounts]
     group = np.repeat(groups, lengths)
-    turn = np.concatenate([np.arange(n) for n in lengths])
+    turn = np.concatenate([np.arange(n) for n in lengths] or [np.zeros(0, np.int64)])
     _, compared = np.unique(np.stack([group, turn]), axis=1, return_inverse=True)
-    if algorithm == "grpo":
-        flat = group_normalised(group_normalised(values, compared.ravel(), divide_by_std=False), group)
-    else:
-        flat = ESTIMATORS[algorithm](values, compared.ravel())
-    return np.split(flat, np.cumsum(lengths)[:-1])
+    return _flat(amounts), compared.ravel(), group
+
+
+def _flat(amounts: Sequence[Array]) -> Array:
+    """The returns-to-go of all turns of all episodes."""
+    return np.concatenate([return_to_go(a) for a in amounts] or [np.zeros(0)])
 
 
 def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, terminated: bool) -> tuple[Array, Array]:
@@ -157,5 +247,5 @@ def zero_variance(returns: Array, groups: Groups) -> float | None:
 
 
 def with_cost(reward: Array, cost: Array, weight: float) -> Array:
-    """reward - weight * cost. Both must be normalised *apart*: one std over r - weight * c would cancel the weight."""
-    return reward - weight * cost
+    """reward - weight * cost. Both must have been divided by one number; a weight of zero leaves every bit as it is."""
+    return reward - weight * cost if weight else reward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,7 +13,11 @@ RatioLevel = Literal["token", "sequence"]
 LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
 KLContext = Literal["training", "sampling"]
+LRSchedule = Literal["constant", "linear", "cosine"]
 MismatchCorrection = Literal["none", "truncate", "mask", "sequence_truncate", "sequence_mask"]
+
+SPREAD_FLOOR = 0.05
+"""Smallest number that divides advantages, as a share of the largest |return|."""
 
 
 class _Strict(BaseModel):
@@ -52,7 +57,18 @@ class LearnerConfig(_Strict):
     advantage_level: AdvantageLevel = Field(
         "episode", description="one advantage per episode, per turn from its return-to-go, or (ppo) per token"
     )
+    spread_floor: float = Field(
+        SPREAD_FLOOR,
+        ge=1e-6,
+        le=1,
+        description="smallest number that divides advantages (grpo, reinforce_pp, ppo), as a share of the largest "
+        "|return|: a group's where each group has its own number, else the batch's",
+    )
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate of AdamW")
+    lr_schedule: LRSchedule = Field(
+        "constant", description="how every learning rate falls over the updates of the run, by update"
+    )
+    lr_end: float = Field(0.0, ge=0, le=1, description="share of the learning rate in the last update; not if constant")
     weight_decay: float = Field(0.0, ge=0, le=1000, description="weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, le=1e12, description="larger gradients are scaled down to this norm")
     clip_low: float = Field(0.2, gt=0, le=1e9, description="lower clip of the policy ratio")
@@ -108,6 +124,19 @@ class LearnerConfig(_Strict):
         if self.algorithm != "ppo" and self.advantage_level == "token":
             raise ValueError(f"advantage_level=token needs a critic: algorithm ppo, not {self.algorithm}")
         return self
+
+    def lr_share(self, update: int, updates: int | None) -> float:
+        """Share of the learning rate in the 0-based `update` of `updates`: 1 in the first, `lr_end` in the last.
+
+        Raises: ValueError if there is a schedule but no number of `updates`.
+        """
+        if self.lr_schedule == "constant":
+            return 1.0
+        if updates is None:
+            raise ValueError(f"learner.lr_schedule={self.lr_schedule} needs the number of updates of the run")
+        done = min(update / (updates - 1), 1.0) if updates > 1 else 0.0
+        fallen = done if self.lr_schedule == "linear" else (1 - math.cos(math.pi * done)) / 2
+        return 1.0 - (1.0 - self.lr_end) * fallen
 
     @property
     def several_steps(self) -> bool:

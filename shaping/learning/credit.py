@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from envs.calls import call
 from envs.episode import Episode
-from envs.per_turn import per_turn
 from shaping.arm import Arm
 from shaping.hooks import Credit, Group, InterventionError
-from shaping.intervention import Constraint, Intervention
-from shaping.learning.advantages import ESTIMATORS, turn_level, with_cost
+from shaping.intervention import Intervention
+from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
-from shaping.learning.config import AdvantageLevel, Algorithm, KLContext
-from shaping.learning.critic import Critic, Estimates, estimate, normalised
+from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext
+from shaping.learning.costs import costs_of
+from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
+from shaping.learning.variance import uninformative
 from shaping.sampling.render import Renderer
 
 
@@ -43,6 +44,10 @@ class Credited:
     """Mean over loss tokens of advantage times weight, after constraints and interventions."""
     groups: NDArray[np.int64]
     """Group numbers."""
+    floored: float | None = None
+    """Share of the groups whose advantages the floor divided; None for algorithms that divide by nothing."""
+    uninformative: float | None = None
+    """Share of the groups in which neither rewards nor priced costs vary."""
 
 
 def assign_credit(
@@ -56,41 +61,43 @@ def assign_credit(
     critic: Critic | None = None,
     kl_context: KLContext = "training",
     version: int | None = None,
+    spread_floor: float = SPREAD_FLOOR,
 ) -> Credited:
     """Turn finished episodes into samples with per-token streams.
 
     Args:
         episodes: whole groups; interventions see redacted copies unless they declare `oracle`.
         rewards: an array [turns] per episode.
-        algorithm: baseline and scale, for rewards and for each constraint's costs apart.
+        algorithm: baselines of rewards and of each constraint's costs, and the one number that divides them all.
         level: one advantage per episode, per turn, or (ppo) per token.
         critic: the critic that ppo needs.
         kl_context: with `sampling`, an episode with a different training context gets a second sample under the
             sampling context, for the KL to the reference policy.
         version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
+        spread_floor: smallest such number, as a share of the largest |return| (`LearnerConfig.spread_floor`).
     Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
     returns = np.array([r.sum() for r in rewards], np.float64)
-    priced = [_costs(constraint, episodes) for constraint in arm.constraints]
+    priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
     costs = np.zeros(len(episodes))
     for cost in priced:
         costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
+    # a cost without weight is measured, but leaves advantages and critic as they are without it
+    charged = [p if c.weight else None for c, p in zip(arm.constraints, priced, strict=True)]
     estimates: list[Estimates] = []
     if algorithm == "ppo":
         if critic is None or level == "episode":
             raise ValueError("algorithm ppo needs a critic, and advantages per turn or token")
-        estimates = _estimates(episodes, [rewards, *priced], arm, renderer, critic, level)
-        heads = [_spread(episodes, estimates, head) for head in range(1 + len(priced))]
+        estimates = _estimates(episodes, [rewards, *charged], arm, renderer, critic, level)
+        of_heads, floored = divided(estimates, returns, spread_floor)
+        heads = [_on_tokens(episodes, head) for head in of_heads]
     else:
-        heads = [
-            _token_advantages(episodes, amounts, groups, algorithm, level) if amounts is not None else []
-            for amounts in [rewards, *priced]
-        ]
+        heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    for constraint, amounts, head in zip(arm.constraints, priced, heads[1:], strict=True):
+    for constraint, amounts, head in zip(arm.constraints, charged, heads[1:], strict=True):
         if amounts is not None:
             total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
     _check_range(total, algorithm)
@@ -101,7 +108,8 @@ def assign_credit(
     mean = [
         float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
     ]
-    return Credited(samples, returns, costs, advantages, np.array(mean), groups)
+    silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
+    return Credited(samples, returns, costs, advantages, np.array(mean), groups, floored, silent)
 
 
 def _samples(
@@ -139,31 +147,48 @@ def _estimates(
     return estimate(episodes, by_episode, samples, critic, level)
 
 
-def _spread(episodes: Sequence[Episode], estimates: Sequence[Estimates], head: int) -> list[Array]:
-    """Normalised advantages of one head: an array [tokens] per episode, zero except on sampled tokens."""
-    spread = [np.zeros(len(e.tokens)) for e in episodes]
-    advantages = normalised([e.advantages[:, head] for e in estimates], [e.targets[:, head] for e in estimates])
-    for episode, tokens, on_loss_tokens in zip(episodes, spread, advantages, strict=True):
-        tokens[episode.loss_mask] = on_loss_tokens
-    return spread
-
-
 def _token_advantages(
     episodes: Sequence[Episode],
-    amounts: Sequence[Array],
+    amounts: Sequence[Sequence[Array] | None],
     groups: NDArray[np.int64],
     algorithm: Algorithm,
     level: AdvantageLevel,
-) -> list[Array]:
-    """Advantages from rewards or costs per turn: an array [tokens] per episode, zero except on sampled tokens."""
+    floor: float,
+) -> tuple[list[list[Array]], float | None]:
+    """Advantages of rewards, then of each constraint's costs (empty without a price), and the share of floored groups.
+
+    Those of an episode are an array [tokens], zero except on sampled tokens.
+    """
+    by_turn = [None if a is None else [np.asarray(each, np.float64) for each in a] for a in amounts]
+    rewards = by_turn[0] or []
     if level == "episode":
-        totals = np.array([a.sum() for a in amounts], np.float64)
-        by_episode = ESTIMATORS[algorithm](totals, groups)
-        return [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, by_episode, strict=True)]
-    by_turn = turn_level([np.asarray(a, np.float64) for a in amounts], groups, algorithm)
+        comparison = Comparison.of(algorithm, _sums(rewards), groups, floor=floor)
+        whole = [None if a is None else comparison.advantages(_sums(a)) for a in by_turn]
+        spread = [
+            [] if of is None else [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, of, strict=True)]
+            for of in whole
+        ]
+        return spread, comparison.divisor.floored
+    turns = TurnLevel.of(algorithm, rewards, groups, floor=floor)
+    heads = [None if a is None else turns.advantages(a) for a in by_turn]
+    spread = [
+        []
+        if of is None
+        else _on_tokens(episodes, [t[e.turn_index[e.loss_mask]] for e, t in zip(episodes, of, strict=True)])
+        for of in heads
+    ]
+    return spread, turns.comparison.divisor.floored
+
+
+def _sums(amounts: Sequence[Array]) -> Array:
+    return np.array([each.sum() for each in amounts], np.float64)
+
+
+def _on_tokens(episodes: Sequence[Episode], on_loss_tokens: Sequence[Array]) -> list[Array]:
+    """Arrays [loss tokens] as arrays [tokens], zero except on sampled tokens."""
     spread = [np.zeros(len(e.tokens)) for e in episodes]
-    for episode, tokens, turns in zip(episodes, spread, by_turn, strict=True):
-        tokens[episode.loss_mask] = turns[episode.turn_index[episode.loss_mask]]
+    for episode, tokens, values in zip(episodes, spread, on_loss_tokens, strict=True):
+        tokens[episode.loss_mask] = values
     return spread
 
 
@@ -193,23 +218,6 @@ def _check_contexts(episodes: Sequence[Episode]) -> None:
     for episode in episodes:
         if drawn.setdefault(episode.group, episode.contexts) != episode.contexts:
             raise InterventionError(f"group {episode.group} mixes contexts; one draw per group is required")
-
-
-def _costs(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array] | None:
-    """An array [turns] per episode; None if the constraint has no price."""
-    returned = [call(InterventionError, constraint, "cost", _seen_by(constraint, e)) for e in episodes]
-    if all(cost is None for cost in returned):
-        return None
-    costs: list[Array] = []
-    for cost, episode in zip(returned, episodes, strict=True):
-        try:
-            costs.append(per_turn(cost, len(episode.turns), "costs"))
-        except ValueError as error:
-            raise InterventionError(
-                f"{type(constraint).__name__}.cost must give {len(episode.turns)} finite numbers, one per turn, for "
-                f"{episode.world} (seed {episode.seed}): {error}"
-            ) from None
-    return costs
 
 
 def _add_credit(

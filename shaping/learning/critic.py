@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode, RolloutStatus
-from shaping.learning.advantages import EPSILON, exponent, gae, scaled
+from shaping.learning.advantages import EPSILON, Deviations, Divisor, exponent, gae, scaled
 from shaping.learning.sample import Sample
 
 Array = NDArray[np.float64]
@@ -109,17 +109,28 @@ def _estimate(
     return Estimates(values, targets, advantages, starts)
 
 
-def normalised(advantages: Sequence[Array], targets: Sequence[Array]) -> list[Array]:
-    """Advantages [loss tokens] of many episodes, centred and scaled to unit deviation over all their loss tokens.
+def divided(estimates: Sequence[Estimates], returns: Array, floor: float) -> tuple[list[list[Array]], float | None]:
+    """The advantages of every head, centred over all loss tokens and divided by the deviation of the reward's head.
 
-    They become zero if they do not vary, measured by the size of the value `targets` [loss tokens] that they are
-    differences of. Call it once per head: one scale for rewards and costs would cancel the weight of the costs.
+    That one number divides rewards and costs alike: costs stay in units of the rewards. It is at least `floor` times
+    the largest |return| of the batch, or 1 if all `returns` [episodes] are zero. Advantages of a head become zero if
+    they do not vary, measured by the size of the value targets that they are differences of.
+
+    Returns: (per head an array [loss tokens] per episode, 1.0 if the floor divided else 0.0).
     """
-    if not sum(map(len, advantages)):
-        return list(advantages)
-    flat = np.concatenate(advantages)
-    own, smallest = scaled(flat), EPSILON * np.ldexp(1.0, exponent(np.concatenate(targets)) - exponent(flat))
-    if not own.std() > smallest:
-        return [np.zeros_like(a) for a in advantages]
-    parts = np.split(own, np.cumsum([len(a) for a in advantages])[:-1])
-    return [(a - own.mean()) / own.std() for a in parts]
+    if not sum(len(e.advantages) for e in estimates):
+        return [[e.advantages[:, 0] for e in estimates]], None
+    ends = np.cumsum([len(e.advantages) for e in estimates])[:-1]
+    advantages = np.concatenate([e.advantages for e in estimates])
+    targets = np.concatenate([e.targets for e in estimates])
+    found = [_centred(advantages[:, head], targets[:, head]) for head in range(advantages.shape[1])]
+    divisor = Divisor.of_batch(found[0], returns, floor)
+    return [np.split(divisor.divide(of_head), ends) for of_head in found], divisor.floored
+
+
+def _centred(advantages: Array, targets: Array) -> Deviations:
+    """The advantages [loss tokens] of one head less their mean."""
+    own, size = scaled(advantages), exponent(advantages)
+    smallest = EPSILON * np.ldexp(1.0, exponent(targets) - size)
+    values = own - own.mean() if own.std() > smallest else np.zeros_like(own)
+    return Deviations(values, np.full(len(own), size))

@@ -41,6 +41,7 @@ class Learner:
         config: settings of the update.
         interventions: their auxiliary losses are called once per micro-batch.
         edits: activation edits of the learner's forward pass.
+        updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
     """
@@ -52,10 +53,13 @@ class Learner:
         *,
         interventions: Sequence[Intervention] = (),
         edits: Sequence[ActivationEdit] = (),
+        updates: int | None = None,
         ranks: Ranks = SINGLE,
     ) -> None:
         self.policy = policy
         self.config = config
+        self._updates = updates
+        config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
         self._ranks = ranks
         self._reference = policy.reference() if config.kl > 0 else None
         if self._reference is not None:
@@ -95,6 +99,8 @@ class Learner:
         norms: list[float | None] = []
         if not self._warming_up:
             samples = self._with_staleness(samples, sums)
+        share = self.config.lr_share(self.version, self._updates)
+        self._optimizer.set_lr_share(share)
         with self.policy.phase("training"):
             if self._warming_up:
                 passes = 1
@@ -112,7 +118,7 @@ class Learner:
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
-        }
+        } | ({"lr": share * self.config.lr} if self.config.lr_schedule != "constant" else {})
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:

@@ -50,8 +50,9 @@ class GatedOptimizer:
         self._masters = {p: p.detach().float().clone() for p in self.parameters if p.dtype != torch.float32}
         self._adam = torch.optim.AdamW(
             [
-                {"params": [self._masters.get(p, p) for p in parameters], "lr": (lrs or {}).get(name, lr)}
+                {"params": [self._masters.get(p, p) for p in parameters], "lr": rate, "initial_lr": rate}
                 for name, parameters in self.groups.items()
+                for rate in [(lrs or {}).get(name, lr)]
             ],
             lr=lr,
             weight_decay=weight_decay,
@@ -107,6 +108,11 @@ class GatedOptimizer:
         for parameters in self.groups.values():  # one by one: in a group, either all parameters are sharded or none
             torch.nn.utils.clip_grads_with_norm_([self._stepped(p) for p in parameters], max_norm, norm)
         return float(norm)
+
+    def set_lr_share(self, share: float) -> None:
+        """Step with this share of every group's learning rate from now on."""
+        for group in self._adam.param_groups:
+            group["lr"] = share * group["initial_lr"]
 
     def step(self) -> None:
         """Take one AdamW step with the gradients from `norm`. They stay in place for inspection until `clear`."""

@@ -24,7 +24,7 @@ from rewards.base import Reward
 from rewards.env_reward import EnvReward
 from shaping.arm import Arm
 from shaping.hooks import InterventionError
-from shaping.learning.config import AdvantageLevel, Algorithm
+from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer, TemplateError
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -57,6 +57,7 @@ class ShapedGRPOTrainer(GRPOTrainer):
         reward: the reward; by default the world's own.
         algorithm: estimator of advantages.
         level: one advantage per episode or per turn.
+        spread_floor: smallest number that divides advantages, as a share of the group's largest |return|.
         limits: limits of every episode.
         slots: episodes played at once.
         context_length: longest episode in tokens; the model's own limit by default.
@@ -76,6 +77,7 @@ class ShapedGRPOTrainer(GRPOTrainer):
         reward: Reward | None = None,
         algorithm: Algorithm = "grpo",
         level: AdvantageLevel = "episode",
+        spread_floor: float = SPREAD_FLOOR,
         limits: Limits | None = None,
         slots: int = 64,
         context_length: int | None = None,
@@ -90,6 +92,7 @@ class ShapedGRPOTrainer(GRPOTrainer):
             renderer=Renderer(processing_class),
             algorithm=algorithm,
             level=level,
+            spread_floor=spread_floor,
             limits=limits or Limits(),
             slots=slots,
             context_length=context_length,
@@ -135,6 +138,8 @@ class Shaping:
     """Estimator of advantages."""
     level: AdvantageLevel
     """One advantage per episode or per turn."""
+    spread_floor: float
+    """Smallest number that divides advantages, as a share of the group's largest |return|."""
     limits: Limits
     """Limits of every episode."""
     slots: int
@@ -183,7 +188,13 @@ class Shaping:
         requests = episode_requests(texts, group_size, self.arm, self.worlds, update=step, entropy=entropy)
         self.episodes = self._play(requests, trainer)
         credited, metrics = rows(
-            self.episodes, self.arm, self.renderer, self.reward, algorithm=self.algorithm, level=self.level
+            self.episodes,
+            self.arm,
+            self.renderer,
+            self.reward,
+            algorithm=self.algorithm,
+            level=self.level,
+            spread_floor=self.spread_floor,
         )
         if trainer.importance_sampling_level == "sequence":
             _refuse_varying(credited, self.arm)

@@ -23,7 +23,7 @@ from shaping.arm import Arm, asked_all
 from shaping.hooks import ActivationEdit, AdapterSpec, GroupInfo, InterventionError, Knob, Phase, TurnContext
 from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.advantages import zero_variance
-from shaping.learning.config import AdvantageLevel, Algorithm
+from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.sample import Sample
 from shaping.readings import readings
@@ -40,6 +40,7 @@ HONOURED = frozenset(
         "ratio_mode",
         "allow",
         "cost",
+        "cost_group",
         "credit",
         "readings",
         "state_dict",
@@ -171,6 +172,7 @@ def rows(
     *,
     algorithm: Algorithm,
     level: AdvantageLevel,
+    spread_floor: float = SPREAD_FLOOR,
 ) -> tuple[list[Row], dict[str, float]]:
     """Turn episodes into rows. Failed episodes, and episodes alone in their group (no baseline), have no credit.
 
@@ -187,7 +189,15 @@ def rows(
     for group in sorted({e.group for e in usable}):
         members = [e for e in usable if e.group == group]
         paid |= {id(e): r for e, r in zip(members, scored(reward, members), strict=True)}
-    credited = assign_credit(usable, [paid[id(e)] for e in usable], arm, renderer, algorithm=algorithm, level=level)
+    credited = assign_credit(
+        usable,
+        [paid[id(e)] for e in usable],
+        arm,
+        renderer,
+        algorithm=algorithm,
+        level=level,
+        spread_floor=spread_floor,
+    )
     trained = {
         id(e): _row(e, sample, arm, float(returned))
         for e, sample, returned in zip(usable, credited.samples, credited.returns, strict=True)

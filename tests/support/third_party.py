@@ -80,6 +80,14 @@ class Sober(Constraint):
         return np.array([len(turn.action_text) / 10 for turn in episode.turns])
 
 
+class Shares(Constraint):
+    """Every episode pays what its group has earned, in equal parts and in the last turn."""
+
+    def cost_group(self, episodes: Sequence[Episode]) -> list[NDArray[np.float64]]:
+        each = sum(episode.proxy_return for episode in episodes) / len(episodes)
+        return [np.append(np.zeros(len(episode.turns) - 1), each) for episode in episodes]
+
+
 class NeedsPolicy(Shaper):
     """Overrides a hook that takes the policy."""
 

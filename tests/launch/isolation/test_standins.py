@@ -22,7 +22,8 @@ from launch.isolation.host import IsolationError
 from launch.isolation.standins import isolated, walls
 from rewards.base import RewardError, scored
 from shaping.hooks import InterventionError, Knob
-from shaping.intervention import Intervention
+from shaping.intervention import Constraint, Intervention
+from shaping.learning.costs import costs_of
 from shaping.monitors.reachable import spent_names
 
 
@@ -43,6 +44,13 @@ def test_strangers_are_apart_and_our_own_are_not(limits: Isolation) -> None:
     assert type(stranger).credit is Intervention.credit  # not overridden: never asked
     (line,) = walls([ours, stranger, build_reward("x", arm(), limits)])
     assert line.startswith("third_party:Sober runs isolated; ")
+
+
+def test_a_constraint_apart_can_price_whole_groups(limits: Isolation, make_episode: Any) -> None:
+    (stranger,) = build_arm("x", arm("third_party:Shares"), limits).interventions
+    assert isinstance(stranger, Constraint)
+    group = [make_episode([0.0, 1.0]), make_episode([3.0, 0.0])]
+    assert [c.tolist() for c in costs_of(stranger, group) or ()] == [[0.0, 2.0], [0.0, 2.0]]
 
 
 @pytest.mark.parametrize(

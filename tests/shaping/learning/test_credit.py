@@ -1,4 +1,4 @@
-"""Credit: neutral interventions change no bit, costs are normalised apart, contexts swap the head and nothing else."""
+"""Credit: neutral interventions change no bit, costs are in the rewards' units, contexts swap the head alone."""
 
 from __future__ import annotations
 
@@ -91,23 +91,99 @@ class Price(Constraint):
 COSTS = ((0.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.0, 0.0))
 
 
-def test_cost_is_normalised_apart_from_reward(credit: Callable[..., Credited]) -> None:
+CENTRED = np.array([-1, 1, 0.25, -0.25])
+"""The costs of the episodes less the mean of their group; the deviation of the returns is 1 in both groups."""
+
+
+def test_what_is_trained_is_return_minus_weight_times_cost(credit: Callable[..., Credited]) -> None:
     found = credit(Price(costs=COSTS, weight=0.5))
     assert_array_equal(found.costs, [0, 2, 0.5, 0])
-    assert_allclose(found.credit, found.advantages - 0.5 * np.array([-1, 1, 1, -1]))
+    assert_allclose(found.credit, found.advantages - 0.5 * CENTRED)
     assert_allclose(found.advantages, credit().advantages, err_msg="the audit needs the advantage before any cost")
+    assert found.floored == 0.0 and credit(algorithm="rloo").floored is None
 
 
-def test_the_scale_of_a_cost_cancels_and_its_weight_does_not(credit: Callable[..., Credited]) -> None:
+def test_the_size_of_a_cost_counts_as_its_weight_does(credit: Callable[..., Credited]) -> None:
     plain = credit(Price(costs=COSTS)).credit
-    assert_allclose(credit(Price(costs=COSTS, scale=100.0)).credit, plain)
-    assert not np.allclose(credit(Price(costs=COSTS, weight=3.0)).credit, plain)
-    assert_allclose(credit(Price(costs=COSTS, weight=0.0)).credit, credit().credit)
+    assert_allclose(credit(Price(costs=COSTS, scale=3.0)).credit - credit().credit, 3 * (plain - credit().credit))
+    assert_allclose(credit(Price(costs=COSTS, weight=3.0)).credit, credit(Price(costs=COSTS, scale=3.0)).credit)
 
 
-def test_two_constraints_are_normalised_one_by_one(credit: Callable[..., Credited]) -> None:
-    both = credit(Price(costs=COSTS), Price(costs=COSTS, scale=1000.0, weight=0.25))
-    assert_allclose(both.credit, both.advantages - 1.25 * np.array([-1, 1, 1, -1]))
+@pytest.mark.parametrize("level", ["episode", "turn"])
+@pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "rloo", "reinforce_pp"])
+def test_a_cost_without_weight_changes_no_bit(credit: Callable[..., Credited], algorithm: Any, level: Any) -> None:
+    options = {"algorithm": algorithm, "level": level}
+    found, plain = credit(Price(costs=COSTS, scale=1e6, weight=0.0), **options), credit(**options)
+    assert all(same(a, b) for a, b in zip(found.samples, plain.samples, strict=True))
+    assert_array_equal(found.costs, [0, 2e6, 0.5e6, 0], err_msg="it is still measured")
+
+
+def test_a_floor_is_a_share_of_the_largest_return(credit: Callable[..., Credited]) -> None:
+    found = credit(Price(costs=COSTS), spread_floor=1.0)
+    assert_allclose(found.advantages, [-1 / 3, 1 / 3, 1 / 2, -1 / 2])
+    assert_allclose(found.credit, found.advantages - CENTRED / [3, 3, 2, 2])
+    assert found.floored == 1.0
+
+
+def test_two_constraints_are_priced_one_by_one(credit: Callable[..., Credited]) -> None:
+    both = credit(Price(costs=COSTS), Price(costs=COSTS, scale=10.0, weight=0.25))
+    assert_allclose(both.credit, both.advantages - 3.5 * CENTRED)
+
+
+class Shuffled(Constraint):
+    """Charges every episode what another one of its group has earned."""
+
+    answers: Any = None
+
+    def cost_group(self, episodes: Sequence[Episode]) -> Any:
+        assert len({e.group for e in episodes}) == 1 and len(episodes) == 2
+        own = [np.array([t.reward for t in e.turns]) for e in episodes[::-1]]
+        return own if self.answers is None else self.answers
+
+
+def test_a_constraint_can_price_a_group_as_a_whole(credit: Callable[..., Credited], episodes: list[Episode]) -> None:
+    found = credit(Shuffled())
+    assert_array_equal(found.costs, [3, 1, 0, 2])
+    mixed = credit(Shuffled(), among=[episodes[i] for i in (0, 2, 1, 3)])
+    assert_array_equal(mixed.costs, [3, 0, 1, 2], err_msg="members of a group need not be neighbours")
+    assert not credit(Shuffled(answers=[None, None])).costs.any()
+
+
+@pytest.mark.parametrize(("level", "shares"), [("episode", (0.5, 0.5, 0.0)), ("turn", (0.5, 0.0, 0.0))])
+def test_a_group_is_uninformative_if_neither_rewards_nor_priced_costs_vary(
+    make_episode: MakeEpisode, credit: Callable[..., Credited], level: Any, shares: tuple[float, float, float]
+) -> None:
+    paid = ((1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (0.0, 3.0))
+    same_return = [make_episode(r, group=n // 2, seed=n // 2) for n, r in enumerate(paid)]
+    moved = [make_episode((0.0, 2.0), group=0, seed=0), *same_return[1:]]
+    assert credit(among=same_return, level=level).uninformative == shares[0]
+    assert credit(among=moved, level=level).uninformative == shares[1]
+
+    class OneCost(Constraint):
+        def cost(self, episode: Episode) -> Any:
+            calls.append(1)
+            return np.full(2, float(len(calls) == 1))
+
+    calls: list[int] = []
+    assert credit(OneCost(), among=same_return, level=level).uninformative == shares[2]
+    calls.clear()
+    assert credit(OneCost(weight=0.0), among=same_return, level=level).uninformative == 0.5
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([np.zeros(2)], r"Shuffled\.cost_group gave 1 arrays for a group of 2 episodes"),
+        (np.zeros((2, 2)), r"Shuffled\.cost_group gave ndarray for a group of 2"),
+        ([np.zeros(2), np.zeros(3)], r"Shuffled\.cost_group must give 2 finite numbers, one per turn, for steward"),
+        ([np.zeros(2), None], r"Shuffled\.cost_group must give 2 finite numbers"),
+    ],
+)
+def test_costs_of_a_group_are_one_array_per_episode(
+    credit: Callable[..., Credited], answers: Any, message: str
+) -> None:
+    with pytest.raises(InterventionError, match=message):
+        credit(Shuffled(answers=answers))
 
 
 @pytest.mark.parametrize(

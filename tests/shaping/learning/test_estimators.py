@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from shaping.learning.advantages import ESTIMATORS, gae, reinforce_pp_baseline, return_to_go, rloo, turn_level
+from shaping.learning.advantages import TurnLevel, estimate, gae, return_to_go
 from shaping.learning.config import Algorithm
 
 RETURNS = np.array([1.0, 3.0, 5.0, 5.0, 0.0, 0.0, 6.0])
@@ -18,22 +18,25 @@ GROUPS = np.array([0, 0, 7, 7, 3, 3, 3])
 ALGORITHMS: tuple[Algorithm, ...] = ("grpo", "dr_grpo", "rloo", "reinforce_pp")
 
 
+def turn_level(rewards: Sequence[np.ndarray], groups: np.ndarray, algorithm: Algorithm) -> list[np.ndarray]:
+    return TurnLevel.of(algorithm, rewards, groups).advantages(rewards)
+
+
 def test_rloo_compares_with_the_mean_of_the_others() -> None:
-    assert_allclose(rloo(RETURNS, GROUPS), [1 - 3, 3 - 1, 0, 0, 0 - 3, 0 - 3, 6 - 0])
+    assert_allclose(estimate("rloo", RETURNS, GROUPS), [1 - 3, 3 - 1, 0, 0, 0 - 3, 0 - 3, 6 - 0])
 
 
 def test_reinforce_pp_has_one_scale_for_the_batch() -> None:
     centred = np.array([-1.0, 1, 0, 0, -2, -2, 4])
-    assert_allclose(reinforce_pp_baseline(RETURNS, GROUPS), centred / np.sqrt(26 / 7))
+    assert_allclose(estimate("reinforce_pp", RETURNS, GROUPS), centred / np.sqrt(26 / 7))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_whatever_the_algorithm_no_variance_and_no_others_is_no_advantage(algorithm: Algorithm) -> None:
-    estimate = ESTIMATORS[algorithm]
     nearly = np.full(4, 0.1) * np.array([1, 1 + 1e-15, 1, 1])
-    assert_array_equal(estimate(nearly, np.zeros(4, int)), np.zeros(4))
-    assert_array_equal(estimate(np.array([5.0, 1.0]), np.array([0, 1])), [0.0, 0.0])
-    assert estimate(np.zeros(0), np.zeros(0, int)).shape == (0,)
+    assert_array_equal(estimate(algorithm, nearly, np.zeros(4, int)), np.zeros(4))
+    assert_array_equal(estimate(algorithm, np.array([5.0, 1.0]), np.array([0, 1])), [0.0, 0.0])
+    assert estimate(algorithm, np.zeros(0), np.zeros(0, int)).shape == (0,)
 
 
 REWARDS = [np.array(r, float) for r in ([0, 1, 2], [1, 0], [4], [0])]
@@ -77,7 +80,7 @@ def test_if_only_the_last_turn_is_paid_turns_get_what_the_episode_would(
 ) -> None:
     groups = np.arange(len(last)) % 3
     rewards = [np.array([0.0] * (turns - 1) + [r]) for r in last]
-    whole = ESTIMATORS[algorithm](np.array(last, float), groups)
+    whole = estimate(algorithm, np.array(last, float), groups)
     for ours, expected in zip(turn_level(rewards, groups, algorithm), whole, strict=True):
         assert_allclose(ours, np.full(turns, expected), atol=1e-12)
 

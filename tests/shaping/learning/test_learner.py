@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shaping.hooks import ActivationEdit, LossTerm
 from shaping.intervention import Shaper
-from shaping.learning.advantages import group_normalised
+from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
 from shaping.learning.packing import pack
@@ -87,7 +87,7 @@ def test_the_rewarded_of_two_replies_becomes_more_likely(policy: Policy) -> None
     for _ in range(20):
         arms = [ARMS[int(rng.random() > chance(policy))] for _ in range(8)]
         returns = np.array([float(arm == ARMS[0]) for arm in arms])
-        row = learner.update(bandit(policy, group_normalised(returns, np.zeros(8, np.int64)), arms))
+        row = learner.update(bandit(policy, estimate("grpo", returns, np.zeros(8, np.int64)), arms))
     assert before < 0.9 < chance(policy)
     assert row["mismatch_kl"] < 1e-6 and learner.version == 20
 

@@ -121,7 +121,7 @@ def slow_gae(
 def slow(
     episodes: Sequence[Episode], samples: Sequence[Sample], paid: Sequence[Sequence[float]], head: int, level: Level
 ) -> tuple[list[list[float]], list[dict[int, float]]]:
-    """(normalised advantage of every sampled token, value targets by place of a step's first token) per episode."""
+    """(centred advantage of every sampled token, value targets by place of a step's first token) per episode."""
     spread: list[list[float]] = []
     targets: list[dict[int, float]] = []
     for episode, sample, amounts in zip(episodes, samples, paid, strict=True):
@@ -138,8 +138,7 @@ def slow(
         targets.append({s.places[0]: a + own[s.places[0]] for s, a in zip(steps, advantages, strict=True)})
     everything = [a for tokens in spread for a in tokens]
     mean = sum(everything) / len(everything)
-    deviation = (sum((a - mean) ** 2 for a in everything) / len(everything)) ** 0.5
-    return [[(a - mean) / deviation for a in tokens] for tokens in spread], targets
+    return [[a - mean for a in tokens] for tokens in spread], targets
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["same context", "other training context"])
@@ -155,6 +154,9 @@ def test_advantages_and_targets_are_those_of_the_slow_reference(
     found = assign(episodes, renderer, *interventions, level=level)
     reward, reward_targets = slow(episodes, found.samples, REWARDS, 0, level)
     cost, cost_targets = slow(episodes, found.samples, COSTS, 1, level)
+    of_reward = [a for tokens in reward for a in tokens]
+    deviation = (sum(a**2 for a in of_reward) / len(of_reward)) ** 0.5
+    reward, cost = ([[a / deviation for a in tokens] for tokens in head] for head in (reward, cost))
     for n, (episode, sample) in enumerate(zip(episodes, found.samples, strict=True)):
         assert (len(sample) != len(episode.tokens)) == swapped
         expected = [r - 0.7 * c for r, c in zip(reward[n], cost[n], strict=True)]
@@ -193,7 +195,7 @@ def test_only_what_was_cut_off_is_continued_by_its_value(
         assert last_target(status) == pytest.approx(1.0 + 0.5 * after[0], rel=1e-5)
 
 
-def test_the_scale_of_rewards_and_costs_cancels_and_the_weight_does_not(
+def test_costs_are_divided_by_the_deviation_of_the_rewards_advantages(
     episodes: list[Episode], renderer: Renderer
 ) -> None:
     """One deviation over reward - weight * cost would cancel a weight that is all there is."""
@@ -201,15 +203,32 @@ def test_the_scale_of_rewards_and_costs_cancels_and_the_weight_does_not(
     def silent(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.zeros((int(s.mask.sum()), 2)), np.zeros(2)) for s in samples]
 
-    def credit(weight: float, scale: float = 1.0) -> np.ndarray:
-        return assign(episodes, renderer, Price(weight=weight), values=silent, scale=scale).credit
+    def credit(weight: float, scale: float = 1.0, **options: Any) -> np.ndarray:
+        return assign(episodes, renderer, Price(weight=weight), values=silent, scale=scale, **options).credit
 
-    assert_allclose(credit(1.0, scale=1e3), credit(1.0), rtol=1e-6)
+    assert_allclose(credit(1e3, scale=1e3), credit(1.0), rtol=1e-5)
     assert_allclose(credit(2.0) - credit(1.0), credit(1.0) - credit(0.0), rtol=1e-4, atol=1e-6)
     assert np.abs(credit(1.0) - credit(0.0)).max() > 0.1
     without = credit(0.0, scale=0.0)
     assert_array_equal(without, np.zeros(4), err_msg="rewards that never vary teach nothing")
     assert_allclose(credit(3.0, scale=0.0), 3 * credit(1.0, scale=0.0), rtol=1e-5)
+    assert np.abs(credit(1.0, scale=0.0)).max() < np.abs(COSTS[0]).sum() + 1, "a unit of reward where none was paid"
+    floored = [credit(1.0, spread_floor=floor) for floor in (0.5, 1.0)]
+    assert_allclose(floored[0], 2 * floored[1], rtol=1e-5, err_msg="both floors are above the deviation")
+
+
+def test_a_cost_without_weight_leaves_advantages_and_targets(episodes: list[Episode], renderer: Renderer) -> None:
+    def first(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = opinions(1)(samples)
+        return [(np.pad(v, ((0, 0), (0, 1))), np.pad(a, (0, 1))) for v, a in found]
+
+    plain = assign(episodes, renderer)
+    found = assign(episodes, renderer, Price(weight=0.0), values=first)
+    for a, b in zip(plain.samples, found.samples, strict=True):
+        assert a.advantage.tobytes() == b.advantage.tobytes()
+        assert a.critic is not None and b.critic is not None
+        assert_array_equal(b.critic.targets[:, 0], a.critic.targets[:, 0])
+        assert not b.critic.targets[:, 1].any()
 
 
 class ByPlace(Shaper):

@@ -19,7 +19,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl import GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from shaping.learning.advantages import group_normalised, reinforce_pp_baseline, rloo
+from shaping.learning.advantages import estimate
 from shaping.learning.losses import kl_k3, mismatch_weight, policy_gradient, sequence_old
 from shaping.learning.policy import Policy
 
@@ -297,7 +297,7 @@ def trl_advantages(make_trl_trainer: MakeTrainer, scale: str) -> np.ndarray:
 
 
 def test_centred_returns(make_trl_trainer: MakeTrainer) -> None:
-    ours = group_normalised(RETURNS, GROUPS, divide_by_std=False)
+    ours = estimate("dr_grpo", RETURNS, GROUPS)
     np.testing.assert_allclose(ours, trl_advantages(make_trl_trainer, "none"), atol=1e-5)
 
 
@@ -306,15 +306,15 @@ def test_group_normalised_returns_up_to_the_convention_of_the_standard_deviation
     by_group = RETURNS.reshape(2, 4)
     convention = ((by_group.std(axis=1, ddof=1) + 1e-4) / by_group.std(axis=1)).repeat(4)
     expected = trl_advantages(make_trl_trainer, "group") * convention
-    np.testing.assert_allclose(group_normalised(RETURNS, GROUPS), expected, atol=1e-5)
+    np.testing.assert_allclose(estimate("grpo", RETURNS, GROUPS), expected, atol=1e-5)
 
 
 def test_returns_normalised_over_the_batch_up_to_one_factor(make_trl_trainer: MakeTrainer) -> None:
     """Both have one scale for the batch. TRL's is the unbiased deviation of the returns, REINFORCE++'s of what is left
     once the group means are gone, so that groups of different difficulty do not count as variance."""
-    left = group_normalised(RETURNS, GROUPS, divide_by_std=False).std()
+    left = estimate("dr_grpo", RETURNS, GROUPS).std()
     expected = trl_advantages(make_trl_trainer, "batch") * (RETURNS.std(ddof=1) + 1e-4) / left
-    np.testing.assert_allclose(reinforce_pp_baseline(RETURNS, GROUPS), expected, atol=1e-5)
+    np.testing.assert_allclose(estimate("reinforce_pp", RETURNS, GROUPS), expected, atol=1e-5)
 
 
 def test_a_group_without_variance_teaches_nothing(make_trl_trainer: MakeTrainer) -> None:
@@ -322,7 +322,7 @@ def test_a_group_without_variance_teaches_nothing(make_trl_trainer: MakeTrainer)
     trainer = make_trl_trainer(rows=8, num_generations=4, reward=lambda completions, **_: flat.tolist())
     found = generated(trainer, random_batch(0, rows=8))["advantages"].numpy()
     np.testing.assert_allclose(found, 0, atol=1e-3)  # TRL's 1e-4 leaves the rounding of a mean; ours is exact
-    assert not group_normalised(flat, GROUPS).any()
+    assert not estimate("grpo", flat, GROUPS).any()
 
 
 def test_leave_one_out(make_policy: MakePolicy, tmp_path: Path) -> None:
@@ -345,4 +345,4 @@ def test_leave_one_out(make_policy: MakePolicy, tmp_path: Path) -> None:
         processing_class=policy.tokenizer,
     )
     found = trainer._generate_and_score_completions([{"prompt": "wait"}] * 8)["advantages"]
-    np.testing.assert_allclose(rloo(RETURNS, GROUPS), found.double().numpy(), atol=1e-5)
+    np.testing.assert_allclose(estimate("rloo", RETURNS, GROUPS), found.double().numpy(), atol=1e-5)
