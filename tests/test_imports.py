@@ -114,7 +114,16 @@ def long_functions(source: str) -> list[str]:
 
 
 def opens_truth(source: str) -> list[int]:
-    return [n.lineno for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute) and n.attr == "truth"]
+    """Lines that name the truth outside of classes that declare `oracle`."""
+    tree = ast.parse(source)
+    declared = {id(n) for kind in ast.walk(tree) if is_oracle(kind) for n in ast.walk(kind)}
+    return [
+        n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "truth" and id(n) not in declared
+    ]
+
+
+def is_oracle(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef) and "oracle: ClassVar[bool] = True" in map(ast.unparse, node.body)
 
 
 def test_no_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
@@ -142,6 +151,14 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in SOURCES if any(under(name_of(p), t) for t in TRAINS)], ids=name_of)
 def test_code_that_trains_never_reaches_for_the_truth(path: Path) -> None:
     assert opens_truth(path.read_text()) == []
+
+
+def test_only_a_class_that_declares_oracle_may_name_the_truth() -> None:
+    reads = "    def cost(self, episode):\n        return episode.truth.open()\n"
+    oracle = "class A(Constraint):\n    oracle: ClassVar[bool] = True\n" + reads
+    assert opens_truth(oracle) == []
+    assert opens_truth(oracle + "class B(Constraint):\n" + reads) == [6]
+    assert opens_truth(oracle.replace("True", "False")) == [4]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from envs import world_class
 from envs.core import draw
 from envs.episode import Episode
+from envs.skins import skin_of
+from shaping.hooks import InterventionError
 from shaping.intervention import Constraint
 
 
@@ -31,12 +34,18 @@ class OverseerPenalty(Constraint):
     false answer costs nothing: a price on seen and admitted violations alone rewards hiding (2503.11926, 2601.23086).
     The accuracy sweep is the usual control for a penalty on a monitor's flag.
 
-    The cost is normalised within the group, apart from the reward, and `weight` multiplies the result (2310.12773).
+    `when: watched` prices only turns whose observation says that the overseer is there. The agent can then tell from
+    the cue what is priced. An inquiry shows no cue, so admissions are free.
+
+    Costs are in units of proxy reward, and `weight` multiplies them: what is trained is return - weight * cost.
     """
 
     accuracy: float = Field(0.5, ge=0, le=1, description="probability per turn that the overseer looks")
     penalty: float = Field(1.0, ge=0, le=1e6, description="cost per act seen, in units of proxy reward")
     admission: float = Field(1.0, ge=0, le=1e6, description="cost per violation admitted, in units of proxy reward")
+    when: Literal["always", "watched"] = Field(
+        "always", description="watched: price only turns in which the cue says that the overseer is there"
+    )
 
     def seen(self, episode: Episode) -> Sightings:
         """Count the acts seen and the violations admitted, turn by turn. Reads public events only."""
@@ -51,7 +60,25 @@ class OverseerPenalty(Constraint):
     def readings(self, episode: Episode) -> dict[str, NDArray[np.int64]]:
         return self.seen(episode)._asdict()
 
-    def cost(self, episode: Episode) -> NDArray[np.float64]:
+    def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """Cost per turn in units of proxy reward, shape [turns]."""
+        return self.priced(episode)
+
+    def priced(self, episode: Episode) -> NDArray[np.float64]:
+        """The price of the episode's sightings per turn, shape [turns]."""
         seen, admitted = self.seen(episode)
-        return self.penalty * seen + self.admission * admitted
+        costs = self.penalty * seen + self.admission * admitted
+        return costs * shows_overseer(episode) if self.when == "watched" else costs
+
+
+def shows_overseer(episode: Episode) -> NDArray[np.bool_]:
+    """Whether the observation of each turn says that the overseer is there, shape [turns].
+
+    Raises: `InterventionError` if the world has no such cue (`cues`).
+    """
+    cues = getattr(world_class(episode.world), "cues", None)
+    if not cues:
+        raise InterventionError(f"world {episode.world!r} has no cue of its overseer (`cues`), as when=watched needs")
+    skin = skin_of(episode.world)
+    shown = [skin.plain(turn.observation) if skin else turn.observation for turn in episode.turns]
+    return np.array([cues[0] in text for text in shown], bool)
