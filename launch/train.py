@@ -2,17 +2,18 @@
 
 Update n, with the policy of version v:
 
-    play --> score --> credit --> learn --> sync --> audit --> row --> checkpoint
-               |                                                ^
-               `--> read (in a thread of its own) --------------'
+    play --> score --> refill --> credit --> learn --> sync --> audit --> row --> checkpoint
+                          |                                                ^
+                          `--> read (in a thread of its own) --------------'
 
 Synchronous (`rollout.max_staleness: 0`). Workers play the groups of update n; then they wait for the next ones.
 
     stage       consumes                        waits for                   unblocked by
     play        `train.groups` finished groups  the slowest of the groups   workers, which the last sync gave version v
     score       episodes of whole groups        play                        -
-    read        the same episodes, redacted     score                       - (the row waits for it; no stage does)
-    credit      episodes, rewards               score                       - (ppo: the critic's values, by the learner)
+    read        the same episodes, redacted     refill                      - (the row waits for it; no stage does)
+    refill      groups that teach nothing       score                       extra groups (none without `train.refill`)
+    credit      episodes, rewards               refill                      - (ppo: the critic's values, by the learner)
     learn       samples: per-token streams      credit                      the slowest learner rank
     sync        weights of version v + 1        learn                       the slowest worker to take them
     audit       episodes, credit                sync                        -
@@ -36,6 +37,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.episode import Episode
+from launch.run.pace.refill import refill
+from launch.run.pace.stop import RewardStop
 from launch.run.stages import audit, credit, play, score
 from launch.run.timing import timed
 from launch.run.trainer import Trainer
@@ -64,21 +67,36 @@ def train(
     first: int,
     notes: Mapping[str, Any],
     watchers: Sequence[Callable[[Updated], None]] = (),
-) -> None:
-    """All updates from number `first` on. `notes` are saved with every training state; `watchers` see each update."""
+    measure: Callable[[int], Mapping[str, float]] = lambda number: {},
+) -> int:
+    """All updates from number `first` on. `notes` are saved with every training state; `watchers` see each update.
+
+    `measure` is called after each update with its number, and gives further columns of its row.
+
+    Returns the number of updates that the run has had: fewer than `train.updates` if it reached `train.stop_at_reward`.
+    """
     config = trainer.run.train
-    for number in range(first, config.updates):
+    stop = RewardStop(config, directory.rows() if first and config.stop_at_reward is not None else ())
+    number = first
+    while number < config.updates and not stop.reached:
         done = update(trainer, number)
-        last = number == config.updates - 1
+        with timed(done.seconds, "evaluate"):
+            done.row.update(measure(number))
+        stop.see(done.row)
+        last = stop.reached or number == config.updates - 1
         directory.metrics(done.row)
         if last or _is_due(number, config.save_episodes_every):
             directory.episodes(f"train-{number:06d}", done.episodes)
-        if _is_due(number + 1, config.checkpoint_every) or (last and config.checkpoint_every):
+        number += 1
+        if _is_due(number, config.checkpoint_every) or (last and config.checkpoint_every):
             with timed(done.seconds, "checkpoint"):
-                save(trainer, directory, trainer.run, number + 1, notes)
-        directory.timings({"phase": "train", "update": number, **done.seconds})
+                save(trainer, directory, trainer.run, number, notes)
+        directory.timings({"phase": "train", "update": done.number, **done.seconds})
         for watch in watchers:
             watch(done)
+    if number < config.updates:
+        trainer.stop_early(number)
+    return number
 
 
 def update(trainer: Trainer, number: int) -> Updated:
@@ -91,6 +109,8 @@ def update(trainer: Trainer, number: int) -> Updated:
         episodes, counts = play(trainer, number)
     with timed(seconds, "score"):
         rewards = score(trainer, episodes)
+    with timed(seconds, "refill"):
+        episodes, rewards = refill(trainer, number, episodes, rewards, counts)
     reading = trainer.monitors.start(episodes)
     with timed(seconds, "credit"):
         credited = credit(trainer, episodes, rewards)

@@ -7,6 +7,7 @@ from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.arm import Arm
 from shaping.hooks import InterventionError
+from shaping.intervention import Intervention
 
 
 def check_rollout(run: RunConfig, arm: Arm) -> None:
@@ -30,6 +31,18 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
             f"({ratio}) ignores how far older episodes are off-policy: set learner.mismatch_correction to "
             "truncate, which weights them and changes nothing for arms with ratio sampler, or max_staleness to 0"
         )
+    if run.train.refill and rollout.max_staleness:
+        raise ConfigError(
+            f"train.refill is {run.train.refill}, but with rollout.max_staleness={rollout.max_staleness} groups come "
+            "back in no fixed order, so a resumed run would replace others: set one of the two to 0"
+        )
+    if run.train.refill and run.learner.algorithm == "ppo":
+        raise ConfigError(
+            f"train.refill is {run.train.refill}, but ppo compares with its critic and learns from groups in which "
+            "nothing varies, too: set train.refill to 0"
+        )
+    if run.eval.average_last > 1:
+        _check_average(run, arm)
     if rollout.sync == "lora":
         if lora is None:
             raise ConfigError(
@@ -50,3 +63,17 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
                 f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
                 "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
             )
+
+
+def _check_average(run: RunConfig, arm: Arm) -> None:
+    count = run.eval.average_last
+    if run.train.stop_at_reward is not None:
+        raise ConfigError(
+            f"eval.average_last is {count}, but with train.stop_at_reward nobody knows beforehand which updates are "
+            "the last: set average_last to 1, or stop_at_reward to null"
+        )
+    if left := [type(i).__name__ for i in arm.interventions if type(i).deploy is not Intervention.deploy]:
+        raise ConfigError(
+            f"eval.average_last is {count}, but {left[0]} of arm {arm.name!r} leaves something on the policy that it "
+            "undoes only after training (deploy): set average_last to 1"
+        )

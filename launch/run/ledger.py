@@ -17,13 +17,19 @@ class RunError(UserError):
 
 @dataclass(slots=True)
 class Ledger:
-    """Every started episode ends as trained, stale, filtered or failed; the sums match."""
+    """Every started episode ends as trained, stale, filtered, failed, uninformative or unused; the sums match."""
 
     episodes: int = 0
     trained: int = 0
     stale: int = 0
     filtered: int = 0
     failed: int = 0
+    uninformative: int = 0
+    """Of groups in which nothing varied, which others replaced (`train.refill`)."""
+    unused: int = 0
+    """Under way when training stopped early (`train.stop_at_reward`)."""
+    stopped_after: int | None = None
+    """Updates after which training stopped early."""
     status: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> dict[str, Any]:
@@ -33,6 +39,9 @@ class Ledger:
             "stale": self.stale,
             "filtered": self.filtered,
             "failed": self.failed,
+            "uninformative": self.uninformative,
+            "unused": self.unused,
+            "stopped_after": self.stopped_after,
             "status": dict(self.status),
         }
 
@@ -44,15 +53,15 @@ class Ledger:
         Failed episodes are dropped, and so are groups with fewer than two episodes left, which have no baseline. Raises
         `RunError` if more than half of the episodes failed, or none is left.
         """
-        sound = [e for e in played if not e.status.is_error and e.turns]
-        sizes = Counter(e.group for e in sound)
-        usable = [e for e in sound if sizes[e.group] > 1]
+        whole = sound(played)
+        sizes = Counter(e.group for e in whole)
+        usable = [e for e in whole if sizes[e.group] > 1]
         counts = {
             "episodes": len(played) + len(late),
             "trained": len(usable),
             "stale": len(late),
-            "filtered": len(sound) - len(usable),
-            "failed": len(played) - len(sound),
+            "filtered": len(whole) - len(usable),
+            "failed": len(played) - len(whole),
         }
         self.add(counts, [*played, *late])
         if counts["failed"] > len(played) // 2 or not usable:
@@ -69,11 +78,39 @@ class Ledger:
             setattr(self, name, getattr(self, name) + number)
         self.status.update(e.status.value for e in played)
 
+    def swap(self, counts: dict[str, Any], played: Sequence[Episode], *, taken: int, dropped: int) -> None:
+        """Count an extra group in the ledger and in an update's `counts`.
+
+        Args:
+            counts: the counts of the update, changed in place.
+            played: its episodes, `taken` of which did not fail.
+            taken: episodes that could be learned from.
+            dropped: episodes that no one learns from: those, or the ones that they replace.
+        """
+        changes = {
+            "episodes": len(played),
+            "trained": taken - dropped,
+            "uninformative": dropped,
+            "failed": len(played) - taken,
+        }
+        self.add(changes, played)
+        for name, number in changes.items():
+            counts[name] = counts.get(name, 0) + number
+
+    def leave(self, played: Sequence[Episode]) -> None:
+        """Count episodes that were under way when training stopped."""
+        self.add({"episodes": len(played), "unused": len(played)}, played)
+
     def check(self, under_way: int) -> None:
         """Raises `RunError` where episodes were lost, or counted twice."""
-        ended = self.trained + self.stale + self.filtered + self.failed
+        ended = self.trained + self.stale + self.filtered + self.failed + self.uninformative + self.unused
         if ended != self.episodes or self.status.total() != self.episodes or under_way:
             raise RunError(
                 f"the ledger does not sum: {self.as_dict()}, with {under_way} groups still under way. Its numbers "
                 "cannot be trusted; please report this with the run's log"
             )
+
+
+def sound(played: Iterable[Episode]) -> list[Episode]:
+    """Episodes that did not fail and had a turn."""
+    return [e for e in played if not e.status.is_error and e.turns]

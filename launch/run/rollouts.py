@@ -192,6 +192,17 @@ class RolloutScheduler:
         self._under_way.remove(played.request)
         return played
 
+    def extra(self, requests: Sequence[GroupRequest]) -> list[RolloutGroup]:
+        """Play groups beside those that an update takes, while no other is under way. In the order of `requests`."""
+        self._under_way.update(requests)
+        self._rollouts.submit(requests)
+        played = {group.request: group for group in (self.next() for _ in requests)}
+        return [played[request] for request in requests]
+
+    def drain(self) -> list[Episode]:
+        """Wait for all groups under way, for which no update is left."""
+        return [episode for _ in range(len(self._under_way)) for episode in self.next().episodes]
+
     def state_dict(self) -> dict[str, object]:
         """The cursor, and the groups under way: they are played again from their seeds."""
         return {"cursor": self._cursor, "under_way": [[w.update, w.group] for w in sorted(self._under_way)]}

@@ -67,6 +67,11 @@ class Trainer:
         self.rollouts.sync(self.learner.version)
         self.synced = True
 
+    def stop_early(self, updates: int) -> None:
+        """No update follows the `updates` that are done: wait for what is still being played."""
+        self.ledger.stopped_after = updates
+        self.ledger.leave(self.scheduler.drain())
+
     def check_ledger(self) -> None:
         """All updates are done: every episode that was started must be accounted for."""
         self.ledger.check(self.scheduler.under_way)

@@ -54,7 +54,7 @@ def record(run: RunConfig, row: Mapping[str, Any], seconds: Mapping[str, float])
             metrics.stage.observe(value, tags=staged)
             if value > 0:  # Ray refuses to add 0
                 metrics.seconds.inc(value, tags=staged)
-    for fate in ("trained", "filtered", "failed", "stale"):
+    for fate in ("trained", "filtered", "failed", "stale", "uninformative"):
         if row.get(fate):
             metrics.episodes.inc(float(row[fate]), tags={**tags, "fate": fate})
     if row.get("loss_tokens"):

@@ -32,6 +32,21 @@ class Vowels(TextEnv):
         return f"turn {self.turn} .", reward, self.turn == 3, False, {"labels": labels, "executed": command}
 
 
+class OftenSilent(Vowels):
+    """In two of three seeds every turn pays 1, whatever is done; in the others what it pays depends on what is done."""
+
+    name: ClassVar[str] = "often_silent"
+    shown: ClassVar[str] = "seed {seed} ."
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        self.silent = (seed or 0) % 3 != 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        observation, _, over, cut, info = super().step(action)
+        return observation, 1.0 if self.silent else float(len(action) % 7), over, cut, info
+
+
 class Raises(Vowels):
     """Fails in its second turn: always, or in every `every`-th episode."""
 
