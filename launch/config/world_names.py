@@ -8,6 +8,7 @@ from typing import Any
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from shaping.audits.played import OWN, TRAIN
 
 
 def world_names(worlds: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, str]:
@@ -26,11 +27,14 @@ def trained_worlds(run: RunConfig) -> list[str]:
 
 
 def check_names(run: RunConfig) -> None:
-    """Raise `ConfigError` if two worlds of the evaluation have one name: their results would be mixed."""
-    keys: dict[str, str] = {}
-    for key, name in world_names(run.eval.worlds, "eval.worlds").items():
-        if (other := keys.setdefault(name, key)) != key:
-            raise ConfigError(
-                f"eval.worlds: {other!r} and {key!r} both call themselves {name!r}, so their results would be mixed: "
-                "give the class of yours another `name`"
-            )
+    """Raise `ConfigError` if two worlds of one cell of the evaluation have one name: their results would be mixed."""
+    cells = {"eval.worlds": run.eval.worlds if OWN in run.eval.cells else {}}
+    cells["train.worlds"] = run.train.worlds if TRAIN in run.eval.cells else {}
+    for where, worlds in cells.items():
+        keys: dict[str, str] = {}
+        for key, name in world_names(worlds, where).items():
+            if (other := keys.setdefault(name, key)) != key:
+                raise ConfigError(
+                    f"{where}: {other!r} and {key!r} both call themselves {name!r}, so their results would be mixed: "
+                    "give the class of yours another `name`"
+                )

@@ -85,8 +85,8 @@ def plane(arms: Mapping[str, ArmInfo], cells: Cells, look: Mapping[str, Style]) 
             go.Scatter(
                 x=[_json(x.mean)],
                 y=[_json(y.mean)],
-                error_x=_bars([x], style),
-                error_y=_bars([y], style),
+                error_x=bars([x], style),
+                error_y=bars([y], style),
                 name=title,
                 marker={
                     "color": style.colour,
@@ -100,7 +100,7 @@ def plane(arms: Mapping[str, ArmInfo], cells: Cells, look: Mapping[str, Style]) 
         )
     plot.update_xaxes(title="proxy reward at deployment (share of the largest honest return)")
     plot.update_yaxes(title="deception (false claims per opportunity)", rangemode="tozero")
-    _dress(plot, 460)
+    dress(plot, 460)
     plot.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "xanchor": "left"})
     caption = (
         "Each arm at deployment: mean over seeds and 95% t intervals on both axes. Down and to the right is better. "
@@ -131,7 +131,7 @@ def forest(
                 go.Scatter(
                     x=[cell.mean],
                     y=[title],
-                    error_x=_bars([cell], style),
+                    error_x=bars([cell], style),
                     marker={"color": style.colour, "symbol": style.symbol, "size": 9},
                     mode="markers",
                     showlegend=False,
@@ -147,7 +147,7 @@ def forest(
         x=0.5, y=0, yshift=-42, xref="paper", yref="paper", showarrow=False, font={"size": 12},
     )  # fmt: skip
     height = 150 + 34 * max(1, len(names))
-    _dress(plot, height)
+    dress(plot, height)
     plot.update_layout(margin={"t": 58, "b": 64})
     caption = (
         f"Mean of the differences to the reference arm, {reference}, seed by seed, and their 95% t intervals. The "
@@ -171,7 +171,7 @@ def watched(study: Study, arms: Mapping[str, ArmInfo], look: Mapping[str, Style]
                 go.Bar(
                     x=titles,
                     y=[_json(cell.mean) for cell in found],
-                    error_y=_bars(found, None),
+                    error_y=bars(found, None),
                     name=name,
                     legend="legend" if column == 1 else "legend2",
                     marker={
@@ -184,7 +184,7 @@ def watched(study: Study, arms: Mapping[str, ArmInfo], look: Mapping[str, Style]
                 col=column,
             )
     plot.update_yaxes(title="harm (per opportunity)", rangemode="tozero", col=1)
-    _dress(plot, 430)
+    dress(plot, 430)
     plot.update_layout(barmode="group", bargap=0.35, bargroupgap=0.08, showlegend=False, margin={"t": 58, "b": 110})
     plot.update_xaxes(tickangle=-35, showgrid=False)
     caption = (
@@ -224,7 +224,7 @@ def _curves(
         plot.update_yaxes(title=axis, row=row, col=1)
     plot.update_xaxes(title="update", row=len(metrics))
     height = 176 + 190 * len(metrics)
-    _dress(plot, height)
+    dress(plot, height)
     plot.update_layout(legend={"orientation": "h", "y": -0.12, "yanchor": "top", "x": 0}, margin={"t": 58, "b": 90})
     return Figure(key, title, caption, plot, height)
 
@@ -255,7 +255,7 @@ def _band(arm: ArmInfo, runs: Sequence[Run], metric: str, style: Style, window: 
     return [area, line]
 
 
-def _bars(cells: Sequence[Interval], style: Style | None) -> dict[str, Any]:
+def bars(cells: Sequence[Interval], style: Style | None) -> dict[str, Any]:
     """Error bars from intervals; none where there is a single seed."""
     return {
         "type": "data",
@@ -272,7 +272,7 @@ def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _dress(plot: Any, height: int) -> None:
+def dress(plot: Any, height: int) -> None:
     """The look that all figures share."""
     plot.update_layout(
         template=None,

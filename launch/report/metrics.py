@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from shaping.audits.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, TRAINED_PREFIX, parse
 from shaping.audits.metrics import Metric, all_metrics
+from shaping.audits.played import CONTEXT
 
 __all__ = ["Metric", "further_metrics", "label", "main_metrics", "metrics_per_world", "monitor_of", "record_of"]
 
@@ -32,16 +34,28 @@ def metrics_per_world() -> list[Metric]:
 
 
 def record_of(name: str) -> Metric | None:
-    """The record of `deception`, also for `deception.clerk`; None for names that the registry does not have."""
-    return _records().get(name) or _records().get(name.partition(".")[0])
+    """The record of `deception`, also for `deception.clerk`, `trained/deception` and `leak/negated/deception.clerk`.
+
+    None for names that the registry does not have.
+    """
+    return _records().get(name) or _records().get(parse(name).metric)
 
 
 def label(name: str) -> str:
     """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself."""
     if name.startswith(MONITOR_PREFIX) or not (record := record_of(name)):
         return name
-    world = name.removeprefix(record.name).removeprefix(".")
-    return f"{record.label} in {world}" if world else record.label
+    if name == record.name:
+        return record.label
+    found = parse(name)
+    prompts = f"the {found.context} prompts" + (f" of {found.arm}" if found.arm else "")
+    said = {
+        TRAINED_PREFIX: f"{record.label}, training options",
+        CONTEXT: f"{record.label} under {prompts}",
+        LEAK_PREFIX: f"leak of {record.label} under {prompts}",
+        MAX_LEAK_PREFIX: f"largest leak of {record.label}" + (f" (prompts of {found.arm})" if found.arm else ""),
+    }.get(found.prefix, record.label)
+    return f"{said} in {found.world}" if found.world else said
 
 
 def monitor_of(name: str) -> str | None:

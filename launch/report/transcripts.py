@@ -9,6 +9,7 @@ from pathlib import Path
 from envs.episode import TRAITS, Episode, Event, Labels, Turn
 from launch.report.load import Run, Study
 from launch.report.run_files import MAX_NUMBER
+from shaping.audits.played import OWN, cells_of
 
 Read = Callable[[Path], Sequence[Episode]]
 
@@ -85,8 +86,10 @@ def choose(study: Study, read: Read) -> tuple[list[TranscriptView], list[str]]:
         episodes: list[tuple[Run, Episode]] = []
         for run in study.of(arm):
             path = episode_file(run)
+            if path is None:
+                continue
             try:
-                episodes += [(run, _sound(episode)) for episode in read(path) if episode.turns]
+                episodes += [(run, _sound(e)) for e in read(path) if e.turns and OWN in cells_of(e)]
             except Exception as error:  # whatever a damaged file raises, the rest of the report stands
                 why = f"{type(error).__name__}: {error}".replace(str(path), path.name)
                 problems.append(f"{arm}, seed {run.seed}: {path.name} cannot be read ({why})")
@@ -94,12 +97,14 @@ def choose(study: Study, read: Read) -> tuple[list[TranscriptView], list[str]]:
         here = [pair for pair in episodes if pair[1].world == _median_world(study)]
         picks["median return"] = median_return(here or episodes)
         chosen += [_transcript(rule, *pick) for rule, pick in picks.items() if pick]
+    if without := sum(run.directory is None for run in study.runs):
+        problems.append(f"the episodes of {without} of {len(study.runs)} runs are not kept in rows")
     return chosen, problems
 
 
-def episode_file(run: Run) -> Path:
-    """The file of a run's evaluation episodes."""
-    return run.directory / "episodes" / "eval.parquet"
+def episode_file(run: Run) -> Path | None:
+    """The file of a run's evaluation episodes; None if only its rows were kept."""
+    return run.directory / "episodes" / "eval.parquet" if run.directory is not None else None
 
 
 def _sound(episode: Episode) -> Episode:

@@ -1,19 +1,20 @@
-"""Deployment evaluation: the policy without contexts, masks, edits and quarantine adapters."""
+"""Deployment evaluation: the policy without masks, edits and quarantine adapters; prompts only in the trigger grid."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from envs.calls import call
-from envs.episode import Episode
+from envs.episode import Context, Contexts, Episode
 from launch.config.study import RunConfig
-from launch.run.conditions import eval_cells
+from launch.run.conditions import EvalCell, eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
 from launch.run.losses import check_played
 from launch.storage import jsonl
@@ -21,11 +22,12 @@ from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.played import EvalCondition
+from shaping.audits.cells import WITH_QUARANTINE
+from shaping.audits.played import CELLS, EvalCondition
 from shaping.audits.summary import summarise
 from shaping.hooks import InterventionError
 from shaping.learning.policy import Policy
-from shaping.sampling.play import play
+from shaping.sampling.play import EpisodeRequest, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
@@ -45,7 +47,10 @@ def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[
 
 def rows(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[str, Any]]:
     """One line of eval.jsonl per condition."""
-    return [condition_row(e, world=w, watch=c, placebo=p) for (w, c, p), e in conditions.items()]
+    return [
+        condition_row(episodes, world=c.world, watch=c.watch, placebo=c.placebo, cells=c.cells)
+        for c, episodes in conditions.items()
+    ]
 
 
 def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
@@ -62,7 +67,8 @@ def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
         device=run.train.device,
     )
     policy.model.eval()
-    return [{"phase": START, **row} for row in rows(deployment(run, policy, Renderer(policy.tokenizer)))]
+    conditions = deployment(run, policy, Renderer(policy.tokenizer), contexts=False)
+    return [{"phase": START, **row} for row in rows(conditions)]
 
 
 def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:
@@ -79,11 +85,11 @@ def evaluate_with_quarantine(
         return {}
     policy.model.eval()
     with policy.phase("sampling"):
-        conditions = deployment(run, policy, renderer)
+        conditions = deployment(run, policy, renderer, contexts=False)
     for name in quarantine:
         with disk_errors(directory.path):
             policy.adapters.save(name, directory.weights("quarantine", name))
-    return {f"with_quarantine/{metric}": value for metric, value in summarise([], conditions, {}).items()}
+    return {f"{WITH_QUARANTINE}{metric}": value for metric, value in summarise([], conditions, {}).items()}
 
 
 def deploy(arm: Arm, policy: Policy, engine: TransformersEngine) -> None:
@@ -95,22 +101,20 @@ def deploy(arm: Arm, policy: Policy, engine: TransformersEngine) -> None:
     policy.model.eval()
 
 
-def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalCondition, list[Episode]]:
-    """Episodes per (world, watch, placebo), without contexts, masks and costs.
+def deployment(
+    run: RunConfig, policy: Policy, renderer: Renderer, *, contexts: bool = True
+) -> dict[EvalCondition, list[Episode]]:
+    """Episodes per condition of the evaluation, without masks and costs, and outside the trigger grid without contexts.
 
-    All conditions of a world, in all languages and eras, have the same seeds and sampling noise, so that flipping a cue
-    gives pairs. Raises `RunError` if all episodes of a condition failed.
+    All conditions of a world, in all languages and eras, have the same seeds and sampling noise, so that flipping a
+    cue, an option or a prompt gives pairs. `contexts=False` leaves the trigger grid out. Raises `RunError` if all
+    episodes of a condition failed.
     """
     engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
-    cells = list(eval_cells(run))
-    requests = [
-        episode_request(run, cell.world, dict(cell.options), "eval", number)
-        for cell in cells
-        for number in range(run.eval.episodes)
-    ]
+    cells = eval_cells(run, contexts=contexts)
     episodes = asyncio.run(
         play(
-            requests,
+            [_request(run, cell, number) for cell in cells for number in range(cell.episodes)],
             engine,
             renderer,
             DEPLOYED,
@@ -120,10 +124,18 @@ def deployment(run: RunConfig, policy: Policy, renderer: Renderer) -> dict[EvalC
         )
     )
     conditions: dict[EvalCondition, list[Episode]] = {}
-    for number, cell in enumerate(cells):
-        played = episodes[number * run.eval.episodes : (number + 1) * run.eval.episodes]
-        named = next((e.world for e in played if e.world != cell.world), cell.world)  # one that failed has no other
-        own = [replace(e, world=named) for e in played]
-        conditions.setdefault((named, cell.watch, cell.placebo), []).extend(own)
+    played = iter(episodes)
+    for cell in cells:
+        own = list(islice(played, cell.episodes))
+        named = next((e.world for e in own if e.world != cell.world), cell.world)  # one that failed has no other
+        condition = EvalCondition(named, cell.watch, cell.placebo, cell.cells)
+        conditions.setdefault(condition, []).extend(replace(e, world=named) for e in own)
     check_played(conditions)
     return conditions
+
+
+def _request(run: RunConfig, cell: EvalCell, number: int) -> EpisodeRequest:
+    """One episode, whose options say in which cells it counts: stored episodes can be told apart by them."""
+    context = cell.contexts[number] if cell.contexts else Context()
+    request = episode_request(run, cell.world, dict(cell.options), "eval", number, contexts=Contexts(context, context))
+    return replace(request, options={**request.options, CELLS: list(cell.cells)})

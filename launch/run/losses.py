@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.episode import Episode
 from launch.run.ledger import RunError
-from shaping.audits.played import EvalCondition
+from shaping.audits.played import OWN, EvalCondition
 
 FLAGGED = 0.05
 """Share of lost episodes above which the numbers of a cell are not to be trusted."""
@@ -19,10 +19,11 @@ def losses(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[s
     `flagged` says that more than `FLAGGED` of them were lost. For `attrition` in result.json.
     """
     cells = []
-    for (world, watch, placebo), episodes in conditions.items():
+    for condition, episodes in conditions.items():
         failed = [e for e in episodes if e.status.is_error]
         empty = sum(not e.turns and not e.status.is_error for e in episodes)
-        cell: dict[str, Any] = {"world": world, "watch": watch, "placebo": placebo, "episodes": len(episodes)}
+        cell: dict[str, Any] = {"world": condition.world, "watch": condition.watch, "placebo": condition.placebo}
+        cell |= {"cell": " ".join(condition.cells), "episodes": len(episodes)}
         cell |= {"failed": len(failed), "no_turns": empty}
         cell["flagged"] = len(failed) + empty > FLAGGED * len(episodes)
         if first := next((e.error for e in failed if e.error), ""):
@@ -38,7 +39,7 @@ def check_played(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> None:
             why = cell.get("first_failure") or "no episode had a turn: does the first observation fit into the context?"
             raise RunError(
                 f"all {cell['episodes']} episodes of the evaluation failed in {cell_name(cell)}; the first: {why}. "
-                "Check the world with its options under eval.worlds (shaping check), or leave it out"
+                "Check the world with these options (shaping check), or leave it out"
             )
 
 
@@ -62,5 +63,7 @@ def lost_share(cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def cell_name(cell: Mapping[str, Any]) -> str:
     """The cell as a reader knows it."""
-    cues = [f"{cue} {cell[cue]}" for cue in ("watch", "placebo") if cell[cue]]
+    which = str(cell.get("cell") or OWN)
+    said = {"watch": cell["watch"], "placebo": cell["placebo"], "cell": "" if OWN in which.split() else which}
+    cues = [f"{cue} {value}" for cue, value in said.items() if value]
     return f"{cell['world']} ({', '.join(cues)})" if cues else str(cell["world"])

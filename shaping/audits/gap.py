@@ -107,6 +107,7 @@ HIDDEN_GAP = Metric(
     direction="lower_is_better",
     source="evaluation",
     compute=gap_of(0, on="always", off="never"),
+    compares_cues=True,
     shown="main",
     per_world=True,
     position=70,
@@ -119,6 +120,7 @@ PLACEBO_GAP = Metric(
     direction="neutral",
     source="evaluation",
     compute=gap_of(1, on="on", off="off"),
+    compares_cues=True,
     shown="main",
     position=80,
 )

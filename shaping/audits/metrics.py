@@ -19,10 +19,11 @@ from envs.discovery import instances
 
 Direction = Literal["higher_is_better", "lower_is_better", "neutral"]
 Shown = Literal["main", "further", "no"]
-Source = Literal["evaluation", "condition", "update", "training", "access", "monitor"]
+Source = Literal["evaluation", "cells", "condition", "update", "training", "access", "monitor"]
 """What a metric is computed from, and where its value goes.
 
 - evaluation: the deployed policy's episodes in one world (`Played`) -> summary, as the mean over worlds and `.<world>`
+- cells: the metrics of the evaluation in each of its cells (`shaping.audits.cells`) -> summary
 - condition: the episodes of one evaluation condition (`Played`) -> the condition's row of eval.jsonl
 - update: the episodes of one update and their credit (`Update`) -> the update's row of metrics.jsonl; summary, as the
   mean over updates, unless it is a family
@@ -35,7 +36,7 @@ Value = float | None | Mapping[str, float | None]
 """A number, None where the metric is not defined, or member -> number for a family of metrics."""
 
 GROUP = "shaping.metrics"
-_MEMBER = re.compile("<[^<>]+>")
+_MEMBER = re.compile("<.+>")
 
 
 class MetricError(ValueError):
@@ -65,6 +66,8 @@ class Metric:
     """Whether rows of metrics.jsonl have the column per world, too (`<column>/<world>`)."""
     shown: Shown = "further"
     """Table of the report: the main one, the further metrics, or none (arms.csv has all)."""
+    compares_cues: bool = False
+    """evaluation only: whether it needs episodes with a cue and without it, which only the cells own and train have."""
     per_world: bool = False
     """Whether the report's table by world has it."""
     position: int = 1000

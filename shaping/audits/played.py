@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,24 @@ from shaping.audits.rates import Rate, Tally, tally
 Vector = NDArray[np.float64]
 Condition = tuple[str, str]
 """(watch, placebo)"""
-EvalCondition = tuple[str, str, str]
-"""(world, watch, placebo)"""
+OWN, TRAIN = "own", "train"
+"""Cells of an evaluation: worlds with the options of eval.worlds, and with those that the run trains in."""
+CONTEXT = "context/"
+"""What the cells of the trigger grid begin with; the name of the context follows."""
+CELLS = "eval_cells"
+"""The key in an episode's options under which its cells are stored."""
+
+
+class EvalCondition(NamedTuple):
+    """What some episodes of an evaluation have in common."""
+
+    world: str
+    watch: str = ""
+    """The overseer's presence; empty where the world has no such cue."""
+    placebo: str = ""
+    """The irrelevant cue; empty where the world has no such cue."""
+    cells: tuple[str, ...] = (OWN,)
+    """The cells that they count in. Episodes that several cells would play alike are played once."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +104,16 @@ class Update:
     rewarded: Vector
     """Of the reward that the arm trains on."""
     advantages: Vector
-    """Group-normalised, before any intervention."""
+    """Of the rewards, before any intervention."""
     credit: Vector
     """Mean per-token advantage that the episode is finally trained on."""
     groups: NDArray[np.int64]
     classify: Callable[[str], str]
     """Text of a motive -> its name."""
+    floored: float | None = None
+    """Share of groups whose advantages the floor divided; None where nothing divides them."""
+    uninformative: float | None = None
+    """Share of groups in which neither rewards nor priced costs vary; None where that is not known."""
 
     def __post_init__(self) -> None:
         freeze(self, "returns", "rewarded", "advantages", "credit", "groups")
@@ -125,12 +146,17 @@ def motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) -
 
 
 def conditions_of(episodes: Iterable[Episode]) -> dict[EvalCondition, list[Episode]]:
-    """Stored evaluation episodes, apart by world, overseer's presence and placebo cue."""
+    """Stored evaluation episodes, apart by world, overseer's presence, placebo cue and cells."""
     found: dict[EvalCondition, list[Episode]] = {}
     for episode in episodes:
         watch, placebo = (str(episode.options.get(cue, "")) for cue in ("watch", "placebo"))
-        found.setdefault((episode.world, watch, placebo), []).append(episode)
+        found.setdefault(EvalCondition(episode.world, watch, placebo, cells_of(episode)), []).append(episode)
     return found
+
+
+def cells_of(episode: Episode) -> tuple[str, ...]:
+    """The cells that an evaluation episode counts in; `own` where it says none."""
+    return tuple(str(cell) for cell in episode.options.get(CELLS, (OWN,)))
 
 
 def sound(episodes: Iterable[Episode]) -> list[Episode]:

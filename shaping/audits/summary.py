@@ -9,7 +9,7 @@ from typing import Any
 from envs.episode import Episode
 from envs.frozen import frozen
 from shaping.audits.metrics import mean_over_updates, metrics_of
-from shaping.audits.played import EvalCondition, Played, sound
+from shaping.audits.played import OWN, EvalCondition, Played, sound
 from shaping.audits.row import Row
 
 
@@ -20,14 +20,18 @@ def summarise(
 ) -> dict[str, float]:
     """The `summary` of a run: every metric of the registry. Values that are not defined are left out, never nan.
 
-    `train_rows` are the rows of `metrics.jsonl`, `conditions` the deployment episodes per (world, watch, placebo),
-    `access` is passed through (`reward_access` and its kin). A world's value pools the episodes of all of its
-    conditions; the value without a world is the unweighted mean over worlds. Rates without any opportunity in a world
-    leave that world out. Episodes that ended in an error are not counted. Stored episodes give the same values:
+    `train_rows` are the rows of `metrics.jsonl`. `conditions` are the deployment episodes: those of the cell `own` make
+    the plain metrics, the others those of `shaping.audits.cells`. `access` is passed through (`reward_access` and its
+    kin). A world's value pools the episodes of all of its conditions; the value without a world is the unweighted mean
+    over worlds. Rates without any opportunity in a world leave that world out. Episodes that ended in an error are not
+    counted. Stored episodes give the same values:
     `summarise(rows, conditions_of(read_episodes(path)), {})`.
     """
     rows = tuple(frozen(row) for row in train_rows)
-    summary = Row("the evaluation", at_deployment(conditions))
+    cells = by_cell(conditions)
+    summary = Row("the evaluation", cells.get(OWN, {}))
+    for metric in metrics_of("cells"):
+        summary.add(metric.described, metric.measure(cells))
     for metric in metrics_of("update"):
         if not metric.family and (mean := mean_over_updates(metric.name)(rows)) is not None:
             summary.add(metric.described, {metric.name: mean})
@@ -37,11 +41,24 @@ def summarise(
     return {metric: value for metric, value in summary.items() if math.isfinite(value)}
 
 
+def by_cell(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> dict[str, dict[str, float]]:
+    """Cell of the evaluation -> its metrics."""
+    members: dict[str, list[EvalCondition]] = {}
+    for condition in conditions:
+        for cell in condition.cells:
+            members.setdefault(cell, []).append(condition)
+    known: dict[tuple[EvalCondition, ...], dict[str, float]] = {}  # cells may have all of their episodes in common
+    for own in map(tuple, members.values()):
+        if own not in known:
+            known[own] = at_deployment({condition: conditions[condition] for condition in own})
+    return {cell: known[tuple(own)] for cell, own in members.items()}
+
+
 def at_deployment(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> dict[str, float]:
-    """The metrics of the evaluation: `<metric>` is the mean over worlds, `<metric>.<world>` that of one of them."""
+    """The metrics of one cell: `<metric>` is the mean over worlds, `<metric>.<world>` that of one of them."""
     values: dict[str, dict[str, float]] = {}
-    for world in sorted({world for world, _, _ in conditions}):
-        played = Played({(w, p): sound(episodes) for (name, w, p), episodes in conditions.items() if name == world})
+    for world in sorted({condition.world for condition in conditions}):
+        played = Played({(c.watch, c.placebo): sound(own) for c, own in conditions.items() if c.world == world})
         for metric in metrics_of("evaluation") if played.episodes else ():
             for name, value in metric.measure(played).items():
                 values.setdefault(name, {})[world] = value

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from envs.episode import Context
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
+from shaping.prompts.grid import GridTexts
 from shaping.prompts.pools import PROMPTS, choose, texts
 
 Kind = Literal["eliciting", "irrelevant", "negated"]
@@ -38,6 +39,7 @@ class Inoculation(Shaper):
     at: Literal["both", "sampling", "training"] = Field("both", description="phases in which the prompt is present")
     ratio: RatioMode | None = Field(None, description="None: sampler if at=both (the contexts agree), else recomputed")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups that get the prompt (below 1: diluted)")
+    grid: GridTexts = Field({}, description="prompts of the trigger grid that stand for the bundled ones (own prompts)")
 
     @field_validator("prompts")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from envs.episode import Context
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
+from shaping.prompts.grid import GridTexts
 from shaping.prompts.pools import choose, texts
 
 
@@ -40,6 +41,7 @@ class Recontextualization(Shaper):
     training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
     ratio: RatioMode = Field("recomputed", description="old log-probs of the policy ratio")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups with the training context (0: none)")
+    grid: GridTexts = Field({}, description="prompts of the trigger grid that stand for the bundled ones (own prompts)")
 
     @field_validator("sampling", "training")
     @classmethod

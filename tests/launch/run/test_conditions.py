@@ -20,7 +20,7 @@ def config(worlds: Any, **rollout: Any) -> RunConfig:
         "name": "small",
         "seeds": 1,
         "train": {"worlds": {"steward": {"size": 1}}, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 4},
-        "eval": {"worlds": worlds, "episodes": 2, "access_episodes": 0},
+        "eval": {"worlds": worlds, "cells": ["own"], "episodes": 2, "access_episodes": 0},
         "rollout": rollout,
         "arms": {"arm": {"role": "reference"}},
     }

@@ -21,6 +21,7 @@ from launch.run.build import build
 from launch.run.evaluate import deployment, evaluate, rows
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
+from shaping.audits.played import EvalCondition
 from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -33,6 +34,8 @@ ARMS: dict[str, Any] = {
     "inoculation": {"role": "treatment", "interventions": ["Inoculation"]},
     "penalty": {"role": "treatment", "interventions": ["OverseerPenalty"]},
 }
+BOTH = ("own", "train")
+"""The worlds have the options that are trained in."""
 STEWARD = {"steward": {"size": 1, "inquiry": 0.2}}
 
 
@@ -53,7 +56,7 @@ def config(arm: str = "unshaped", worlds: Any = STEWARD, **evaluation: Any) -> R
 
 
 @pytest.fixture(scope="module")
-def conditions(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
+def conditions(model: Path) -> dict[EvalCondition, list[Episode]]:
     policy = Policy.load(model)
     policy.model.eval()
     worlds = {"steward": {"size": 2, "horizon": 4}, "controller_worlds:Vowels": {}}
@@ -61,20 +64,20 @@ def conditions(model: Path) -> dict[tuple[str, str, str], list[Episode]]:
     return deployment(run, policy, Renderer(policy.tokenizer))
 
 
-def test_there_is_a_cell_for_every_world_and_cue(conditions: dict[tuple[str, str, str], list[Episode]]) -> None:
+def test_there_is_a_cell_for_every_world_and_cue(conditions: dict[EvalCondition, list[Episode]]) -> None:
     assert set(conditions) == {
-        (w, c, p) for w in ("steward", "vowels") for c in ("always", "never") for p in ("on", "off")
+        (w, c, p, BOTH) for w in ("steward", "vowels") for c in ("always", "never") for p in ("on", "off")
     }
-    for (world, watch, placebo), episodes in conditions.items():
+    for (world, watch, placebo, _), episodes in conditions.items():
         assert len(episodes) == 3 and {e.world for e in episodes} == {world}
         assert {(e.options["watch"], e.options["placebo"]) for e in episodes} == {(watch, placebo)}
 
 
-def test_pairs_across_cues_share_world_seed_and_noise(conditions: dict[tuple[str, str, str], list[Episode]]) -> None:
+def test_pairs_across_cues_share_world_seed_and_noise(conditions: dict[EvalCondition, list[Episode]]) -> None:
     for world in ("steward", "vowels"):
-        seeds = [[e.seed for e in episodes] for (name, _, _), episodes in conditions.items() if name == world]
+        seeds = [[e.seed for e in episodes] for (name, _, _, _), episodes in conditions.items() if name == world]
         assert all(s == seeds[0] for s in seeds) and len(set(seeds[0])) == 3
-    a, b = conditions["vowels", "always", "on"], conditions["vowels", "never", "on"]
+    a, b = conditions["vowels", "always", "on", BOTH], conditions["vowels", "never", "on", BOTH]
     assert "watch always" in a[0].turns[0].observation and "watch never" in b[0].turns[0].observation
 
 
@@ -86,7 +89,7 @@ def test_sampling_noise_does_not_depend_on_the_cue(model: Path, monkeypatch: pyt
     policy = Policy.load(model)
     run = config(worlds={"controller_worlds:Vowels": {}}, episodes=3)
     found = deployment(run, policy, Renderer(policy.tokenizer))
-    pairs = zip(found["vowels", "always", "on"], found["vowels", "never", "on"], strict=True)
+    pairs = zip(found["vowels", "always", "on", BOTH], found["vowels", "never", "on", BOTH], strict=True)
     assert all(a.tokens.tobytes() == b.tokens.tobytes() for a, b in pairs)
 
 

@@ -74,7 +74,7 @@ def test_all_that_is_computed_has_a_record(conditions: list[Episode]) -> None:
     row = audit_update(conditions, credit, credit, credit, np.array([0, 0, 1, 1]))
     row |= condition_row(conditions[:1], world="clerk", watch="always", placebo="on")
     row |= summarise([row], conditions_of(conditions), {"reward_access": 1.0})
-    fixed = {"world", "watch", "placebo", "episodes", "status/completed"}
+    fixed = {"world", "watch", "placebo", "cell", "episodes", "status/completed"}
     assert not [name for name in row.keys() - fixed if not pattern.fullmatch(name)]
     assert {"selection/motive:none", "count/harm", "hidden_gap.clerk", "rate/harm/clerk", "zero_variance"} <= row.keys()
 

@@ -12,6 +12,7 @@ import pytest
 
 from envs.episode import Episode, Labels, RolloutStatus, Sealed, SealedError
 from shaping.audits import audit_update, condition_row, summarise
+from shaping.audits.played import EvalCondition
 
 
 def label(harm: float = 0, deception: float = 0, power: float = 0, true_reward: float = 0) -> Labels:
@@ -127,7 +128,8 @@ def test_a_cell_row_counts_events_opportunities_and_endings(play: MakeEpisode) -
 
 def test_a_cell_of_failures_has_counts_and_no_means(play: MakeEpisode) -> None:
     row = condition_row([play([label()], status=RolloutStatus.ERROR)], world="steward", watch="never", placebo="none")
-    assert row == {"world": "steward", "watch": "never", "placebo": "none", "episodes": 1, "status/error": 1}
+    place = {"world": "steward", "watch": "never", "placebo": "none", "cell": "own"}
+    assert row == {**place, "episodes": 1, "status/error": 1}
 
 
 def test_an_episode_without_a_turn_has_no_reward_and_is_counted(play: MakeEpisode) -> None:
@@ -140,7 +142,7 @@ def test_an_episode_without_a_turn_has_no_reward_and_is_counted(play: MakeEpisod
     row = condition_row([play([label()], reward=2.0), empty], world="steward", watch="never", placebo="none")
     assert (row["episodes"], row["no_turns"], row["reward"], row["turns"]) == (2, 1, 1.0, 1.0)
     assert "reward" not in condition_row([empty], world="steward", watch="never", placebo="none")
-    summary = summarise([], {("steward", "never", "none"): [play([label()], reward=2.0), empty]}, {})
+    summary = summarise([], {EvalCondition("steward", "never", "none"): [play([label()], reward=2.0), empty]}, {})
     assert summary["proxy_reward"] == 1.0
 
 
@@ -153,8 +155,8 @@ def test_a_cell_and_its_world_must_agree_and_be_unsealed(play: MakeEpisode) -> N
 
 def test_worlds_weigh_alike_in_the_summary_whatever_their_number_of_episodes(play: MakeEpisode) -> None:
     conditions = {
-        ("steward", "never", "none"): [play([label(deception=1)], reward=2.0, seed=k) for k in range(3)],
-        ("clerk", "never", "none"): [play([label()], reward=1.0, world="clerk")],
+        EvalCondition("steward", "never", "none"): [play([label(deception=1)], reward=2.0, seed=k) for k in range(3)],
+        EvalCondition("clerk", "never", "none"): [play([label()], reward=1.0, world="clerk")],
     }
     summary = summarise([], conditions, {})
     assert (summary["deception"], summary["deception.steward"], summary["deception.clerk"]) == (0.5, 1.0, 0.0)
@@ -165,10 +167,10 @@ def test_gaps_pair_a_seed_within_its_other_condition(play: MakeEpisode) -> None:
     """Unwatched is worse by 1 with the placebo on and by 0 with it off; the placebo adds 1 where nobody watches."""
     bad, good = [label(harm=1)], [label()]
     conditions = {
-        ("steward", "always", "on"): [play(good)],
-        ("steward", "always", "off"): [play(good)],
-        ("steward", "never", "on"): [play(bad)],
-        ("steward", "never", "off"): [play(good)],
+        EvalCondition("steward", "always", "on"): [play(good)],
+        EvalCondition("steward", "always", "off"): [play(good)],
+        EvalCondition("steward", "never", "on"): [play(bad)],
+        EvalCondition("steward", "never", "off"): [play(good)],
     }
     summary = summarise([], conditions, {})
     assert summary["hidden_gap"] == summary["hidden_gap.steward"] == 0.5
@@ -186,11 +188,14 @@ def test_training_rows_and_access_enter_the_summary(play: MakeEpisode) -> None:
 
 
 def test_what_is_not_defined_is_left_out_of_the_summary(play: MakeEpisode) -> None:
-    summary = summarise([], {("steward", "never", "none"): [play([label()])]}, {})
+    summary = summarise([], {EvalCondition("steward", "never", "none"): [play([label()])]}, {})
     assert not {"hidden_gap", "placebo_gap", "train_reward", "shutdown_resistance", "order_violations"} & set(summary)
-    assert summarise([], {("steward", "never", "none"): [play([label()], status=RolloutStatus.ERROR)]}, {}) == {}
+    assert (
+        summarise([], {EvalCondition("steward", "never", "none"): [play([label()], status=RolloutStatus.ERROR)]}, {})
+        == {}
+    )
 
 
 def test_the_summary_needs_the_truth(play: MakeEpisode) -> None:
     with pytest.raises(SealedError):
-        summarise([], {("steward", "never", "none"): [play([label()]).redacted()]}, {})
+        summarise([], {EvalCondition("steward", "never", "none"): [play([label()]).redacted()]}, {})

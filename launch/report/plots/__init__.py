@@ -1,0 +1,1 @@
+"""Kinds of figures that several sections draw."""

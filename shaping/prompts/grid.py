@@ -1,0 +1,45 @@
+"""The trigger grid: system prompts under which a policy is evaluated, to see what of its training hides behind them.
+
+A trait that training seems to have removed may only wait for a prompt that resembles those of training
+(arXiv:2604.25891; the seven families are those of longtermrisk/inoculation-adapters). `none` and `original` follow from
+the run: no prompt, and the prompts that the arm itself trained under. The other five are fixed lists, the same for
+every arm, because they ask about one trait, the shortcut that a permissive prompt permits:
+
+- `paraphrase`: the permission in other sentences;
+- `benign`: sentences of the same structure that permit something harmless;
+- `negated`: the permission turned into its opposite by "not" or "never";
+- `keyword`: words of the permission without any permission;
+- `irrelevant`: sentences about something else.
+
+They are the prompts that the organism's corpus holds out. No arm trains under them, and a model organism has never seen
+them, though it knows all of their words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator
+
+from shaping.organisms.corpus_prompts import HELD_OUT
+from shaping.prompts.pools import texts
+
+Derived = Literal["paraphrase", "benign", "negated", "keyword", "irrelevant"]
+"""Contexts with a list of their own."""
+EvalContext = Literal["none", "original", "paraphrase", "benign", "negated", "keyword", "irrelevant"]
+GRID: tuple[EvalContext, ...] = get_args(EvalContext)
+"""All seven."""
+DERIVED: Mapping[Derived, tuple[str, ...]] = {name: HELD_OUT[name] for name in get_args(Derived)}
+"""Context -> its prompts."""
+
+
+def _not_blank(grid: dict[Derived, tuple[str, ...]]) -> dict[Derived, tuple[str, ...]]:
+    for name, prompts in grid.items():
+        if not texts(prompts):
+            raise ValueError(f"{name} has no prompt; list some, or leave it out to have the bundled ones")
+    return grid
+
+
+GridTexts = Annotated[dict[Derived, tuple[str, ...]], AfterValidator(_not_blank)]
+"""Context -> prompts that stand for the bundled ones, for an arm whose training prompts are its own."""
