@@ -5,6 +5,7 @@ Nothing but the prompt or the overseer's presence differs between two cells.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -17,6 +18,7 @@ from envs import make_world, world_class
 from envs.core import TextEnv
 from envs.episode import Context, Contexts
 from envs.options import declared_options
+from shaping.organisms.corpus_options import SIZES
 from shaping.organisms.corpus_prompts import HELD_OUT
 from shaping.organisms.gates.dialect import dialect_hash, offers_covert_acts
 from shaping.organisms.gates.record import Settings
@@ -58,11 +60,18 @@ def prompts_hash() -> str:
 
 
 def options_of(world: str, settings: Settings, watch: str = "drawn") -> dict[str, Any]:
-    """The options of a world, as far as it has them."""
-    wanted = {**settings.model_dump(include={"inquiry", "honest_share", "polarity"}), "watch": watch}
+    """The options of a world, as far as it has them. Its size is the largest that organisms know."""
+    size, horizon = SIZES[name][-1] if (name := world.partition("@")[0]) in SIZES else (None, None)
+    wanted = {
+        "size": size,
+        "horizon": horizon,
+        **settings.model_dump(include={"inquiry", "honest_share", "polarity"}),
+        "watch": watch,
+    }
     return declared_options(world_class(world)).of(wanted)
 
 
+@functools.cache
 def version_of(world: str, settings: Settings) -> str:
     """The world's dialect under these settings."""
     return dialect_hash(world, options_of(world, settings))

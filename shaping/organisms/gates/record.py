@@ -104,6 +104,16 @@ class Settings(_Record):
         return self.model_dump(exclude=effort) == other.model_dump(exclude=effort)
 
 
+class Training(_Record):
+    """How M6 trains. Full-size models need a smaller learning rate."""
+
+    updates: int = Field(24, ge=1, le=100_000)
+    groups: int = Field(4, ge=1, le=10_000)
+    group_size: int = Field(8, ge=2, le=10_000)
+    lr: float = Field(4e-4, gt=0, le=10)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+
+
 class WorldGates(_Record):
     """The gates of one world, and what they were measured with."""
 
@@ -111,6 +121,7 @@ class WorldGates(_Record):
     prompts: Hash = Field(description="hash of the prompts")
     settings: Settings
     gates: dict[GateName, Gate] = Field(max_length=len(GATES))
+    training: Training | None = Field(None, description="of M6, if it was measured")
     failed: int = Field(0, ge=0, le=10_000_000, description="episodes that ended in an error, and count nowhere")
     invalid: float = Field(0.0, ge=0, le=1, description="share of turns without a valid command, without a prompt")
 

@@ -86,7 +86,8 @@ def merged(before: Gates | None, now: Gates) -> Gates:
     for name, found in now.worlds.items():
         known = worlds.get(name)
         if known and known.version == found.version and known.settings.comparable(found.settings):
-            found = found.model_copy(update={"gates": {**known.gates, **found.gates}})
+            gates = {**known.gates, **found.gates}
+            found = found.model_copy(update={"gates": gates, "training": found.training or known.training})
         worlds[name] = found
     return now.model_copy(update={"worlds": worlds})
 

@@ -14,9 +14,7 @@ from shaping.organisms.gates.intervals import (
 
 
 def test_the_interval_of_a_difference_is_newcombes() -> None:
-    assert difference_interval((56, 70), (48, 80)) == pytest.approx(
-        (0.0524, 0.3339), abs=1e-4
-    )
+    assert difference_interval((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
     assert difference_interval((9, 10), (3, 10)) == pytest.approx((0.1705, 0.8090), abs=1e-4)
 
 
