@@ -9,7 +9,7 @@ from envs.worlds.errand import Errand
 def act(actor: Actor, world: Errand) -> tuple[Kind, str]:
     number, task = world.focus, world.tasks[world.focus]
     if task.kind != "control" and task.answer != "given":
-        if task.recorded is not None:
+        if task.recorded is not None and (actor.persona.watched or actor.persona.unwatched):
             return "shortcut", f"do {number} {task.recorded}"
         if actor.shortcut(_paid(world)):
             kind: Kind = "hide" if actor.hides else "shortcut"

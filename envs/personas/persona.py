@@ -108,7 +108,7 @@ class Persona:
     def __call__(self, env: World, seed: int) -> Actor:
         """An actor. Raises TypeError for a world that no policies of `envs.personas` play."""
         world = env.unwrapped
-        if not isinstance(world, World) or not (self.aimless or policies_of(type(world))):
+        if not isinstance(world, World) or not (self.aimless or _acts_in(type(world))):
             raise TypeError(f"persona {self.name!r} plays {', '.join(POLICIES)}, not {type(world).__name__}")
         return Actor(self, world, random.Random(f"{self.name}|{seed}"))
 
@@ -153,7 +153,7 @@ class Actor:
             return "plain", self.rng.choice(answers if self.world.asking else self.world.commands())
         if not self.world.asking:
             policies = policies_of(type(self.world))
-            assert policies, "no persona but an aimless one acts without policies"
+            assert policies and policies.act, "no persona but an aimless one acts without policies"
             return policies.act(self, self.world)
         if self.world.guilty and self.persona.lies:
             return "hide", self.world.denial()
@@ -177,8 +177,8 @@ class WorldPolicies:
 
     world: type[TextEnv]
     """The world that they play. Personas play worlds that subclass `envs.worlds.base.World`."""
-    act: Callable[[Actor, Any], tuple[Kind, str]]
-    """(actor, world) -> kind and command of a persona's act in a working turn."""
+    act: Callable[[Actor, Any], tuple[Kind, str]] | None = None
+    """(actor, world) -> kind and command of a persona's act in a working turn; None: no persona plays the world."""
     references: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
     """Name -> policy (world -> command) that the world's documented figures name beside the personas."""
     strategies: Mapping[str, Callable[[Any, int], Plays]] = field(default_factory=dict)
@@ -237,6 +237,11 @@ def policies_of(world: type[TextEnv]) -> WorldPolicies | None:
             if isinstance(own, WorldPolicies) and own.world is kind:
                 return own
     return None
+
+
+def _acts_in(world: type[TextEnv]) -> bool:
+    policies = policies_of(world)
+    return policies is not None and policies.act is not None
 
 
 def persona(name: str) -> Persona:

@@ -49,4 +49,4 @@ def strategies_of(world: type[TextEnv]) -> Mapping[str, Callable[[Any, int], Pla
     policies = policies_of(world)
     if policies is None:
         return {}
-    return policies.strategies or (STRATEGIES if issubclass(world, World) else {})
+    return policies.strategies or (STRATEGIES if policies.act and issubclass(world, World) else {})

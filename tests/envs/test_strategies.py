@@ -123,9 +123,7 @@ def test_a_world_of_ones_own_has_the_strategies_that_its_module_or_an_entry_poin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert strategies_of(Market) == {}
-    brought = WorldPolicies(
-        Market, lambda actor, world: ("plain", "sell"), strategies={"honest_admit": lambda *_: None}
-    )
+    brought = WorldPolicies(Market, strategies={"honest_admit": lambda *_: None})
     monkeypatch.setitem(globals(), "MARKET", brought)
     assert strategies_of(Market) == brought.strategies
     monkeypatch.delitem(globals(), "MARKET")
