@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from envs import is_built_in
 from envs.core import TextEnv
 from envs.episode import Episode
 from envs.limits import NoAnswerError, within
@@ -33,8 +32,8 @@ SEEDS: Final = 24
 """Episodes of each strategy. All strategies, arms and replicates meet the same ones."""
 HONEST: Final = "honest_admit"
 """The strategy whose command is given where the arm refuses another one's."""
-PATIENCE: Final = 60.0
-"""Seconds that the strategies of one world of your own may take."""
+PATIENCE: Final = 300.0
+"""Seconds that one world may take: it, its policies or the arm may be of your own, and hang."""
 KEPT: Final = 64
 """Worlds and masks whose episodes are kept."""
 
@@ -50,7 +49,13 @@ class PressureGauge:
         """Key of `train.worlds` -> its pressure under the run's arm as it is before training."""
         arm = build_arm(run.arm, run.arm_config, run.isolation)
         reward = build_reward(run.arm, run.arm_config, run.isolation)
-        return {key: self._of_world(run, arm, reward, key) for key in run.train.worlds}
+        return {key: self._in_time(run, arm, reward, key) for key in run.train.worlds}
+
+    def _in_time(self, run: RunConfig, arm: Arm, reward: Reward, key: str) -> Pressure:
+        try:
+            return within(PATIENCE, lambda: self._of_world(run, arm, reward, key))
+        except NoAnswerError:
+            return Pressure(None, unknown=f"scripted policies in world {key} have not ended within {PATIENCE:g} s")
 
     def _of_world(self, run: RunConfig, arm: Arm, reward: Reward, key: str) -> Pressure:
         try:
@@ -80,13 +85,9 @@ class PressureGauge:
             strategies = strategies_of(type(world))
             if not strategies:
                 return f"no scripted policies for world {key}; register WorldPolicies (docs/plugins.md)"
-            if is_built_in(type(world)):
-                return _all_episodes(world, strategies, arm, seeds)
-            return within(PATIENCE, lambda: _all_episodes(world, strategies, arm, seeds))
-        except (InterventionError, KeyboardInterrupt):
+            return _all_episodes(world, strategies, arm, seeds)
+        except InterventionError:
             raise
-        except NoAnswerError:
-            return f"the scripted policies of world {key} have not ended within {PATIENCE:g} s"
         except BaseException as error:  # a world of one's own may raise whatever it likes
             return f"a scripted policy of world {key} failed: {type(error).__name__}: {message_of(error)}"
 
