@@ -56,7 +56,7 @@ def _uses(run: RunConfig) -> Iterator[str]:
     for worlds in (run.train.worlds, run.eval.worlds):
         yield from (name.partition("@")[0] for name in worlds)
     document = run.model_dump(mode="json")
-    yield from _nested([document["arm_config"], document["eval"]["monitors"]])
+    yield from _nested([document["arm_config"], document["context_arms"], document["eval"]["monitors"]])
 
 
 def _nested(value: Any) -> Iterator[str]:
