@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.padded import Padded
-from benchmarks.quickstart import UNSHAPED, Player, episode_requests, organism, organism_config, study, unshaped
+from benchmarks.quickstart import UNSHAPED, Player, episode_requests, organism_config, started, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
 from launch.config.study import RunConfig, Worlds
 from shaping.learning.config import LearnerConfig
@@ -142,7 +142,7 @@ def rows_of(name: str, directory: Path, samples: list[Sample], *, fours: bool, q
 def benchmark(quick: bool) -> list[Row]:
     """Learning: one update on the quickstart's episodes and on log-normal lengths, beside padded passes."""
     config = study(quick)
-    run, directory = unshaped(config), organism(organism_config(config))
+    run, directory = unshaped(config), started(unshaped(config))
     real = study_samples(Player(run, directory), run, run.train.worlds)
     wide = wide_samples(real, organism_config(config).vocabulary, organism_config(config).context, 4 if quick else 24)
     return [

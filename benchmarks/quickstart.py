@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from itertools import cycle
 from pathlib import Path
 
 from envs.episode import Episode
 from launch.config.loading import load_study
-from launch.config.model import OrganismModel
+from launch.config.model import OrganismModel, Organisms, OrganismSeries, ShippedModel
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig, StudyConfig, Worlds
 from launch.run.seeds import derive
+from launch.run.start_model import start_model
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
+from shaping.organisms.card import CARD
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import ensure
+from shaping.organisms.shipped import shipped
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -31,7 +35,9 @@ def study(quick: bool) -> StudyConfig:
         return load_study("quickstart")
     worlds = "worlds={clerk: {size: 2, horizon: 3}, steward: {size: 2, horizon: 4}}"
     small = ["train.groups=2", "train.group_size=2", "train.max_tokens=4", f"train.{worlds}", f"eval.{worlds}"]
-    return load_study("quickstart", small).model_copy(update={"model": OrganismModel(organism=QUICK)})
+    return load_study("quickstart", small).model_copy(
+        update={"model": Organisms(organism=OrganismSeries(**QUICK.model_dump()))}
+    )
 
 
 def unshaped(study: StudyConfig) -> RunConfig:
@@ -40,20 +46,29 @@ def unshaped(study: StudyConfig) -> RunConfig:
 
 
 def organism_config(study: StudyConfig) -> OrganismConfig:
-    """The organism that the study starts from."""
-    if isinstance(study.model, str):
-        raise TypeError(f"the study {study.name} starts from {study.model}, not from an organism")
-    return study.model.organism
+    """The settings of the organism that its first run starts from."""
+    model = unshaped(study).model
+    if isinstance(model, OrganismModel):
+        return model.organism
+    if isinstance(model, ShippedModel):
+        card = json.loads((shipped(model.shipped) / CARD).read_text(encoding="utf-8"))
+        return OrganismConfig(**card["config"])
+    raise TypeError(f"the study {study.name} starts from {model}, not from an organism")
 
 
 def organism(config: OrganismConfig) -> Path:
     """Directory of the organism. At first use it is pre-trained for a minute or two, which is not timed."""
+    return ensure(config, _progress)
 
-    def progress(done: int, total: int, what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\rorganism (kept for next time): {what} {done}/{total}  ", end="", file=sys.stderr)
 
-    return ensure(config, progress)
+def started(run: RunConfig) -> Path:
+    """Directory of the model that a run starts from."""
+    return start_model(run.model, _progress)
+
+
+def _progress(done: int, total: int, what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\rorganism (kept for next time): {what} {done}/{total}  ", end="", file=sys.stderr)
 
 
 def episode_requests(run: RunConfig, worlds: Worlds, update: int = 0) -> list[EpisodeRequest]:

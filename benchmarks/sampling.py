@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from benchmarks.quickstart import Player, episode_requests, organism, organism_config, study, unshaped
+from benchmarks.quickstart import Player, episode_requests, started, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
 from envs.episode import Episode
 from shaping.sampling.play import EpisodeRequest
@@ -72,7 +72,7 @@ def _completion_start(episode: Episode, turn: int) -> int:
 def benchmark(quick: bool) -> list[Row]:
     """Sampling: the embedded engine beside generate of transformers, in the quickstart's worlds."""
     config = study(quick)
-    run, directory = unshaped(config), organism(organism_config(config))
+    run, directory = unshaped(config), started(unshaped(config))
     player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)
     rows = []
     for what, worlds in (("training", run.train.worlds), ("evaluation", run.eval.worlds)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from benchmarks.quickstart import organism, organism_config, study, unshaped
+from benchmarks.quickstart import started, study, unshaped
 from benchmarks.table import Row, main
 from launch.run.build import build
 from launch.train import update
@@ -18,7 +18,7 @@ def benchmark(quick: bool) -> list[Row]:
     """Updates: share of the wall time of each stage, for the quickstart's unshaped arm."""
     config = study(quick)
     run = unshaped(config)
-    trainer = build(run, organism(organism_config(config))).trainer
+    trainer = build(run, started(run)).trainer
     warm_up, updates = (0, 1) if quick else (2, 10)
     measured = [update(trainer, number).seconds for number in range(warm_up + updates)][warm_up:]
     seconds = {stage: mean(taken[f"seconds/{stage}"] for taken in measured) for stage in (*STAGES, BESIDE)}

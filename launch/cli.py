@@ -1,4 +1,4 @@
-"""The command line: `shaping train | study | launch | job | nodes | eval | report | list | check | doctor`."""
+"""The command line: `shaping train | study | launch | job | nodes | eval | report | rows | list | check | doctor`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ Dashboard = Annotated[str, typer.Option(help="a running Ray cluster: http://host
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="run rewards and interventions that are not built in apart: docs/security.md")
 ]
+Only = Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")]
+Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="seeds to run, e.g. 0-3,7; default: all of the study")]
 Force = Annotated[bool, typer.Option("--force", help="go on in a directory that was started with another config")]
 
 
@@ -57,7 +59,8 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the resolved config and the runs, and stop")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
+    only: Only = None,
+    seeds: Seeds = "",
     cpus: Annotated[int | None, typer.Option(min=1, help="cores of the local Ray; default: all")] = None,
     address: Address = None,
     isolated: Isolated = False,
@@ -65,15 +68,18 @@ def study(
 ) -> None:
     """Run every arm, seed and cell that is not finished yet, then write the report."""
     from launch.config.loading import load_study
+    from launch.slices.seeds import parse_seeds
 
     loaded = load_study(config, _with_isolation(overrides, isolated))
+    chosen = parse_seeds(seeds) if seeds else []
     if dry_run:
-        _print_plan(loaded, only or [])
+        _print_plan(loaded, only or [], chosen)
         return
     from launch.distributed.local import RaySettings
     from launch.study import run_study
 
-    result = _run(lambda: run_study(loaded, only=only or [], cluster=RaySettings(cpus, address), force=force))
+    cluster = RaySettings(cpus, address)
+    result = _run(lambda: run_study(loaded, only=only or [], seeds=chosen, cluster=cluster, force=force))
     _tell(result)
 
 
@@ -93,12 +99,12 @@ def train(
     from launch.study import run_study, select
 
     loaded = load_study(config, _with_isolation(overrides, isolated))
-    chosen = select(loaded, [arm], seed)
+    chosen = select(loaded, [arm], [seed])
     if len(chosen) > 1:
         names = ", ".join(run.point_name for run in chosen)
         raise UserError(f"arm {arm!r} has {len(chosen)} cells; give one of them as --arm: {names}")
     cluster = RaySettings(address=address) if address else None
-    result = _run(lambda: run_study(loaded, only=[arm], seed=seed, cluster=cluster, force=force))
+    result = _run(lambda: run_study(loaded, only=[arm], seeds=[seed], cluster=cluster, force=force))
     say(str(result.directory / "runs" / chosen[0].directory_name))
     _tell_failures(result)
 
@@ -108,7 +114,8 @@ def launch(
     config: Config,
     address: Dashboard,
     overrides: Overrides = None,
-    only: Annotated[list[str] | None, typer.Option(help="an arm or a cell to run (may be repeated)")] = None,
+    only: Only = None,
+    seeds: Seeds = "",
     working_dir: Annotated[Path | None, typer.Option(help="sent whole: the study, and modules of your own")] = None,
     env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the job, or KEY as it is set here")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="print the job's id and leave")] = False,
@@ -117,7 +124,8 @@ def launch(
     """Run a study as a job of a Ray cluster; the same again goes on with it. Docs: docs/clusters.md."""
     from launch.distributed.submit import connect, environment_of, prepared
 
-    arguments = [word for arm in only or [] for word in ("--only", arm)] + (["--force"] if force else [])
+    arguments = [word for arm in only or [] for word in ("--only", arm)] + (["--seeds", seeds] if seeds else [])
+    arguments += ["--force"] if force else []
     given = environment_of(env or [])
     with prepared(config, overrides or [], arguments=arguments, folder=working_dir, environment=given) as submission:
         cluster = connect(address)
@@ -183,9 +191,28 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
 
 
 @app.command()
-def report(study_dir: Annotated[Path, typer.Argument(help="the directory that `shaping study` wrote")]) -> None:
+def report(
+    study_dirs: Annotated[
+        list[Path], typer.Argument(help="where `shaping study` or `shaping rows` wrote; slices of one study are joined")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder of the report; default: report/ in the directory")] = None,
+) -> None:
     """Write the report of a study from the runs that are finished."""
-    _build_report(study_dir)
+    _build_report(study_dirs, out)
+
+
+@app.command()
+def rows(
+    study_dir: Annotated[Path, typer.Argument(help="the directory that `shaping study` wrote")],
+    out: Annotated[Path | None, typer.Option(help="folder of the rows; default: rows/ in the directory")] = None,
+) -> None:
+    """Keep what reports need of the finished runs, without episodes and weights: one small file per run."""
+    from launch.slices.write import write_study
+
+    written = write_study(study_dir, out)
+    for line in written.left_out:
+        say(on_one_line(f"left out: {line}"))
+    say(f"rows: {written.runs} runs, {written.largest:,} bytes at most, in {written.folder}")
 
 
 @app.command("list")
@@ -293,24 +320,27 @@ def _job_command(name: str, address: str) -> str:
     return shlex.join(["shaping", "job", name, "--address", address])
 
 
-def _print_plan(config: StudyConfig, only: list[str]) -> None:
+def _print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.loading import to_yaml
+    from launch.config.model import idle_organisms
     from launch.config.paths import expanded
     from launch.preflight import check_study
     from launch.study import select
 
-    runs = select(config, only)
+    runs = select(config, only, seeds)
     check_study(config)
     say(to_yaml(config), whole=True)
+    if idle := idle_organisms(config.model, config.seed_list):
+        say(f"# note: {idle}")
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
-        say(f"#   {run.directory_name}")
+        say(f"#   {run.directory_name} from {run.subject}")
 
 
 def _tell(result: StudyResult) -> None:
     if result.finished or result.kept:
         try:
-            _build_report(result.directory)
+            _build_report([result.directory])
         except UserError as error:
             say(f"error: the report could not be written: {error}", err=True)
             _tell_failures(result)
@@ -327,11 +357,11 @@ def _tell_failures(result: StudyResult) -> None:
     raise typer.Exit(1)
 
 
-def _build_report(directory: Path) -> None:
+def _build_report(directories: list[Path], out: Path | None = None) -> None:
     """Write the report; print where it is and what it says."""
     from launch.report.build import build
 
-    page = build(directory)
+    page = build(directories, out)
     for line in verdict_lines(json.loads((page.parent / "verdicts.json").read_text(encoding="utf-8"))):
         say(on_one_line(line))
     say(f"report: {page}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 
 class UserError(Exception):
@@ -61,6 +61,9 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[
     parts: list[str] = []
     fields: list[str] = []
     for part in location:
+        if (member := _tagged(model, part)) is not None:
+            model = member
+            continue
         kind = _container(model)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             fields = sorted(kind.model_fields)
@@ -73,6 +76,15 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[
         else:  # a member of a union, or part of an untyped value
             continue
     return parts, fields
+
+
+def _tagged(annotation: Any, name: int | str) -> Any:
+    """The member of a union that carries this tag, which is no key that the user has written."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    for kind, *marks in (get_args(member) for member in members if get_origin(member) is Annotated):
+        if any(isinstance(mark, Tag) and mark.tag == name for mark in marks):
+            return kind
+    return None
 
 
 def _container(annotation: Any) -> Any:

@@ -10,6 +10,7 @@ from envs import WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
+from launch.config.model import OrganismModel
 from launch.config.plugins import (
     SECTION,
     PluginError,
@@ -49,10 +50,10 @@ def check_study(study: StudyConfig) -> None:
     for name in () if study.report.sections else installed(SECTION):  # sections that a study lists are loaded with it
         find_class(name, SECTION)
     runs = study.runs()
-    if models := {run.model for run in runs if isinstance(run.model, str)}:
+    if models := {run.model for run in runs if not isinstance(run.model, OrganismModel)}:
         from launch.run.start_model import check_model  # imports torch, which other checks do not need
 
-        for model in sorted(models):
+        for model in sorted(models, key=str):
             check_model(model)
     check_plugins(runs)
 

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
+from launch.config.model import idle_organisms
 from launch.config.published import without_places
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
@@ -36,6 +37,7 @@ from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.preflight import check_machine, check_study
 from launch.run.losses import flagged
 from launch.run.origin import model_key, settle, tell_other_versions
+from launch.slices.seeds import as_text
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import write_json
 from launch.storage.files import check_space, disk_errors, make_directory
@@ -80,8 +82,8 @@ class StudyResult:
     """Runs that failed."""
 
 
-def select(config: StudyConfig, only: Sequence[str] = (), seed: int | None = None) -> list[RunConfig]:
-    """The study's runs, or those of some arms (`action_mask`) or sweep points (`action_mask+honest_path=open`).
+def select(config: StudyConfig, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[RunConfig]:
+    """The study's runs, or those of some arms (`action_mask`), sweep points (`action_mask+size=4`) or seeds.
 
     Raises `ConfigError` for an unknown arm or seed.
     """
@@ -90,17 +92,17 @@ def select(config: StudyConfig, only: Sequence[str] = (), seed: int | None = Non
     for name in only:
         if name not in names:
             raise ConfigError(f"study {config.name!r} has no arm {name!r}{nearest(name, names)}")
-    if seed is not None and seed not in config.seed_list:
-        raise ConfigError(f"study {config.name!r} has no seed {seed} (seeds: {config.seed_list})")
-    wanted = set(only) or names
-    return [run for run in runs if wanted & {run.arm, run.point_name} and seed in (None, run.seed)]
+    if unknown := [seed for seed in seeds if seed not in config.seed_list]:
+        raise ConfigError(f"study {config.name!r} has no seed {unknown[0]} (seeds: {as_text(config.seed_list)})")
+    wanted, asked = set(only) or names, set(seeds or config.seed_list)
+    return [run for run in runs if wanted & {run.arm, run.point_name} and run.seed in asked]
 
 
 def run_study(
     config: StudyConfig,
     *,
     only: Sequence[str] = (),
-    seed: int | None = None,
+    seeds: Sequence[int] = (),
     cluster: RaySettings | None = None,
     force: bool = False,
     trainer: str = TRAINER,
@@ -112,7 +114,7 @@ def run_study(
     Args:
         config: The study.
         only: Arms or sweep points to run; empty: all.
-        seed: One seed to run; None: all.
+        seeds: Seeds to run; empty: all.
         cluster: Where the runs execute; None: in this process, without Ray, one after the other.
         force: Accept a directory that holds the same study with another config.
         trainer: `module:function` that trains one run.
@@ -123,11 +125,13 @@ def run_study(
         UserError: The config is wrong. Nothing has started.
         KeyboardInterrupt: The study was interrupted, and stopped cleanly.
     """
-    runs = select(config, only, seed)
+    runs = select(config, only, seeds)
     check_machine(config, cluster)
     check_study(config)
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
+        if idle := idle_organisms(config.model, config.seed_list):
+            shown.note(idle)
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
         known = _present(runs)
         settle(study, runs, known, force=force, note=shown.note)
@@ -171,13 +175,10 @@ def _present(runs: Sequence[RunConfig]) -> dict[str, Path | None]:
 
 
 def _models(runs: Sequence[RunConfig], make: Callable[..., Path], display: Display) -> dict[str, Path]:
-    """Find or build the models that the runs start from."""
-    models: dict[str, Path] = {}
-    for run in runs:
-        key = model_key(run)
-        if key not in models:
-            models[key] = _model(run, make, display)
-    return models
+    """Find or build the models that the runs start from, one after the other."""
+    first = {model_key(run): run for run in reversed(runs)}
+    several = len(first) > 1
+    return {key: _model(run, make, display, run.subject if several else "") for key, run in first.items()}
 
 
 def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models: Mapping[str, Path]) -> list[Job]:
@@ -200,9 +201,14 @@ def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models
     ]
 
 
-def _model(run: RunConfig, make: Callable[..., Path], display: Display) -> Path:
+def _model(run: RunConfig, make: Callable[..., Path], display: Display, name: str) -> Path:
+    """Find or build one model. Where there are several, its name is shown before each stage."""
+
+    def stage(done: int, total: int, what: str) -> None:
+        display.stage(done, total, f"{name}: {what}" if name else what)
+
     with disk_errors(Path("the organism")):
-        return Path(make(run.model, display.stage)).absolute()
+        return Path(make(run.model, stage)).absolute()
 
 
 def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:

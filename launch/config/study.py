@@ -24,7 +24,7 @@ from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, poi
 from launch.config.conversions import conversions
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
-from launch.config.model import ModelSource, OrganismModel
+from launch.config.model import MAX_SEED, ModelSource, Organisms, StudyModel, start_of, subject_of
 from launch.config.rollout import RolloutConfig
 from launch.config.world_locales import expand_key, expand_locales
 from launch.errors import ConfigError, describe, nearest
@@ -37,7 +37,6 @@ MAX_RUNS = 10_000
 """Runs of a study."""
 MAX_EPISODES = 1_000_000
 """Episodes of one update."""
-MAX_SEED = 2**32 - 1
 WEEK = 604_800
 """Seconds."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
@@ -219,6 +218,11 @@ class RunConfig(Strict):
         return f"{self.point_name}/seed-{self.seed}"
 
     @property
+    def subject(self) -> str:
+        """What is trained, as reports name it: `organism-2`, or the model's name."""
+        return subject_of(self.model)
+
+    @property
     def digest(self) -> str:
         """Hash of the resolved config; a finished run is kept only under the same one."""
         return digest(self.model_dump(mode="json"))
@@ -227,7 +231,10 @@ class RunConfig(Strict):
 class StudyConfig(Strict):
     name: Name
     seeds: list[int] | int = Field(5, description="a list, or n for 0..n-1")
-    model: ModelSource = Field(OrganismModel(), description="start of every run: a directory, a hub id, or an organism")
+    model: StudyModel = Field(
+        Organisms(),
+        description="start of the runs: a directory, a hub id, or organisms, of which replicates take turns",
+    )
     train: TrainConfig
     learner: LearnerConfig = Field(LearnerConfig())
     rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
@@ -344,7 +351,11 @@ class StudyConfig(Strict):
             for point in (points_of(self.points, arm) if self.points else [""])
             for sweep_point in sweep_points(self.axes, arm)
         ]
-        runs = [run.model_copy(update={"seed": seed}) for seed in self.seed_list for run in templates]
+        runs = [
+            run.model_copy(update={"seed": seed, "model": start_of(model, seed)})
+            for seed in self.seed_list
+            for run, model in templates
+        ]
         by_name: dict[str, RunConfig] = {}
         for run in runs:
             if (twin := by_name.setdefault(run.directory_name, run)) is not run:
@@ -354,7 +365,8 @@ class StudyConfig(Strict):
                 )
         return runs
 
-    def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> RunConfig:
+    def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> tuple[RunConfig, str | Organisms]:
+        """The run of seed 0, and the model of all seeds."""
         document = self.model_dump(mode="json")
         settings = [*(self.points[point].set.items() if point else ()), *sweep_point.items()]
         for axis, value in settings:
@@ -370,13 +382,13 @@ class StudyConfig(Strict):
         except ConfigError as error:
             raise ConfigError(f"{where}:\n{error}") from None
         names = short_names(list(self.axes))
-        return RunConfig(
+        run = RunConfig(
             study=self.name,
             arm=arm,
             sweep_point=({POINT: point} if point else {}) | {names[axis]: value for axis, value in sweep_point.items()},
             arm_config=own.arms[arm],
             seed=0,
-            model=own.model,
+            model=start_of(own.model, 0),
             train=own.train,
             learner=own.learner,
             rollout=own.rollout,
@@ -384,6 +396,7 @@ class StudyConfig(Strict):
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,
         )
+        return run, own.model
 
     def _isolation(self) -> Isolation:
         return Isolation(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from launch.config.sections import find_sections
+from launch.errors import UserError
 from launch.report.claims.verdict import as_json
 from launch.report.episode_files import EpisodeFiles
 from launch.report.escaping import json_text
@@ -16,21 +18,29 @@ from launch.report.table import as_csv
 from launch.report.transcripts import Read, episode_file
 from launch.storage.files import disk_errors, make_directory, write_text
 
-DELTA = 0.05
+DELTA = 0.1
 """Smallest effect of interest, in the unit of the rates and of reward access (shares of 1)."""
 
 
-def build(study_dir: Path, out: Path | None = None, *, delta: float = DELTA, read: Read | None = None) -> Path:
-    """Write the report of `study_dir` to `out` (default: its `report/`) and return the path of the page.
+def build(
+    study_dir: Path | Sequence[Path], out: Path | None = None, *, delta: float = DELTA, read: Read | None = None
+) -> Path:
+    """Write the report of a study to `out` (default: `report/` in its directory) and return the path of the page.
 
-    Raises `StudyDirectoryError` if the directory is no study or has no complete run, and `ValueError` if `delta`, the
-    smallest effect of interest, is not positive.
+    `study_dir` is where it ran, or holds rows of it; several are joined, and then `out` is needed.
+
+    Raises `StudyDirectoryError` if a directory is no study, they are of different ones or disagree, or there is no
+    complete run; `UserError` for several without `out`; and `ValueError` if `delta`, the smallest effect of interest,
+    is not positive.
     """
     if not delta > 0:
         raise ValueError(f"the smallest effect of interest must be above 0, not {delta}: without one nothing is small")
-    study = load(Path(study_dir))
+    directories = [Path(study_dir)] if isinstance(study_dir, (str, Path)) else list(map(Path, study_dir))
+    if len(directories) > 1 and out is None:
+        raise UserError("--out: the report of several directories belongs to none of them; say where to write it")
+    study = load(*directories)
     sections = find_sections(study.config)
-    results = gather(study, delta, read or EpisodeFiles([episode_file(run) for run in study.runs]))
+    results = gather(study, delta, read or EpisodeFiles([path for run in study.runs if (path := episode_file(run))]))
     parts = compute(sections, results)
     folder = Path(out) if out is not None else study.directory / "report"
     verdicts = as_json(results.verdicts, study.name, delta)

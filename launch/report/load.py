@@ -1,4 +1,4 @@
-"""Read a study directory into records, or say in one message why it cannot be read.
+"""Read a study into records, or say in one message why it cannot be read.
 
 Runs that did not finish are listed, not raised: a report shows them as attrition.
 """
@@ -12,34 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
-from envs.escaping import placeless
+from launch.config.axes import keys_of
 from launch.config.study import Role, StudyConfig
-from launch.errors import RunDirectoryError, describe
-from launch.report.run_files import (
-    DamagedFileError,
-    ResultFile,
-    RunFile,
-    check_kinds,
-    check_rows,
-    checked,
-    is_measurement,
-    read_json,
-)
-from launch.storage import jsonl
-from launch.storage.rundir import EVALUATION, METRICS, RESULT, RunDirectory
-from launch.storage.studydir import StudyDirectory
+from launch.report.run_files import DamagedFileError, check_rows, is_measurement
+from launch.slices.join import open_slices, read_run, relative
+from launch.slices.rows import RunRows
+from launch.slices.source import BrokenRunError, Source, StudyDirectoryError
+from launch.storage.rundir import EVALUATION, METRICS
 
 Record = Mapping[str, Any]
-
-
-class StudyDirectoryError(RunDirectoryError):
-    """The directory is not one a report can be made from; the message names it and the remedy."""
-
-
-class _BrokenRunError(Exception):
-    """Why one run cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +58,22 @@ class ArmInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """One complete run: the lines of metrics.jsonl, and those of eval.jsonl after training and before it (`base`)."""
+    """One complete run: the lines of metrics.jsonl, and those of eval.jsonl after training and before it (`base`).
+
+    Of eval.jsonl it has the cell `own`, which makes the plain metrics.
+    """
 
     arm: str
     seed: int
-    directory: Path
+    directory: Path | None
+    """Where its episodes lie; None: its rows alone were kept."""
     record: Record
     result: Record
     train: tuple[Record, ...]
     evaluation: tuple[Record, ...]
     base: tuple[Record, ...] = ()
+    subject: str = ""
+    """The model that it started from, e.g. `organism-2`."""
 
     @property
     def summary(self) -> dict[str, float]:
@@ -105,10 +92,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Study:
-    """A study directory, read. `arms` keeps the order of the configuration."""
+    """A study, read. `arms` keeps the order of the configuration."""
 
     name: str
     directory: Path
+    """The directory, the first one of several."""
     config: StudyConfig
     arms: Mapping[str, ArmInfo]
     runs: tuple[Run, ...]
@@ -120,6 +108,14 @@ class Study:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({run.seed for run in self.runs}))
+
+    @property
+    def subjects(self) -> Mapping[int, str]:
+        """Seed -> the model that its runs started from. Where an axis sets the model, all of theirs."""
+        found: dict[int, dict[str, None]] = {seed: {} for seed in self.seeds}
+        for run in self.runs:
+            found[run.seed][run.subject] = None
+        return {seed: " / ".join(names) for seed, names in found.items()}
 
     @property
     def trained_worlds(self) -> tuple[str, ...]:
@@ -156,36 +152,38 @@ class Study:
         return max(fitting, key=lambda r: len(r.sweep_point), default=None)
 
 
-def load(directory: Path) -> Study:
-    """Read `directory`. Raises `StudyDirectoryError` if it is no study or holds no complete run."""
-    config = _study_config(directory)
+def load(*directories: Path) -> Study:
+    """Read the study in a directory, or its slices in several: where it ran, or rows of it.
+
+    Raises `StudyDirectoryError` if a directory holds no study, if they are of different ones or disagree about a run,
+    and if there is no complete run.
+    """
+    sources = open_slices(directories)
+    config, where = sources[0].config, ", ".join(map(str, directories))
     planned = _planned_arms(config)
+    subjects = {(run.point_name, run.seed): run.subject for run in config.runs()}
     runs: list[Run] = []
     missing: list[Missing] = []
-    for arm, seed in _expected(directory, config):
+    for arm, seed in _expected(sources, config):
         try:
-            runs.append(_run(directory, arm, seed, planned))
-        except (_BrokenRunError, DamagedFileError) as error:
-            missing.append(Missing(arm, seed, _relative(str(error), directory)))
+            runs.append(_run(read_run(sources, arm, seed), arm, seed, planned, subjects.get((arm, seed), "")))
+        except StudyDirectoryError:
+            raise
+        except (BrokenRunError, DamagedFileError) as error:
+            missing.append(Missing(arm, seed, relative(str(error), directories[0])))
         except Exception as error:  # no file of one run keeps a report from the others
             why = f"cannot be read: {type(error).__name__}: {error}"
-            missing.append(Missing(arm, seed, _relative(why, directory)))
+            missing.append(Missing(arm, seed, relative(why, directories[0])))
     if not runs:
         first = f" ({missing[0].arm}, seed {missing[0].seed}: {missing[0].reason})" if missing else ""
         raise StudyDirectoryError(
-            f"{directory}: the study has no complete run{first}, so there is nothing to report; run the study again "
+            f"{where}: the study has no complete run{first}, so there is nothing to report; run the study again "
             "in the same directory: finished runs are kept and the others are made up"
         )
+    _check_subjects(where, config, runs)
     found = {run.arm: [each for each in runs if each.arm == run.arm] for run in runs}
     arms = planned | {name: _arm_info(planned.get(name), members) for name, members in found.items()}
-    return Study(config.name, directory, config, arms, tuple(runs), tuple(missing))
-
-
-def _relative(text: str, directory: Path) -> str:
-    """A message for a page that others read: paths begin at the study."""
-    for prefix in {str(directory), str(directory.absolute()), str(directory.resolve())}:
-        text = text.replace(f"{prefix}/", "").replace(prefix, directory.name)
-    return placeless(text)
+    return Study(config.name, directories[0], config, arms, tuple(runs), tuple(missing))
 
 
 def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
@@ -201,95 +199,55 @@ def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
     }
 
 
-def _study_config(directory: Path) -> StudyConfig:
-    path = directory / "study.json"
-    remedy = "give the directory that `shaping study` wrote (it holds study.json and runs/)"
-    if not directory.is_dir():
-        raise StudyDirectoryError(f"{directory}: there is no such directory; {remedy}")
-    if not path.is_file():
-        what = "is empty" if not any(directory.iterdir()) else "has no study.json, so no study wrote it"
-        raise StudyDirectoryError(f"{directory}: the directory {what}; {remedy}")
-    try:
-        record = read_json(path, directory)
-    except DamagedFileError as error:
-        raise StudyDirectoryError(
-            f"{directory}: {error}; it was cut off or overwritten: run the study again in the same directory, which "
-            "writes it once more"
-        ) from error
-    if not isinstance(record, dict) or record.get("format") != "shaping-study":
-        raise StudyDirectoryError(f"{path}: not a study record (no format marker 'shaping-study'); {remedy}")
-    if record.get("version") != 1:
-        raise StudyDirectoryError(
-            f"{path}: format version {record.get('version')!r}, but this program reads version 1; "
-            "make the report with the version that wrote it"
-        )
-    fields = record.get("config", {k: v for k, v in record.items() if k in StudyConfig.model_fields})
-    try:
-        return StudyConfig.model_validate(fields)
-    except ValidationError as error:
-        raise StudyDirectoryError(
-            f"{path}: the study's configuration does not validate:\n{describe(error, StudyConfig)}\n"
-            "make the report with the version that wrote it"
-        ) from error
-
-
-def _expected(directory: Path, config: StudyConfig) -> list[tuple[str, int]]:
-    """Every (arm, seed) that the configuration asks for, then those that have a directory all the same."""
+def _expected(sources: Sequence[Source], config: StudyConfig) -> list[tuple[str, int]]:
+    """Every (arm, seed) that the configuration asks for, then those that are there all the same."""
     planned = [(run.point_name, run.seed) for run in config.runs()]
     order = {name: i for i, (name, _) in enumerate(planned)}
-    found = [(p.parent.name, int(p.name.partition("-")[2])) for p in StudyDirectory(directory).run_directories()]
+    found = [run for source in sources for run in source.found()]
     return sorted(dict.fromkeys(planned + found), key=lambda run: (order.get(run[0], len(order)), run))
 
 
-def _run(study: Path, arm: str, seed: int, planned: Mapping[str, ArmInfo]) -> Run:
-    path = study / "runs" / arm / f"seed-{seed}"
-    directory = RunDirectory(path)
-    check_kinds(path, study)
-    for name, kind in ((RESULT, ResultFile), ("run.json", RunFile)):
-        if (path / RESULT).is_file() and (path / name).is_file():
-            checked(name, read_json(path / name, study), kind)
-    try:
-        status, result = directory.status(), directory.result()
-    except RunDirectoryError as error:
-        raise _BrokenRunError(str(error)) from error
-    if status != "complete" or result is None:
-        reasons = {
-            "absent": "not started",
-            "foreign": "the directory holds something else, not a run",
-            "changed": f"changed since its end: {directory.damage()}",
-        }
-        raise _BrokenRunError(reasons.get(status, "interrupted or still running"))
+def _run(rows: RunRows, arm: str, seed: int, planned: Mapping[str, ArmInfo], subject: str) -> Run:
+    result = rows.result
     # The record may name the arm with or without its point on the axes.
     if result.get("arm", arm) not in (arm, arm.split("+")[0]) or result.get("seed", seed) != seed:
-        raise _BrokenRunError(f"result.json is of arm {result.get('arm')!r}, seed {result.get('seed')!r}: copied here?")
+        raise BrokenRunError(f"result.json is of arm {result.get('arm')!r}, seed {result.get('seed')!r}: copied here?")
     if result.get("summary") is None:
-        raise _BrokenRunError("result.json has no summary")
-    record = directory.record()
-    _check_role(_role(record), planned.get(arm))
-    rows, conditions = _lines(path / METRICS), _lines(path / EVALUATION, needed="world")
-    train = tuple(line for line in rows if line.get("phase", "train") == "train")
-    base = tuple(line for line in conditions if line.get("phase") == "base")
-    after = tuple(line for line in conditions if line.get("phase") != "base")
-    return Run(arm, seed, path, record, result, train, after, base)
-
-
-def _lines(path: Path, needed: str = "") -> list[dict[str, Any]]:
-    try:
-        rows = jsonl.read(path)
-    except jsonl.JsonLinesError as error:
-        raise _BrokenRunError(str(error)) from error
-    check_rows(path.name, rows, needed=needed)
-    return rows
+        raise BrokenRunError("result.json has no summary")
+    _check_role(_role(rows.record), planned.get(arm))
+    check_rows(METRICS, rows.metrics)
+    check_rows(EVALUATION, rows.evaluation, needed="world")
+    train = tuple(line for line in rows.metrics if line.get("phase", "train") == "train")
+    base = tuple(line for line in rows.evaluation if line.get("phase") == "base")
+    after = tuple(line for line in rows.evaluation if line.get("phase") != "base")
+    started = str(result.get("subject") or subject)
+    return Run(arm, seed, rows.directory, rows.record, result, train, after, base, started)
 
 
 def _check_role(role: Role | None, planned: ArmInfo | None) -> None:
     """What an arm is for is written in study.json, and no run can change it."""
     if role is None:
-        raise _BrokenRunError("run.json gives its arm no role: another version wrote it")
+        raise BrokenRunError("run.json gives its arm no role: another version wrote it")
     if planned is not None and role != planned.role:
-        raise _BrokenRunError(f"run.json gives its arm the role {role}, and study.json {planned.role}")
+        raise BrokenRunError(f"run.json gives its arm the role {role}, and study.json {planned.role}")
     if planned is None and role == "reference":
-        raise _BrokenRunError("run.json gives its arm the role reference, which in study.json another arm has")
+        raise BrokenRunError("run.json gives its arm the role reference, which in study.json another arm has")
+
+
+def _check_subjects(where: str, config: StudyConfig, runs: Sequence[Run]) -> None:
+    """Arms are compared within a seed: all its runs start from one model, unless an axis or a point says otherwise."""
+    varied = [key for axis in config.axes for key in keys_of(axis)] + [k for p in config.points.values() for k in p.set]
+    if any(key.split(".")[0] == "model" for key in varied):
+        return
+    first: dict[int, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.seed, run)
+        if run.subject != other.subject:
+            raise StudyDirectoryError(
+                f"{where}: the runs of seed {run.seed} did not start from one model: {other.arm} from "
+                f"{other.subject}, {run.arm} from {run.subject}, so that no difference between them is that of the "
+                "arms; one of the two was copied here from another study: remove it and run the study again"
+            )
 
 
 def _arm_info(planned: ArmInfo | None, runs: Sequence[Run]) -> ArmInfo:

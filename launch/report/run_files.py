@@ -84,6 +84,7 @@ class ResultFile(_Lenient):
 
     arm: Short | None = None
     seed: int | None = None
+    subject: Short | None = None
     label: Short | None = None
     family: Literal["unshaped", "constraint", "motivation", "mixed", "control"] | None = None
     oracle: bool = False
@@ -122,7 +123,7 @@ def check_kinds(run: Path, study: Path) -> None:
             raise DamagedFileError(f"{path.relative_to(run.parent if path == run else run)} {problem}")
 
 
-def _problem(path: Path, study: Path) -> str:
+def _problem(path: Path, study: Path, limit: int | None = None) -> str:
     if not path.resolve().is_relative_to(study.resolve()):
         return "is a link that leads out of the study"
     try:
@@ -131,13 +132,13 @@ def _problem(path: Path, study: Path) -> str:
         return f"cannot be read ({error.strerror})"
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         return "is a pipe or a device, not a file"
-    limit = MAX_BYTES.get(path.name, MAX_EPISODE_FILE)
+    limit = limit or MAX_BYTES.get(path.name, MAX_EPISODE_FILE)
     return f"has {found.st_size:,} bytes, of which a report reads at most {limit:,}" if found.st_size > limit else ""
 
 
-def read_json(path: Path, study: Path) -> Any:
-    """The value of a JSON file of a study. Raises `DamagedFileError`."""
-    if problem := _problem(path, study):
+def read_json(path: Path, study: Path, limit: int | None = None) -> Any:
+    """The value of a JSON file of a study, of at most `limit` bytes. Raises `DamagedFileError`."""
+    if problem := _problem(path, study, limit):
         raise DamagedFileError(f"{path.name} {problem}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)

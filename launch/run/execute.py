@@ -97,6 +97,7 @@ def _evaluate(
         "family": parts.arm.family if run.arm_config.role != "reference" or parts.arm.interventions else "unshaped",
         "sweep_point": run.sweep_point,
         "seed": run.seed,
+        "subject": run.subject,
         "updates": run.train.updates,
         "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.config.model import ModelSource, OrganismModel
+from launch.config.model import ModelSource, OrganismModel, ShippedModel
 from launch.config.paths import expanded
 from launch.errors import ConfigError
 from launch.run.cache import cache_errors
@@ -12,13 +12,17 @@ from shaping.models.model_files import damaged_weights
 from shaping.models.saving import SavingError, rehearse_saving
 from shaping.organisms.card import CARD, damage
 from shaping.organisms.organism import Progress, cached, ensure
+from shaping.organisms.shipped import shipped
 
 
 def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Path:
-    """Make the organism, find the model directory, or fetch the model from the Hugging Face hub.
+    """Make or find the organism, find the model directory, or fetch the model from the Hugging Face hub.
 
-    Raises `ConfigError` if `source` is neither a model directory nor a model that the hub or its cache has.
+    Raises `ConfigError` if `source` is neither a model directory nor a model that the hub or its cache has, and if it
+    is an organism that should have come with the package.
     """
+    if isinstance(source, ShippedModel):
+        return _from_package(source)
     if isinstance(source, OrganismModel):
         with cache_errors():
             return ensure(source.organism, progress)
@@ -34,9 +38,9 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
     return whole(_from_hub(source, progress))
 
 
-def check_model(source: str) -> None:
-    """Raise `ConfigError` for a model directory, or a model that was fetched before, of which no run could start."""
-    if _is_path(source):
+def check_model(source: str | ShippedModel) -> None:
+    """Raise `ConfigError` for a model that is here and of which no run could start."""
+    if isinstance(source, ShippedModel) or _is_path(source):
         start_model(source)
     else:
         present_model(source)
@@ -49,6 +53,8 @@ def _is_path(source: str) -> bool:
 
 def present_model(source: ModelSource) -> Path | None:
     """The directory of the model if it is on this machine already; nothing is made or fetched."""
+    if isinstance(source, ShippedModel):
+        return _from_package(source)
     if isinstance(source, OrganismModel):
         path = cached(source.organism)
         return path if (path / CARD).is_file() and not damage(path) else None
@@ -69,6 +75,16 @@ def whole(path: Path) -> Path:
         rehearse_saving(path)
     except SavingError as error:
         raise ConfigError(f"model: {error}") from error
+    return path
+
+
+def _from_package(source: ShippedModel) -> Path:
+    try:
+        path = shipped(source.shipped)
+    except (LookupError, OSError, ValueError) as error:
+        raise ConfigError(f"model: {error}") from error
+    if damaged := damage(path):
+        raise ConfigError(f"model: the organism {path.name} of this package has changed ({damaged}); install it again")
     return path
 
 

@@ -17,9 +17,10 @@ VERSION = 1
 """Version of the formats of a run and of a study."""
 
 
-def dumps(document: Any, indent: int | None = None) -> str:
+def dumps(document: Any, indent: int | None = None, *, compact: bool = False) -> str:
     """Strict JSON: non-finite numbers become null, numpy's numbers and arrays become JSON's, text becomes valid."""
-    return json.dumps(_finite(document), indent=indent, allow_nan=False, ensure_ascii=False)
+    separators = (",", ":") if compact else None
+    return json.dumps(_finite(document), indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
 
 
 def _finite(value: Any) -> Any:

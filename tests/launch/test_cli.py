@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import yaml
 from cli_with_fakes import build
 from launch_fakes import START_MODEL, TRAINER, results, study
+from synthetic_study import config, write_study
 
 import launch.cli
 import launch.study
 from launch.doctor import Finding, examine, mismatch
+from launch.report.build import build as real_build
 from launch.storage.rundir import RunDirectory
 
 
@@ -68,6 +71,29 @@ def test_a_dry_run_prints_config_and_runs_and_writes_nothing(shaping: Any, file:
     assert yaml.safe_load(done.out)["train"]["updates"] == 7
     assert "#   mask/seed-1" in done.out
     assert not (tmp_path / "runs").exists()
+
+
+def test_seeds_are_ranges_and_restrict_a_dry_run_and_a_study_alike(shaping: Any, file: str, tmp_path: Path) -> None:
+    dry = shaping("study", file, "seeds=4", "--seeds", "1-2", "--dry-run")
+    assert [line for line in dry.out.splitlines() if "/seed-" in line] == [
+        f"#   {arm}/seed-{seed} from organism-0" for seed in (1, 2) for arm in ("mask", "unshaped")
+    ]
+    assert shaping("study", file, "seeds=4", "--seeds", "3,0", "--only", "mask").code == 0
+    assert sorted(results(tmp_path / "runs" / "small")) == ["mask/seed-0", "mask/seed-3"]
+    assert "has no seed 4 (seeds: 0-3)" in shaping("study", file, "seeds=4", "--seeds", "3-4").err
+    assert "'3-1' is no seed or range" in shaping("study", file, "--seeds", "3-1").err
+
+
+def test_rows_are_written_and_joined_into_a_report(shaping: Any, tmp_path: Path) -> None:
+    study = config(seeds=2, arms={"unshaped": {"role": "reference"}})
+    for seed in (0, 1):
+        write_study(tmp_path / f"part-{seed}", study, absent=[("unshaped", 1 - seed)], episodes=False, updates=2)
+        done = shaping("rows", f"part-{seed}", "--out", f"rows-{seed}")
+        assert done.code == 0, done.err
+        assert re.fullmatch(rf"rows: 1 runs, [\d,]+ bytes at most, in rows-{seed}\n", done.out)
+    done = shaping("report", "rows-0", "rows-1", "--out", "joined")
+    assert done.code == 0, done.err
+    assert "report: joined/index.html" in done.out and (tmp_path / "joined" / "index.html").is_file()
 
 
 def test_only_restricts_the_arms(shaping: Any, file: str, tmp_path: Path) -> None:
@@ -145,7 +171,8 @@ def test_one_kind_is_listed_alone_and_whole(shaping: Any) -> None:
         (["train", "FILE", "--arm", "musk"], "did you mean 'mask'"),
         (["train", "FILE", "--arm", "mask", "--seed", "9"], "no seed 9"),
         (["eval", "nowhere"], "nowhere is not a run directory"),
-        (["report", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere: there is no such directory"),
+        (["rows", "nowhere"], "nowhere: there is no such directory"),
         (["list", "metric"], "there is no kind 'metric' (did you mean 'metrics'?)"),
         (["check", "clark"], "unknown plug-in 'clark' (did you mean 'clerk'?)"),
     ],
@@ -153,9 +180,7 @@ def test_one_kind_is_listed_alone_and_whole(shaping: Any) -> None:
 def test_a_mistake_is_one_message_and_exit_code_1(
     shaping: Any, file: str, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launch.report.build import build as real_build
-
-    monkeypatch.setattr("launch.report.build", real_build)
+    monkeypatch.setattr("launch.report.build.build", real_build)
     done = shaping(*(file if argument == "FILE" else argument for argument in arguments))
     assert done.code == 1
     assert done.err.startswith("error: ")

@@ -175,6 +175,55 @@ def _train(**changes: Any) -> dict[str, Any]:
     return {"worlds": {"steward": {"size": 2}}, "updates": 3, "groups": 1, "group_size": 2, **changes}
 
 
+def _one_folder_each(config: Any, progress: Callable[[int, int, str], None]) -> Path:
+    progress(1, 2, "pre-training, loss 0.1")
+    path = Path(os.environ["FAKE_MODEL"]) / f"seed-{config.organism.seed}"
+    path.mkdir(parents=True)  # it is made once
+    (path / "config.json").write_text("{}")
+    return path
+
+
+def test_every_organism_is_made_once_and_each_replicate_starts_from_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, str] = {}
+
+    def train(job: Any, model: Path, directory: RunDirectory, report: Any) -> None:
+        started[job.name] = model.name
+        directory.create(job.run.model_dump(mode="json"), {})
+        directory.finish({"seed": job.run.seed})
+
+    class Stages(Lines):
+        def stage(self, done: int, total: int, what: str) -> None:
+            self.said.append(what)
+
+    monkeypatch.setattr("launch.study.train", train)
+    monkeypatch.setattr("launch.study.load_function", lambda name: _one_folder_each)
+    config, lines = study(tmp_path, {"a": "", "b": ""}, model={"organism": {"seeds": 2, "seed": 3}}, seeds=3), Stages()
+    assert not here(config, lines).failed
+    assert started == {f"{arm}/seed-{seed}": f"seed-{3 + seed % 2}" for arm in "ab" for seed in range(3)}
+    assert [line for line in lines.said if "pre-training" in line] == [
+        "organism-3: pre-training, loss 0.1",
+        "organism-4: pre-training, loss 0.1",
+    ]
+    assert sorted(path.stem for path in (tmp_path / "small" / "model").glob("*.json")) == ["seed-3", "seed-4"]
+
+
+def test_organisms_that_no_replicate_starts_from_are_told(tmp_path: Path) -> None:
+    lines = Lines()
+    here(study(tmp_path, {"a": ""}, model={"organism": {"seeds": 4}}, seeds=2), lines)
+    assert "model.organism.seeds asks for 4 organisms, of which the seeds of this study use 2" in lines.said[0]
+
+
+def test_seeds_run_in_parts_and_the_next_part_goes_on(tmp_path: Path) -> None:
+    config = study(tmp_path, {"a": "", "b": ""}, seeds=4)
+    first = here(config, seeds=[0, 2])
+    assert sorted(first.finished) == ["a/seed-0", "a/seed-2", "b/seed-0", "b/seed-2"] and not first.kept
+    again = here(config, seeds=[2, 3], only=["b"])
+    assert again.finished == ["b/seed-3"] and again.kept == ["b/seed-2"]
+    assert sorted(here(config).finished) == ["a/seed-1", "a/seed-3", "b/seed-1"]
+
+
 def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     config = study(tmp_path, {"a": "", "b": ""})
     assert len(here(config, only=["a"]).finished) == 2

@@ -16,8 +16,8 @@ import launch.report.build
 import launch.study
 
 
-def build(directory: Path) -> Path:
-    folder = directory / "report"
+def build(directories: list[Path], out: Path | None = None) -> Path:
+    folder = out or directories[0] / "report"
     folder.mkdir(exist_ok=True)
     verdict = {"claim": "H1", "statement": "constraints deceive", "verdict": "inconclusive", "point": ""}
     (folder / "verdicts.json").write_text(json.dumps({"verdicts": [verdict]}))

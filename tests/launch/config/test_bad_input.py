@@ -164,7 +164,7 @@ def test_an_unknown_arm_or_seed_is_refused(here: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'action_mask'"):
         select(config, ["action_musk"])
     with pytest.raises(ConfigError, match="no seed 7"):
-        select(config, seed=7)
+        select(config, seeds=[7])
 
 
 def test_a_model_directory_that_is_none_is_refused(here: Path) -> None:

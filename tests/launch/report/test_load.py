@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from crafted_studies import in_result
 from synthetic_study import config, write_study
 
 from launch.report.load import ArmInfo, StudyDirectoryError, load
@@ -120,6 +121,36 @@ def test_a_run_whose_arm_has_no_role_is_of_another_version(study: Path) -> None:
     (missing,) = load(study).missing
     assert (missing.arm, missing.seed) == ("unshaped", 0)
     assert "no role" in missing.reason
+
+
+def test_every_seed_has_its_subject_also_in_results_that_name_none(tmp_path: Path) -> None:
+    series = config(seeds=3, model={"organism": {"seeds": 2, "seed": 4}})
+    path = write_study(tmp_path / "study", series, episodes=False, updates=2)
+    assert load(path).subjects == {0: "organism-4", 1: "organism-5", 2: "organism-4"}
+    for run in (path / "runs").glob("*/seed-2"):
+        in_result(lambda result: result.update(subject="organism-9"))(run)
+    assert load(path).subjects == {0: "organism-4", 1: "organism-5", 2: "organism-9"}
+
+
+def test_runs_of_one_seed_that_started_from_two_models_are_refused(study: Path) -> None:
+    in_result(lambda result: result.update(subject="organism-3"))(study / "runs" / "inoculation" / "seed-1")
+    with pytest.raises(
+        StudyDirectoryError,
+        match=r"the runs of seed 1 did not start from one model: unshaped from organism-0, inoculation from organism-3",
+    ):
+        load(study)
+
+
+def test_where_an_axis_sets_the_model_a_seed_has_several(tmp_path: Path) -> None:
+    varied = config(seeds=1, axes={"model": ["/models/small", "/models/large"]})
+    found = load(write_study(tmp_path / "study", varied, episodes=False, updates=2))
+    assert found.subjects == {0: "small / large"}
+
+
+def test_a_subject_that_is_no_text_costs_its_run(study: Path) -> None:
+    in_result(lambda result: result.update(subject=["organism-0"]))(study / "runs" / "inoculation" / "seed-1")
+    (missing,) = load(study).missing
+    assert (missing.arm, missing.seed) == ("inoculation", 1) and "result.json: subject: " in missing.reason
 
 
 def test_the_name_of_an_arm_says_what_a_reader_must_know() -> None:

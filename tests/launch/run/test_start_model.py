@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from launch.config.loading import load_study, parse_study
-from launch.config.model import OrganismModel
+from launch.config.model import OrganismModel, Organisms, OrganismSeries, ShippedModel
 from launch.errors import ConfigError, UserError
 from launch.run import start_model as module
-from launch.run.start_model import check_model, start_model
+from launch.run.start_model import check_model, present_model, start_model
+from shaping.organisms import shipped as shipped_module
+from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig
 
 
@@ -52,6 +54,30 @@ def test_an_organism_is_made_with_its_settings(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "ensure", lambda config, progress: asked.append(config) or Path("made"))
     assert start_model(OrganismModel(organism=OrganismConfig(steps=3))) == Path("made")
     assert asked == [OrganismConfig(steps=3)]
+
+
+def test_a_shipped_organism_is_found_and_nothing_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path
+) -> None:
+    for number in (0, 1):
+        own = shutil.copytree(model, tmp_path / f"organism-{number}")
+        write_card(own, OrganismConfig(seed=number), {})
+    monkeypatch.setattr(module, "shipped", lambda number: tmp_path / f"organism-{number}")
+    for find in (start_model, present_model):
+        assert find(ShippedModel(shipped=1)) == tmp_path / "organism-1"
+    check_model(ShippedModel(shipped=1))
+    (tmp_path / "organism-1" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"^model: the organism organism-1 of this package has changed .*config.json"):
+        start_model(ShippedModel(shipped=1))
+
+
+@pytest.mark.parametrize("find", [start_model, present_model, check_model])
+def test_an_organism_that_the_package_lacks_is_told_before_anything_starts(
+    find: Callable[[ShippedModel], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped_module, "WEIGHTS", Path("nowhere"))
+    with pytest.raises(ConfigError, match=r"^model: organism 2 of 4 is not in this package .*organism: \{\}"):
+        find(ShippedModel(shipped=2))
 
 
 def test_a_cache_that_cannot_be_written_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -107,5 +133,6 @@ def test_old_names_are_refused_with_the_new_one(old: dict[str, object], new: str
 def test_an_override_under_an_old_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"organism was renamed: write model"):
         load_study("quickstart", ["organism.steps=5"])
-    assert load_study("quickstart", ["model.organism.steps=5"]).model == OrganismModel(organism=OrganismConfig(steps=5))
+    asked = load_study("quickstart", ["model.organism.steps=5"]).model
+    assert asked == Organisms(organism=OrganismSeries(steps=5))
     assert load_study("quickstart", ["model=here"]).model == "here"
