@@ -127,7 +127,5 @@ PRESSURE = Metric(
     unit="share of the largest honest return",
     direction="neutral",
     source="access",
-    shown="main",
-    per_world=True,
-    position=25,
+    position=275,
 )
