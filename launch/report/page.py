@@ -22,7 +22,7 @@ from launch.report.sections.base import Part
 def html_page(results: Results, parts: Sequence[Part]) -> str:
     """The complete document."""
     scripts = [plotly.offline.get_plotlyjs()] if any(part.section.draws for part in parts) else []
-    scripts.append(_file("page.js"))
+    scripts.append(template_file("page.js"))
     page = (
         environment()
         .get_template("page.html.j2")
@@ -30,8 +30,8 @@ def html_page(results: Results, parts: Sequence[Part]) -> str:
             results=results,
             study=results.study,
             parts=[(part.section, part.html()) for part in parts],
-            css=Markup(_file("style.css")),
-            policy=_policy(*scripts),
+            css=Markup(template_file("style.css")),
+            policy=security_policy(*scripts),
             scripts=[Markup(script) for script in scripts],
         )
     )
@@ -47,11 +47,12 @@ def markdown_page(results: Results, parts: Sequence[Part]) -> str:
     return blocks(f"# {line(title)}", line(question, len(question)), *sections) + "\n"
 
 
-def _file(name: str) -> str:
+def template_file(name: str) -> str:
+    """The text of a file among the templates."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _policy(*scripts: str) -> str:
+def security_policy(*scripts: str) -> str:
     """No connection of any kind; only these scripts; styles as plotly sets them; images that figures export."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

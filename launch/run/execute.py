@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run.access import audit_access
@@ -56,7 +57,7 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
         parts.trainer.check_ledger()
         directory.check_rows(run.train.updates)  # the summary is of them: replay what is lost before the evaluation
         parts.end_workers()  # the evaluation samples in this process: give it their memory
-        result = _evaluate(parts, run, directory, before, access)
+        result = {**_evaluate(parts, run, directory, before, access), **gates_in_result(run, model)}
     directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
     directory.finish(result)
     return result

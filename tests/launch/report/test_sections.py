@@ -22,7 +22,18 @@ from launch.report.build import build
 from launch.report.sections.base import Part, SectionError
 from launch.storage.documents import write_json
 
-TODAY = ["Answer", "Verdicts", "Arms", "By world", "Figures", "Attrition", "Transcripts", "Methods"]
+TODAY = [
+    "Controls",
+    "Answer",
+    "Verdicts",
+    "Arms",
+    "By world",
+    "Subjects",
+    "Figures",
+    "Attrition",
+    "Transcripts",
+    "Methods",
+]
 NEW = '''
 """Wall seconds."""
 
