@@ -42,7 +42,7 @@ class Results:
     """Arm -> metric -> seed -> value, without readings that may not be quoted."""
     cells: Cells
     compared: Cells
-    """Paired differences to the reference arm at the same point of the axes."""
+    """Differences to the reference arm at the same point of the axes."""
     verdicts: Sequence[Verdict]
     arms: Mapping[str, ArmView]
     read: Read
@@ -58,6 +58,11 @@ class Results:
 
     def difference(self, arm: ArmView, metric: str) -> Interval:
         return self.compared.get(arm.name, {}).get(metric, NOTHING)
+
+    @property
+    def distrusted(self) -> bool:
+        """Did a control not come out as it must, so that nothing else is to be believed?"""
+        return any(verdict.must and not verdict.behaved for verdict in self.verdicts)
 
     @property
     def updates(self) -> str:
