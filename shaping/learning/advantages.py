@@ -48,14 +48,24 @@ def deviations(values: Array, compared: Groups, algorithm: Algorithm) -> Deviati
     `rloo` leaves the value itself out of the mean. In a group of n that is the plain difference times n / (n - 1).
     """
     found, sizes = np.zeros(len(values), np.float64), np.zeros(len(values), np.int64)
-    for number in np.unique(compared):
-        inside = compared == number
-        if varies(values[inside]):
-            own = scaled(values[inside])
-            others = len(own) / (len(own) - 1) if algorithm == "rloo" else 1.0
-            found[inside] = (own - own.mean()) * others
-            sizes[inside] = exponent(values[inside])
+    if not len(values):
+        return Deviations(found, sizes)
+    order = np.argsort(compared, kind="stable")
+    own, (starts, counts) = np.asarray(values, np.float64)[order], _runs(compared[order])
+    size = np.frexp(np.maximum.reduceat(np.abs(own), starts))[1].astype(np.int64)
+    own = np.ldexp(own, -np.repeat(size, counts))
+    own -= np.repeat(np.add.reduceat(own, starts) / counts, counts)
+    varying = np.sqrt(np.add.reduceat(own * own, starts) / counts) > EPSILON
+    others = counts / np.maximum(counts - 1, 1) if algorithm == "rloo" else np.ones(len(counts))
+    found[order] = own * np.repeat(np.where(varying, others, 0.0), counts)
+    sizes[order] = np.repeat(np.where(varying, size, 0), counts)
     return Deviations(found, sizes)
+
+
+def _runs(numbers: Groups) -> tuple[Groups, Groups]:
+    """(starts, lengths) of the runs of equal numbers in a sorted array that is not empty."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+    return starts, np.diff(starts, append=len(numbers))
 
 
 @dataclass(frozen=True, slots=True)
