@@ -153,9 +153,17 @@ def test_a_world_that_hangs_does_not_hang_the_study(here: Path) -> None:
 
 
 def test_a_fault_in_one_cell_of_an_axis_is_found_before_anything_starts(here: Path) -> None:
-    message = refused(here, [], axes={"train.worlds.steward.honest_path": ["open", "shut"]})
+    message = refused(here, [], axes={"train.worlds.steward.covert": ["on", "shut"]})
     assert message == (
-        "train.worlds.steward: world 'steward', option 'honest_path': Input should be 'open' or 'blocked' (got 'shut')"
+        "train.worlds.steward: world 'steward', option 'covert': Input should be 'on' or 'off' (got 'shut')"
+    )
+
+
+def test_the_honest_path_of_older_configs_is_refused_with_the_share_to_write(here: Path) -> None:
+    message = refused(here, [], axes={"train.worlds.steward.honest_path": ["open", "blocked"]})
+    assert message == (
+        "train.worlds.steward: world 'steward': honest_path is now honest_share: write honest_share: 1 for open, "
+        "honest_share: 0.5 for what blocked came to"
     )
 
 
