@@ -30,7 +30,7 @@ def summary_table() -> str:
     for metric in all_metrics():
         if metric.source == "monitor":
             rows.append(_row(metric.name, metric, "monitors"))
-        elif metric.source in SOURCES and not metric.family:
+        elif metric.source in SOURCES and (not metric.family or metric.source == "access"):
             rows.append(_row(metric.name, metric, SOURCES[metric.source]))
     return "\n".join(rows)
 
