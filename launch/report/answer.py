@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from launch.report.claims.verdict import Verdict
 
@@ -29,4 +30,14 @@ def _brackets(verdicts: Sequence[Verdict]) -> str:
     levels = " or ".join(f"{100 * level:.3g}%" for level in sorted({o.level for o in decisive}))
     counts = sorted({o.interval.n for o in decisive})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    return f"In brackets: {levels} intervals of the difference, over {seeds} seeds."
+    return f"In brackets: {levels} intervals of the difference, over {seeds} replicates."
+
+
+def verdict_lines(document: Mapping[str, Any]) -> list[str]:
+    """One line per verdict of verdicts.json, or one that says why there is none."""
+    lines = [] if document["verdicts"] else ["no verdicts: the study makes no claims"]
+    for verdict in document["verdicts"]:
+        point = f" [{verdict['point']}]" if verdict.get("point") else ""
+        doubt = f" (controls failed: {', '.join(verdict['controls_failed'])})" if verdict.get("controls_failed") else ""
+        lines.append(f"{verdict['claim']}{point} {verdict['verdict']}{doubt}: {verdict['statement']}")
+    return lines

@@ -14,6 +14,8 @@ from typing import Any, get_args
 
 from launch.config.axes import keys_of
 from launch.config.study import Role, StudyConfig
+from launch.looks.record import NAME as LOOKS
+from launch.looks.record import seeds_so_far
 from launch.report.run_files import DamagedFileError, check_rows, is_measurement
 from launch.slices.join import open_slices, read_run, relative
 from launch.slices.rows import RunRows
@@ -96,7 +98,7 @@ class Study:
 
     name: str
     directory: Path
-    """The directory, the first one of several."""
+    """The directory; of several, the one that has taken looks, or the first."""
     config: StudyConfig
     arms: Mapping[str, ArmInfo]
     runs: tuple[Run, ...]
@@ -159,12 +161,13 @@ def load(*directories: Path) -> Study:
     and if there is no complete run.
     """
     sources = open_slices(directories)
+    main = next((each for each in directories if (each / LOOKS).is_file()), directories[0])
     config, where = sources[0].config, ", ".join(map(str, directories))
     planned = _planned_arms(config)
     subjects = {(run.point_name, run.seed): run.subject for run in config.runs()}
     runs: list[Run] = []
     missing: list[Missing] = []
-    for arm, seed in _expected(sources, config):
+    for arm, seed in _expected(sources, config, main):
         try:
             runs.append(_run(read_run(sources, arm, seed), arm, seed, planned, subjects.get((arm, seed), "")))
         except StudyDirectoryError:
@@ -183,7 +186,7 @@ def load(*directories: Path) -> Study:
     _check_subjects(where, config, runs)
     found = {run.arm: [each for each in runs if each.arm == run.arm] for run in runs}
     arms = planned | {name: _arm_info(planned.get(name), members) for name, members in found.items()}
-    return Study(config.name, directories[0], config, arms, tuple(runs), tuple(missing))
+    return Study(config.name, main, config, arms, tuple(runs), tuple(missing))
 
 
 def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
@@ -199,9 +202,10 @@ def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
     }
 
 
-def _expected(sources: Sequence[Source], config: StudyConfig) -> list[tuple[str, int]]:
+def _expected(sources: Sequence[Source], config: StudyConfig, directory: Path) -> list[tuple[str, int]]:
     """Every (arm, seed) that the configuration asks for, then those that are there all the same."""
-    planned = [(run.point_name, run.seed) for run in config.runs()]
+    wanted = set(seeds_so_far(config, directory))
+    planned = [(run.point_name, run.seed) for run in config.runs() if run.seed in wanted]
     order = {name: i for i, (name, _) in enumerate(planned)}
     found = [run for source in sources for run in source.found()]
     return sorted(dict.fromkeys(planned + found), key=lambda run: (order.get(run[0], len(order)), run))

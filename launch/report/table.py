@@ -1,7 +1,7 @@
-"""Arms x metrics with intervals over seeds, and paired differences. Pure functions of `{arm: {metric: {seed: value}}}`.
+"""Arms x metrics with intervals over replicates, and differences. Pure functions of `{arm: {metric: {seed: value}}}`.
 
-Seeds are the unit of replication: every run of a seed starts from the same organism and meets the same episodes, so
-that a difference between arms is taken seed by seed before it is averaged.
+Runs are the unit of replication. Those of one seed meet the same episodes, which explains next to nothing of what
+differs between them: arms are compared unpaired (Welch), with what they start from as a fixed effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import NamedTuple
 from launch.report.escaping import csv_cell
 from launch.report.load import ArmInfo, Study
 from launch.report.metrics import monitor_of, record_of
-from shaping.audits.intervals import mean_interval, paired_difference
+from launch.report.statistics.estimate import contrast
+from shaping.audits.cells import of_arm
+from shaping.audits.intervals import mean_interval
 
 BySeed = Mapping[int, float]
 Values = Mapping[str, Mapping[str, BySeed]]
@@ -39,9 +41,16 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     return Interval(*mean_interval(finite, level), len(finite)) if finite else NOTHING
 
 
-def difference(a: BySeed, b: BySeed, level: float = 0.95) -> Interval:
-    """Interval of the mean difference a - b, paired by seed."""
-    return Interval(*paired_difference(finite(a), finite(b), level))
+def difference(a: BySeed, b: BySeed, subjects: Mapping[int, str], level: float = 0.95) -> Interval:
+    """Welch's interval of the mean difference a - b, with the subject of each seed as a fixed effect."""
+    sides = {"a": finite(a), "b": finite(b)}
+    fewest = min(map(len, sides.values()))
+    found = contrast(sides, {"a": 1.0, "b": -1.0}, subjects)
+    if found is None:
+        means = [sum(side.values()) / len(side) for side in sides.values() if side]
+        return Interval(means[0] - means[1], math.nan, math.nan, fewest) if fewest else NOTHING
+    low, high = found.bounds(level)
+    return Interval(float(found.mean), float(low), float(high), fewest)
 
 
 def finite(by_seed: BySeed) -> dict[int, float]:
@@ -88,15 +97,24 @@ def summarise(values: Values, level: float = 0.95) -> dict[str, dict[str, Interv
 
 
 def compare(study: Study, values: Values, level: float = 0.95) -> dict[str, dict[str, Interval]]:
-    """Paired differences of every arm to the reference arm at its point of the axes."""
+    """Differences of every arm to the reference arm at its point of the axes."""
     table: dict[str, dict[str, Interval]] = {}
     for name, arm in study.arms.items():
         reference = study.reference(arm)
         if reference is None or reference.name == name:
             continue
-        base = values[reference.name]
-        table[name] = {m: difference(v, base[m], level) for m, v in values[name].items() if m in base}
+        base = {m: under_same_prompts(values[reference.name], m, name) for m in values[name]}
+        table[name] = {m: difference(v, base[m], study.subjects, level) for m, v in values[name].items() if base[m]}
     return table
+
+
+def under_same_prompts(reference: Mapping[str, BySeed], metric: str, arm: str) -> BySeed:
+    """A reference's values of a metric that `arm` has: in the trigger grid, those under the prompts of this arm.
+
+    A reference is tried on the prompts of every arm. Where these are the same for all arms, it has the metric under its
+    plain name; where they are not, it has one for each arm. Empty if it has neither.
+    """
+    return reference.get(of_arm(metric, arm)) or reference.get(metric) or {}
 
 
 def as_csv(summary: Mapping[str, Mapping[str, Interval]]) -> str:

@@ -24,7 +24,7 @@ from launch.storage.rundir import RunDirectory, Status, read_record
 from launch.storage.versions import differences
 
 FORMAT, VERSION = "shaping-study", 1
-ENTRIES = {"study.json", "study.lock", "runs", "report", "rows", "logs", "model", "set-aside", "tracking"}
+ENTRIES = {"study.json", "study.lock", "runs", "report", "rows", "logs", "model", "set-aside", "tracking", "looks.json"}
 """Everything that a study writes into its directory."""
 SEED = re.compile(r"seed-(\d+)")
 """Name of the directory of a run, below that of its arm."""

@@ -3,7 +3,7 @@
 from shaping.audits.access import access, best_of_k
 from shaping.audits.condition import condition_row
 from shaping.audits.gap import Gap, hidden_gap, placebo_gap
-from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_difference, paired_pvalue
+from shaping.audits.intervals import bootstrap_interval, holm, mean_interval, paired_pvalue
 from shaping.audits.metrics import Metric, MetricError, all_metrics
 from shaping.audits.order import OrderViolations, order_violations, zero_variance
 from shaping.audits.outcomes import outcome_shares
@@ -37,7 +37,6 @@ __all__ = [
     "mean_interval",
     "order_violations",
     "outcome_shares",
-    "paired_difference",
     "paired_pvalue",
     "placebo_gap",
     "power",

@@ -29,22 +29,8 @@ def mean_interval(values: Sequence[float] | Vector, level: float = 0.95) -> tupl
     return mean, mean - half, mean + half
 
 
-def paired_difference(
-    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95
-) -> tuple[float, float, float, int]:
-    """Mean and t interval of a - b over the seeds that both have: (mean, low, high, seeds).
-
-    Seeds with one side missing are left out; with no common seed the answer is (nan, nan, nan, 0).
-    """
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
-        return math.nan, math.nan, math.nan, 0
-    mean, low, high = mean_interval([a[seed] - b[seed] for seed in seeds], level)
-    return mean, low, high, len(seeds)
-
-
 def paired_pvalue(a: Mapping[int, float], b: Mapping[int, float]) -> float:
-    """Two-sided paired t test of a = b over common seeds; agrees with `paired_difference`. nan with fewer than two."""
+    """Two-sided paired t test of a = b over common seeds; nan with fewer than two."""
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return math.nan

@@ -49,7 +49,7 @@ def test_every_further_field_of_a_class_is_explained() -> None:
 def test_its_study_loads() -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     study = parse_study({**REST, **parse_yaml(block, "claims.md")}, "claims.md")
-    assert [claim.id for claim in build_claims(study)] == ["R1"]
+    assert [claim.id for claim in build_claims(study)] == ["P1", "R1"]
 
 
 @pytest.mark.parametrize(("ours", "word"), [(0.1, "supported"), (0.9, "contradicted"), (0.5, "contradicted")])
@@ -59,7 +59,8 @@ def test_its_claim_of_ones_own_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     spec = PluginSpec(use="my_claims:Majority", id="M", statement="Less.", treatment="a", metrics=["harm"])
     arms = (ArmInfo("a"), ArmInfo("base", role="reference"))
-    values = {"a": {"harm": {0: ours, 1: ours, 2: ours}}, "base": {"harm": {0: 0.5, 1: 0.4, 2: 0.3}}}
+    base = {0: 0.5, 1: 0.4, 2: 0.3, 3: 0.35, 4: 0.45}
+    values = {"a": {"harm": dict.fromkeys(base, ours)}, "base": {"harm": base}}
     found = load(spec, CLAIM, "claims.M").judge(Table(values, arms, 0.05))
     assert found.verdict == word
     assert found.sentence.startswith("The a arm had less in ")

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from launch.config.loading import parse_study, parse_yaml
-from launch.config.study import MAX_RUNS, StudyConfig
+from launch.config.seeds import MAX_RUNS
+from launch.config.study import StudyConfig
 from launch.config.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, MAX_EXPANDED
 from launch.distributed.ray_folder import LIMIT
 from launch.distributed.reachable import PATIENCE

@@ -11,7 +11,7 @@ from launch.report.claims.verdict import Verdict
 from launch.report.load import ArmInfo
 
 TIGHT = (-0.006, 0.006, 0.0, 0.003, -0.003)
-WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
+WIDE = (-0.6, 0.6, 0.0, 0.3, -0.3)
 ARMS = (
     ArmInfo("unshaped", family="unshaped", role="reference"),
     ArmInfo("mask", family="constraint"),
@@ -26,13 +26,9 @@ Means = Mapping[str, float]
 def table(
     means: Means, noise: Sequence[float] = TIGHT, arms: Sequence[ArmInfo] = ARMS, metric: str = "deception"
 ) -> Table:
-    """Arms whose `metric` has these means (else 0.5); noise grows from arm to arm, but for the first."""
+    """Arms whose `metric` has these means (else 0.5); noise grows from arm to arm."""
     values = {
-        arm.name: {
-            metric: {
-                seed: means.get(arm.name, 0.5) + 0.1 * seed + (i > 0) * (1 + i) * e for seed, e in enumerate(noise)
-            }
-        }
+        arm.name: {metric: {seed: means.get(arm.name, 0.5) + (1 + i / 10) * e for seed, e in enumerate(noise)}}
         for i, arm in enumerate(arms)
         if arm.name in means or not means.get("*absent")
     }

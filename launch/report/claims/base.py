@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, final
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from launch.config.seeds import LEAST
 from launch.config.study import StudyConfig
+from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector
-from launch.report.claims.effects import EffectEstimate
+from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
+from launch.report.claims.gates import Gate, failed_gates, missing_values
 from launch.report.claims.metric_names import metric_problem
+from launch.report.claims.power import assumed_power, with_power
+from launch.report.claims.pressure import pressure_note, pressures, unpressed
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import ArmVerdict, Verdict, Word
+from launch.report.claims.wording import turned_note
 from launch.report.metrics import label
+from launch.report.statistics.power import Kind
 
 REFERENCE = ArmSelector(role="reference")
+NO_CONTROLS = "no controls named: this study cannot show that it could have said otherwise"
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,15 @@ class Finding:
     sentence: str
     used: Sequence[str]
     arms: Sequence[ArmVerdict] = ()
+
+
+class Assumption(BaseModel):
+    """What the power was computed from before the study ran."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    sd: float = Field(gt=0, le=1e6, description="standard deviation of the metric between replicates of an arm")
+    power: float | None = Field(None, gt=0, le=1, description="the power that followed from it, as it was written down")
 
 
 class Claim(BaseModel, ABC):
@@ -45,16 +62,27 @@ class Claim(BaseModel, ABC):
     treatment: ArmSelector = Field(ArmSelector(role="treatment"), description="the arms that the claim is about")
     reference: ArmSelector = Field(REFERENCE, description="the arms that they are compared with")
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="metrics that each may decide the claim; their intervals share an error rate of 5%"
+        description="the primary outcome, one per world, which decides the claim; several share its error rate"
     )
     subject: str = Field("", description="what sentences call the treatment; empty: the names of its arms")
     against: str = Field("", description="what sentences call the reference; empty: the names of its arms")
-    delta: float | None = Field(
+    margin: float | None = Field(
         None,
         gt=0,
         le=1e6,
         description="smallest effect of interest, in the unit of the metrics; none: that of the report",
     )
+    needs: tuple[Gate, ...] = Field((), description="gates (M1 to M6) that the subjects must have passed in the world")
+    controls: tuple[str, ...] = Field((), description="ids of the control claims without which this one proves nothing")
+    must: Literal["supported", "contradicted", "not tested"] | None = Field(
+        None, description="makes the claim a control: what its verdict must be if the study works"
+    )
+    assumes: Assumption | None = Field(None, description="`sd` between replicates, for the power before the study ran")
+
+    kind: ClassVar[Kind] = "effect"
+    """What must be shown for the claim to be supported: an effect, its absence, a difference, sameness."""
+    needs_pressure: ClassVar[bool] = False
+    """Whether an arm without pressure to deceive says nothing about the claim."""
 
     @field_validator("treatment")
     @classmethod
@@ -76,32 +104,57 @@ class Claim(BaseModel, ABC):
     def weigh(self, table: Table) -> Finding:
         """The verdict's word, numbers and sentence. Every selector of the claim fits at least one arm of `table`."""
 
+    def comparisons(self, table: Table) -> list[Comparison]:
+        """The contrasts that decide the claim; what they need (values, replicates) is checked before `weigh`."""
+        return self.against_reference(table, self.treatment)
+
     def lacks(self, table: Table) -> str:
         """What the table would have to hold for the claim to be tested; empty if it is all there."""
         needed = [s for s in self.selectors().values() if not table.select(s)]
-        return f"no complete run of {' or of '.join(s.wanted for s in needed)}" if needed else ""
+        return f"no complete run {' or '.join(f'of {s.wanted}' for s in needed)}" if needed else ""
 
     @final
     def judge(self, table: Table) -> Verdict:
         """The verdict at the table's point of the axes."""
-        rule = self.rule(table)
-        if lacking := self.lacks(table):
-            sentence = f"{self.id} was not tested: {lacking}."
-            return Verdict(
-                self.id, self.statement, "not tested", rule, notes=(lacking,), point=table.point, sentence=sentence
-            )
-        found = self.weigh(table)
-        return Verdict(
-            self.id,
-            self.statement,
-            found.word,
-            rule,
-            tuple(found.outcomes),
-            tuple(found.arms),
-            table.notes(found.used, found.outcomes),
-            table.point,
-            f"{found.sentence[0].upper()}{found.sentence[1:]} ({self.id} {found.word}.)",
+        verdict = Verdict(
+            self.id, self.statement, "not tested", self.rule(table), point=table.point, must=self.must,
+            notes=(
+                *([table.evidence.look] if table.evidence.look else []),
+                *(() if self.controls or self.must else [NO_CONTROLS]),
+            ),
+        )  # fmt: skip
+        if reason := self.lacks(table):
+            return verdict.refused(reason)
+        compared = self.comparisons(table)
+        verdict = replace(
+            verdict,
+            pressure=pressures(table, compared),
+            assumed=assumed_power(self, table, len(compared), table.evidence.planned or _fewest(table, compared)),
+            notes=(*pressure_note(table, compared), *failed_gates(self.needs, table, compared).unknown, *verdict.notes),
         )
+        if reason := self._untested(table, compared):
+            return verdict.refused(reason)
+        found = self.weigh(table)
+        return replace(
+            verdict,
+            verdict=found.word,
+            outcomes=tuple(with_power(self, table, found.outcomes)),
+            arms=tuple(found.arms),
+            notes=(*verdict.notes, *turned_note(found.outcomes), *table.notes(found.used)),
+            sentence=f"{found.sentence[0].upper()}{found.sentence[1:]} ({self.id} {found.word}.)",
+        )
+
+    def _untested(self, table: Table, compared: Sequence[Comparison]) -> str:
+        """Why runs that are there say nothing about the claim."""
+        if failed := failed_gates(self.needs, table, compared).failed:
+            return failed
+        if missing := missing_values(table, compared):
+            return missing
+        if (fewest := _fewest(table, compared)) < LEAST:
+            return f"{fewest} {'replicate' if fewest == 1 else 'replicates'}; five are needed"
+        if self.needs_pressure and compared and len(unpressed(table, compared)) == len({each.arm for each in compared}):
+            return f"no {'; '.join(pressure_note(table, compared))}"
+        return ""
 
     def selectors(self) -> dict[str, ArmSelector]:
         """Field -> arms, for every field that selects arms."""
@@ -117,25 +170,37 @@ class Claim(BaseModel, ABC):
                 yield f"metrics.{index}: {problem}"
         if both := sorted(set(self.treatment.arms) & set(self.reference.arms)):
             yield f"reference: {both[0]!r} is also in the treatment"
+        for index, control in enumerate(self.controls):
+            others = [name for name in study.claims if name != self.id]
+            if control not in others:
+                yield f"controls.{index}: no other claim {control!r}{nearest(control, others)}"
+            elif not study.claims[control].fields.get("must"):
+                yield f"controls.{index}: {control!r} is no control: give it `must`, the verdict that it has to get"
 
     def smallest(self, table: Table) -> float:
         """The smallest effect of interest."""
-        return table.delta if self.delta is None else self.delta
+        return table.margin if self.margin is None else self.margin
 
-    def shared_level(self, tests: int | None = None) -> float:
-        """Level of each of several intervals (default: one per metric) that together err in 5% of studies."""
-        return 1 - 0.05 / (len(self.metrics) if tests is None else tests)
+    def against_reference(self, table: Table, treatment: ArmSelector) -> list[Comparison]:
+        """Each arm of `treatment` against the reference, in each metric."""
+        base = tuple(table.select(self.reference))
+        return [
+            Comparison(m, f"{arm} - {table.title(self.reference)}", difference_of([arm], base), arm, base)
+            for arm in table.select(treatment)
+            for m in self.metrics
+        ]
 
     def named(self, table: Table) -> tuple[str, str]:
         """What sentences call the treatment and the reference."""
         return self.subject or table.phrase(self.treatment), self.against or table.phrase(self.reference)
-
-    def contrast(self, table: Table) -> str:
-        """`mean of constraint arms - unshaped`."""
-        return f"{table.mean_of(self.treatment)} - {table.title(self.reference)}"
 
     @property
     def listed(self) -> str:
         """The metrics in words: `each of deception and hidden gap`, or the one."""
         names = [label(metric) for metric in self.metrics]
         return names[0] if len(names) == 1 else f"each of {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _fewest(table: Table, compared: Sequence[Comparison]) -> int:
+    """Replicates of the arm that has the fewest."""
+    return min((table.replicates(each) for each in compared), default=LEAST)

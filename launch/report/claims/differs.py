@@ -13,6 +13,7 @@ class Differs(Contrast):
     """The treatment and the reference differ in at least one of the metrics, in either direction."""
 
     claims_effect = True
+    kind = "difference"
 
     def read(self, effects: Collection[str]) -> Word:
         return either(effects, "differs", "same")

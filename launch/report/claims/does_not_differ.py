@@ -13,6 +13,7 @@ class DoesNotDiffer(Contrast):
     """The treatment and the reference are the same in all of the metrics, within the smallest effect of interest."""
 
     claims_effect = False
+    kind = "sameness"
 
     def read(self, effects: Collection[str]) -> Word:
         return opposite(either(effects, "differs", "same"))

@@ -13,6 +13,7 @@ class DoesNotLower(Shift):
     """The treatment lowers none of the metrics against the reference by an amount that matters."""
 
     verb, word, direction, claims_effect = "lower", "lowered", -1, False
+    kind = "absence"
 
     def read(self, effects: Collection[str]) -> Word:
         return opposite(either(effects, "lowered", "not lowered"))

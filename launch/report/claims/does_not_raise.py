@@ -13,6 +13,7 @@ class DoesNotRaise(Shift):
     """The treatment raises none of the metrics against the reference by an amount that matters."""
 
     verb, word, direction, claims_effect = "raise", "raised", 1, False
+    kind = "absence"
 
     def read(self, effects: Collection[str]) -> Word:
         return opposite(either(effects, "raised", "not raised"))

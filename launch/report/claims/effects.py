@@ -1,17 +1,30 @@
-"""What one interval says about one effect, against a smallest effect of interest. Pure functions."""
+"""One number behind a verdict, and how effects become a word. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from launch.report.metrics import label
-from launch.report.table import Interval, Values, difference, finite
-from shaping.audits.intervals import paired_pvalue
+from launch.report.statistics.estimate import Estimate
+from launch.report.statistics.power import Power
+from launch.report.statistics.replicates import Turned
+from launch.report.table import NOTHING, Interval
 
-Effect = Literal["raised", "not raised", "unclear"]
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric and a contrast of arms in it: the sum of weight x mean."""
+
+    metric: str
+    name: str
+    """What the contrast is called: `mask - unshaped`."""
+    weights: Mapping[str, float]
+    arm: str = ""
+    """The one arm that is compared with `base`; empty for any other contrast."""
+    base: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,78 +39,34 @@ class EffectEstimate:
     effect: str = "unclear"
     decides: bool = True
     """False: printed for context only."""
+    p: float = math.nan
+    """Of no effect, adjusted by Holm's method over everything that may decide the claim."""
+    se: float = math.nan
+    """Standard error."""
+    turned: Turned | None = None
+    """Replicates that ended far beyond the reference."""
+    power: Power | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
         return label(self.metric)
 
 
-def raised(difference: Interval, delta: float) -> Effect:
-    """Is the difference above zero by an amount that matters?
-
-    `raised`: the whole interval is above 0 and reaches `delta`; `not raised`: the whole interval is below `delta`;
-    `unclear`: it allows both, or there is no interval.
-    """
-    if math.isnan(difference.low):
-        return "unclear"
-    if difference.high < delta:
-        return "not raised"
-    return "raised" if difference.low > 0 else "unclear"
+def interval_of(found: Estimate | None, level: float, n: int) -> Interval:
+    """The interval of a contrast whose smallest arm has n replicates."""
+    if found is None:
+        return NOTHING if not n else Interval(math.nan, math.nan, math.nan, n)
+    low, high = found.bounds(level)
+    return Interval(float(found.mean), float(low), float(high), n)
 
 
-def differs(difference: Interval, delta: float) -> Literal["differs", "same", "unclear"]:
-    """`differs`: the interval excludes 0 and leaves (-delta, delta); `same`: it lies inside; else `unclear`."""
-    if math.isnan(difference.low):
-        return "unclear"
-    if -delta < difference.low and difference.high < delta:
-        return "same"
-    return "differs" if difference.low > 0 or difference.high < 0 else "unclear"
-
-
-def pooled(values: Values, arms: Sequence[str], metric: str) -> dict[int, float]:
-    """Mean over arms for every seed in which all of them have the metric."""
-    columns = [values.get(arm, {}).get(metric, {}) for arm in arms]
-    seeds = set.intersection(*(set(column) for column in columns)) if columns else set()
-    return finite({seed: sum(column[seed] for column in columns) / len(columns) for seed in sorted(seeds)})
-
-
-def contrast(
-    values: Values, arms: Sequence[str], base: Sequence[str], metric: str, level: float, name: str
-) -> EffectEstimate:
-    """Paired difference of two pools of arms; no effect read off it yet."""
-    found = difference(pooled(values, arms, metric), pooled(values, base, metric), level)
-    return EffectEstimate(metric, name, found, level, decides=False)
-
-
-def shift_effect(found: Interval, delta: float, word: str, direction: int = 1) -> str:
-    """`raised`, for a direction of -1 its mirror image, told as `word`, `not word` or `unclear`."""
-    asked = found if direction > 0 else Interval(-found.mean, -found.high, -found.low, found.n)
-    return {"raised": word, "not raised": f"not {word}", "unclear": "unclear"}[raised(asked, delta)]
-
-
-def shift_test(
-    values: Values,
-    arms: Sequence[str],
-    base: Sequence[str],
-    metric: str,
-    *,
-    level: float,
-    delta: float,
-    name: str,
-    word: str = "raised",
-    direction: int = 1,
-) -> EffectEstimate:
-    """Is `metric` raised (direction 1) or lowered (-1) in the pool `arms` against the pool `base`?"""
-    found = contrast(values, arms, base, metric, level, name).interval
-    return EffectEstimate(metric, name, found, level, direction, shift_effect(found, delta, word, direction))
-
-
-def difference_test(
-    values: Values, arms: Sequence[str], base: Sequence[str], metric: str, *, level: float, delta: float, name: str
-) -> EffectEstimate:
-    """Do the pools `arms` and `base` differ in `metric`, or are they the same?"""
-    found = contrast(values, arms, base, metric, level, name).interval
-    return EffectEstimate(metric, name, found, level, 0, differs(found, delta))
+def difference_of(plus: Sequence[str], minus: Sequence[str]) -> dict[str, float]:
+    """The weights of the mean of some arms minus that of others."""
+    weights: dict[str, float] = {}
+    for arms, sign in ((plus, 1.0), (minus, -1.0)):
+        for arm in arms:
+            weights[arm] = weights.get(arm, 0.0) + sign / len(arms)
+    return weights
 
 
 def either(effects: Collection[str], there: str, absent: str) -> Literal["supported", "contradicted", "inconclusive"]:
@@ -105,10 +74,3 @@ def either(effects: Collection[str], there: str, absent: str) -> Literal["suppor
     if there in effects:
         return "supported"
     return "contradicted" if set(effects) == {absent} else "inconclusive"
-
-
-def combined_p(values: Values, arm: str, base: Sequence[str], metrics: Sequence[str]) -> float:
-    """Bonferroni over the metrics: n x the smallest two-sided p-value of the paired differences, at most 1."""
-    found = [paired_pvalue(pooled(values, [arm], m), pooled(values, base, m)) for m in metrics]
-    known = [p for p in found if not math.isnan(p)]
-    return min(1.0, len(metrics) * min(known)) if known else math.nan

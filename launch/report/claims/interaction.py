@@ -11,10 +11,10 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector, axis_values
 from launch.report.claims.base import Claim, Finding
-from launch.report.claims.effects import EffectEstimate, differs, either, shift_effect
+from launch.report.claims.effects import Comparison, EffectEstimate, difference_of, either
+from launch.report.claims.judgement import differences, shifts
 from launch.report.claims.table import Table
 from launch.report.claims.wording import told
-from launch.report.table import interval
 
 Corners = tuple[list[str], list[str], list[str], list[str]]
 """Arms with both factors, with the first alone, with the second alone, and with neither."""
@@ -36,6 +36,8 @@ class Interaction(Claim):
     direction: Literal["either", "up", "down"] = Field(
         "either", description="up: the second factor adds to the effect of the first; down: it takes from it"
     )
+
+    kind = "difference"
 
     @model_validator(mode="after")
     def _two_factors(self) -> Interaction:
@@ -69,25 +71,36 @@ class Interaction(Claim):
         return ""
 
     def rule(self, table: Table) -> str:
-        delta = self.smallest(table)
+        margin, alpha = self.smallest(table), table.evidence.alpha
         there = {
-            "either": f"excludes 0 and is not inside ±{delta:g}",
-            "up": f"is above 0 and reaches {delta:g}",
-            "down": f"is below 0 and reaches -{delta:g}",
-        }[self.direction]
-        absent = {
-            "either": f"inside ±{delta:g}", "up": f"below {delta:g}", "down": f"above -{delta:g}",
+            "either": f"is not inside ±{margin:g}", "up": f"reaches {margin:g}", "down": f"reaches -{margin:g}",
         }[self.direction]  # fmt: skip
+        absent = {
+            "either": f"inside ±{margin:g}", "up": f"below {margin:g}", "down": f"above -{margin:g}",
+        }[self.direction]  # fmt: skip
+        sided = "two-sided" if self.direction == "either" else "one-sided"
         return (
-            f"Paired by seed, {self._name(table)} gets a {self.shared_level():.2%} t interval for {self.listed}. "
-            f"Supported: one interval {there}. Contradicted: all are {absent}. Else inconclusive."
+            f"{self._name(table)} gets a {table.level:.2%} t interval (Welch, subjects as fixed effects) for "
+            f"{self.listed}. Supported: for one metric the {sided} p, adjusted by Holm, is at most {alpha:.3g} and the "
+            f"interval {there}. Contradicted: all intervals are {absent}. Else inconclusive."
         )
 
+    def comparisons(self, table: Table) -> list[Comparison]:
+        both, first, second, neither = self._corners(table)
+        weights = difference_of(both, second)
+        for arm, weight in difference_of(first, neither).items():
+            weights[arm] = weights.get(arm, 0.0) - weight
+        return [Comparison(metric, self._name(table), weights) for metric in self.metrics]
+
     def weigh(self, table: Table) -> Finding:
-        corners = self._corners(table)
-        outcomes = [self._estimate(table, corners, metric) for metric in self.metrics]
+        compared, margin = self.comparisons(table), self.smallest(table)
+        if self.direction == "either":
+            outcomes = differences(table, compared, margin=margin)
+        else:
+            sign = 1 if self.direction == "up" else -1
+            outcomes = shifts(table, compared, margin=margin, word=self._words[0], direction=sign)
         word = either({outcome.effect for outcome in outcomes}, *self._words)
-        used = dict.fromkeys(arm for corner in corners for arm in corner)
+        used = dict.fromkeys(arm for corner in self._corners(table) for arm in corner)
         return Finding(word, outcomes, self._sentence(table, outcomes), list(used))
 
     @property
@@ -105,18 +118,10 @@ class Interaction(Claim):
         beside = [table.at(self.axis, level, or_without=True).select(self.reference) for level in self.levels]
         return having, without, beside[1], beside[0]
 
-    def _estimate(self, table: Table, corners: Corners, metric: str) -> EffectEstimate:
-        both, first, second, neither = (table.pooled(corner, metric) for corner in corners)
-        seeds = both.keys() & first.keys() & second.keys() & neither.keys()
-        level, delta = self.shared_level(), self.smallest(table)
-        found = interval([(both[s] - second[s]) - (first[s] - neither[s]) for s in sorted(seeds)], level)
-        sign = {"either": 0, "up": 1, "down": -1}[self.direction]
-        effect = shift_effect(found, delta, self._words[0], sign) if sign else differs(found, delta)
-        return EffectEstimate(metric, self._name(table), found, level, sign, effect)
-
     def _name(self, table: Table) -> str:
         if self.axis:
-            return f"({self.contrast(table)}) at {self.axis} = {self.levels[1]} - at {self.levels[0]}"
+            effect = f"{table.mean_of(self.treatment)} - {table.title(self.reference)}"
+            return f"({effect}) at {self.axis} = {self.levels[1]} - at {self.levels[0]}"
         sides = [self._side(table, side) for side in (self.treatment, self.second, self.first, self.reference)]
         return "({} - {}) - ({} - {})".format(*sides)
 

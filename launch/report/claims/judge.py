@@ -1,14 +1,13 @@
-"""The claims of a study, judged at every point of its axes by rules that were fixed before any number was seen.
-
-Several metrics may each decide a claim, so that their intervals are widened (Bonferroni: 98.33% for three).
-"""
+"""The claims of a study, judged at every point of its axes by rules that were fixed before any number was seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from launch.config.claims import build_claims
 from launch.report.claims.base import Claim
+from launch.report.claims.controls import with_controls
+from launch.report.claims.evidence import evidence_of, look_of
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict, as_json
 from launch.report.load import ArmInfo, Study
@@ -17,24 +16,42 @@ from launch.report.table import Values
 __all__ = ["Verdict", "as_json", "judge_study"]
 
 
-def judge_study(study: Study, values: Values, delta: float) -> list[Verdict]:
-    """All claims at every point of the axes; those that compare across an axis once for each point of the others."""
+def judge_study(study: Study, values: Values, margin: float, look: int | None = None) -> list[Verdict]:
+    """All claims at every point of the axes; those that compare across an axis once for each point of the others.
+
+    `look`: of a study that is judged in steps, after how many replicates; None: the last look that was taken.
+    """
     claims: list[Claim] = build_claims(study.config)
     within = [claim for claim in claims if not claim.axes]
-    verdicts = [claim.judge(table) for table in tables(study, values, delta) for claim in within]
-    across = [claim for claim in claims if claim.axes]
-    return verdicts + [claim.judge(table) for claim in across for table in tables(study, values, delta, claim.axes)]
+    verdicts = [claim.judge(table) for table in tables(study, values, margin, look=look) for claim in within]
+    for claim in claims:
+        if claim.axes:
+            verdicts += [claim.judge(table) for table in tables(study, values, margin, claim.axes, look)]
+    return with_controls(claims, verdicts)
 
 
-def tables(study: Study, values: Values, delta: float, across: Sequence[str] = ()) -> list[Table]:
+def tables(
+    study: Study, values: Values, margin: float, across: Sequence[str] = (), look: int | None = None
+) -> list[Table]:
     """One table for each point at which there is a reference arm; points that differ in `across` alone share one."""
+    look = look_of(study) if look is None else look
+    if look is not None:
+        values = _until(values, set(study.config.seed_list[:look]))
     groups: dict[str, list[ArmInfo]] = {}
     for reference in study.references:
         groups.setdefault(_point(reference, across), [])
     for arm in study.arms.values():
         if reference_arm := study.reference(arm):
             groups[_point(reference_arm, across)].append(arm)
-    return [Table(values, arms, delta, point) for point, arms in groups.items()]
+    evidence = evidence_of(study, look)
+    return [Table(values, arms, margin, point, evidence) for point, arms in groups.items()]
+
+
+def _until(values: Values, seeds: Set[int]) -> Values:
+    return {
+        arm: {metric: {s: v for s, v in column.items() if s in seeds} for metric, column in metrics.items()}
+        for arm, metrics in values.items()
+    }
 
 
 def _point(reference: ArmInfo, across: Sequence[str]) -> str:

@@ -9,16 +9,17 @@ from pydantic import Field
 from launch.config.study import StudyConfig
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.base import Claim, Finding
-from launch.report.claims.effects import EffectEstimate, contrast, shift_test
+from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
+from launch.report.claims.judgement import beside, shifts
 from launch.report.claims.metric_names import metric_problem
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Word
-from launch.report.claims.wording import joined, number
+from launch.report.claims.wording import joined, number, told
 from launch.report.metrics import label
 
 
 class LosesAccess(Claim):
-    """The treatment lowers the metrics against the reference, and the spared arms do not."""
+    """An arm of the treatment lowers a metric against the reference, and no spared arm does."""
 
     spared: ArmSelector = Field(description="the arms that are claimed to lose nothing")
     metrics: tuple[str, ...] = Field(
@@ -32,67 +33,74 @@ class LosesAccess(Claim):
             if problem := metric_problem(metric, study):
                 yield f"context.{index}: {problem}"
 
+    def comparisons(self, table: Table) -> list[Comparison]:
+        return self.against_reference(table, self.treatment) + self.against_reference(table, self.spared)
+
     def rule(self, table: Table) -> str:
-        delta = self.smallest(table)
+        margin, alpha = self.smallest(table), table.evidence.alpha
         losing, keeping = table.phrase(self.treatment), table.phrase(self.spared)
         return (
-            f"Paired by seed, the mean difference of {losing} and that of {keeping} to {self.named(table)[1]} each get "
-            f"a {self._level:.2%} t interval of {self.listed}. Lost: the interval is below 0 and reaches -{delta:g}. "
-            f"Not lost: all of it is above -{delta:g}. Supported: {losing} lost it and {keeping} did not. "
-            f"Contradicted: {losing} did not lose it, or {keeping} did. Else inconclusive."
+            f"Each arm's difference to {self.named(table)[1]} in {self.listed} gets a {table.level:.2%} t interval "
+            f"(Welch, subjects as fixed effects). Lost: its one-sided p, adjusted by Holm over the arms and metrics of "
+            f"its group, is at most {alpha:.3g} and the interval reaches -{margin:g}. Not lost: all of it is above "
+            f"-{margin:g}, and no replicate ended {2 * margin:g} or more below. Supported: one arm of {losing} lost it "
+            f"and none of {keeping} did. Contradicted: none of {losing} lost it, or one of {keeping} did, each at half "
+            "the level. Else inconclusive."
         )
 
-    @property
-    def _level(self) -> float:
-        """Both groups decide."""
-        return self.shared_level(2 * len(self.metrics))
-
     def weigh(self, table: Table) -> Finding:
-        base = table.select(self.reference)
-        lost = self._tests(table, self.treatment, base)
-        kept = self._tests(table, self.spared, base)
-        beside = [
-            contrast(table.values, table.select(side), base, metric, 0.95, self._name(table, side))
+        alpha = table.evidence.alpha
+        lost, kept = (self._tests(table, side, alpha) for side in (self.treatment, self.spared))
+        stricter = tuple(self._tests(table, side, alpha / 2) for side in (self.treatment, self.spared))
+        base = tuple(table.select(self.reference))
+        context = [
+            beside(table, Comparison(metric, f"{arm} - {table.title(self.reference)}", difference_of([arm], base)))
             for metric in self.context
             for side in (self.treatment, self.spared)
+            for arm in table.select(side)
+            if table.column(arm, metric)
         ]
         used = [*table.select(self.treatment), *table.select(self.spared), *base]
-        outcomes = [*lost, *kept, *beside]
-        return Finding(self._word(lost, kept), outcomes, self._sentence(table, lost, kept, beside), used)
+        word = self._word(lost, kept, *stricter)
+        return Finding(word, [*lost, *kept, *context], self._sentence(table, lost, kept, context), used)
 
-    def _tests(self, table: Table, side: ArmSelector, base: Sequence[str]) -> list[EffectEstimate]:
-        return [
-            shift_test(
-                table.values, table.select(side), base, metric,
-                level=self._level, delta=self.smallest(table), name=self._name(table, side), word="lost", direction=-1,
-            )
-            for metric in self.metrics
-        ]  # fmt: skip
-
-    def _name(self, table: Table, side: ArmSelector) -> str:
-        return f"{table.mean_of(side)} - {table.title(self.reference)}"
+    def _tests(self, table: Table, side: ArmSelector, alpha: float) -> list[EffectEstimate]:
+        compared = self.against_reference(table, side)
+        return shifts(table, compared, margin=self.smallest(table), word="lost", direction=-1, alpha=alpha)
 
     @staticmethod
-    def _word(lost: Sequence[EffectEstimate], kept: Sequence[EffectEstimate]) -> Word:
-        losses, losses_spared = {o.effect for o in lost}, {o.effect for o in kept}
-        if losses == {"not lost"} or "lost" in losses_spared:
+    def _word(
+        lost: Sequence[EffectEstimate],
+        kept: Sequence[EffectEstimate],
+        stricter_lost: Sequence[EffectEstimate],
+        stricter_kept: Sequence[EffectEstimate],
+    ) -> Word:
+        """Both parts must hold for support (intersection-union); either suffices for the contrary (Bonferroni)."""
+        if {o.effect for o in stricter_lost} == {"not lost"} or any(o.effect == "lost" for o in stricter_kept):
             return "contradicted"
-        return "supported" if "lost" in losses and losses_spared == {"not lost"} else "inconclusive"
+        both = any(o.effect == "lost" for o in lost) and {o.effect for o in kept} == {"not lost"}
+        return "supported" if both else "inconclusive"
 
     def _sentence(
         self,
         table: Table,
         lost: Sequence[EffectEstimate],
         kept: Sequence[EffectEstimate],
-        beside: Sequence[EffectEstimate],
+        context: Sequence[EffectEstimate],
     ) -> str:
-        names = {self._name(table, self.treatment): self.subject or table.phrase(self.treatment)}
-        names |= {self._name(table, self.spared): table.phrase(self.spared)}
-        verbs = {"lost": "lost {}", "not lost": "kept {}", "unclear": "may or may not have lost {}"}
-        parts = [f"{names[o.contrast]} {verbs[o.effect].format(o.label)} ({number(o)})" for o in [*lost, *kept]]
+        names = (self.subject or table.phrase(self.treatment), table.phrase(self.spared))
+        parts = [f"{name} {_said(group)}" for name, group in zip(names, (lost, kept), strict=True)]
         text = ", ".join(parts)
         for metric in self.context:
-            text += (
-                f"; {label(metric)}: {joined(f'{names[o.contrast]} {number(o)}' for o in beside if o.metric == metric)}"
-            )
+            beside_it = [f"{o.contrast} {number(o)}" for o in context if o.metric == metric]
+            text += f"; {label(metric)}: {joined(beside_it)}" if beside_it else ""
         return f"{text}."
+
+
+def _said(group: Sequence[EffectEstimate]) -> str:
+    """`lost reward access (...)` of the outcomes of one group."""
+    if there := [o for o in group if o.effect == "lost"]:
+        return f"lost {told(there, group)}"
+    if all(o.effect == "not lost" for o in group):
+        return f"kept {told(group)}"
+    return f"may or may not have lost {told(group)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -12,18 +12,17 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import axis_values
 from launch.report.claims.base import Claim, Finding
-from launch.report.claims.effects import EffectEstimate, shift_effect
+from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
+from launch.report.claims.judgement import shifts
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Word
 from launch.report.claims.wording import joined, number, told
-from launch.report.table import BySeed, difference, interval
 
 LEAST_DOSES = 3
 """With two doses there is no order to see: that is a claim that raises or lowers."""
 
 Sides = tuple[list[str], ...]
 """The arms of the treatment and, where they are compared with it, those of the reference."""
-Series = Mapping[float, BySeed]
 
 
 class Ordered(Claim):
@@ -72,16 +71,17 @@ class Ordered(Claim):
         return f"no complete run at dose {joined(empty)}" if empty else ""
 
     def rule(self, table: Table) -> str:
-        delta, up = self.smallest(table), self.direction == "up"
+        margin, up, alpha = self.smallest(table), self.direction == "up", table.evidence.alpha
         over = f"its difference to {self.named(table)[1]} at the same dose" if self.relative else "the metric"
-        side, reach, back = ("above", f"{delta:g}", "below") if up else ("below", f"-{delta:g}", "above")
+        reach, back = (f"{margin:g}", "below") if up else (f"-{margin:g}", "above")
+        word = self._word
         return (
-            f"For every seed a straight line is fitted to {over} over the doses; its change from the least to the "
-            f"greatest dose gets a {self.shared_level():.2%} t interval over seeds, for {self.listed}. "
-            f"{self._word.capitalize()}: the interval is {side} 0 and reaches {reach}. Not {self._word}: it stays on "
-            f"the other side of {reach}. Reversed: a step between neighbouring doses, paired by seed, is {back} 0 by "
-            f"{delta:g} (intervals widened for all steps). Supported: a metric is {self._word} and none of its steps "
-            f"is reversed. Contradicted: none is {self._word}. Else inconclusive."
+            f"A straight line is fitted to the means of {over}; its change from the least to the greatest dose gets a "
+            f"{table.level:.2%} t interval (Welch, subjects as fixed effects), for {self.listed}. "
+            f"{word.capitalize()}: its one-sided p, adjusted by Holm over the metrics, is at most {alpha:.3g} and the "
+            f"interval reaches {reach}. Not {word}: it stays on the other side of {reach}. Reversed: a step between "
+            f"neighbouring doses is {back} 0 by {margin:g} (p adjusted over all steps). Supported: a metric is {word}, "
+            f"and none of its steps reversed. Contradicted: none is {word}. Else inconclusive."
         )
 
     @property
@@ -96,14 +96,19 @@ class Ordered(Claim):
     def _sign(self) -> int:
         return 1 if self.direction == "up" else -1
 
-    def weigh(self, table: Table) -> Finding:
+    def comparisons(self, table: Table) -> list[Comparison]:
         doses = self._doses(table)
-        trends: list[EffectEstimate] = []
-        steps: list[EffectEstimate] = []
-        for metric in self.metrics:
-            series = {dose: self._series(table, sides, metric) for dose, sides in doses.items()}
-            trends.append(self._trend(table, metric, series))
-            steps += self._steps(table, metric, series)
+        values = list(doses)
+        centre = sum(values) / len(values)
+        scale = (values[-1] - values[0]) / sum((dose - centre) ** 2 for dose in values)
+        weights = _sum((doses[dose], scale * (dose - centre)) for dose in values)
+        name = f"fitted change, dose {values[0]:g} to {values[-1]:g}"
+        return [Comparison(metric, name, weights) for metric in self.metrics]
+
+    def weigh(self, table: Table) -> Finding:
+        margin, doses = self.smallest(table), self._doses(table)
+        trends = shifts(table, self.comparisons(table), margin=margin, word=self._word, direction=self._sign)
+        steps = shifts(table, self._steps(doses), margin=margin, word="reversed", direction=-self._sign)
         turned = {step.metric for step in steps if step.effect == "reversed"}
         word: Word = "inconclusive"
         if any(trend.effect == self._word and trend.metric not in turned for trend in trends):
@@ -130,31 +135,13 @@ class Ordered(Claim):
             return {dose: (arms[dose],) for dose in sorted(planned)}
         return {dose: (arms[dose], beside[dose].select(self.reference)) for dose in sorted(planned)}
 
-    def _series(self, table: Table, sides: Sides, metric: str) -> BySeed:
-        """Seed -> the metric at one dose, minus that of the reference where they are compared."""
-        own, *base = (table.pooled(side, metric) for side in sides)
-        return {seed: own[seed] - base[0][seed] for seed in own.keys() & base[0].keys()} if base else own
-
-    def _trend(self, table: Table, metric: str, series: Series) -> EffectEstimate:
-        """The change of the fitted line from the least to the greatest dose."""
-        doses = list(series)
-        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in series.values())))
-        centre = sum(doses) / len(doses)
-        weights = {dose: (dose - centre) / sum((d - centre) ** 2 for d in doses) for dose in doses}
-        changes = [(doses[-1] - doses[0]) * sum(weights[d] * series[d][seed] for d in doses) for seed in seeds]
-        found, level = interval(changes, self.shared_level()), self.shared_level()
-        effect = shift_effect(found, self.smallest(table), self._word, self._sign)
-        return EffectEstimate(metric, f"fitted change, dose {_between(doses)}", found, level, self._sign, effect)
-
-    def _steps(self, table: Table, metric: str, series: Series) -> list[EffectEstimate]:
+    def _steps(self, doses: Mapping[float, Sides]) -> list[Comparison]:
         """Neighbouring doses, the greater minus the lesser."""
-        level = self.shared_level(len(self.metrics) * (len(series) - 1))
-        steps = []
-        for low, high in pairwise(series):
-            found = difference(series[high], series[low], level)
-            effect = shift_effect(found, self.smallest(table), "reversed", -self._sign)
-            steps.append(EffectEstimate(metric, f"dose {high:g} - {low:g}", found, level, self._sign, effect))
-        return steps
+        return [
+            Comparison(metric, f"dose {high:g} - {low:g}", _sum([(doses[high], 1.0), (doses[low], -1.0)]))
+            for metric in self.metrics
+            for low, high in pairwise(doses)
+        ]
 
     def _sentence(self, table: Table, trends: Sequence[EffectEstimate], steps: Sequence[EffectEstimate]) -> str:
         dose = self.dose if isinstance(self.dose, str) else "the dose"
@@ -169,5 +156,10 @@ class Ordered(Claim):
         return f"whether {joined((t.label for t in trends), 'or')} {verb} with {dose} stays open: {told(trends)}."
 
 
-def _between(doses: Sequence[float]) -> str:
-    return f"{doses[0]:g} to {doses[-1]:g}"
+def _sum(doses: Iterable[tuple[Sides, float]]) -> dict[str, float]:
+    """The weights of a sum of weight x (mean of the treatment - mean of the reference, if it is compared)."""
+    weights: dict[str, float] = {}
+    for (own, *base), weight in doses:
+        for arm, share in (difference_of(own, base[0]) if base else difference_of(own, ())).items():
+            weights[arm] = weights.get(arm, 0.0) + weight * share
+    return {arm: weight for arm, weight in weights.items() if abs(weight) > 1e-12}

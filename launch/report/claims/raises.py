@@ -13,6 +13,7 @@ class Raises(Shift):
     """The treatment raises at least one of the metrics against the reference."""
 
     verb, word, direction, claims_effect = "raise", "raised", 1, True
+    needs_pressure = True
 
     def read(self, effects: Collection[str]) -> Word:
         return either(effects, "raised", "not raised")

@@ -48,6 +48,6 @@ class Figures(Section):
         rows = [(arm.title, *[signed(*found[:3]) for found in differences]) for arm, differences in content.differences]
         return blocks(
             "The page has the figures. Here are the differences to the reference arm, "
-            f"{inline(content.reference)}: mean of the paired differences [95% t interval].",
+            f"{inline(content.reference)}: mean difference [95% Welch interval].",
             table(("arm", *content.metrics), rows),
         )

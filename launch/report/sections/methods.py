@@ -71,7 +71,7 @@ def _design(results: Results) -> str:
     are = "is" if len(held_out) == 1 else "are"
     return (
         f"{len(study.arms)} arms, {len(study.seeds)} seeds ({seeds}), {results.updates} updates per run. All runs of "
-        "one seed start from the same model and meet the same episodes, so arms are compared seed by seed. Trained in "
+        "one seed start from the same model and meet the same episodes. Trained in "
         f"{', '.join(study.trained_worlds)}; evaluated in {', '.join(study.worlds)}"
         + (f", of which {', '.join(held_out)} {are} held out: no arm trains there" if held_out else "")
         + ". At deployment there is no context, no mask and no overseer's penalty."
@@ -80,10 +80,11 @@ def _design(results: Results) -> str:
 
 def _statistics(delta: float) -> str:
     return (
-        "Intervals are Student's t intervals over training seeds, the unit of replication (an episode or a turn is "
-        "not). Verdicts follow fixed rules, printed with each; the smallest effect of interest is "
-        f"{delta}, in the unit of the rates and of reward access. Where several outcomes can decide a claim, the level "
-        "is raised (Bonferroni); over the arms of a family p-values are adjusted by Holm's method. With few seeds "
+        "Means have Student's t intervals over training runs, the unit of replication (an episode or a turn is not); "
+        "differences between arms have Welch's, with the subject that a run started from as a fixed effect. Verdicts "
+        f"follow fixed rules, printed with each; the smallest effect of interest is {delta}, in the unit of the rates "
+        "and of reward access. Where several outcomes or arms can decide a claim, p-values are adjusted by Holm's "
+        "method; where all must hold, none is adjusted. With few seeds "
         'these intervals are wide, and "inconclusive" then means that the study was too small to tell. Rates whose '
         "denominator is 0 in a run are left out of that arm's mean."
     )

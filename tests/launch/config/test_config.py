@@ -214,7 +214,7 @@ def test_claims_keep_their_order_and_carry_their_key(file: Path) -> None:
         ("claims.P.metrics=[]", "claims.P (Lowers): metrics: Tuple should have at least 1 item"),
         ("claims.P={use: Lowers, treatment: penalty, metrics: [harm]}", "(Lowers): statement: this key is required"),
         ("claims.P.id=Q", "claims.P.id: the key 'P' is the claim's id"),
-        ("claims.P.delta=0", "claims.P (Lowers): delta: Input should be greater than 0"),
+        ("claims.P.margin=0", "claims.P (Lowers): margin: Input should be greater than 0"),
         (
             "claims.O={use: Ordered, statement: So., dose: wait, metrics: [harm]}",
             "claims.O.dose: the study has no axis",
@@ -272,7 +272,7 @@ def test_a_claim_of_ones_own_is_one_file(file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(file.parent)
     own = "claims.X={use: 'own_claims:Parity', statement: Even., treatment: penalty, metrics: [deception]}"
     claim = build_claims(load_study(file, [own]))[-1]
-    table = Table({arm: {"deception": {0: 0.5}} for arm in ("penalty", "base")}, [
+    table = Table({arm: {"deception": dict.fromkeys(range(5), 0.5)} for arm in ("penalty", "base")}, [
         ArmInfo("penalty"), ArmInfo("base", role="reference"),
     ], 0.05)  # fmt: skip
     assert (claim.id, claim.judge(table).verdict) == ("X", "contradicted")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from synthetic_study import config, write_study
 
 from launch.report.claims.arms import ArmSelector
-from launch.report.claims.base import Claim
+from launch.report.claims.base import NO_CONTROLS, Claim
 from launch.report.claims.differs import Differs
 from launch.report.claims.does_not_differ import DoesNotDiffer
 from launch.report.claims.does_not_lower import DoesNotLower
@@ -87,30 +87,32 @@ def test_the_sentence_says_what_the_numbers_say(kind: type[Claim], word: str, me
 def test_without_a_run_of_one_side_nothing_is_tested(kind: type[Claim]) -> None:
     found = judged(kind, table({"unshaped": 0.5, "*absent": 1.0}))
     assert (found.verdict, found.outcomes) == ("not tested", ())
-    assert found.notes == ("no complete run of the arm mask",)
+    assert found.notes == ("no complete run of the arm mask", NO_CONTROLS)
+    assert found.reason == "no complete run of the arm mask"
     assert found.sentence == "C was not tested: no complete run of the arm mask."
 
 
 def test_several_metrics_share_the_error_rate_and_one_is_enough() -> None:
     base = table({"mask": 0.8})
     both = Table({a: {**m, "harm": m["deception"]} for a, m in base.values.items()}, ARMS, 0.05)
-    assert [o.level for o in judged(Raises, both, metrics=["deception", "harm"]).outcomes] == [0.975, 0.975]
+    assert [o.level for o in judged(Raises, both, metrics=["deception", "harm"]).outcomes] == [0.9, 0.9]
     flat = Table({a: {**m, "harm": base.values["unshaped"]["deception"]} for a, m in base.values.items()}, ARMS, 0.05)
     assert judged(Raises, flat, metrics=["deception", "harm"]).verdict == "supported"
     assert judged(DoesNotRaise, flat, metrics=["deception", "harm"]).verdict == "contradicted"
 
 
 def test_a_claim_may_have_a_smallest_effect_of_its_own() -> None:
-    """The interval is about [0.02, 0.04]: above zero, and below the report's 0.05."""
+    """The interval is about [0.025, 0.035]: above zero, and below the report's 0.05."""
     found = table({"mask": 0.53})
     assert judged(Raises, found).verdict == "contradicted"
-    assert judged(Raises, found, delta=0.02).verdict == "supported"
-    assert "reaches 0.02" in judged(Raises, found, delta=0.02).rule
+    assert judged(Raises, found, margin=0.02).verdict == "supported"
+    assert "reaches 0.02" in judged(Raises, found, margin=0.02).rule
 
 
-def test_arms_are_judged_one_by_one_beside_their_mean() -> None:
+def test_arms_are_judged_one_by_one_and_never_averaged() -> None:
     found = judged(Raises, table({"mask": 0.8}), treatment={"family": "constraint"})
-    assert found.outcomes[0].contrast == "mean of constraint arms - unshaped"
+    assert [outcome.contrast for outcome in found.outcomes] == ["mask - unshaped", "penalty - unshaped"]
+    assert found.verdict == "supported"
     assert {arm.arm: arm.verdict for arm in found.arms} == {"mask": "supported", "penalty": "contradicted"}
 
 
@@ -184,15 +186,15 @@ def test_loses_access(means: Means, noise: tuple[float, ...], expected: str) -> 
         table(means, noise, metric="reward_access")
     )
     assert found.verdict == expected
-    assert [round(o.level, 4) for o in found.outcomes] == [0.975, 0.975]
+    assert [round(o.level, 4) for o in found.outcomes] == [0.9, 0.9, 0.9]
     if expected == "supported":
-        assert found.sentence.startswith("Constraint arms lost reward access (")
+        assert found.sentence.startswith("Constraint arms lost reward access (mask - unshaped: ")
         assert "motivation arms kept reward access (" in found.sentence
 
 
 def test_loses_access_needs_both_groups() -> None:
     found = claim(LosesAccess, treatment="mask", spared={"family": "mixed"}).judge(table({}, metric="reward_access"))
-    assert (found.verdict, found.notes) == ("not tested", ("no complete run of a mixed arm",))
+    assert (found.verdict, found.reason) == ("not tested", "no complete run of a mixed arm")
 
 
 # In a study -----------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def test_loses_access_needs_both_groups() -> None:
 @pytest.fixture
 def verdicts_of(tmp_path: Path) -> Callable[..., dict[str, list[Verdict]]]:
     def judge(claims: dict[str, Any], axes: dict[str, list[Any]]) -> dict[str, list[Verdict]]:
-        study = load(write_study(tmp_path / "s", config(seeds=3, axes=axes, claims=claims), episodes=False, updates=2))
+        study = load(write_study(tmp_path / "s", config(seeds=5, axes=axes, claims=claims), episodes=False, updates=2))
         found: dict[str, list[Verdict]] = {}
         for verdict in judge_study(study, values_of(study), 0.05):
             found.setdefault(verdict.claim, []).append(verdict)
@@ -235,8 +237,9 @@ def test_claims_are_judged_at_every_point_of_the_axes_and_ordered_ones_across_th
 
 
 def test_a_point_whose_reference_is_missing_is_not_tested(tmp_path: Path) -> None:
-    study = config(seeds=1, axes={"train.groups": [2, 4]})
-    read = load(write_study(tmp_path / "s", study, episodes=False, updates=2, absent=[("unshaped+groups=4", 0)]))
+    study = config(seeds=5, axes={"train.groups": [2, 4]})
+    absent = [("unshaped+groups=4", seed) for seed in range(5)]
+    read = load(write_study(tmp_path / "s", study, episodes=False, updates=2, absent=absent))
     found = [v for v in judge_study(read, values_of(read), 0.05) if v.claim == "H1"]
-    assert [(v.point, v.verdict) for v in found] == [("groups = 2", "inconclusive"), ("groups = 4", "not tested")]
+    assert [(v.point, v.verdict) for v in found] == [("groups = 2", "supported"), ("groups = 4", "not tested")]
     assert len(tables(read, values_of(read), 0.05, ["groups"])) == 1

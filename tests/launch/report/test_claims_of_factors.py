@@ -78,10 +78,10 @@ def test_ordered_over_an_axis_is_of_the_difference_to_the_reference_at_the_same_
 def test_ordered_needs_every_dose() -> None:
     lacking = table({"unshaped": 0.5, "mask": 0.7, "*absent": 1})
     found = claim(Ordered, dose=DOSES, metrics=["deception"]).judge(lacking)
-    assert (found.verdict, found.notes) == ("not tested", ("no complete run at dose 2",))
+    assert (found.verdict, found.reason) == ("not tested", "no complete run at dose 2")
     arms = swept("weight", [1, 2], with_reference=False)
     few = claim(Ordered, dose="weight", treatment="penalty", metrics=["deception"]).judge(table({}, arms=arms))
-    assert few.notes == ("3 doses at least are needed, and there are 2",)
+    assert few.reason == "3 doses at least are needed, and there are 2"
 
 
 # Interaction ----------------------------------------------------------------------------------------------------------
@@ -129,11 +129,11 @@ def test_interaction_needs_all_four_corners() -> None:
     found = claim(Interaction, **FACTORS, metrics=["deception"]).judge(
         table({"unshaped": 0.5, "mask": 0.6, "spiked": 0.7, "*absent": 1})
     )
-    assert (found.verdict, found.notes) == ("not tested", ("no complete run of the arm placebo",))
+    assert (found.verdict, found.reason) == ("not tested", "no complete run of the arm placebo")
     arms = swept("path", [0, 1], with_reference=True)
     lacking = table({a.name: 0.5 for a in arms[:3]} | {"*absent": 1}, arms=arms)
     factor = claim(Interaction, treatment="penalty", axis="path", levels=[0, 1], metrics=["deception"])
-    assert factor.judge(lacking).notes == ("no complete run of the arm penalty at path = 1",)
+    assert factor.judge(lacking).reason == "no complete run of the arm penalty at path = 1"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "study"
     return write_study(
         path,
-        config(seeds=3),
+        config(seeds=6),
         updates=12,
         unfinished=[("inoculation", 2)],
         result={"attrition": {"episodes": 3, "trained": 1, "filtered": 1, "failed": 1, "status": {HOSTILE[0]: 3}}},
@@ -152,16 +152,19 @@ def test_the_csv_has_one_row_per_arm_and_metric(report: Path) -> None:
     assert all(all(told) for told in known.values())
     for row in rows:
         assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
-    assert {row["seeds"] for row in rows if row["arm"] == "inoculation"} == {"2"}
+    assert {row["seeds"] for row in rows if row["arm"] == "inoculation"} == {"5"}
 
 
-def test_missing_seeds_are_told_and_their_partners_are_left_out(report: Path) -> None:
+def test_missing_seeds_are_told_and_leave_the_other_arms_alone(report: Path) -> None:
     text = (report / "index.html").read_text(encoding="utf-8")
     assert "<bdi>inoculation</bdi>, seed 2: interrupted or still running" in text
     verdicts = {v["claim"]: v for v in json.loads((report / "verdicts.json").read_text())["verdicts"]}
-    assert {number["n"] for number in verdicts["H2"]["numbers"]} == {2}
-    assert any("seeds left out because a run is missing: 2" in note for note in verdicts["H2"]["notes"])
-    assert {number["n"] for number in verdicts["H1"]["numbers"]} == {3}
+    assert {number["contrast"]: number["n"] for number in verdicts["H2"]["numbers"]} == {
+        "inoculation - unshaped": 5,
+        "recontextualization - unshaped": 6,
+    }
+    assert "a run of these seeds is missing: 2" in verdicts["H2"]["notes"]
+    assert {number["n"] for number in verdicts["H1"]["numbers"]} == {6}
 
 
 def test_the_same_directory_gives_the_same_bytes(study: Path, report: Path, tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_the_headline_shows_contradictions(tmp_path: Path) -> None:
         "reward_access": 0.9,
         "reward_hacking": 0.2,
     }
-    path = write_study(tmp_path / "study", config(seeds=3), updates=3, summary=equal, episodes=False)
+    path = write_study(tmp_path / "study", config(seeds=5), updates=3, summary=equal, episodes=False)
     text = build(path, tmp_path / "out").read_text(encoding="utf-8")
     verdicts = {v["claim"]: v["verdict"] for v in json.loads((tmp_path / "out/verdicts.json").read_text())["verdicts"]}
     assert verdicts == {"H1": "contradicted", "H2": "supported", "H3": "contradicted", "H4": "contradicted"}

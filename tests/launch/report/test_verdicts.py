@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from launch.config.claims import build_claims
 from launch.config.loading import load_study
 from launch.report.answer import NO_CLAIMS, answer
-from launch.report.claims.effects import differs, raised
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict, as_json
 from launch.report.load import ArmInfo
-from launch.report.table import Interval
+from launch.report.statistics.decide import inside, mirrored, read
+from launch.report.statistics.estimate import Estimate
 
 SEEDS = range(5)
 #: Differences between seeds that leave intervals a few hundredths wide.
 NOISE = (-0.006, 0.006, 0.0, 0.003, -0.003)
-WIDE = (-0.3, 0.3, 0.0, 0.15, -0.15)
+WIDE = (-0.6, 0.6, 0.0, 0.3, -0.3)
 
 ARMS = (
     ArmInfo("unshaped", family="unshaped", role="reference"),
@@ -51,9 +51,7 @@ def judged(
     values = {
         arm.name: {
             metric: {
-                # A seed effect that all arms share, which pairing must remove.
-                seed: base + 0.1 * seed + shifts.get(arm.name, {}).get(metric, 0.0)
-                + (noise[seed] * (1 + i) if arm.family != "unshaped" else 0.0)
+                seed: base + shifts.get(arm.name, {}).get(metric, 0.0) + noise[seed] * (1 + i / 10)
                 for seed in seeds
             }
             for metric, base in BASE.items()
@@ -135,11 +133,16 @@ def test_a_study_that_lacks_the_arms_does_not_test_the_claim(kept: tuple[str, ..
     assert all(found[name].notes for name in untested)
 
 
-def test_one_seed_decides_nothing_and_few_seeds_are_remarked_on() -> None:
-    single = judged(LYING, seeds=range(1))
-    assert {verdict.verdict for verdict in single.values()} == {"inconclusive"}
-    assert any("fewer than 3 seeds" in note for note in judged(LYING, seeds=range(2))["H1"].notes)
-    assert not judged(LYING)["H1"].notes
+def test_fewer_than_five_replicates_test_nothing() -> None:
+    few = judged(LYING, seeds=range(4))
+    assert {verdict.verdict for verdict in few.values()} == {"not tested"}
+    assert {verdict.reason for verdict in few.values()} == {"4 replicates; five are needed"}
+    assert not any("needed" in note for note in judged(LYING)["H1"].notes)
+
+
+def estimate(low: float, high: float) -> Estimate:
+    """With about this 90% interval; 1.645 standard errors to either side."""
+    return Estimate(np.array((low + high) / 2), np.array((high - low) / 2 / 1.6448536), np.array(1e6))
 
 
 @pytest.mark.parametrize(
@@ -149,28 +152,24 @@ def test_one_seed_decides_nothing_and_few_seeds_are_remarked_on() -> None:
         (0.01, 0.04, "not raised"),  # above zero, but too small to matter
         (-0.20, -0.10, "not raised"),
         (-0.01, 0.06, "unclear"),
-        (0.00, 0.05, "unclear"),
-        (math.nan, math.nan, "unclear"),
+        (-0.001, 0.05, "unclear"),
     ],
 )
 def test_raised_needs_an_interval_above_zero_that_reaches_the_smallest_effect(
     low: float, high: float, effect: str
 ) -> None:
-    assert raised(Interval((low + high) / 2, low, high, 5), 0.05) == effect
+    found = read(estimate(low, high), 0.05, 0.05)
+    assert (bool(found.rises) and float(found.p) <= 0.05) == (effect == "raised")
+    assert bool(found.stays) == (effect == "not raised")
+    turned = read(mirrored(estimate(-high, -low)), 0.05, 0.05)
+    assert (bool(turned.rises), bool(turned.stays)) == (bool(found.rises), bool(found.stays))
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "effect"),
-    [
-        (-0.3, -0.1, "differs"),
-        (0.01, 0.2, "differs"),
-        (0.01, 0.04, "same"),
-        (-0.04, 0.04, "same"),
-        (-0.1, 0.1, "unclear"),
-    ],
+    ("low", "high", "same"), [(0.01, 0.04, True), (-0.04, 0.04, True), (-0.1, 0.04, False), (0.01, 0.2, False)]
 )
-def test_two_arms_differ_or_are_the_same_or_neither_is_known(low: float, high: float, effect: str) -> None:
-    assert differs(Interval((low + high) / 2, low, high, 5), 0.05) == effect
+def test_two_arms_are_the_same_if_the_interval_is_inside_the_margin(low: float, high: float, same: bool) -> None:
+    assert bool(inside(estimate(low, high), 0.05, 0.05)) == same
 
 
 def test_an_arm_counts_as_raised_only_if_it_survives_holm() -> None:
@@ -181,10 +180,13 @@ def test_an_arm_counts_as_raised_only_if_it_survives_holm() -> None:
     assert found["penalty"].verdict == "contradicted"
 
 
-def test_deciding_outcomes_share_the_error_rate() -> None:
-    found = judged(LYING)
-    assert [o.level for o in found["H1"].outcomes] == [pytest.approx(1 - 0.05 / 3)] * 3
-    assert found["H4"].outcomes[0].level == pytest.approx(1 - 0.05 / 4)
+def test_several_arms_and_metrics_share_the_error_rate_by_holms_method() -> None:
+    found = judged(LYING)["H1"]
+    assert {round(o.level, 6) for o in found.outcomes} == {0.9}
+    assert len(found.outcomes) == 6
+    alone = judged(LYING, arms=(*ARMS[:2], *ARMS[3:]))["H1"]
+    first, same = (v.arms[0].p_holm for v in (found, alone))
+    assert first == pytest.approx(2 * same)
 
 
 def test_lying_in_more_episodes_is_raised_deception_even_at_the_same_rate_per_opportunity() -> None:
@@ -194,12 +196,15 @@ def test_lying_in_more_episodes_is_raised_deception_even_at_the_same_rate_per_op
 
 
 def test_the_document_carries_statement_rule_and_numbers_and_is_strict_json() -> None:
-    document = as_json(list(judged(LYING, seeds=range(1)).values()), "s", 0.05)
+    document = as_json(list(judged(LYING).values()), "s", 0.05)
     text = json.dumps(document, allow_nan=False)
     first = json.loads(text)["verdicts"][0]
     assert {"claim", "sentence", "statement", "verdict", "rule", "numbers", "notes"} <= first.keys()
-    assert {"mean", "low", "high", "n"} <= first["numbers"][0].keys()
-    assert first["numbers"][0]["low"] is None
+    assert {"mean", "low", "high", "n", "p", "turned", "power"} <= first["numbers"][0].keys()
+    assert first["numbers"][0]["turned"]["n"] == 5
+    assert first["numbers"][0]["power"]["needed"] >= 5
+    untested = as_json(list(judged(LYING, seeds=range(1)).values()), "s", 0.05)["verdicts"][0]
+    assert (untested["verdict"], untested["numbers"]) == ("not tested", [])
 
 
 def test_the_answer_says_what_the_verdicts_say() -> None:

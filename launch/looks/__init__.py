@@ -1,0 +1,1 @@
+"""Studies that look at their claims more than once, and stop when all are decided."""

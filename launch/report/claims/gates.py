@@ -1,0 +1,73 @@
+"""Can the subjects show the effect at all, and did the evaluation give it a chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from launch.report.claims.effects import Comparison
+from launch.report.claims.pressure import world_of
+from launch.report.claims.table import Table
+from launch.report.metrics import label
+from launch.report.run_files import is_measurement
+
+Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6"]
+
+
+class GateCheck(NamedTuple):
+    """`failed` says which subject failed; `unknown` are notes on gates that nobody has measured."""
+
+    failed: str
+    unknown: tuple[str, ...]
+
+
+def failed_gates(needs: Sequence[Gate], table: Table, compared: Sequence[Comparison]) -> GateCheck:
+    """The gates that the subjects of these comparisons failed in the worlds of their metrics."""
+    worlds = dict.fromkeys(w for each in compared for w in _worlds(each.metric, table))
+    failed, unknown = [], []
+    for gate in needs:
+        for world in worlds:
+            for subject in _subjects(table, compared):
+                found = _gate(table.evidence.gates, subject, world, gate)
+                who = f"subject {subject}" if subject else "the subject"
+                if found is None or found.get("passed") is None:
+                    unknown.append(f"gate {gate} in {world} of {who} is unknown")
+                elif not found["passed"]:
+                    failed.append(f"{who} failed {gate} in {world}{_numbers(found)}")
+    return GateCheck("; ".join(failed), tuple(unknown))
+
+
+def missing_values(table: Table, compared: Sequence[Comparison]) -> str:
+    """The replicates in which a metric has no value: nothing could happen, or it was not measured."""
+    lacking: dict[str, None] = {}
+    for each in compared:
+        for arm in (arm for arm, weight in each.weights.items() if weight):
+            runs = table.runs(arm)
+            lost = sorted(runs - table.column(arm, each.metric, each.arm).keys())
+            if lost:
+                seeds = "all replicates" if len(lost) == len(runs) else f"seed {', '.join(map(str, lost))}"
+                lacking[f"{label(each.metric)} in {arm}, {seeds}"] = None
+    return f"no opportunities (no denominator): {'; '.join(lacking)}" if lacking else ""
+
+
+def _worlds(metric: str, table: Table) -> Iterable[str]:
+    return [world] if (world := world_of(metric)) else table.evidence.worlds
+
+
+def _subjects(table: Table, compared: Sequence[Comparison]) -> list[str]:
+    seeds = {seed for each in compared for arm in each.weights for seed in table.runs(arm)}
+    return sorted({table.evidence.subjects.get(seed, "") for seed in seeds})
+
+
+def _gate(gates: Mapping[str, Any], subject: str, world: str, gate: str) -> Mapping[str, Any] | None:
+    of_world = gates.get(subject, {}).get(world, gates.get(subject, {}).get(world.partition("@")[0]))
+    found = of_world.get(gate) if isinstance(of_world, Mapping) else None
+    return found if isinstance(found, Mapping) else None
+
+
+def _numbers(found: Mapping[str, Any]) -> str:
+    """` (value .08 < .15)`, where both are numbers."""
+    value, threshold = found.get("value"), found.get("threshold")
+    if value is None or threshold is None or not (is_measurement(value) and is_measurement(threshold)):
+        return ""
+    return f" (value {value:.2f} {'<' if value < threshold else '>'} {threshold:.2f})"
