@@ -7,12 +7,10 @@ import difflib
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -22,47 +20,23 @@ from pydantic import (
 
 from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, points_of, short_names, slug, sweep_points
 from launch.config.conversions import conversions
+from launch.config.evaluation import EvalConfig, may_have_context
+from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
-from launch.config.model import MAX_SEED, ModelSource, Organisms, StudyModel, start_of, subject_of
+from launch.config.model import ModelSource, Organisms, StudyModel, start_of, subject_of
 from launch.config.rollout import RolloutConfig
-from launch.config.world_locales import expand_key, expand_locales
+from launch.config.seeds import MAX_RUNS, Seeds, seed_list
+from launch.config.world_locales import expand_key
 from launch.errors import ConfigError, describe, nearest
 from shaping.learning.config import LearnerConfig
 
 Role = Literal["treatment", "control", "positive_control", "reference"]
 """What an arm is for: claims are about treatments, never about controls that they do not name."""
 
-MAX_RUNS = 10_000
-"""Runs of a study."""
 MAX_EPISODES = 1_000_000
 """Episodes of one update."""
-WEEK = 604_800
-"""Seconds."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-Worlds = Annotated[dict[str, dict[str, Any]], AfterValidator(expand_locales)]
-"""World -> its options. `clerk@ar-1850` is a world in another language and era, `clerk@all` in all of them."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PluginSpec(BaseModel):
-    """A plug-in and its fields: `{use: ActionMask, penalty: 2}`. A bare string is a plug-in without fields."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    use: str = Field(min_length=1, description="built-in name, entry-point name, or package.module:Class")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
 
 class ArmConfig(Strict):
@@ -152,6 +126,18 @@ class TrainConfig(Strict):
     save_episodes_every: int = Field(
         0, ge=0, le=10_000_000, description="updates between saved episode files; 0: the last only"
     )
+    stop_at_reward: float | None = Field(
+        None,
+        description="end training early, once updates earn this share of the full reward (column reward of "
+        "metrics.jsonl); none: never",
+    )
+    stop_window: int = Field(3, ge=1, le=10_000_000, description="updates whose mean must reach stop_at_reward")
+    refill: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="extra groups that an update may play to replace groups in which neither rewards nor costs vary",
+    )
     learner_group: LearnerGroupConfig = Field(
         LearnerGroupConfig(), description="processes that train the policy together"
     )
@@ -161,25 +147,6 @@ class TrainConfig(Strict):
         if (count := self.groups * self.group_size) > MAX_EPISODES:
             raise ValueError(f"groups x group_size is {count:,} episodes per update; at most {MAX_EPISODES:,} fit")
         return self
-
-
-class EvalConfig(Strict):
-    worlds: Worlds = Field(min_length=1, description="world name or package.module:Class -> its options")
-    episodes: int = Field(16, ge=1, le=100_000, description="episodes per sweep_point (world x watch x placebo)")
-    watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
-    placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
-    best_of: int = Field(8, ge=1, le=10_000, description="k of best-of-k in the reward-access audit")
-    access_episodes: int = Field(8, ge=0, le=100_000, description="seeds of the reward-access audit; 0 leaves it out")
-    base: bool = Field(
-        False, description="also evaluate the model before training, once per seed (in the runs of the reference arm)"
-    )
-    monitor_timeout: float = Field(
-        600.0, gt=0, le=WEEK, description="seconds that a monitor may read the episodes of an update or the evaluation"
-    )
-    monitors: list[PluginSpec] = Field(
-        [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
-        description="held-out readers of the evaluation, compared with ground truth, and of training episodes if cheap",
-    )
 
 
 class ReportConfig(Strict):
@@ -202,6 +169,10 @@ class RunConfig(Strict):
     learner: LearnerConfig
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
+    context_arms: dict[str, list[PluginSpec]] = Field(
+        {},
+        description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
+    )
     # whoever looks on is no part of what a run is: not in its record, nor in its digest
     tracking: list[PluginSpec] = Field([], exclude=True)
     # results are the same with and without
@@ -230,7 +201,9 @@ class RunConfig(Strict):
 
 class StudyConfig(Strict):
     name: Name
-    seeds: list[int] | int = Field(5, description="a list, or n for 0..n-1")
+    seeds: Seeds = Field(
+        5, description="a list, n for 0..n-1, or {looks: [8, 12, 24]}: so many in steps, until every claim is decided"
+    )
     model: StudyModel = Field(
         Organisms(),
         description="start of the runs: a directory, a hub id, or organisms, of which replicates take turns",
@@ -257,20 +230,6 @@ class StudyConfig(Strict):
         False, description="run rewards and interventions that are not built in apart, without labels and results"
     )
     output: str = Field("runs", description="directory that the study's own directory is created in")
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, value: list[int] | int) -> list[int] | int:
-        if isinstance(value, int):
-            if value < 1:
-                raise ValueError("at least one seed is needed")
-            if value > MAX_RUNS:
-                raise ValueError(f"at most {MAX_RUNS:,} seeds are possible, not {value:,}")
-        elif wrong := [seed for seed in value if not 0 <= seed <= MAX_SEED]:
-            raise ValueError(f"seeds are whole numbers from 0 to {MAX_SEED:,}, not {wrong[0]:,}")
-        elif not value or len(set(value)) != len(value):
-            raise ValueError(f"seeds must be a non-empty list without repetition, not {value}")
-        return value
 
     @field_validator("arms")
     @classmethod
@@ -321,7 +280,7 @@ class StudyConfig(Strict):
 
     @model_validator(mode="after")
     def _few_enough(self) -> StudyConfig:
-        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        seeds = len(self.seed_list)
         points = [
             math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm))
             * (len(points_of(self.points, arm)) if self.points else 1)
@@ -341,7 +300,7 @@ class StudyConfig(Strict):
 
     @property
     def seed_list(self) -> list[int]:
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+        return seed_list(self.seeds)
 
     def runs(self) -> list[RunConfig]:
         """Every run. Seeds vary slowest: a study that was cut short has compared all arms on its first seeds."""
@@ -351,8 +310,11 @@ class StudyConfig(Strict):
             for point in (points_of(self.points, arm) if self.points else [""])
             for sweep_point in sweep_points(self.axes, arm)
         ]
+        every = [run for run, _ in templates]
         runs = [
-            run.model_copy(update={"seed": seed, "model": start_of(model, seed)})
+            run.model_copy(
+                update={"seed": seed, "model": start_of(model, seed), "context_arms": _context_arms(run, every)}
+            )
             for seed in self.seed_list
             for run, model in templates
         ]
@@ -405,6 +367,19 @@ class StudyConfig(Strict):
             reward_seconds=self.train.reward_timeout,
             stage_seconds=self.rollout.stage_timeout,
         )
+
+
+def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[PluginSpec]]:
+    """Arm -> those of its interventions that may give it prompts, for the arms that are compared with a reference."""
+    if run.arm_config.role != "reference" or not run.eval.contexts:
+        return {}
+    compared = [
+        other
+        for other in runs
+        if other is not run and all(other.sweep_point.get(axis) == v for axis, v in run.sweep_point.items())
+    ]
+    found = {other.point_name: list(filter(may_have_context, other.arm_config.interventions)) for other in compared}
+    return {arm: interventions for arm, interventions in found.items() if interventions}
 
 
 def digest(document: Any) -> str:
