@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from launch.run.evaluate import before_training, deploy, deployment, evaluate_wi
 from launch.run.losses import losses, lost_share
 from launch.run.monitors import evaluation_metrics
 from launch.run.origin import check_origin, origin
+from launch.run.pace.average import averaged, evaluation_after
+from launch.run.pressure import audit_pressure
 from launch.run.recovery import surviving
+from launch.run.spike_in import spike_in_metrics
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
 from launch.storage.rundir import RunDirectory
@@ -25,6 +29,7 @@ from launch.storage.versions import versions
 from launch.tracking.prometheus import record
 from launch.tracking.tracking import tracked
 from launch.train import train
+from shaping.audits.played import OWN, cells_of
 from shaping.audits.summary import summarise
 from shaping.monitors.reachable import spent_names
 
@@ -53,9 +58,10 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
             lambda done: record(run, done.row, done.seconds),
             lambda done: on_update(done.number, done.row),
         ]
-        train(parts.trainer, directory, first, access, watchers)
+        measure = partial(evaluation_after, run, parts.policy, parts.renderer)
+        updates = train(parts.trainer, directory, first, access, watchers, measure)
         parts.trainer.check_ledger()
-        directory.check_rows(run.train.updates)  # the summary is of them: replay what is lost before the evaluation
+        directory.check_rows(updates)  # the summary is of them: replay what is lost before the evaluation
         parts.end_workers()  # the evaluation samples in this process: give it their memory
         result = {**_evaluate(parts, run, directory, before, access), **gates_in_result(run, model)}
     directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
@@ -89,6 +95,7 @@ def _evaluate(
     directory.evaluation([*before, *rows(conditions)])
     episodes = [e for condition in conditions.values() for e in condition]
     lost = losses(conditions)
+    pressure, strategies = audit_pressure(run)
     directory.episodes("eval", episodes)
     policy.save(directory.weights("checkpoint"))
     return {
@@ -99,15 +106,19 @@ def _evaluate(
         "sweep_point": run.sweep_point,
         "seed": run.seed,
         "subject": run.subject,
-        "updates": run.train.updates,
+        "updates": len(directory.rows()),
+        "stopped_early": parts.trainer.ledger.stopped_after is not None,
         "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
         "oracle": parts.arm.oracle,
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
         # from what is on disk, so that a resumed run gives the same numbers
-        "summary": summarise(directory.rows(), conditions, access)
+        "summary": averaged(summarise(directory.rows(), conditions, access), directory.rows())
         | quarantined
-        | evaluation_metrics(parts.monitors, episodes, run.eval.monitor_timeout)
-        | lost_share(lost),
+        | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
+        | lost_share(lost)
+        | pressure
+        | spike_in_metrics(run, conditions, parts.monitors, renderer),
+        "pressure": strategies,
         "attrition": {**parts.trainer.ledger.as_dict(), "evaluation": lost},
     }
