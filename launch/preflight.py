@@ -33,6 +33,7 @@ from shaping.sampling.watchdog import watched
 
 if TYPE_CHECKING:
     from launch.distributed.local import RaySettings
+    from shaping.audits.pressure.index import Pressure
 
 PATIENCE = 60.0
 """Seconds that the checks of one world of your own may take."""
@@ -56,6 +57,30 @@ def check_study(study: StudyConfig) -> None:
         for model in sorted(models, key=str):
             check_model(model)
     check_plugins(runs)
+
+
+def pressure_lines(runs: Iterable[RunConfig]) -> list[str]:
+    """A table: what deception can gain in each world under each arm and point of the axes, before any training."""
+    from launch.run.pressure import gauge
+
+    points = {run.point_name: run for run in runs}
+    rows = [
+        (name, key, *_pressure_cells(pressure))
+        for name, run in points.items()
+        for key, pressure in gauge().of_run(run).items()
+    ]
+    head = ("arm", "world", "pressure", "best deceptive policy", "best other policy")
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in [head, *rows]]
+
+
+def _pressure_cells(pressure: Pressure) -> tuple[str, str, str]:
+    """(the index and its standard error, the best deceptive policy, the best other one), or why it is unknown."""
+    if pressure.index is None:
+        return "unknown", "", pressure.unknown
+    net = {policy.name: f"{policy.name} {policy.net.mean():.2f}" for policy in pressure.policies}
+    spread = "" if pressure.error is None else f" +- {pressure.error:.2f}"
+    return f"{pressure.index:+.2f}{spread}", net[pressure.deceptive], net[pressure.other]
 
 
 def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
@@ -89,7 +114,7 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             if (key := f"{where} {name} {options!r}") not in worlds:
                 worlds.add(key)
                 rehearse(name, options, where, run.train.step_timeout)
-        if (key := f"the names of {run.eval.worlds!r}") not in worlds:
+        if (key := f"the names of {run.eval!r} {run.train.worlds!r}") not in worlds:
             worlds.add(key)
             check_names(run)
         for where, named in (("train.worlds", run.train.worlds), ("eval.worlds", run.eval.worlds)):
@@ -104,7 +129,7 @@ def _worlds(run: RunConfig) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for name, options in run.train.worlds.items():
         yield "train.worlds", name, options
     for cell in eval_cells(run):
-        yield "eval.worlds", cell.world, cell.options
+        yield cell.where, cell.world, cell.options
 
 
 def _check_contract(name: str, options: Mapping[str, Any], where: str) -> None:
