@@ -12,6 +12,7 @@ from launch.report.markdown import blocks, bullets, line, table
 from launch.report.rendering import p_value
 from launch.report.results import Results
 from launch.report.sections.base import Section
+from launch.report.statistics.power import MOST, TARGET, Power
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Judged:
 
     points: Mapping[str, Sequence[Verdict]]
     titles: Mapping[str, str]
+
+    @staticmethod
+    def power(found: Power) -> str:
+        """The power in words."""
+        return power(found)
 
     @staticmethod
     def side(verdict: Verdict, outcome: EffectEstimate) -> str:
@@ -47,16 +53,23 @@ class Verdicts(Section):
         return blocks(*[_verdict(verdict, content.titles) for found in content.points.values() for verdict in found])
 
 
+def power(found: Power) -> str:
+    """What n replicates with this spread can decide."""
+    needed = f"more than {MOST}" if found.needed is None else str(found.needed)
+    return f"{found.power:.2f} at n = {found.n} and SD {found.sd:.2g}; {needed} for {TARGET:.0%}"
+
+
 def _verdict(verdict: Verdict, titles: Mapping[str, str]) -> str:
     point = f" ({verdict.point})" if verdict.point else ""
     return blocks(
         f"### {line(f'{verdict.claim}{point}: {verdict.verdict}')}",
         line(verdict.statement, len(verdict.statement)),
-        table(("contrast", "metric", "difference", "level", "n", "effect"), map(_numbers, verdict.outcomes))
+        table(("contrast", "metric", "difference", "level", "n", "effect", "power"), map(_numbers, verdict.outcomes))
         if verdict.outcomes
         else "",
         "The same rule, per arm:" if verdict.arms else "",
         bullets(_of_arm(arm, titles) for arm in verdict.arms),
+        f"Power before the runs, {power(verdict.assumed)}." if verdict.assumed else "",
         line(f"Rule: {verdict.rule}", len(verdict.rule) + 6),
         *[line(f"Note: {note}") for note in verdict.notes],
     )
@@ -72,6 +85,7 @@ def _numbers(outcome: EffectEstimate) -> tuple[str, ...]:
         f"{100 * outcome.level:.3g}%",
         str(found.n),
         effect,
+        power(outcome.power) if outcome.power else "",
     )
 
 

@@ -181,3 +181,16 @@ def test_a_mean_leak_is_over_the_worlds_that_have_the_metric_with_and_without_th
     }
     assert leaks(cells) == pytest.approx({"negated/harm": 0.5, "negated/harm.a": 0.5})
     assert by_cell({}) == {}
+
+
+def test_a_claim_on_the_largest_leak_compares_with_the_reference_under_the_arms_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = synthetic_study._summary
+    monkeypatch.setattr(synthetic_study, "_summary", lambda *run: plain(*run) | grid_of(run[0], run[1]))
+    claim = {"use": "DoesNotRaise", "statement": "It hides nothing.", "metrics": ["max_leak/evasion.steward"]}
+    grid = {"worlds": {"steward": {}}, "contexts": ["original", "negated"]}
+    asked = config(seeds=5, claims={"H": {**claim, "treatment": "inoculation"}}, eval=grid)
+    (verdict,) = results(write_study(tmp_path / "claimed", asked, episodes=False, updates=3)).verdicts
+    (number,) = [outcome for outcome in verdict.outcomes if outcome.decides]
+    assert number.interval.mean == pytest.approx(0.4) and verdict.verdict == "contradicted"
