@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.looks.record import looks_taken, record_looks
 from launch.report.run_files import DamagedFileError
 from launch.slices.join import check_same_study, difference_of, read_run
 from launch.slices.rows import RunRows, write_rows
@@ -53,6 +54,8 @@ def write_study(study_dir: Path, out: Path | None = None) -> Written:
     with disk_errors(written.folder):
         make_directory(written.folder)
         write_json(written.folder / "study.json", {"format": ROWS, "version": 1, "config": source.recorded})
+        if looks := looks_taken(study_dir):
+            record_looks(written.folder, looks)
         for (arm, seed), rows in runs.items():
             make_directory(written.folder / arm)
             size = write_rows(written.folder / arm / f"seed-{seed}.json", source.digest, arm, seed, rows)
