@@ -40,7 +40,7 @@ def test_its_keys_and_limits_are_those_of_the_code() -> None:
 
 
 def test_what_it_calls_a_number_or_text_is_one() -> None:
-    for number in re.findall(r"`([-0-9][^`]*)`", TEXT.partition("`010`")[0]):
+    for number in re.findall(r"`(-?\.?\d[^`\n]*)`", TEXT.partition("`010`")[0]):
         assert isinstance(parse_yaml(number, "studies.md"), (int, float))
     for text in ("yes", "no", "on", "off", "1:30", "1_000"):
         assert f"`{text}`" in TEXT and parse_yaml(text, "studies.md") == text

@@ -51,6 +51,12 @@ class ArmSelector(BaseModel):
             return arm.base in self.arms
         return arm.role == (self.role or "treatment") and self.family in (None, arm.family)
 
+    def may_fit(self, arm: ArmInfo) -> bool:
+        """Is the arm one of these, as far as its plan says: its family is known only from its runs?"""
+        if any(arm.sweep_point.get(axis) != value for axis, value in self.at.items()):
+            return False
+        return arm.base in self.arms if self.arms else arm.role == (self.role or "treatment")
+
     def title(self, found: Sequence[ArmInfo]) -> str:
         """These arms in a table's head; `found` are those that were selected."""
         point = "".join(f" ({axis} = {value})" for axis, value in self.at.items())

@@ -108,6 +108,10 @@ class Claim(BaseModel, ABC):
         """The contrasts that decide the claim; what they need (values, replicates) is checked before `weigh`."""
         return self.against_reference(table, self.treatment)
 
+    def holds_at(self, table: Table) -> bool:
+        """Is the claim about this point of the axes: does the study plan arms there for every selector of it?"""
+        return all(any(selector.may_fit(arm) for arm in table.arms) for selector in self.selectors().values())
+
     def lacks(self, table: Table) -> str:
         """What the table would have to hold for the claim to be tested; empty if it is all there."""
         needed = [s for s in self.selectors().values() if not table.select(s)]

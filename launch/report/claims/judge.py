@@ -22,11 +22,13 @@ def judge_study(study: Study, values: Values, margin: float, look: int | None = 
     `look`: of a study that is judged in steps, after how many replicates; None: the last look that was taken.
     """
     claims: list[Claim] = build_claims(study.config)
-    within = [claim for claim in claims if not claim.axes]
-    verdicts = [claim.judge(table) for table in tables(study, values, margin, look=look) for claim in within]
-    for claim in claims:
-        if claim.axes:
-            verdicts += [claim.judge(table) for table in tables(study, values, margin, claim.axes, look)]
+    plain = tables(study, values, margin, look=look)
+    places = {c.id: tables(study, values, margin, c.axes, look) if c.axes else plain for c in claims}
+    # at points for which it plans no such arms a study claims nothing; one without any must still be told of
+    held = {c.id: [t for t in places[c.id] if c.holds_at(t)] or places[c.id][:1] for c in claims}
+    within = [(claim, table) for table in plain for claim in claims if not claim.axes and table in held[claim.id]]
+    across = [(claim, table) for claim in claims if claim.axes for table in held[claim.id]]
+    verdicts = [claim.judge(table) for claim, table in [*within, *across]]
     return with_controls(claims, verdicts)
 
 

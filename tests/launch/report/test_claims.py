@@ -236,6 +236,24 @@ def test_claims_are_judged_at_every_point_of_the_axes_and_ordered_ones_across_th
     assert not any(v.verdict == "not tested" for verdicts in found.values() for v in verdicts)
 
 
+def test_a_claim_is_judged_only_at_points_for_which_the_study_plans_its_arms(
+    verdicts_of: Callable[..., dict[str, list[Verdict]]],
+) -> None:
+    said = {"statement": "So.", "metrics": ["deception"]}
+    at = {"arms": "action_mask", "at": {"groups": 4}}
+    found = verdicts_of(
+        {
+            "one": {"use": "Raises", "treatment": at, "must": "supported", **said},
+            "all": {"use": "Raises", "treatment": "action_mask", "controls": ["one"], **said},
+        },
+        {"train.groups": [2, 4]},
+    )
+    assert [v.point for v in found["one"]] == ["groups = 4"]
+    assert [v.point for v in found["all"]] == ["groups = 2", "groups = 4"]
+    # a control that is judged elsewhere counts everywhere
+    assert {v.controls_failed for v in found["all"]} == {() if found["one"][0].behaved else ("one",)}
+
+
 def test_a_point_whose_reference_is_missing_is_not_tested(tmp_path: Path) -> None:
     study = config(seeds=5, axes={"train.groups": [2, 4]})
     absent = [("unshaped+groups=4", seed) for seed in range(5)]
