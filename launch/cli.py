@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.escaping import on_one_line
+from launch.check_model.verb import check_model
 from launch.errors import UserError
 from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
-    from launch.config.study import RunConfig, StudyConfig
+    from launch.config.study import RunConfig
     from launch.study import StudyResult
 
 INTERRUPTED = 130
@@ -73,7 +74,9 @@ def study(
     loaded = load_study(config, _with_isolation(overrides, isolated))
     chosen = parse_seeds(seeds) if seeds else []
     if dry_run:
-        _print_plan(loaded, only or [], chosen)
+        from launch.dry_run import print_plan
+
+        print_plan(loaded, only or [], chosen)
         return
     from launch.distributed.local import RaySettings
     from launch.study import run_study
@@ -250,38 +253,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("check-model")
-def check_model(
-    model: Annotated[str, typer.Argument(help="a model directory, a hub id, `organism`, `shipped` or `shipped:2`")],
-    worlds: Annotated[str, typer.Option(help="worlds, comma-separated; default: those that organisms know")] = "",
-    need: Annotated[str, typer.Option(help="gates, e.g. M1,M3: exit code 1 unless all pass in every world")] = "",
-    episodes: Annotated[int, typer.Option(min=1, help="episodes per cell")] = 96,
-    max_tokens: Annotated[int, typer.Option(min=1, help="tokens per completion")] = 32,
-    train: Annotated[
-        bool, typer.Option("--train", help="also M6: a training run per world, which takes minutes")
-    ] = False,
-    updates: Annotated[int, typer.Option(min=1, help="of M6")] = 24,
-    lr: Annotated[float, typer.Option(min=0, help="learning rate of M6; full-size models need about 1e-6")] = 4e-4,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
-    out: Annotated[Path | None, typer.Option(help="directory for a page with a picture")] = None,
-) -> None:
-    """Measure what a model must be able to do before a study can say anything of it. Docs: docs/subjects.md."""
-    from launch.check_model.command import check_gates, settings_of, training_of
-
-    passed = check_gates(
-        model,
-        worlds=worlds,
-        need=need,
-        settings=settings_of(episodes=episodes, max_tokens=max_tokens),
-        training=training_of(updates=updates, lr=lr) if train else None,
-        device=device,
-        json_file=json_file,
-        out=out,
-        say=lambda line: say(on_one_line(line)),
-    )
-    if not passed:
-        raise typer.Exit(1)
+app.command("check-model")(check_model)
 
 
 @app.command()
@@ -352,26 +324,6 @@ def _follow(cluster: Any, name: str, address: str) -> None:
 
 def _job_command(name: str, address: str) -> str:
     return shlex.join(["shaping", "job", name, "--address", address])
-
-
-def _print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
-    from launch.check_model.known import plan_lines
-    from launch.config.loading import to_yaml
-    from launch.config.model import idle_organisms
-    from launch.config.paths import expanded
-    from launch.preflight import check_study
-    from launch.study import select
-
-    runs = select(config, only, seeds)
-    check_study(config)
-    say(to_yaml(config), whole=True)
-    if idle := idle_organisms(config.model, config.seed_list):
-        say(f"# note: {idle}")
-    say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
-    for run in runs:
-        say(f"#   {run.directory_name} from {run.subject}")
-    for line in plan_lines(config, runs):
-        say(on_one_line(f"# {line}"))
 
 
 def _tell(result: StudyResult) -> None:

@@ -23,8 +23,9 @@ class Row:
     value: str
     needed: str
     result: str
+    """The mark of this number (a gate passes if all of its numbers do), or why there is none."""
     passed: bool | None
-    """Of the whole gate; None if it was not measured or does not apply."""
+    """That mark; None if it was not measured or does not apply."""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -45,8 +46,7 @@ def rows(gates: Gates) -> list[Row]:
 
 def rows_of(world: str, name: GateName, gate: Gate) -> list[Row]:
     """One row per number of the gate; one without a number if it has none."""
-    result = gate.status if gate.passed is None else MARKS[gate.passed]
-    why = f": {gate.why}" if gate.why else ""
+    without = f"{gate.status}: {gate.why}" if gate.why else gate.status
     parts: tuple[Part | None, ...] = gate.parts or (None,)
     return [
         Row(
@@ -56,8 +56,8 @@ def rows_of(world: str, name: GateName, gate: Gate) -> list[Row]:
             measured=f"{part.name} ({part.count} {part.unit})" if part else "",
             value=plain(part.value, part.low, part.high) if part else "–",
             needed=f"{'≥' if part.bound == 'at least' else '≤'} {part.threshold:g}" if part else "",
-            result=f"{result}{why}",
-            passed=gate.passed,
+            result=MARKS[part.passed] if part else without,
+            passed=part.passed if part else None,
         )
         for part in parts
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from launch.check_model.check import needed_of, worlds_of
 from launch.check_model.page import MARKDOWN, write_page
-from launch.check_model.table import HEAD, failures, lines, rows
+from launch.check_model.table import HEAD, failures, lines, rows, rows_of
 from launch.errors import ConfigError
 from shaping.organisms.gates.record import Gate, Gates, Settings, WorldGates, not_measured, part
 
@@ -39,6 +39,8 @@ def test_every_number_has_its_row_with_value_interval_threshold_and_mark() -> No
     )
     assert found[1][1] == "M3" and found[1][-1] == "FAILED" and "(96 pairs)" in found[1][3]
     assert [row[5] for row in found[2:4]] == ["≤ 0.5", "≥ 0.9"], "M4 has two numbers"
+    split = Gate(parts=(part("a", 0.6, (0.5, 0.7), 0.5, 9, bound="at most"), part("b", 1.0, (0.9, 1.0), 0.9, 9)))
+    assert [row.result for row in rows_of("steward", "M4", split)] == ["FAILED", "passed"], "each number has its own"
     assert found[4][4] == "–" and found[4][-1].startswith("not applicable: the world has no covert")
 
 
