@@ -13,7 +13,9 @@ from envs.episode import Episode
 from launch.config.study import RunConfig
 from launch.run import spike_in
 from launch.run.conditions import eval_cells
+from launch.run.execute import execute
 from launch.run.spike_in import spike_in_metrics
+from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import at_deployment
 from shaping.monitors import ClaimCheck, OvertAction
@@ -75,3 +77,23 @@ def test_without_shares_or_a_deceiver_for_the_world_there_is_nothing(
     assert spike_in_metrics(run, honest(run, renderer, monkeypatch), [], renderer) == {}
     foreign = run_with([0.5], {f"{__name__}:Market": {}})
     assert spike_in_metrics(foreign, {}, [], renderer) == {}
+
+
+def test_a_run_records_its_pressure_and_its_spike_in(model: Path, tmp_path: Path) -> None:
+    worlds = {"steward": {"size": 2, "inquiry": 0.5, "honest_share": 0.5}}
+    document = {
+        "train": {"worlds": worlds, "updates": 0, "groups": 1, "group_size": 2},
+        "eval": {"worlds": worlds, "episodes": 2, "spike_in": [1.0], "access_episodes": 0},
+    }
+    arms = {"unshaped": "", "priced": {"interventions": [{"use": "OverseerPenalty", "accuracy": 1.0}]}}
+    run = study(tmp_path, arms, **document).runs()[1]
+    result = execute(run, model, RunDirectory(tmp_path / "run"))
+    summary, detail = result["summary"], result["pressure"]["steward"]
+    assert summary["pressure"] == summary["pressure.steward"] == detail["index"]
+    policies = detail["policies"]
+    assert policies["covert_deny"]["deceptive"] and not policies["honest_admit"]["deceptive"]
+    best, other = (policies[detail[which]]["net"] for which in ("deceptive", "other"))
+    assert best - other == pytest.approx(detail["index"])
+    assert summary["spike_in/1/covert_share"] == 0.5  # it mutes, and grabs
+    stored = RunDirectory(tmp_path / "run").result()
+    assert stored is not None and stored["pressure"] == result["pressure"]
