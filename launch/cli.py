@@ -1,4 +1,4 @@
-"""The command line: `shaping train | study | launch | job | nodes | eval | report | rows | list | check | doctor`."""
+"""The command line: `shaping study`, `train`, `launch`, `report`, `power`, `list`, `check` and others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,6 @@ from launch.errors import UserError
 from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
-    from launch.config.study import RunConfig
     from launch.study import StudyResult
 
 INTERRUPTED = 130
@@ -79,11 +79,14 @@ def study(
         print_plan(loaded, only or [], chosen)
         return
     from launch.distributed.local import RaySettings
+    from launch.looks.run import run_looks
     from launch.study import run_study
 
-    cluster = RaySettings(cpus, address)
-    result = _run(lambda: run_study(loaded, only=only or [], seeds=chosen, cluster=cluster, force=force))
-    _tell(result)
+    def run(seeds: Sequence[int]) -> StudyResult:
+        return run_study(loaded, only=only or [], seeds=seeds, cluster=RaySettings(cpus, address), force=force)
+
+    # a slice of a study looks at nothing: it has not all arms
+    _tell(_run(lambda: run(chosen) if chosen or only else run_looks(loaded, run, say)))
 
 
 @app.command()
@@ -174,11 +177,12 @@ def nodes(
 @app.command("eval")
 def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
+    from launch.config.recorded import recorded_run
     from launch.storage import jsonl
     from launch.storage.rundir import RunDirectory
 
     directory = RunDirectory(run_dir)
-    run = _run_config(directory.config())
+    run = recorded_run(directory.config())
     if (status := directory.status(weights=True)) != "complete":
         why = (
             f"has changed since its end: {directory.damage(weights=True)}" if status == "changed" else "is not finished"
@@ -189,7 +193,8 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
     with directory.locked(patience=0.0):
         evaluate_policy(run, directory.checkpoint, directory)
     for cell in jsonl.read(run_dir / "eval.jsonl"):
-        shown = ("phase", "world", "watch", "placebo", "reward")  # phase: of the model before training, if at all
+        # phase: of the model before training, if at all
+        shown = ("phase", "world", "watch", "placebo", "cell", "reward")
         say(on_one_line("  ".join(f"{key} {cell[key]}" for key in shown if key in cell)))
 
 
@@ -202,6 +207,23 @@ def report(
 ) -> None:
     """Write the report of a study from the runs that are finished."""
     _build_report(study_dirs, out)
+
+
+@app.command()
+def power(
+    config: Config,
+    overrides: Overrides = None,
+    pilot: Annotated[
+        list[Path] | None, typer.Option(help="runs or rows to take the SDs from; default: those of the study itself")
+    ] = None,
+) -> None:
+    """Say what each claim of a study can decide: SD between replicates, power, replicates needed for 80%."""
+    from launch.config.loading import load_study
+    from launch.report.power_table import read_pilot, table_of
+
+    loaded = load_study(config, overrides or [])
+    for line in table_of(loaded, read_pilot(loaded, pilot or [])):
+        say(on_one_line(line))
 
 
 @app.command()
@@ -348,33 +370,13 @@ def _tell_failures(result: StudyResult) -> None:
 
 def _build_report(directories: list[Path], out: Path | None = None) -> None:
     """Write the report; print where it is and what it says."""
+    from launch.report.answer import verdict_lines
     from launch.report.build import build
 
     page = build(directories, out)
     for line in verdict_lines(json.loads((page.parent / "verdicts.json").read_text(encoding="utf-8"))):
         say(on_one_line(line))
     say(f"report: {page}")
-
-
-def verdict_lines(document: dict[str, Any]) -> list[str]:
-    """One line per verdict of verdicts.json, or one that says why there is none."""
-    lines = [] if document["verdicts"] else ["no verdicts: the study makes no claims"]
-    for verdict in document["verdicts"]:
-        point = f" [{verdict['point']}]" if verdict.get("point") else ""
-        lines.append(f"{verdict['claim']}{point} {verdict['verdict']}: {verdict['statement']}")
-    return lines
-
-
-def _run_config(document: dict[str, Any]) -> RunConfig:
-    from pydantic import ValidationError
-
-    from launch.config.study import RunConfig
-    from launch.errors import describe
-
-    try:
-        return RunConfig.model_validate(document)
-    except ValidationError as error:
-        raise UserError(f"run.json holds no valid config:\n{describe(error, RunConfig)}") from None
 
 
 if __name__ == "__main__":
