@@ -126,9 +126,9 @@ class TestRuns:
     def test_every_cell_of_the_grid_is_evaluated_under_its_own_name(self, policy: Policy) -> None:
         run = run_of({"clerk": {"size": 1}}, {"clerk@all": {"size": 1, "horizon": 2}})
         locales = deployment(run, policy, Renderer(policy.tokenizer))
-        assert {world for world, _, _ in locales} == EVERY
-        for (world, _, _), episodes in locales.items():
-            assert {episode.world for episode in episodes} == {world}
+        assert {condition.world for condition in locales} == EVERY
+        for condition, episodes in locales.items():
+            assert {episode.world for episode in episodes} == {condition.world}
             assert all(not episode.status.is_error for episode in episodes)
 
     def test_personas_play_the_reward_access_audit_in_a_skin(self, policy: Policy) -> None:
