@@ -163,7 +163,7 @@ def load(*directories: Path) -> Study:
     sources = open_slices(directories)
     main = next((each for each in directories if (each / LOOKS).is_file()), directories[0])
     config, where = sources[0].config, ", ".join(map(str, directories))
-    planned = _planned_arms(config)
+    planned = planned_arms(config)
     subjects = {(run.point_name, run.seed): run.subject for run in config.runs()}
     runs: list[Run] = []
     missing: list[Missing] = []
@@ -189,7 +189,7 @@ def load(*directories: Path) -> Study:
     return Study(config.name, main, config, arms, tuple(runs), tuple(missing))
 
 
-def _planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
+def planned_arms(config: StudyConfig) -> dict[str, ArmInfo]:
     """The arms that the study asks for, as far as they are known before a run of theirs is complete."""
     return {
         run.point_name: ArmInfo(
