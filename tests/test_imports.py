@@ -157,7 +157,7 @@ def test_only_a_class_that_declares_oracle_may_name_the_truth() -> None:
     reads = "    def cost(self, episode):\n        return episode.truth.open()\n"
     oracle = "class A(Constraint):\n    oracle: ClassVar[bool] = True\n" + reads
     assert opens_truth(oracle) == []
-    assert opens_truth(oracle + "class B(Constraint):\n" + reads) == [6]
+    assert opens_truth(oracle + "class B(Constraint):\n" + reads) == [7]
     assert opens_truth(oracle.replace("True", "False")) == [4]
 
 

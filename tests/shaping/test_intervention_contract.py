@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,24 +35,31 @@ INFO = GroupInfo("steward", seed=3, group=1, update=0)
 
 @pytest.fixture(scope="module")
 def groups() -> list[Group]:
-    """Groups of scripted episodes in two worlds, as interventions see them."""
+    """Groups of scripted episodes in two worlds, with their truth."""
     return [_group(members) for members in scripted_episodes.groups("clerk", "steward")]
 
 
 def _group(members: Sequence[Episode]) -> Group:
     returns = np.array([episode.proxy_return for episode in members])
-    return Group(tuple(episode.redacted() for episode in members), returns, returns - returns.mean())
+    return Group(tuple(members), returns, returns - returns.mean())
+
+
+def shown(plugin: Intervention, group: Group) -> Group:
+    """The group as this intervention sees it."""
+    return group if plugin.oracle else replace(group, episodes=tuple(e.redacted() for e in group.episodes))
 
 
 def answers(plugin: Intervention, groups: Sequence[Group]) -> dict[str, Any]:
     """What every hook says about the groups."""
     told: dict[str, Any] = {"ratio_mode": plugin.ratio_mode(), "adapters": list(plugin.adapters())}
     told["edits"] = [list(plugin.edits(phase)) for phase in ("sampling", "training")]
-    for number, group in enumerate(groups):
+    for number, group in enumerate(shown(plugin, group) for group in groups):
         rng = np.random.default_rng(number)
         drawn = plugin.sampling_context(INFO, rng)
         told[f"contexts/{number}"] = [drawn, plugin.training_context(INFO, drawn, rng)]
         told[f"credit/{number}"] = plugin.credit(group)
+        if isinstance(plugin, Constraint):
+            told[f"cost_group/{number}"] = plugin.cost_group(group.episodes)
         for member, episode in enumerate(group.episodes):
             told[f"gates/{number}/{member}"] = plugin.gates(episode)
             told[f"readings/{number}/{member}"] = dict(plugin.readings(episode))
@@ -86,7 +94,7 @@ def test_knobs_that_it_does_not_own_stay_neutral(
     kind: type[Intervention], settings: dict[str, Any], groups: list[Group]
 ) -> None:
     plugin, drawn, rng = kind(**settings), Context("c", "c"), np.random.default_rng(0)
-    episode = groups[0].episodes[2]
+    episode = shown(plugin, groups[0]).episodes[2]
     turn = next(turn for turn in _turns(episode) if turn.overt_shortcuts)
     neutral = {
         Knob.SAMPLING_CONTEXT: lambda: plugin.sampling_context(INFO, rng) == Context(),
