@@ -15,6 +15,7 @@ import typer
 from envs.escaping import on_one_line
 from launch.check_model.verb import check_model
 from launch.errors import UserError
+from launch.report.verbs import power, preregister
 from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
@@ -210,23 +211,6 @@ def report(
 
 
 @app.command()
-def power(
-    config: Config,
-    overrides: Overrides = None,
-    pilot: Annotated[
-        list[Path] | None, typer.Option(help="runs or rows to take the SDs from; default: those of the study itself")
-    ] = None,
-) -> None:
-    """Say what each claim of a study can decide: SD between replicates, power, replicates needed for 80%."""
-    from launch.config.loading import load_study
-    from launch.report.power_table import read_pilot, table_of
-
-    loaded = load_study(config, overrides or [])
-    for line in table_of(loaded, read_pilot(loaded, pilot or [])):
-        say(on_one_line(line))
-
-
-@app.command()
 def rows(
     study_dir: Annotated[Path, typer.Argument(help="the directory that `shaping study` wrote")],
     out: Annotated[Path | None, typer.Option(help="folder of the rows; default: rows/ in the directory")] = None,
@@ -276,6 +260,8 @@ def check(
 
 
 app.command("check-model")(check_model)
+app.command()(power)
+app.command()(preregister)
 
 
 @app.command()
