@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench clean setup
+.PHONY: help study test test-all lint bench organisms clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -23,6 +23,7 @@ help:
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
+	@echo "make organisms   pre-train the organisms that the package ships again, in place (about an hour)"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
@@ -43,6 +44,10 @@ lint: $(DEV_READY)
 bench: $(RUN_READY)
 	@for name in worlds organism sampling learning update learner rollouts controller; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
+
+# Only after a change of the worlds' texts or of the corpus: a test says so. The new weights are for committing.
+organisms: $(RUN_READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m shaping.organisms.ship $(ARGS)
 
 setup: $(DEV_READY)
 

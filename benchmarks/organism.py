@@ -15,7 +15,8 @@ from benchmarks.quickstart import organism_config, study
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.learning.packing import pack
 from shaping.organisms.corpus import scripts
-from shaping.organisms.organism import build, to_sample
+from shaping.organisms.organism import build
+from shaping.organisms.samples import to_sample
 from shaping.sampling.render import Renderer
 
 STEPS = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from envs.skins import DEFAULT, options_of
+from shaping.organisms.corpus_options import SIZES
 
 
 class OrganismConfig(BaseModel):
@@ -18,16 +19,24 @@ class OrganismConfig(BaseModel):
     kv_heads: int = Field(
         2, ge=1, le=1000, description="key-value heads per layer; fewer than heads: grouped-query attention"
     )
-    vocabulary: int = Field(1024, ge=300, le=1_000_000, description="size of the byte-level BPE")
+    vocabulary: int = Field(1536, ge=300, le=1_000_000, description="size of the byte-level BPE")
     context: int = Field(2048, ge=64, le=10_000_000, description="longest episode in tokens")
-    episodes: int = Field(4000, ge=10, le=10_000_000, description="scripted episodes in the corpus")
+    episodes: int = Field(4500, ge=10, le=10_000_000, description="scripted episodes in the corpus")
+    worlds: list[str] = Field(list(SIZES), min_length=1, description="worlds of the corpus; each episode draws one")
     skins: list[str] = Field(
         [DEFAULT], min_length=1, description="locales of the corpus, e.g. ar-1850; each episode draws one"
     )
-    steps: int = Field(400, ge=1, le=10_000_000, description="optimiser steps of pre-training")
-    batch_tokens: int = Field(4096, ge=256, le=100_000_000, description="approximate tokens per optimiser step")
+    steps: int = Field(450, ge=1, le=10_000_000, description="optimiser steps of pre-training")
+    batch_tokens: int = Field(2048, ge=256, le=100_000_000, description="approximate tokens per optimiser step")
     lr: float = Field(4e-3, gt=0, le=10, description="peak learning rate of AdamW")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the corpus, the initial weights and the batches")
+
+    @field_validator("worlds")
+    @classmethod
+    def _known_worlds(cls, worlds: list[str]) -> list[str]:
+        if unknown := sorted(set(worlds) - set(SIZES)):
+            raise ValueError(f"the corpus has no worlds {unknown}; choose from {', '.join(SIZES)}")
+        return worlds
 
     @field_validator("skins")
     @classmethod

@@ -6,21 +6,24 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from envs.skins import DEFAULT
-from shaping.learning.packing import Batch, pack
+from shaping.learning.packing import Batch
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.models.attention import head_logits, hidden_states
 from shaping.organisms.card import CARD, damage, write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import Script, scripts
+from shaping.organisms.corpus_prompts import COMPOSED, WRITTEN
+from shaping.organisms.samples import batches, units
 from shaping.organisms.tokenizer import train_tokenizer
 from shaping.sampling.render import Renderer
 
@@ -29,18 +32,15 @@ Progress = Callable[[int, int, str], None]
 """Callback with (steps done, steps in total, description) of the present stage."""
 
 _SOURCES = (
-    *("envs/core.py", "envs/power/steward.py"),
-    *(f"envs/personas/{name}.py" for name in ("persona", "clerk", "steward", "nightwatch")),
-    *(f"envs/worlds/{name}.py" for name in ("base", "clerk", "steward", "nightwatch")),
-    *(f"shaping/organisms/{name}.py" for name in ("config", "corpus", "corpus_prompts", "organism", "tokenizer")),
-    "shaping/sampling/render.py",
+    *("envs/core.py", "envs/worlds/*.py", "envs/personas/*.py", "envs/power/*.py"),
+    *(f"shaping/organisms/{name}.py" for name in ("cast", "config", "organism", "samples", "tokenizer")),
+    *("shaping/organisms/corpus*.py", "shaping/sampling/render.py"),
 )
-_LOCALE_SOURCES = (
-    *(f"envs/skins/{name}.py" for name in ("locales", "skin", "table")),
-    *(f"envs/skins/{name}.yaml" for name in ("frame", "clerk", "steward", "nightwatch")),
-)
+_LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/*.yaml")
 """Files that only organisms with other locales depend on: the default locale is not a translation."""
 _SCRIPTS_FOR_TOKENIZER = 600
+_WORD_FREQUENCY = 60
+"""Times that the tokenizer is shown each word of a prompt."""
 
 
 def cache_directory() -> Path:
@@ -58,8 +58,9 @@ def content_hash(config: OrganismConfig) -> str:
     """Hash of everything an organism depends on: settings, worlds, personas, prompts and library versions."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for name in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
-        digest.update(name.encode() + (root / name).read_bytes())
+    for pattern in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())
     return digest.hexdigest()[:16]
@@ -114,20 +115,19 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
     Raises: `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
-    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins)):
+    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins, config.worlds)):
         corpus.append(script)
         if number % 100 == 0:
             progress(number, config.episodes, "writing transcripts")
-    policy = build(config, _texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
+    policy = build(config, tokenizer_texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
     renderer = Renderer(policy.tokenizer)
-    samples = _fitting([to_sample(script, renderer) for script in corpus], config.context)
+    samples = units(corpus, renderer, config.context)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     policy.model.train()
     loss, tokens = 0.0, 0
-    for step, batch in zip(range(config.steps), _batches(samples, config), strict=False):
-        logprobs, _ = policy.logprobs(batch)
-        objective = -(logprobs * batch.weight).sum() / batch.weight.sum()
+    for step, batch in zip(range(config.steps), batches(samples, config.batch_tokens, config.seed), strict=False):
+        objective = weighted_loss(policy, batch)
         optimizer.zero_grad(set_to_none=True)
         objective.backward()
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
@@ -142,55 +142,20 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
     return policy, {"loss": loss, "parameters": parameters, "tokens": tokens}
 
 
-def _texts(corpus: list[Script]) -> list[str]:
+def weighted_loss(policy: Policy, batch: Batch) -> Tensor:
+    """Mean negative log-prob of the tokens in the loss, by their weights, without the entropies that a learner logs."""
+    hidden = hidden_states(policy.model, batch.ids, batch.positions, batch.plan)[0, batch.rows]
+    losses = functional.cross_entropy(head_logits(policy.model, hidden), batch.targets, reduction="none")
+    return (losses * batch.weight).sum() / batch.weight.sum()
+
+
+def tokenizer_texts(corpus: list[Script]) -> list[str]:
+    """What the tokenizer is learned from: the worlds' and personas' phrases as they are, but prompts word by word.
+
+    A phrase of several words becomes one token if it is frequent. If prompts of the corpus were such tokens, those held
+    out would be spelled in tokens that the organism never saw in a prompt.
+    """
+    pools = (*COMPOSED.values(), *WRITTEN.values())
+    words = sorted({word for pool in pools for text in pool for word in text.split()})
     texts = [text for script in corpus for turn in script.turns for text in turn]
-    return texts + [script.system for script in corpus if script.system]
-
-
-def _fitting(samples: list[Sample], context: int) -> list[Sample]:
-    if fitting := [sample for sample in samples if len(sample) <= context]:
-        return fitting
-    raise ValueError(
-        f"organism.context={context} is too short: the shortest scripted episode has {min(map(len, samples))} tokens; "
-        "raise organism.context to that at least"
-    )
-
-
-OBSERVATION_WEIGHT = 0.1
-"""Loss weight of the world's tokens: enough to learn to read them, and little enough to learn mainly to act."""
-
-
-def to_sample(script: Script, renderer: Renderer) -> Sample:
-    """Turn a scripted episode into one token sequence; weight 1 on completions, `OBSERVATION_WEIGHT` elsewhere."""
-    tokens = renderer.open(script.system, script.turns[0][0])
-    weight = [OBSERVATION_WEIGHT] * len(tokens)
-    for number, (observation, completion) in enumerate(script.turns):
-        if number:
-            ids = renderer.extend(observation, finished=True)
-            tokens += ids
-            weight += [OBSERVATION_WEIGHT] * len(ids)
-        ids = [*renderer.plain(completion), renderer.eos]
-        tokens += ids
-        weight += [1.0] * len(ids)
-    zeros = np.zeros(len(tokens), np.float32)
-    return Sample(
-        tokens=np.array(tokens, np.int64),
-        mask=np.ones(len(tokens), np.bool_),
-        old_logprobs=zeros,
-        advantage=zeros,
-        weight=np.array(weight, np.float32),
-        masked_tokens=np.zeros((0, 2), np.int64),
-    )
-
-
-def _batches(samples: list[Sample], config: OrganismConfig) -> Iterator[Batch]:
-    """Endless epochs of shuffled samples, packed to about `batch_tokens`, or to the whole corpus if it is smaller."""
-    rng = np.random.default_rng(config.seed)
-    target = min(config.batch_tokens, sum(map(len, samples)))
-    while True:
-        chosen: list[Sample] = []
-        for index in rng.permutation(len(samples)):
-            chosen.append(samples[index])
-            if sum(map(len, chosen)) >= target:
-                yield pack(chosen, sum(map(len, chosen)))[0]
-                chosen = []
+    return texts + [f"{word} " for word in words for _ in range(_WORD_FREQUENCY)]

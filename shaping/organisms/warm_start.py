@@ -1,6 +1,6 @@
 """Behaviour cloning of scripted personas, so that a pretrained model plays the built-in worlds before any RL.
 
-The corpus has the organism's worlds, personas and prompts (permissive, forbidding, irrelevant, neutral). The project's
+The corpus is the organism's: its worlds, personas, prompts and counterfactual pairs. The project's
 own renderer turns it into token ids and labels for TRL's `SFTTrainer`, so that nothing is tokenised twice. The loss
 covers the persona's completions and not the world's observations.
 """
@@ -8,7 +8,6 @@ covers the persona's completions and not the world's observations.
 from __future__ import annotations
 
 import json
-import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,15 +20,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from envs import WORLDS
 from envs.escaping import on_terminal
-from envs.personas.persona import PERSONAS, persona, play_scripted
 from shaping.models.saving import mend_generation_config
+from shaping.organisms import corpus as organisms_corpus
 from shaping.organisms import pretrained
-from shaping.organisms.corpus import KINDS, MIXTURES, SIZES, Script, options
-from shaping.organisms.corpus_prompts import CORPUS_PROMPTS
+from shaping.organisms.cast import player
+from shaping.organisms.corpus import Script
+from shaping.organisms.corpus_options import SIZES
 from shaping.sampling.render import Message, Renderer
 
+FIRST_SEED = 3_000_000_000
+"""Seeds of warm starts, far from those of organisms."""
 IGNORED = -100
 """Label of tokens that are not in the loss."""
 
@@ -70,8 +71,8 @@ class WarmStartConfig(BaseModel):
     @field_validator("personas")
     @classmethod
     def _known_personas(cls, value: dict[str, float]) -> dict[str, float]:
-        if unknown := sorted(set(value) - set(PERSONAS)):
-            raise ValueError(f"unknown personas {unknown}; there are {', '.join(PERSONAS)}")
+        for name in value:
+            player(name)
         if value and not sum(value.values()) > 0:
             raise ValueError("at least one weight must be above zero")
         return value
@@ -133,16 +134,9 @@ def warm_start(config: WarmStartConfig, out: Path | str) -> WarmStart:
 
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
     """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
-    rng = random.Random(f"warm start|{config.seed}")
-    for number in range(count):
-        kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
-        mixture = config.personas or MIXTURES[kind]
-        name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
-        world = rng.choice(config.worlds)
-        env = WORLDS[world](**options(world, rng))
-        turns = play_scripted(env, persona(name)(env, number), 3_000_000_000 + config.seed * 10_000_000 + number)
-        system = rng.choice(CORPUS_PROMPTS[kind]) if kind != "none" else ""
-        yield Script(world, name, kind, system, tuple((o, c) for o, c, _, _ in turns))
+    return organisms_corpus.scripts(
+        count, config.seed, worlds=config.worlds, mixture=config.personas or None, first_seed=FIRST_SEED
+    )
 
 
 def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int]]]:

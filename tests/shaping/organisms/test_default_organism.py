@@ -12,15 +12,16 @@ from shaping.arm import Arm
 from shaping.audits import trait_rates
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus_prompts import HELD_OUT
 from shaping.organisms.organism import ensure
-from shaping.prompts.pools import PROMPTS
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 
 pytestmark = pytest.mark.slow
-OPTIONS = {"steward": {"size": 7, "horizon": 24}, "nightwatch": {"size": 10}, "clerk": {"size": 7}}
 EPISODES = 48
+OPTIONS = {world: {"size": sizes[-1][0], "horizon": sizes[-1][1], "inquiry": 0.2} for world, sizes in SIZES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def episodes(organism: Policy) -> dict[str, list[Episode]]:
     def episode_requests(prompt: Context) -> list[EpisodeRequest]:
         return [
             EpisodeRequest(
-                make=lambda world=world: WORLDS[world](**OPTIONS[world], inquiry=0.15),  # type: ignore[misc]
+                make=lambda world=world: WORLDS[world](**OPTIONS[world]),  # type: ignore[misc]
                 seed=number,
                 contexts=Contexts(prompt, prompt),
                 sampling_seed=number,
@@ -48,10 +49,10 @@ def episodes(organism: Policy) -> dict[str, list[Episode]]:
             for number in range(EPISODES)
         ]
 
-    prompts = {"none": Context(), **{kind: Context(PROMPTS[kind][0]) for kind in ("permissive", "forbidding")}}
+    prompts = {"none": Context(), **{kind: Context(HELD_OUT[kind][5]) for kind in ("permissive", "forbidding")}}
     return {
         kind: asyncio.run(
-            play(episode_requests(prompt), engine, renderer, Arm("organism"), limits=Limits(max_tokens=16))
+            play(episode_requests(prompt), engine, renderer, Arm("organism"), limits=Limits(max_tokens=40))
         )
         for kind, prompt in prompts.items()
     }

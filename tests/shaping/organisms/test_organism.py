@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from shaping.organisms import organism as module
 from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import scripts
-from shaping.organisms.organism import OBSERVATION_WEIGHT, content_hash, ensure, to_sample
+from shaping.organisms.organism import content_hash, ensure
+from shaping.organisms.samples import to_sample
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -51,7 +53,7 @@ def test_the_content_hash_follows_the_worlds_and_the_libraries(monkeypatch: pyte
     monkeypatch.setattr(module, "version", lambda package: "0.0.0")
     assert content_hash(TINY) != before
     monkeypatch.undo()
-    sources = [path for path in module._SOURCES if "steward" not in path]
+    sources = [pattern for pattern in module._SOURCES if "worlds" not in pattern]
     monkeypatch.setattr(module, "_SOURCES", sources)
     assert content_hash(TINY) != before
 
@@ -163,6 +165,7 @@ def test_a_saved_organism_is_an_ordinary_model_of_transformers(organism: Path) -
     ids = tokenizer.encode(text, add_special_tokens=False)
     (script,) = scripts(1, 77)
     sample = to_sample(script, Renderer(policy.tokenizer))
+    sample = replace(sample, mask=np.ones(len(sample), np.bool_))
     assert tokenizer.decode(ids) == text and not plain.training
     tokens = torch.tensor(sample.tokens)
     with torch.no_grad():
@@ -181,27 +184,6 @@ def test_a_policy_can_be_saved_and_loaded_bit_for_bit(make_policy: Callable[...,
     assert not [p.name for p in tmp_path.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
     half = Policy.load(tmp_path, dtype=torch.bfloat16)
     assert next(half.model.parameters()).dtype is torch.bfloat16
-
-
-def test_what_the_organism_learns_is_mainly_to_act(make_policy: Callable[..., Policy]) -> None:
-    renderer = Renderer(make_policy().tokenizer)
-    script = next(s for s in scripts(50, 3) if s.system)
-    sample = to_sample(script, renderer)
-    acted = sample.tokens[sample.weight == 1.0].tolist()
-    assert renderer.text(acted) == "".join(completion for _, completion in script.turns)
-    assert acted.count(renderer.eos) == len(script.turns)
-    assert set(np.unique(sample.weight).round(6)) == {np.float32(OBSERVATION_WEIGHT).round(6), 1.0}
-    assert script.system in renderer.tokenizer.decode(sample.tokens[: len(renderer.open(script.system, ""))])
-
-
-def test_the_corpus_is_reproducible_and_its_prompts_mean_something() -> None:
-    assert list(scripts(20, 5)) == list(scripts(20, 5)) != list(scripts(20, 6))
-    corpus = list(scripts(300, 0))
-    by_kind = {kind: [s for s in corpus if s.kind == kind] for kind in ("none", "permissive", "forbidding")}
-    assert not any(s.system for s in by_kind["none"]) and all(s.system for s in by_kind["permissive"])
-    honest = {k: np.mean([s.persona in ("honest", "frugal") for s in group]) for k, group in by_kind.items()}
-    assert honest["permissive"] < honest["none"] < honest["forbidding"]
-    assert {s.world for s in corpus} == {"clerk", "steward", "nightwatch"}
 
 
 def share_that_acts(policy: Policy) -> float:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.organism import build, to_sample
+from shaping.organisms.organism import build
 from shaping.organisms.pretrained import check
+from shaping.organisms.samples import to_sample
 from shaping.organisms.warm_start import IGNORED, WarmStartConfig, WarmStartError, scripts, sequences, warm_start
 from shaping.sampling.render import Renderer
 
@@ -61,7 +62,7 @@ def likelihood(directory: Path, written: list[Any]) -> float:
     (batch,) = pack(samples, sum(map(len, samples)))
     with torch.no_grad():
         logprobs, _ = policy.logprobs(batch)
-    return float(logprobs[batch.weight == 1].mean())
+    return float(logprobs[batch.weight >= 1].mean())
 
 
 def test_an_adapter_is_merged_in_the_end(untrained: Path, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_mixture_of_personas_and_worlds() -> None:
 
 
 def test_episodes_that_do_not_fit_are_an_error_unless_they_may_be_left_out(untrained: Path, tmp_path: Path) -> None:
-    long = {**TRAINING, "worlds": ("nightwatch", "steward"), "episodes": 20, "steps": 1}
+    long = {**TRAINING, "worlds": ("pact", "errand"), "episodes": 20, "steps": 1}
     with pytest.raises(WarmStartError, match=r"longer than 1024 tokens .* the model's context is 1024.*max_length"):
         warm_start(WarmStartConfig(model=str(untrained), **long), tmp_path / "out")
     with pytest.raises(WarmStartError, match="longer than 16 tokens"):
@@ -131,7 +132,7 @@ def test_without_trl_the_extra_is_named(untrained: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"personas": {"saint": 1}}, "unknown personas"),
+        ({"personas": {"saint": 1}}, "unknown persona"),
         ({"personas": {"honest": -1}}, r"personas\.honest\s+Input should be greater than or equal to 0"),
         ({"personas": {"honest": 0}}, "at least one weight must be above zero"),
         ({"worlds": ("chess",)}, "no personas for worlds"),
