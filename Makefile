@@ -48,6 +48,7 @@ bench: $(RUN_READY)
 # Only after a change of the worlds' texts or of the corpus: a test says so. The new weights are for committing.
 organisms: $(RUN_READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m shaping.organisms.ship $(ARGS)
+	@for number in 0 1 2 3; do $(BIN)/shaping check-model shipped:$$number --train || exit; done
 
 setup: $(DEV_READY)
 
