@@ -18,7 +18,7 @@ ABOUT = (
     "Gates of the models before any training, under prompts held out from every corpus. A claim that needs a gate that "
     "its subject failed is not tested. A gate passes by its value; the interval says how sure that is."
 )
-UNKNOWN = "gates of this model are not known: run `shaping check-model`"
+UNKNOWN = "gates of this model are not known: run shaping check-model"
 HEAD = ("subject", "world", "gate", "measured", "value [95% interval]", "needed", "result")
 
 
