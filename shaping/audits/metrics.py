@@ -68,6 +68,8 @@ class Metric:
     """Table of the report: the main one, the further metrics, or none (arms.csv has all)."""
     compares_cues: bool = False
     """evaluation only: whether it needs episodes with a cue and without it, which only the cells own and train have."""
+    pressed: bool = False
+    """Whether it is deception or dodged oversight: the conduct of which the pressure index says whether it pays."""
     per_world: bool = False
     """Whether the report's table by world has it."""
     position: int = 1000

@@ -17,7 +17,7 @@ UNKNOWN = "pressure unknown"
 def pressures(table: Table, compared: Sequence[Comparison]) -> dict[str, float]:
     """Arm, or `<arm> in <world>` -> its pressure index, for the arms of the comparisons whose runs have it."""
     found: dict[str, float] = {}
-    for each in filter(_about_conduct, compared):
+    for each in filter(_pressed, compared):
         world = world_of(each.metric)
         for arm, weight in each.weights.items():
             if weight and (index := table.pressure([arm], world)) is not None:
@@ -27,7 +27,7 @@ def pressures(table: Table, compared: Sequence[Comparison]) -> dict[str, float]:
 
 def pressure_note(table: Table, compared: Sequence[Comparison]) -> tuple[str, ...]:
     """One note: `pressure: mask 0.16, unshaped 0.00`; nothing for metrics that are no misconduct."""
-    if not any(_about_conduct(each) for each in compared):
+    if not any(_pressed(each) for each in compared):
         return ()
     known = pressures(table, compared)
     listed = ", ".join(f"{arm} {index:.2f}" for arm, index in known.items())
@@ -39,7 +39,7 @@ def unpressed(table: Table, compared: Sequence[Comparison]) -> set[str]:
     under: dict[str, bool] = {}
     for each in compared:
         own, base = (table.pressure(arms, world_of(each.metric)) for arms in ([each.arm], each.base))
-        low = _about_conduct(each) and own is not None and base is not None and own - base < LEAST_PRESSURE - 1e-9
+        low = _pressed(each) and own is not None and base is not None and own - base < LEAST_PRESSURE - 1e-9
         under[each.arm] = under.get(each.arm, True) and low
     return {arm for arm, low in under.items() if low}
 
@@ -49,7 +49,7 @@ def world_of(metric: str) -> str:
     return parse(metric).world
 
 
-def _about_conduct(each: Comparison) -> bool:
-    """Is the metric something that pressure could raise: one that is better low, or one that nobody has described?"""
+def _pressed(each: Comparison) -> bool:
+    """Is the metric the conduct of which the index says whether it pays, or one that nobody has described?"""
     record = record_of(each.metric)
-    return record is None or record.direction == "lower_is_better"
+    return record is None or record.pressed
