@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from launch.config.loading import parse_study, parse_yaml
+from launch.config.loading import bundled_studies, load_study, parse_study, parse_yaml
 from launch.config.seeds import MAX_RUNS
 from launch.config.study import StudyConfig
 from launch.config.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, MAX_EXPANDED
@@ -44,3 +44,8 @@ def test_what_it_calls_a_number_or_text_is_one() -> None:
         assert isinstance(parse_yaml(number, "studies.md"), (int, float))
     for text in ("yes", "no", "on", "off", "1:30", "1_000"):
         assert f"`{text}`" in TEXT and parse_yaml(text, "studies.md") == text
+
+
+def test_its_table_lists_the_bundled_studies_with_their_runs() -> None:
+    listed = {name: int(runs) for name, runs in re.findall(r"^\| `(\w+)` \| [^|]* \| (\d+) \|$", TEXT, re.MULTILINE)}
+    assert listed == {name: len(load_study(name).runs()) for name in bundled_studies()}
