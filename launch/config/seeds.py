@@ -19,7 +19,7 @@ LEAST = 5
 class Looks(Strict):
     """`seeds: {looks: [8, 12, 24]}`: seeds 0 to 7, then a look; up to 11, and another; the last after all 24."""
 
-    looks: tuple[int, ...] = Field(
+    looks: tuple[Annotated[int, Field(ge=1, le=MAX_RUNS)], ...] = Field(
         min_length=2, max_length=10, description="replicates at each look, ascending; the study ends when none is open"
     )
     futility: float = Field(

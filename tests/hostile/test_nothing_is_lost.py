@@ -199,7 +199,7 @@ def test_a_cached_organism_that_has_changed_is_made_again_before_a_run_starts_fr
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, _ = go_on(real(tmp_path / "first"))
-    flip(start_model(real(tmp_path).model) / "model.safetensors")
+    flip(start_model(real(tmp_path).runs()[0].model) / "model.safetensors")
     second, _ = go_on(real(tmp_path / "second"))
     assert [record.getMessage() for record in caplog.records if "is made again" in record.getMessage()]
     files = [result.directory / "runs" / "unshaped" / "seed-0" / "metrics.jsonl" for result in (first, second)]
@@ -208,7 +208,7 @@ def test_a_cached_organism_that_has_changed_is_made_again_before_a_run_starts_fr
 
 def test_runs_that_started_from_other_weights_at_the_same_path_are_not_kept_unasked(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    shutil.copytree(start_model(real(tmp_path).model), model)
+    shutil.copytree(start_model(real(tmp_path).runs()[0].model), model)
     config = real(tmp_path, model=str(model))
     go_on(config)
     (model / "README.md").write_text("notes about the model are no part of it")
@@ -223,7 +223,7 @@ def test_runs_that_started_from_other_weights_at_the_same_path_are_not_kept_unas
 
 def test_a_half_written_run_does_not_resume_from_other_weights(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    shutil.copytree(start_model(real(tmp_path).model), model)
+    shutil.copytree(start_model(real(tmp_path).runs()[0].model), model)
     run = parse_study({**SMALL, "model": str(model)}, "test").runs()[0]
     stopped = RunDirectory(tmp_path / "run")
 
@@ -240,7 +240,7 @@ def test_a_half_written_run_does_not_resume_from_other_weights(tmp_path: Path) -
 
 def test_a_weight_file_that_is_cut_off_is_told_with_its_path_before_anything_starts(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    shutil.copytree(start_model(real(tmp_path).model), model)
+    shutil.copytree(start_model(real(tmp_path).runs()[0].model), model)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ConfigError, match=rf"^model: {re.escape(str(weights))} is cut off: it has \d+ of \d+ bytes"):

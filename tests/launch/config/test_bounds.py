@@ -68,7 +68,7 @@ def test_every_number_has_a_smallest_and_a_largest_value() -> None:
         ({"seeds": [-1]}, "seeds: seeds are whole numbers from 0"),
         ({"learner": {"lr": 1e300}}, "learner.lr: Input should be less than or equal to 10 (got 1e+300)"),
         ({"axes": {f"learner.{key}": [1, 2, 3, 4, 5, 6, 7] for key in ("lr", "kl", "clip_low", "clip_high", "epochs")}},
-         "axes, arms and seeds make 33,614 runs; at most 10,000 are possible"),
+         "axes, points, arms and seeds make 33,614 runs; at most 10,000 are possible"),
         ({"train": {"worlds": {"steward": {}}, "updates": 1, "groups": 100_000, "group_size": 10_000}},
          "train: groups x group_size is 1,000,000,000 episodes per update"),
     ],

@@ -133,6 +133,8 @@ class TestRuns:
 
     def test_personas_play_the_reward_access_audit_in_a_skin(self, policy: Policy) -> None:
         run = run_of({"clerk@ar-1850": {"size": 1}}, {"clerk": {}}, arm="mask")
+        spelled = run.train.model_copy(update={"max_tokens": 200})  # a small vocabulary spells what personas say
+        run = run.model_copy(update={"train": spelled})
         renderer = Renderer(policy.tokenizer)
         engine = TransformersEngine(policy.model, renderer)
         arm = build_arm("mask", run.arm_config)
