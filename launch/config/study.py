@@ -128,7 +128,7 @@ class TrainConfig(Strict):
     )
     stop_at_reward: float | None = Field(
         None,
-        gt=0,
+        ge=0,
         le=1000,
         description="end training early, once updates earn this share of the full reward (column reward of "
         "metrics.jsonl); none: never",

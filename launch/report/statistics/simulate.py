@@ -7,7 +7,6 @@ tables of docs/statistics.md.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -20,6 +19,7 @@ from launch.report.statistics.estimate import Design, Estimate, Vector
 from launch.report.statistics.power import Kind, Question
 from launch.report.statistics.replicates import beyond, excluded_share
 from launch.report.statistics.spending import levels
+from launch.terminal import say
 
 SUBJECTS: Final = (0.05, 0.12, 0.2, 0.3)
 """Mean outcome of each subject under the reference."""
@@ -252,4 +252,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(document() + "\n")
+    say(document(), whole=True)

@@ -168,11 +168,9 @@ def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happe
     assert "died" in capfd.readouterr().err
     assert rows(tmp_path / "run") == alone[0]
     assert (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes() == alone[1]
-    assert {key: value for key, value in result["attrition"].items() if key != "evaluation"} == {
-        **dict.fromkeys(("episodes", "trained"), 36),
-        **dict.fromkeys(("stale", "filtered", "failed"), 0),
-        "status": {"completed": 36},
-    }
+    counted = {key: value for key, value in result["attrition"].items() if key not in ("evaluation", "status")}
+    assert {key: value for key, value in counted.items() if value} == {"episodes": 36, "trained": 36}
+    assert result["attrition"]["status"] == {"completed": 36}
 
 
 @pytest.mark.slow
