@@ -15,7 +15,7 @@ import typer
 from envs.escaping import on_one_line
 from launch.check_model.verb import check_model
 from launch.errors import UserError
-from launch.report.verbs import power, preregister
+from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ app = typer.Typer(
 )
 _debug = False
 
-Config = Annotated[str, typer.Argument(help="a study's YAML file, or the name of a bundled study such as `quickstart`")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ..., e.g. train.updates=10 seeds=2")]
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster: host:6379, ray://host:10001 or auto")]
 Dashboard = Annotated[str, typer.Option(help="a running Ray cluster: http://host:8265, ray://host:10001 or host:6379")]
 Isolated = Annotated[

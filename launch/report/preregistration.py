@@ -12,23 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.config.claims import build_claims
+from launch.config.published import without_places
 from launch.config.seeds import Looks
-from launch.config.study import StudyConfig, digest
+from launch.config.study import StudyConfig
 from launch.report.claims.base import Claim
 from launch.report.claims.judge import tables
 from launch.report.claims.table import Table
 from launch.report.load import Study, planned_arms
 from launch.report.markdown import blocks, bullets, line, table
+from launch.slices.source import study_digest
 
-OUTSIDE = ("tracking", "output", "report")
-"""Keys of a study that change no number of it."""
 _DIGEST = re.compile(r"^digest: ([0-9a-f]+)$", re.MULTILINE)
 
 
 def registered_digest(study: StudyConfig) -> str:
-    """Hash of the study without the keys that change no number."""
-    document = study.model_dump(mode="json")
-    return digest({key: value for key, value in document.items() if key not in OUTSIDE})
+    """Hash of the study without the keys that change no number: the digest that slices of it have."""
+    return study_digest(without_places(study.model_dump(mode="json")))
 
 
 def read_digest(page: str) -> str:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 
 from launch.config.model import MAX_SEED
+from launch.config.seeds import MAX_RUNS
 from launch.errors import ConfigError
 
 _RANGE = re.compile(r"\s*(\d{1,10})\s*(?:-\s*(\d{1,10})\s*)?", re.ASCII)
-MOST = 10_000
-"""Most seeds of a study."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -19,7 +18,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         found = _RANGE.fullmatch(part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if first > last or last > MAX_SEED or last - first >= MOST:
+        if first > last or last > MAX_SEED or last - first >= MAX_RUNS:
             raise ConfigError(f"--seeds: {part.strip()[:40]!r} is no seed or range; write e.g. 0-3,7")
         seeds |= dict.fromkeys(range(first, last + 1))
     return list(seeds)

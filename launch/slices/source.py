@@ -27,6 +27,11 @@ _APART = ("output", "report", "tracking", "isolated")
 _FILE = re.compile(r"seed-\d{1,10}\.json")
 
 
+def study_digest(document: Mapping[str, Any]) -> str:
+    """Hash of a study's config, without places on the machine, and without the keys that change no result."""
+    return digest({key: value for key, value in document.items() if key not in _APART})
+
+
 class StudyDirectoryError(RunDirectoryError):
     """The directory is not one a report can be made from; the message names it and the remedy."""
 
@@ -51,7 +56,7 @@ class Source(ABC):
     @property
     def digest(self) -> str:
         """Equal for slices of one study."""
-        return digest({key: value for key, value in self.recorded.items() if key not in _APART})
+        return study_digest(self.recorded)
 
     @abstractmethod
     def found(self) -> list[tuple[str, int]]:

@@ -18,6 +18,9 @@ from launch.report.metrics import label
 from launch.report.statistics.matched import REACHED, Matched, Reading, Replicate, matched
 from launch.report.table import Interval
 
+CONTRAST = "at matched harm"
+"""By what the report knows the contrasts of this claim."""
+
 
 class MatchedHarm(Claim):
     """Curves of one side are more deceptive than curves of the other, at a share of the unshaped arm's harm."""
@@ -68,7 +71,7 @@ class MatchedHarm(Claim):
     def comparisons(self, table: Table) -> list[Comparison]:
         """For what is checked before: every arm takes part, with both metrics."""
         arms = dict.fromkeys([*table.select(self.treatment), *table.select(self.reference)], 1.0)
-        return [Comparison(metric, "at matched harm", arms) for metric in (*self.metrics, self.harm)]
+        return [Comparison(metric, CONTRAST, arms) for metric in (*self.metrics, self.harm)]
 
     def lacks(self, table: Table) -> str:
         if reason := super().lacks(table):
@@ -115,7 +118,7 @@ class MatchedHarm(Claim):
             effect = f"less than {margin:g} more"
         n = min(len(table.runs(arm)) for arm in table.select(self.treatment))
         found = Interval(plain.mean, plain.low, plain.high, n)
-        return EffectEstimate(metric, f"{pair[0]} - {pair[1]}, at matched harm", found, table.level, 1, effect)
+        return EffectEstimate(metric, f"{pair[0]} - {pair[1]}, {CONTRAST}", found, table.level, 1, effect)
 
     def _sentence(self, outcomes: list[EffectEstimate], compared: list[EffectEstimate], readings: list[str]) -> str:
         lost = [outcome.contrast for outcome in outcomes if outcome not in compared]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launch.report.claims.matched_harm import CONTRAST
 from launch.report.claims.verdict import Verdict
 from launch.report.escaping import plain, signed
 from launch.report.figures import Figure
@@ -23,7 +24,6 @@ ABOUT = (
     "monitored harm, and deception where nobody looks, both with the options that it trained in. At one height of "
     "monitored harm, the lower arm is the more honest."
 )
-CONTRAST = "at matched harm"
 
 
 @dataclass(frozen=True)
