@@ -313,12 +313,13 @@ class StudyConfig(Strict):
             for sweep_point in sweep_points(self.axes, arm)
         ]
         every = [run for run, _ in templates]
+        placed = [
+            (run.model_copy(update={"context_arms": _context_arms(run, every)}), model) for run, model in templates
+        ]
         runs = [
-            run.model_copy(
-                update={"seed": seed, "model": start_of(model, seed), "context_arms": _context_arms(run, every)}
-            )
+            run.model_copy(update={"seed": seed, "model": start_of(model, seed)})
             for seed in self.seed_list
-            for run, model in templates
+            for run, model in placed
         ]
         by_name: dict[str, RunConfig] = {}
         for run in runs:
