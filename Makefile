@@ -23,7 +23,7 @@ help:
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
-	@echo "make organisms   pre-train the organisms that the package ships again, in place (about an hour)"
+	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)

@@ -207,7 +207,7 @@ class StudyConfig(Strict):
         5, description="a list, n for 0..n-1, or {looks: [8, 12, 24]}: so many in steps, until every claim is decided"
     )
     model: StudyModel = Field(
-        Organisms(),
+        Organisms(organism="shipped"),
         description="start of the runs: a directory, a hub id, or organisms, of which replicates take turns",
     )
     train: TrainConfig

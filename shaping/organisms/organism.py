@@ -107,8 +107,10 @@ def build(config: OrganismConfig, texts: list[str]) -> Policy:
     return Policy(LlamaForCausalLM(llama), tokenizer)
 
 
-def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tuple[Policy, dict[str, float]]:
-    """Train an organism from random weights.
+def pretrain(
+    config: OrganismConfig, progress: Progress = lambda *_: None, device: torch.device | str = "cpu"
+) -> tuple[Policy, dict[str, float]]:
+    """Train an organism from random weights, on `device`.
 
     Returns: (the policy, its card). The card holds the smoothed `loss`, the number of `parameters`, and the `tokens`
     trained on.
@@ -122,11 +124,13 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
     policy = build(config, tokenizer_texts(corpus[:_SCRIPTS_FOR_TOKENIZER]))
     renderer = Renderer(policy.tokenizer)
     samples = units(corpus, renderer, config.context)
+    policy.model.to(device)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     policy.model.train()
     loss, tokens = 0.0, 0
-    for step, batch in zip(range(config.steps), batches(samples, config.batch_tokens, config.seed), strict=False):
+    drawn = batches(samples, config.batch_tokens, config.seed, device)
+    for step, batch in zip(range(config.steps), drawn, strict=False):
         objective = weighted_loss(policy, batch)
         optimizer.zero_grad(set_to_none=True)
         objective.backward()
@@ -137,7 +141,7 @@ def pretrain(config: OrganismConfig, progress: Progress = lambda *_: None) -> tu
         latest = float(objective.detach())
         loss = latest if step == 0 else 0.95 * loss + 0.05 * latest
         progress(step + 1, config.steps, f"pre-training, loss {loss:.3f}")
-    policy.model.eval()
+    policy.model.to("cpu").eval()
     parameters = sum(p.numel() for p in policy.model.parameters())
     return policy, {"loss": loss, "parameters": parameters, "tokens": tokens}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from envs.skins.skin import MARKERS
 from shaping.learning.packing import Batch, pack
@@ -115,7 +116,9 @@ def units(corpus: Sequence[Script], renderer: Renderer, context: int) -> list[li
     return found
 
 
-def batches(found: Sequence[list[Sample]], tokens: int, seed: int) -> Iterator[Batch]:
+def batches(
+    found: Sequence[list[Sample]], tokens: int, seed: int, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
     """Endless epochs of shuffled units, packed to about `tokens`, or to the whole corpus if it is smaller.
 
     A pair is in one batch: what its episodes have in common then cancels, and the gradient is about the difference.
@@ -127,5 +130,5 @@ def batches(found: Sequence[list[Sample]], tokens: int, seed: int) -> Iterator[B
         for index in rng.permutation(len(found)):
             chosen += found[index]
             if sum(map(len, chosen)) >= target:
-                yield pack(chosen, sum(map(len, chosen)))[0]
+                yield pack(chosen, sum(map(len, chosen)), device)[0]
                 chosen = []

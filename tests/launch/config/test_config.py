@@ -329,11 +329,14 @@ def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes
 
 
 @pytest.mark.parametrize("name", ["quickstart", "thesis"])
-def test_these_studies_have_the_arms_that_the_thesis_needs(name: str) -> None:
+def test_these_studies_compare_action_with_motivation_under_controls_of_both_kinds(name: str) -> None:
     loaded = load_study(name)
-    assert {"unshaped", "action_mask", "overseer_penalty", "inoculation", "recontextualization"} <= set(loaded.arms)
-    assert loaded.arms["irrelevant_prompt"].role == loaded.arms["random_reward"].role == "control"
-    assert list(loaded.claims) == ["H1", "H2", "H3", "H4"]
+    used = {spec.use for arm in loaded.arms.values() for spec in arm.interventions}
+    assert {"ActionMask", "OverseerPenalty", "Inoculation", "Recontextualization"} <= used
+    assert loaded.arms["irrelevant_prompt"].role == "control"
+    musts = {str(claim.fields.get("must")) for claim in loaded.claims.values()} - {"None"}
+    assert "supported" in musts and {claim.use for claim in loaded.claims.values()} >= {"Raises", "DoesNotRaise"}
+    for claim in loaded.claims.values():
+        assert claim.fields.get("must") or claim.fields.get("controls")
     assert len(loaded.seed_list) >= 5
-    assert set(loaded.eval.worlds) - set(loaded.train.worlds) == {"clerk"}
     assert yaml.safe_load(to_yaml(loaded))["name"] == name

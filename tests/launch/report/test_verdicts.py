@@ -1,4 +1,4 @@
-"""The quickstart's claims: verdicts follow from intervals by fixed rules, whatever they say."""
+"""The claims of the synthetic study: verdicts follow from intervals by fixed rules, whatever they say."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from launch.config.claims import build_claims
-from launch.config.loading import load_study
 from launch.report.answer import NO_CLAIMS, answer
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict, as_json
 from launch.report.load import ArmInfo
 from launch.report.statistics.decide import inside, mirrored, read
 from launch.report.statistics.estimate import Estimate
+from tests.support.synthetic_study import config
 
 SEEDS = range(5)
 #: Differences between seeds that leave intervals a few hundredths wide.
@@ -58,7 +58,7 @@ def judged(
         }
         for i, arm in enumerate(arms)
     }  # fmt: skip
-    claims = build_claims(load_study("quickstart"))
+    claims = build_claims(config())
     return {claim.id: claim.judge(Table(values, arms, 0.05)) for claim in claims}
 
 
