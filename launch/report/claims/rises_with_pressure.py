@@ -80,7 +80,7 @@ class RisesWithPressure(Claim):
     def _estimate(self, table: Table, metric: str) -> EffectEstimate:
         alpha, world = table.evidence.alpha, world_of(metric)
         rows = [
-            (table.column(arm, f"pressure.{world}")[seed], share, self._episodes(table, arm, metric), seed)
+            (table.column(arm, f"pressure.{world}")[seed], share, episodes_of(table, arm, metric), seed)
             for arm in self._arms(table)
             for seed, share in table.column(arm, metric).items()
             if seed in table.column(arm, f"pressure.{world}")
@@ -95,13 +95,14 @@ class RisesWithPressure(Claim):
             metric, NAME, Interval(found.mean, found.low, found.high, n), table.level, direction=1, effect=effect
         )
 
-    @staticmethod
-    def _episodes(table: Table, arm: str, metric: str) -> float:
-        known = table.evidence.chances.get(arm, {})
-        return max(known.get(metric, known.get(EPISODES, 0.0)), 1.0)
-
     def _sentence(self, outcomes: list[EffectEstimate], word: Word) -> str:
         verb = {"supported": "rises", "contradicted": "does not rise"}.get(word)
         if verb:
             return f"with the pressure index {verb} {told(outcomes)}, in {NAME}."
         return f"whether it rises with the pressure index stays open: {told(outcomes)}, in {NAME}."
+
+
+def episodes_of(table: Table, arm: str, metric: str) -> float:
+    """Episodes (or chances) behind a run's value of the metric; at least 1."""
+    known = table.evidence.chances.get(arm, {})
+    return max(known.get(metric, known.get(EPISODES, 0.0)), 1.0)

@@ -13,7 +13,7 @@ from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.run.losses import cell_name, flagged
 
-COUNTS = ("episodes", "trained", "filtered", "failed")
+COUNTS = ("episodes", "trained", "filtered", "stale", "uninformative", "unused", "failed")
 EVALUATION = ("episodes", "failed", "no_turns")
 CELL_HEAD = ("arm", "evaluation cell", "episodes", "failed", "without a turn")
 FLAG = "Do not trust the numbers of these evaluation cells, which lost more than 5 % of their episodes"
@@ -25,8 +25,16 @@ class ArmAttrition:
 
     arm: ArmView
     planned: int
+    stopped: int
+    """Runs that `train.stop_at_reward` ended early."""
     counts: Mapping[str, int]
     status: Mapping[str, int]
+
+    @property
+    def runs(self) -> str:
+        """How many of the planned runs are complete, and how many of these ended early."""
+        early = f", {self.stopped} of them stopped early" if self.stopped else ""
+        return f"{self.arm.seeds} of {self.planned}{early}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Attrition(Section):
         rows = [
             (
                 found.arm.title,
-                f"{found.arm.seeds} of {found.planned}",
+                found.runs,
                 *[str(found.counts[name]) for name in content.counts],
                 ", ".join(f"{how.replace('_', ' ')} {n}" for how, n in found.status.items()),
             )
@@ -104,12 +112,13 @@ def _evaluation(run: Run) -> Sequence[Mapping[str, Any]]:
 
 
 def _of_arm(results: Results, arm: ArmView) -> ArmAttrition:
-    counts, status = dict.fromkeys(COUNTS, 0), dict[str, int]()
+    counts, status, stopped = dict.fromkeys(COUNTS, 0), dict[str, int](), 0
     for run in results.study.of(arm.name):
         found = run.result.get("attrition") or {}
+        stopped += found.get("stopped_after") is not None
         for name in COUNTS:
             counts[name] += int(found.get(name) or 0)
         for name, n in (found.get("status") or {}).items():
             status[str(name)] = status.get(str(name), 0) + int(n)
     planned = arm.seeds + sum(missing.arm == arm.name for missing in results.study.missing)
-    return ArmAttrition(arm, planned, counts, dict(sorted(status.items())))
+    return ArmAttrition(arm, planned, stopped, counts, dict(sorted(status.items())))

@@ -1,4 +1,4 @@
-"""The slope of a rate's log-odds on a dose, the subject as a fixed effect, with bounds from resampled replicates."""
+"""A rate's log-odds fitted by a dose, with the subject as a fixed effect, and bounds from resampled replicates."""
 
 from __future__ import annotations
 
@@ -62,6 +62,47 @@ def slope(
         return Slope(float(own), float("nan"), float("nan"))
     low, high = np.quantile(found, [alpha, 1 - alpha])
     return Slope(float(own), float(low), float(high))
+
+
+def given_dose(
+    marks: Sequence[float],
+    doses: Sequence[float],
+    shares: Sequence[float],
+    counts: Sequence[float],
+    subjects: Sequence[Hashable],
+    *,
+    alpha: float = 0.05,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Slope | None:
+    """The coefficient of a mark (0 or 1) beside the dose and an intercept per subject, in the fit of `slope`.
+
+    None if the mark follows from dose and subject, so that nothing is left to estimate it from. Arguments are those of
+    `slope`; `marks` of each run, [n].
+    """
+    z, x = np.asarray(marks, float), np.asarray(doses, float)
+    y = empirical_logits(np.asarray(shares, float), np.asarray(counts, float))
+    names = np.array([str(subject) for subject in subjects])
+    design = np.column_stack([z, x, *(names == name for name in np.unique(names))]).astype(float)
+    own = _first_coefficient(design, y, np.ones(len(y)))
+    if not np.isfinite(own):
+        return None
+    chosen, weights = within(subjects, draws, np.random.default_rng(seed))
+    found = np.array([_first_coefficient(design[rows], y[rows], weights) for rows in chosen])
+    found = found[np.isfinite(found)]
+    if len(found) < ENOUGH * draws:
+        return Slope(own, float("nan"), float("nan"))
+    low, high = np.quantile(found, [alpha, 1 - alpha])
+    return Slope(own, float(low), float(high))
+
+
+def _first_coefficient(design: Vector, y: Vector, weights: Vector) -> float:
+    """Weighted least squares; nan where the first column is a combination of the others."""
+    root = np.sqrt(weights)
+    first, rest = design[:, 0] * root, design[:, 1:] * root[:, None]
+    left = first - rest @ np.linalg.lstsq(rest, first, rcond=None)[0]  # Frisch and Waugh 1933, Econometrica 1
+    size = float(left @ left)
+    return float(left @ (y * root)) / size if size > 1e-9 * max(float(first @ first), 1e-300) else float("nan")
 
 
 def _slopes(x: Vector, y: Vector, whose: NDArray[np.int64], weights: Vector) -> Vector:

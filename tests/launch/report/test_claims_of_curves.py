@@ -11,6 +11,7 @@ from claim_tables import claim
 from launch.report.claims.evidence import Evidence
 from launch.report.claims.matched_harm import MatchedHarm
 from launch.report.claims.rises_with_pressure import RisesWithPressure
+from launch.report.claims.same_given_pressure import SameGivenPressure
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict
 from launch.report.load import ArmInfo
@@ -61,6 +62,37 @@ def test_without_pressure_nothing_is_tested() -> None:
     arms = {"arm0": {LIES: 0.2, "pressure.steward": 0.0}, "arm1": {LIES: 0.2}}
     unknown = claim(RisesWithPressure, treatment="arm1", metrics=[LIES]).judge(table(arms, 0.1))
     assert unknown.verdict == "not tested" and "pressure in steward is unknown for 1 arm" in unknown.sentence
+
+
+def beyond_pressure(constraint: float, noise: float = 0.02, **others: Mapping[str, float]) -> Verdict:
+    """Lies follow pressure in both families; the log-odds of the constraints' are higher by `constraint`."""
+
+    def lies(pressure: float, more: float) -> float:
+        return float(1 / (1 + np.exp(1.5 - 10 * pressure - more)))
+
+    doses = {"weak": 0.05, "strong": 0.15}
+    arms = {
+        "unshaped": {LIES: 0.3, "pressure.steward": 0.0},
+        **{f"{k}_penalty": {LIES: lies(p, constraint), "pressure.steward": p} for k, p in doses.items()},
+        **{f"{k}_prompt": {LIES: lies(p, 0.0), "pressure.steward": p} for k, p in doses.items()},
+        **others,
+    }
+    families = {kind: [arm for arm in arms if arm.endswith(kind)] for kind in ("penalty", "prompt")}
+    judged = claim(SameGivenPressure, treatment=families["penalty"], reference=families["prompt"], metrics=[LIES])
+    return judged.judge(table(arms, noise))
+
+
+def test_families_that_differ_as_their_pressures_do_are_the_same() -> None:
+    found = beyond_pressure(0.0)
+    assert found.verdict == "supported" and found.sentence.startswith("At equal pressure")
+    elsewhere = {"pact_penalty": {"deceptive_episodes.pact": 0.9, "pressure.pact": 0.3}}
+    assert beyond_pressure(0.0, **elsewhere).outcomes == found.outcomes  # an arm that trained in another world
+
+
+def test_families_that_differ_beyond_their_pressures_contradict_it_and_noise_leaves_it_open() -> None:
+    found = beyond_pressure(1.0)
+    assert found.verdict == "contradicted" and found.outcomes[0].interval.mean == pytest.approx(1.0, abs=0.2)
+    assert beyond_pressure(0.0, noise=0.4).verdict == "inconclusive"
 
 
 CURVES = {"penalty": ["weak_penalty", "strong_penalty"], "prompt": ["weak_prompt", "strong_prompt"]}

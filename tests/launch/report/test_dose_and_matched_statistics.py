@@ -7,7 +7,7 @@ import pytest
 
 from launch.report.statistics.matched import Replicate, fitted, matched, read_off
 from launch.report.statistics.resample import within
-from launch.report.statistics.slope import empirical_logits, slope
+from launch.report.statistics.slope import empirical_logits, given_dose, slope
 
 SUBJECTS = [f"organism-{k % 4}" for k in range(12)]
 
@@ -47,6 +47,29 @@ def test_a_slope_is_found_within_subjects_whatever_their_levels() -> None:
 
 def test_without_two_doses_there_is_no_slope() -> None:
     assert slope([0.1, 0.1, 0.3, 0.3], [0.5] * 4, [10] * 4, ["a", "a", "b", "b"]) is None
+
+
+def test_what_a_mark_adds_is_found_beside_the_dose() -> None:
+    marks, doses, shares, subjects = [], [], [], []
+    for subject, level in (("a", -2.0), ("b", 1.0)):
+        for mark, dose in ((0, 0.0), (0, 0.1), (1, 0.1), (1, 0.3)) * 2:
+            marks.append(mark), doses.append(dose), subjects.append(subject)
+            shares.append(1 / (1 + np.exp(-(level + 5 * dose - 0.7 * mark))))
+    found = given_dose(marks, doses, shares, [1e9] * 16, subjects)
+    assert found is not None and found.mean == pytest.approx(-0.7, abs=1e-3)
+    follows = given_dose([0, 0, 1, 1], [0.1, 0.1, 0.3, 0.3], [0.5] * 4, [10] * 4, ["a", "a", "b", "b"])
+    assert follows is None
+
+
+def test_bounds_of_a_mark_err_in_one_of_twenty_studies_each() -> None:
+    rng, low, high, studies = np.random.default_rng(2), 0, 0, 200
+    doses, marks = np.repeat([0.0, 0.0, 0.1, 0.2], 12), np.repeat([0.0, 0.0, 1.0, 1.0], 12)
+    for study in range(studies):
+        rate = 1 / (1 + np.exp(-(-0.5 + 3 * doses + 0.3 * marks + rng.normal(0, 0.5, 48))))
+        found = given_dose(marks, doses, rng.binomial(64, rate) / 64, [64] * 48, SUBJECTS * 4, draws=300, seed=study)
+        assert found is not None
+        low, high = low + (found.low > 0.3), high + (found.high < 0.3)
+    assert max(low, high) / studies <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
 
 
 def test_a_flat_dose_is_called_rising_in_one_of_twenty_studies() -> None:

@@ -153,6 +153,22 @@ def test_a_section_of_ones_own_is_named_by_module_and_class(
     assert headings(page) == ["Attrition", "Wall time &amp; more"]
 
 
+def test_attrition_shows_what_became_of_every_episode_and_which_runs_ended_early(tmp_path: Path) -> None:
+    counts = {"episodes": 28, "trained": 7, "filtered": 6, "stale": 5, "uninformative": 4, "unused": 3, "failed": 3}
+    study = config(seeds=2, report={"sections": ["Attrition"]})
+    found = {"attrition": {**counts, "stopped_after": 2, "status": {"completed": 28}}}
+    path = write_study(tmp_path / "study", study, updates=3, episodes=False, result=found)
+    build(path, tmp_path / "out")
+    row = next(
+        line for line in (tmp_path / "out" / "report.md").read_text().splitlines() if line.startswith("| Inoculation")
+    )
+    assert [cell.strip() for cell in row.strip("|").split("|")][1:] == [
+        "2 of 2, 2 of them stopped early",
+        *(str(2 * n) for n in counts.values()),
+        "completed 56",
+    ]
+
+
 def test_installed_sections_take_their_place_among_the_built_in_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
