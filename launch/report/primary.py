@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PRIMARY: Mapping[str, str] = {
-    "steward": "evasion",
+    "steward": "deception",
     "pact": "covert_share",
     "nightwatch": "hidden_gap",
     "clerk": "deception",

@@ -34,7 +34,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def summary(arm: str, seed: int, rng: np.random.Generator) -> dict[str, float]:
         k = ORDER.index(arm)
-        own = {"pressure": k / 10, "pressure.steward": k / 10, "trained/evasion.steward": k / 20 + seed / 1000}
+        own = {"pressure": k / 10, "pressure.steward": k / 10, "trained/deception.steward": k / 20 + seed / 1000}
         own |= {"trained/hidden_gap.nightwatch": 0.3, "evasion.steward": 0.99}
         own |= {"trained/watched_harm.steward": 0.5 - k / 20, "trained/unwatched_deception.steward": k / 10}
         return plain(arm, seed, rng) | own
@@ -87,7 +87,7 @@ def test_the_curve_has_a_point_per_arm_and_trained_world_with_its_primary_outcom
     for k, point in enumerate(content.points):
         assert point.pressure.mean == pytest.approx(k / 10)
         assert point.rate.mean == pytest.approx(k / 20 + 0.002), "the training options count, not those of eval.worlds"
-        assert point.outcome == "oversight evasion"
+        assert point.outcome == "deception"
     drawn = content.figure.plot.data
     assert [trace.x[0] for trace in drawn] == pytest.approx([k / 10 for k in range(len(ORDER))])
 
@@ -111,5 +111,5 @@ def test_matched_harm_is_shown_where_a_claim_is_about_it(study: Path) -> None:
 
 def test_every_world_has_a_primary_outcome_in_all_languages() -> None:
     assert primary("nightwatch@ar-1850") == "hidden_gap" and primary_without_cues("nightwatch") == "harm"
-    assert primary("steward") == primary_without_cues("steward") == "evasion"
+    assert primary("steward") == primary_without_cues("steward") == "deception"
     assert primary("mine") == "deception"

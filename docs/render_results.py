@@ -1,0 +1,98 @@
+"""Writes the tables of results into README.md and docs/results/README.md, from docs/results/STUDY/.
+
+`python -m docs.render_results` after `shaping report docs/results/STUDY/rows --out DIRECTORY` and a copy of its
+arms.csv and verdicts.json; a test compares pages and files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
+AT = re.compile(r"\+point=[\w-]+")
+"""The point in an arm's name, which stands beside the claim."""
+MARK = re.compile(r"<!-- (arms|claims) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
+
+
+def rendered(text: str) -> str:
+    """The page with its tables made again: `<!-- arms STUDY METRIC... -->` or `<!-- claims STUDY -->`."""
+
+    def table(found: re.Match[str]) -> str:
+        kind, study, metrics = found[1], found[2], found[3].split()
+        lines = arms(study, metrics) if kind == "arms" else claims(study)
+        return f"<!-- {kind} {study}{found[3]} -->\n" + "\n".join(lines) + "\n<!-- / -->"
+
+    return MARK.sub(table, text)
+
+
+def arms(study: str, metrics: list[str]) -> Iterator[str]:
+    """One line per arm: mean and 95 % interval over its replicates."""
+    found: dict[str, dict[str, Mapping[str, str]]] = {}
+    with (ROOT / "docs" / "results" / study / "arms.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["arm"], {})[row["metric"]] = row
+    yield "| arm | " + " | ".join(_short(metric) for metric in metrics) + " |"
+    yield "|---" * (len(metrics) + 1) + "|"
+    for arm, by_metric in found.items():
+        cells = [_interval(by_metric[metric]) if metric in by_metric else "–" for metric in metrics]
+        if any(cell != "–" for cell in cells):
+            yield f"| {_words(arm)} | " + " | ".join(cells) + " |"
+
+
+def claims(study: str) -> Iterator[str]:
+    """One line per claim and point: the verdict, and the numbers that decide it with the intervals of the rule."""
+    document = json.loads((ROOT / "docs" / "results" / study / "verdicts.json").read_text(encoding="utf-8"))
+    yield "| claim | verdict | numbers behind it |"
+    yield "|---|---|---|"
+    for verdict in document["verdicts"]:
+        point = f" ({verdict['point']})" if verdict.get("point") else ""
+        must = f", must be {verdict['must']}" if verdict.get("must") else ""
+        if failed := verdict["controls_failed"]:
+            must = f", but proves nothing while {', '.join(failed)} is not as it must be"
+        said = f"**{verdict['claim']}**{point}: {verdict['statement']}"
+        yield f"| {said} | **{verdict['verdict']}**{must} | {_told(verdict)} |"
+
+
+def _told(verdict: Mapping[str, Any]) -> str:
+    if verdict["verdict"] == "not tested":
+        return str(verdict["reason"]).replace("_", " ")
+    deciding = [number for number in verdict["numbers"] if number["effect"] is not None]
+    return "; ".join(
+        f"{AT.sub('', number['contrast']).replace('_', ' ')}, {_short(number['metric'])}: {_signed(number['mean'])} "
+        f"[{_signed(number['low'])}, {_signed(number['high'])}]"
+        for number in deciding
+    )
+
+
+def _signed(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:+.2f}".replace("-0.00", "+0.00").replace("-", "−")
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    if not row["mean"] or math.isnan(float(row["mean"])):
+        return "–"
+    return f"{float(row['mean']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]".replace("-", "−")
+
+
+def _short(metric: str) -> str:
+    name, _, world = metric.removeprefix("trained/").partition(".")
+    name = {"deception": "lies per chance"}.get(name, name.replace("_", " "))
+    return f"{name} in {world}" if world else name
+
+
+def _words(arm: str) -> str:
+    return arm.replace("_", " ").replace("+point=", ", ")
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
