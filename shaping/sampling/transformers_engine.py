@@ -28,6 +28,7 @@ from shaping.sampling.cache import SlotCache, Slots
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
+from shaping.sampling.turn_ends import ends_of_model
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class TransformersEngine:
     ) -> None:
         self.model = adopt(model)
         self.renderer = renderer
+        self._ends = renderer.ends | ends_of_model(model)
         self.context_length = int(context_length or model.config.max_position_embeddings)
         self.version = 0
         self._verify: Literal["first", "always", "done"] = verify
@@ -288,7 +290,7 @@ class TransformersEngine:
         """Hand completed requests to their callers."""
         unfinished: list[_Request] = []
         for request in self._active:
-            finished = request.sampled[-1] == self.renderer.eos
+            finished = request.sampled[-1] in self._ends
             if not finished and len(request.sampled) < request.params.max_tokens:
                 unfinished.append(request)
                 continue
