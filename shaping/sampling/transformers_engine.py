@@ -7,9 +7,10 @@ batches: prompts are read together, then all active rows decode together.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +22,17 @@ from transformers import PreTrainedModel
 
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.models.adapters import Adapters
-from shaping.models.attention import adopt, head_logits, hidden_states
+from shaping.models.attention import Packed
 from shaping.models.edits import applied
+from shaping.models.forward import adopt, head_logits, hidden_states
 from shaping.sampling import weights
-from shaping.sampling.cache import SlotCache, Slots
+from shaping.sampling.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
 from shaping.sampling.turn_ends import ends_of_model
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -69,11 +73,13 @@ class TransformersEngine:
         self.model = adopt(model)
         self.renderer = renderer
         self._ends = renderer.ends | ends_of_model(model)
-        self.context_length = int(context_length or model.config.max_position_embeddings)
+        self.context_length = context_length or longest_context(model)
         self.version = 0
         self._verify: Literal["first", "always", "done"] = verify
         self._vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self._cache = SlotCache(model, slots, self.context_length)
+        if why := why_not_cached(model):
+            LOG.warning("%s reads whole sequences for every token, which is slow, since %s", type(model).__name__, why)
+        self._cache = None if why else SlotCache(slots, self.context_length)
         self._free = list(range(slots))[::-1]
         self._slot: dict[int, int] = {}
         self._cached: dict[int, list[int]] = {}
@@ -249,12 +255,24 @@ class TransformersEngine:
     @torch.inference_mode()
     def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
         """Logits [rows, vocabulary] after token `last` of each row."""
+        if self._cache is None:
+            return self._reread(requests)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions.to(self.device))
         with applied(self.model, self._edits):
             hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
+
+    def _reread(self, requests: list[_Request]) -> Tensor:
+        """Logits [rows, vocabulary] after the last token of each row, from the whole sequences."""
+        rows = [self._cached[r.session] for r in requests]
+        starts = [0, *accumulate(map(len, rows))]
+        ids = torch.tensor([token for row in rows for token in row], device=self.device)
+        positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
+        with applied(self.model, self._edits):
+            hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
+        return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
     def _sample(self, requests: list[_Request], logits: Tensor) -> None:
         """Sample by the inverse CDF of each request's own uniform numbers: the rest of the batch has no influence."""
@@ -310,3 +328,15 @@ class TransformersEngine:
 def checksum(model: PreTrainedModel) -> str:
     """Checksum of a model's parameters and persistent buffers."""
     return weights.checksum(model.state_dict())
+
+
+def longest_context(model: PreTrainedModel) -> int:
+    """The model's own limit in tokens. Raises: ValueError if its config names none, as recurrent models do."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "context_length"):
+        if limit := getattr(config, name, None):
+            return int(limit)
+    raise ValueError(
+        f"the config of {type(model).__name__} does not say how long its context is: write max_position_embeddings "
+        "into the model's config.json, or give the engine a context_length"
+    )
