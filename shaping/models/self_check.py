@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from shaping.models.attention import ATTENTION, Packed, Plan, without_masks
 from shaping.models.head import Head, candidates, features
+from shaping.models.trunk import trunk
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 1e-4
@@ -52,7 +53,7 @@ class Layout:
 def packed_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
     """Final hidden states [B, T, hidden] of ids [B, T], in one pass under a plan."""
     with without_masks():
-        out = model.base_model(input_ids=ids, position_ids=positions, use_cache=False, plan=plan)
+        out = trunk(model)(input_ids=ids, position_ids=positions, use_cache=False, plan=plan)
     return out.last_hidden_state
 
 
@@ -65,7 +66,7 @@ def padded_states(model: PreTrainedModel, sequences: Sequence[Tensor]) -> Tensor
     lengths = torch.tensor([len(s) for s in sequences], device=ids.device)
     inside = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
     mask = None if bool(inside.all()) else inside.long()
-    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[inside]
+    return trunk(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[inside]
 
 
 @torch.no_grad()
@@ -77,7 +78,10 @@ def examine(model: PreTrainedModel) -> Layout:
     name, own = type(model).__name__, getattr(model.config, "_attn_implementation", None) or "eager"
     with short_windows(model):
         _set_attention(model, "eager")
-        plain = Plain.of(model)
+        try:
+            plain = Plain.of(model)
+        except Exception as error:  # models raise exceptions of many types
+            raise ModelRefused(f"{name} is refused: its own forward pass fails: {_message(error)}") from error
         if plain.error > plain.tolerance:
             raise ModelRefused(
                 f"{name} is refused: its logits are not its output layer's, by {plain.error:.2g} (tolerance "
@@ -113,7 +117,7 @@ class Plain:
     @classmethod
     def of(cls, model: PreTrainedModel) -> Plain:
         sequences = probes(model)
-        hidden = torch.cat([model.base_model(s[None], use_cache=False).last_hidden_state[0] for s in sequences])
+        hidden = torch.cat([trunk(model)(s[None], use_cache=False).last_hidden_state[0] for s in sequences])
         logits = torch.cat([model(s[None], use_cache=False).logits[0] for s in sequences]).float()
         logprobs = logits.log_softmax(-1)
         found = []
@@ -133,7 +137,7 @@ class Plain:
             hidden = states(model, self.sequences)
             leak = _leak(model, self.sequences, hidden) if packed else 0.0
         except Exception as error:  # models raise exceptions of many types for arguments that they do not take
-            return f"fails: {' '.join(str(error).split())[:200] or type(error).__name__}"
+            return f"fails: {_message(error)}"
         if leak > self._rounding(model, hidden):
             return f"lets the state of one sequence leak into the next ({_suspects(model)})"
         apart = self.apart(self.head.logits(model, hidden))
@@ -210,10 +214,14 @@ def _set_attention(model: PreTrainedModel, name: str) -> str:
     try:
         model.set_attn_implementation(name)
     except (ValueError, AttributeError, ImportError) as error:
-        return f"fails: {' '.join(str(error).split())[:200]}"
+        return f"fails: {_message(error)}"
     if name == ATTENTION and not getattr(model, "_supports_attention_backend", True):
         return f"is not known: its attention does not use transformers' interface ({_suspects(model)})"
     return ""
+
+
+def _message(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager

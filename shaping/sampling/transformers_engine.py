@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.models.adapters import Adapters
 from shaping.models.attention import Packed
+from shaping.models.context import longest_context
 from shaping.models.edits import applied
 from shaping.models.forward import adopt, head_logits, hidden_states
 from shaping.sampling import weights
@@ -73,7 +74,7 @@ class TransformersEngine:
         self.model = adopt(model)
         self.renderer = renderer
         self._ends = renderer.ends | ends_of_model(model)
-        self.context_length = context_length or longest_context(model)
+        self.context_length = context_length or longest_context(model.config)
         self.version = 0
         self._verify: Literal["first", "always", "done"] = verify
         self._vocabulary = int(model.get_output_embeddings().weight.shape[0])
@@ -328,15 +329,3 @@ class TransformersEngine:
 def checksum(model: PreTrainedModel) -> str:
     """Checksum of a model's parameters and persistent buffers."""
     return weights.checksum(model.state_dict())
-
-
-def longest_context(model: PreTrainedModel) -> int:
-    """The model's own limit in tokens. Raises: ValueError if its config names none, as recurrent models do."""
-    config = model.config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "context_length"):
-        if limit := getattr(config, name, None):
-            return int(limit)
-    raise ValueError(
-        f"the config of {type(model).__name__} does not say how long its context is: write max_position_embeddings "
-        "into the model's config.json, or give the engine a context_length"
-    )
