@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench organisms clean setup
+.PHONY: help study test test-all lint bench organisms models-table clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -24,6 +24,7 @@ help:
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
+	@echo "make models-table   write the table of model families in docs/models.md again"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
@@ -87,3 +88,7 @@ $(DEV_READY): $(RUN_READY)
 	  $(PIP) uninstall -q -y torchvision torchaudio torchcodec; \
 	else echo "No CPU build of torch: vLLM is left out and its tests are skipped (docs/engines.md)"; fi
 	@touch $@
+
+# The table of model families in docs/models.md, from tiny random models.
+models-table: $(DEV_READY)
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/families_table.py

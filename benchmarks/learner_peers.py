@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shaping.learning.packing import pack
 from shaping.learning.sample import Sample
-from shaping.models.attention import adopt, head_logits, hidden_states
+from shaping.models.forward import adopt, head_logits, hidden_states
 
 PROMPT = 30
 """Tokens passed to TRL as the prompt. The rest is its completion, with observations masked as output of a tool."""

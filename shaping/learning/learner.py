@@ -178,7 +178,7 @@ class Learner:
         edits = [edit for i in self._interventions for edit in asked_all(i, "edits", ActivationEdit, "sampling")]
         weighted: dict[int, Sample] = {}
         with self.policy.phase("sampling"):
-            batches = pack(stale, budget, self.policy.device, ranks=self._ranks.size)
+            batches = self._packed(stale, budget)
             for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
                 now, _ = self.policy.logprobs(batch, edits)
                 ratio = mismatch_weight(
@@ -232,8 +232,9 @@ class Learner:
             for part in np.array_split(np.arange(len(samples)), self.config.minibatches):
                 yield self._packed([samples[i] for i in part])
 
-    def _packed(self, samples: Sequence[Sample]) -> list[Batch]:
-        return pack(samples, self.config.token_budget, self.policy.device, ranks=self._ranks.size)
+    def _packed(self, samples: Sequence[Sample], budget: int = 0) -> list[Batch]:
+        budget = budget or self.config.token_budget
+        return pack(samples, budget, self.policy.device, ranks=self._ranks.size, padded=self.policy.padded)
 
     def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
         """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from shaping.models.attention import head_logits
+from shaping.models.forward import head_logits, head_of
 
 CHUNK = 2**23
 """Number of logits in one chunk: 32 MiB in float32, enough for an efficient matrix product."""
@@ -45,11 +45,11 @@ def token_logprobs(
     head = model.get_output_embeddings()
     chunk = chunk or max(CHUNK // head.weight.shape[0], 16)
     temperature = temperature or 1.0
-    capped = getattr(model.config, "final_logit_softcapping", None)
-    plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not capped
+    arithmetic = head_of(model)
+    plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not arithmetic.cap
     if plain and not entropy_gradient and len(targets) > chunk:
         logprobs, entropies = _LinearLogprobs.apply(
-            hidden, head.weight, head.bias, targets, masked_tokens, temperature, chunk
+            hidden, head.weight, head.bias, targets, masked_tokens, temperature / arithmetic.scale, chunk
         )
         return logprobs, entropies
     pieces = []

@@ -68,8 +68,8 @@ class Batch:
         return len(self.targets)
 
 
-def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Assign samples to micro-batches by first-fit decreasing.
+def assign(lengths: Sequence[int], budget: int, *, padded: bool = False) -> list[list[int]]:
+    """Assign samples to micro-batches by first-fit decreasing. `padded`: each counts as long as the longest beside it.
 
     Returns: the indices of the samples in each micro-batch.
     Raises: ValueError if one sample alone exceeds the budget.
@@ -84,9 +84,10 @@ def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
     free_tokens: list[int] = []
     for i in order:
         for b, free in enumerate(free_tokens):
-            if lengths[i] <= free:
+            cost = lengths[bins[b][0]] if padded else lengths[i]
+            if cost <= free:
                 bins[b].append(i)
-                free_tokens[b] -= lengths[i]
+                free_tokens[b] -= cost
                 break
         else:
             bins.append([i])
@@ -94,15 +95,17 @@ def assign(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return bins
 
 
-def spread(lengths: Sequence[int], budget: int, ranks: int) -> list[list[int]]:
+def spread(lengths: Sequence[int], budget: int, ranks: int, *, padded: bool = False) -> list[list[int]]:
     """Assign samples as `assign` does, with equally many micro-batches of similar length per rank.
 
     Each sample, longest first, goes into the shortest micro-batch: a small last micro-batch would leave ranks waiting.
     With too few samples some ranks get fewer micro-batches.
     """
-    bins = assign(lengths, budget)
+    bins = assign(lengths, budget, padded=padded)
     if ranks == 1:
         return bins
+    if padded:
+        return _split(bins, ranks)
     count = -(-len(bins) // ranks) * ranks
     while True:
         loads, members = [0] * count, [list[int]() for _ in range(count)]
@@ -115,7 +118,24 @@ def spread(lengths: Sequence[int], budget: int, ranks: int) -> list[list[int]]:
         count += ranks
 
 
-def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "cpu", *, ranks: int = 1) -> list[Batch]:
+def _split(bins: list[list[int]], ranks: int) -> list[list[int]]:
+    """Halve the largest micro-batches until there are equally many per rank, or only single samples."""
+    bins = list(bins)
+    while len(bins) % ranks and len(largest := max(bins, key=len)) > 1:
+        bins.remove(largest)
+        half = len(largest) // 2
+        bins += [largest[:half], largest[half:]]
+    return bins
+
+
+def pack(
+    samples: Sequence[Sample],
+    budget: int,
+    device: torch.device | str = "cpu",
+    *,
+    ranks: int = 1,
+    padded: bool = False,
+) -> list[Batch]:
     """Pack samples into homogeneous micro-batches.
 
     All samples of a micro-batch have the same ratio mode and gates, and all or none have credit. Groups without reward
@@ -130,6 +150,7 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
         budget: largest number of tokens in a micro-batch.
         device: device of the tensors.
         ranks: processes that share the micro-batches; each gets a similar part of every kind.
+        padded: the model will pad the samples of a micro-batch to the longest, which the budget then counts.
     Raises: ValueError if one sample alone exceeds the budget.
     """
     kinds: dict[tuple[RatioMode, float, float, bool, bool, bool, bool], list[Sample]] = defaultdict(list)
@@ -138,7 +159,7 @@ def pack(samples: Sequence[Sample], budget: int, device: torch.device | str = "c
     return [
         _lay_out([group[i] for i in members], device)
         for _, group in sorted(kinds.items())
-        for members in spread([len(s) for s in group], budget, ranks)
+        for members in spread([len(s) for s in group], budget, ranks, padded=padded)
     ]
 
 

@@ -18,8 +18,8 @@ from shaping.learning.packing import Batch
 from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.sharding import Run, parts, run_here
 from shaping.models.adapters import Adapters
-from shaping.models.attention import adopt, hidden_states
 from shaping.models.edits import applied
+from shaping.models.forward import adopt, hidden_states, layout_of
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
@@ -93,7 +93,7 @@ class Policy:
             dtype: type of the weights.
             device: a torch device, or `auto`: the first GPU of this process, or else the CPU.
             temperature, adapters, critics: as for `Policy`.
-        Raises: `PolicyError` that names the missing files.
+        Raises: `PolicyError` that names the missing files or weights.
         """
         path = Path(directory)
         if not (path / "config.json").is_file():
@@ -102,13 +102,26 @@ class Policy:
             raise PolicyError(f"{path} has no *.safetensors weights; other formats are not loaded")
         if damaged := damaged_weights(path):
             raise PolicyError(f"{damaged}; copy or download the model again")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        if missing := sorted(told["missing_keys"]):
+            raise PolicyError(
+                f"{path} lacks {len(missing)} of its model's weights, which would be drawn at random: "
+                f"{', '.join(missing[:3])}; save the model again with all of them, or set tie_word_embeddings in its "
+                "config.json if the output layer is the embeddings"
+            )
         mend_generation_config(model, path)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         return cls(model, tokenizer, temperature=temperature, adapters=adapters, critics=critics)
+
+    @property
+    def padded(self) -> bool:
+        """True if sequences of a batch are padded to the longest, since the model cannot pack them."""
+        return not layout_of(self.model).packed
 
     @property
     def device(self) -> torch.device:

@@ -3,13 +3,15 @@
 The function is registered with transformers under `ATTENTION` and works for every model whose layers use the attention
 interface. The plan is a keyword argument of the model's forward:
 
-- `Packed`: many sequences laid end to end in one row; block-diagonal causal attention, no mask tensor, no padding.
+- `Packed`: many sequences laid end to end in one row; block-diagonal causal attention, no padding.
 - `shaping.sampling.cache.Slots`: rows of a key-value cache, with different lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -17,21 +19,34 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ATTENTION = "shaping"
 """Name of the attention function in transformers' registry."""
+_HARMLESS = frozenset({"position_ids", "cache_position", "num_items_in_batch", "output_router_logits", "use_cache"})
+"""Arguments that layers hand to attention functions and that say nothing about attention."""
+_planned: ContextVar[bool] = ContextVar("planned", default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a layer asks of its attention, beside causality."""
+
+    scale: float | None = None
+    """Factor of the scores; None: one over the root of the head's size."""
+    window: int | None = None
+    """Number of last tokens, the present one included, that a token sees; None: all."""
+    softcap: float | None = None
+    """Scores are squashed to (-softcap, softcap), as in Gemma 2."""
+    sinks: Tensor | None = None
+    """Scores [H] of a token that takes attention and gives nothing, as in gpt-oss."""
 
 
 class Plan(Protocol):
     """Layout of a batch, and attention within it."""
 
-    @property
-    def span(self) -> int:
-        """Length of the longest sequence in tokens."""
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         """Attention of one layer: query [B, H, Q, D], key and value [B, Hkv, Q, D] after rotary embedding.
 
         Returns: [B, H, Q, D].
@@ -45,20 +60,53 @@ class Packed:
     starts: Sequence[int]
     """Sequence i is tokens[starts[i] : starts[i + 1]]; the last entry is the number of tokens."""
 
-    @property
-    def span(self) -> int:
-        return max(b - a for a, b in pairwise(self.starts))
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        grouped = query.shape[1] != key.shape[1]
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         lengths = [b - a for a, b in pairwise(self.starts)]
         # split() rather than slices: the gradient of each slice would be a tensor as large as the whole row.
         parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-        blocks = [
-            F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
-            for q, k, v in parts
-        ]
-        return torch.cat(blocks, dim=2)
+        return torch.cat([attend(q, k, v, None, rules) for q, k, v in parts], dim=2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules: Rules) -> Tensor:
+    """Attention of query [B, H, Q, D] to key and value [B, Hkv, K, D].
+
+    Args:
+        mask: True where a query sees a key, [B or 1, 1, Q, K], the window included; None: causal within the window.
+    """
+    length = query.shape[2]
+    causal = mask is None and length > 1  # a single query sees every key
+    if causal and rules.window is not None and length > rules.window:
+        mask, causal = _band(length, rules.window, query.device), False
+    grouped = query.shape[1] != key.shape[1]
+    if rules.softcap is None and rules.sinks is None:
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=causal, scale=rules.scale, enable_gqa=grouped
+        )
+    if causal:
+        mask = _band(length, length, query.device)
+    return _explicit(query, key, value, mask, rules)
+
+
+def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules: Rules) -> Tensor:
+    """Attention whose scores [B, H, Q, K] exist as a whole, since the fused kernels know neither soft cap nor sinks."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(groups, dim=1) if groups > 1 else t for t in (key, value))
+    scores = (query @ key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if rules.scale is None else rules.scale)
+    if rules.softcap is not None:
+        scores = torch.tanh(scores / rules.softcap) * rules.softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    if rules.sinks is not None:
+        sinks = rules.sinks.to(scores.dtype).reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], -1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    weights = torch.softmax(scores.float(), dim=-1).to(value.dtype)
+    return weights[..., : key.shape[2]] @ value
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """Mask [length, length] of a causal window."""
+    ago = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (ago >= 0) & (ago < window)
 
 
 def _attention(
@@ -71,62 +119,38 @@ def _attention(
     dropout: float = 0.0,
     plan: Plan | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
+    asked = {name: value for name, value in others.items() if name not in _HARMLESS and value is not None}
+    asked = {name: value for name, value in asked.items() if not (name.startswith("output_") and value is False)}
+    if asked.pop("is_causal", True) is False:
+        asked["is_causal"] = False
+    if asked:
+        raise ValueError(f"{type(module).__name__} asks for attention with {', '.join(sorted(asked))}, unknown here")
+    rules = Rules(scaling, sliding_window, softcap, s_aux)
     if plan is None:
-        grouped = query.shape[1] != key.shape[1]
-        out = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attention_mask,
-            is_causal=attention_mask is None and query.shape[2] > 1,  # a single query sees every key
-            scale=scaling,
-            enable_gqa=grouped,
-        )
+        out = attend(query, key, value, attention_mask, rules)
     else:
-        if sliding_window is not None and plan.span > sliding_window:
-            raise ValueError(
-                f"this model attends over a sliding window of {sliding_window} tokens, which packed attention does "
-                "not implement: use shorter episodes or a model with full attention"
-            )
-        out = plan.attend(int(module.layer_idx), query, key, value, scaling)  # type: ignore[arg-type]
+        out = plan.attend(int(module.layer_idx), query, key, value, rules)  # type: ignore[arg-type]
     return out.transpose(1, 2).contiguous(), None
 
 
-def _mask(*, q_length: int, kv_length: int, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
-    """The usual mask for padding and key-value caches, which `generate` needs; none for a plan or plain causality."""
-    if attention_mask is None and q_length == kv_length:
-        return None
-    return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **others)
+def _mask(**settings: Any) -> Tensor | None:
+    """The usual mask, for `generate` and for padded rows; none under a plan, which has its own."""
+    return None if _planned.get() else sdpa_mask(**settings)
 
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, _mask)
 
 
-def adopt(model: PreTrainedModel) -> PreTrainedModel:
-    """Switch a model to the attention of this module.
-
-    Raises: ValueError for models that do not use the attention interface.
-    """
+@contextmanager
+def without_masks() -> Iterator[None]:
+    """Inside the block models build no mask: for a forward pass with a plan."""
+    token = _planned.set(True)
     try:
-        model.set_attn_implementation(ATTENTION)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{type(model).__name__} does not use transformers' attention interface, so its attention cannot be "
-            "packed; use a decoder-only model such as Llama, Qwen or SmolLM2"
-        ) from error
-    return model
-
-
-def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
-    """Final hidden states [B, T, hidden] of token ids [B, T] at `positions` [B, T]."""
-    return model.base_model(input_ids=ids, position_ids=positions, use_cache=False, plan=plan).last_hidden_state
-
-
-def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] in float32, with the soft cap that some models apply after the head."""
-    logits = model.get_output_embeddings()(hidden).float()
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
+        yield
+    finally:
+        _planned.reset(token)

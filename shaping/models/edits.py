@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shaping.hooks import ActivationEdit
+from shaping.models.trunk import trunk
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -18,9 +19,11 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
     Raises: ValueError if the model has no such list.
     """
-    layers = getattr(model.base_model, "layers", None)
+    base = trunk(model)
+    base = getattr(base, "language_model", base)  # of a model that reads images, too
+    layers = getattr(base, "layers", None)
     if layers is None:
-        layers = getattr(model.base_model, "h", None)
+        layers = getattr(base, "h", None)
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(f"{type(model).__name__} has no list of decoder layers to hook activation edits on")
     return layers

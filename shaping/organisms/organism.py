@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from envs.skins import DEFAULT
 from shaping.learning.packing import Batch
 from shaping.learning.policy import Policy
-from shaping.models.attention import head_logits, hidden_states
+from shaping.models.forward import head_logits, hidden_states
 from shaping.organisms.card import CARD, damage, write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import Script, scripts

@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from shaping.models.attention import Rules, attend
+from shaping.models.forward import head_logits, layout_of
+from shaping.models.self_check import LENGTHS, Plain, packed_states, probes, short_windows
 
 GROW = 128
 """Columns are added in multiples of this, so that short episodes do not need memory for the longest context."""
 
 
 class SlotCache:
-    """Keys and values of all layers, shape [slots, kv heads, columns, head dim] each."""
+    """Keys and values of all layers, shape [slots, kv heads, columns, head dim] each.
 
-    def __init__(self, model: PreTrainedModel, slots: int, context_length: int) -> None:
-        config = model.config.get_text_config()
-        self._layers = config.num_hidden_layers
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    A layer's heads and dims are those of the first keys and values that it stores: they may differ between layers, and
+    between keys and values.
+    """
+
+    def __init__(self, slots: int, context_length: int) -> None:
+        self._slots = slots
         self._context_length = context_length
-        self._shape = (slots, heads, 0, dim)
-        self._like = next(model.parameters())
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self.reserve(GROW)
-
-    @property
-    def columns(self) -> int:
+        self.columns = 0
         """Tokens per slot that are allocated."""
-        return self._shape[2]
+        self._stores: dict[tuple[int, str], Tensor] = {}
+        self.reserve(GROW)
 
     def reserve(self, columns: int) -> None:
         """Grow the cache to at least `columns` tokens per slot."""
         if columns <= self.columns:
             return
-        slots, heads, old_columns, dim = self._shape
-        new_columns = min(-(-columns // GROW) * GROW, self._context_length)
-        self._shape = (slots, heads, new_columns, dim)
-        for store in (self.keys, self.values):
-            for layer in range(self._layers):
-                grown = torch.zeros(self._shape, dtype=self._like.dtype, device=self._like.device)
-                if layer < len(store):
-                    grown[:, :, :old_columns] = store[layer]
-                    store[layer] = grown
-                else:
-                    store.append(grown)
+        old_columns, self.columns = self.columns, min(-(-columns // GROW) * GROW, self._context_length)
+        for key, store in self._stores.items():
+            grown = self._zeros(store)
+            grown[:, :, :old_columns] = store
+            self._stores[key] = grown
+
+    def store(self, layer: int, what: str, like: Tensor) -> Tensor:
+        """The keys or values of a layer, of which `like` [rows, kv heads, new tokens, head dim] is stored next."""
+        if (layer, what) not in self._stores:
+            self._stores[layer, what] = self._zeros(like)
+        return self._stores[layer, what]
+
+    def _zeros(self, like: Tensor) -> Tensor:
+        return like.new_zeros(self._slots, like.shape[1], self.columns, like.shape[3])
 
 
 class Slots:
@@ -63,20 +64,59 @@ class Slots:
         self._rows = torch.tensor(rows, device=positions.device)
         columns = torch.arange(self._span, device=positions.device)
         self._mask = (columns <= positions[:, :, None])[:, None]
+        self._windows: dict[int, Tensor] = {}
 
-    @property
-    def span(self) -> int:
-        return self._span
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
+        keys = self._store(self._cache.store(layer, "keys", key), key)
+        values = self._store(self._cache.store(layer, "values", value), value)
+        return attend(query, keys, values, self._visible(rules.window), rules)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        keys = self._store(self._cache.keys[layer], key)
-        values = self._store(self._cache.values[layer], value)
-        return F.scaled_dot_product_attention(
-            query, keys, values, self._mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-        )
+    def _visible(self, window: int | None) -> Tensor:
+        """Mask [rows, 1, Q, columns] of the columns that each new token sees."""
+        if window is None or window >= self._span:
+            return self._mask
+        if window not in self._windows:
+            columns = torch.arange(self._span, device=self._positions.device)
+            self._windows[window] = self._mask & (columns > self._positions[:, :, None] - window)[:, None]
+        return self._windows[window]
 
     def _store(self, store: Tensor, new: Tensor) -> Tensor:
-        store[self._rows[:, None], :, self._positions] = new.transpose(1, 2).to(store.dtype)
+        store[self._rows[:, None], :, self._positions] = new.transpose(1, 2)
         if self._slice is not None:
             return store[self._slice, :, : self._span]
         return store[:, :, : self._span].index_select(0, self._rows)  # several times faster than store[rows, ...]
+
+
+@torch.no_grad()
+def why_not_cached(model: PreTrainedModel) -> str:
+    """Why a model cannot sample from a slot cache; empty if it gives the log-probs of its own forward pass there.
+
+    Two rows of different lengths are read in two parts, and then one token at a time.
+    """
+    if why := layout_of(model).why:
+        return f"packing {why}"
+    with short_windows(model):
+        plain = Plain.of(model)
+        try:
+            found = _read(model, *probes(model))
+        except Exception as error:  # models raise exceptions of many types for arguments that they do not take
+            return f"the cache fails: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    apart = plain.apart(found)
+    return "" if apart <= plain.tolerance else f"the cache gives log-probs that differ by {apart:.2g}"
+
+
+def _read(model: PreTrainedModel, short: Tensor, long: Tensor) -> Tensor:
+    """Logits [tokens, vocabulary] of both sequences, read through a cache."""
+    cache = SlotCache(2, max(LENGTHS))
+    whole = torch.zeros(2, len(long), dtype=torch.long, device=long.device)
+    whole[0, : len(short)], whole[1] = short, long
+    half = len(short) // 2 + 1
+    logits = []
+    for start, stop in ((0, half), (half, len(short)), *((n, n + 1) for n in range(len(short), len(long)))):
+        rows = [0, 1] if stop <= len(short) else [1]
+        positions = torch.arange(start, stop, device=long.device).expand(len(rows), -1)
+        plan = Slots(cache, rows, positions)
+        logits.append((rows, head_logits(model, packed_states(model, whole[rows, start:stop], positions, plan))))
+    first = torch.cat([part[0] for rows, part in logits if rows == [0, 1]])
+    second = torch.cat([part[-1] for _, part in logits])
+    return torch.cat([first, second])

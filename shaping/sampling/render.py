@@ -15,6 +15,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from shaping.sampling.turn_ends import closing_token
+
 _USER, _REPLY, _NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
 _THOUGHT = "sentinel thought"
 _BROKEN = "\ufffd"
@@ -40,7 +42,10 @@ class Message:
 class Renderer:
     """Renders episodes for one tokenizer.
 
-    Raises: `TemplateError` if the tokenizer has no chat template or no end-of-turn token.
+    `eos` is the token that the template closes a reply with, which need not be the tokenizer's own eos token (Gemma:
+    `<end_of_turn>`, not `<eos>`). `ends` holds both.
+
+    Raises: `TemplateError` if the tokenizer has no chat template, or the template no token that closes a reply.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -49,21 +54,36 @@ class Renderer:
                 f"the tokenizer {tokenizer.name_or_path!r} has no chat template: save one with the model "
                 "(tokenizer.chat_template) or use an instruction-tuned model"
             )
-        if tokenizer.eos_token_id is None:
-            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no end-of-turn (eos) token")
         self.tokenizer = tokenizer
-        self.eos: int = tokenizer.eos_token_id
+        self._marked: dict[str, list[int]] = {}
+        self.eos = self._closing_token()
+        self.ends = frozenset({self.eos, tokenizer.eos_token_id} - {None})
         self._pieces: dict[int, str] = {}
         self._windows: dict[tuple[int, ...], str] = {}
         # Some tokenizers strip a blank from the start of a text; decoding after an anchor keeps it.
         self._anchor: list[int] = self.plain("x")
         self._anchored = len(self._raw(self._anchor))
-        self._marked: dict[str, list[int]] = {}
         self._opened: dict[tuple[str, str], list[int]] = {}
 
     def _text(self, messages: list[Message], generate: bool = True) -> str:
         rows: list[dict[str, Any]] = [{"role": m.role, "content": m.content} for m in messages]
         return str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generate))
+
+    def _closing_token(self) -> int:
+        """The token that ends a reply: the first one of the markup before the next message, or else at the very end."""
+        talk = [Message("user", _USER), Message("assistant", _REPLY)]
+        texts = self._text([*talk, Message("user", _NEXT)]), self._text(talk, generate=False)
+        start = self._text(talk[:1])  # tells where a reply begins whose content the template drops
+        rests = [t.partition(_REPLY)[2] if _REPLY in t else t.removeprefix(start) for t in texts]
+        after = [rest.partition(_NEXT)[0] for rest in rests]
+        token = closing_token(self.tokenizer, map(self._markup, after))
+        if token is None:
+            raise TemplateError(
+                f"the chat template of {self.tokenizer.name_or_path!r} has no end of turn: after a reply comes "
+                f"{after[0]!r}, which holds no special token, so that no reply would ever stop; close replies with a "
+                "special token in the template, such as the eos token"
+            )
+        return token
 
     @cached_property
     def _has_system(self) -> bool:
@@ -123,11 +143,11 @@ class Renderer:
         return ids + self._markup(before) + self.plain(observation) + self._markup(after)
 
     def extend(self, observation: str, *, finished: bool) -> list[int]:
-        """Ids from the end of a reply to the start of the next. `finished`: the reply ended with the eos token."""
+        """Ids from the end of a reply to the start of the next. `finished`: the reply ended with the token `eos`."""
         before, after = self._bridge
         closing = self._markup(before)
-        if finished and closing and closing[0] == self.eos:
-            closing = closing[1:]
+        if finished and self.eos in closing:
+            closing = closing[closing.index(self.eos) + 1 :]  # some templates have a blank before it
         return closing + self.plain(observation) + self._markup(after)
 
     def conversation(self, messages: list[Message]) -> list[int]:
@@ -153,14 +173,14 @@ class Renderer:
         return ids
 
     def piece(self, token: int) -> str:
-        """Text of one token alone; empty for the eos. Bytes of an incomplete character become U+FFFD."""
+        """Text of one token alone; empty for the ends of a turn. Bytes of an incomplete character become U+FFFD."""
         if token not in self._pieces:
             self._pieces[token] = self.text([token])
         return self._pieces[token]
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of sampled tokens, without special tokens."""
-        return self._raw([*self._anchor, *(i for i in ids if i != self.eos)])[self._anchored :]
+        return self._raw([*self._anchor, *(i for i in ids if i not in self.ends)])[self._anchored :]
 
     def _raw(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -106,7 +106,8 @@ class Transcript:
             kind = SpanKind.MOTIVE if offset < motive.stop else SpanKind.ACTION
             self._append([int(token)], kind, sampled=True, logprob=float(logprob))
             offset += len(piece)
-        self._finished = completion.finished
+        # Another end than the template's is followed by the template's, as if the reply had been cut off there.
+        self._finished = completion.finished and int(completion.tokens[-1]) == self._renderer.eos
         self._messages.append(Message("assistant", text))
         turn = Turn(
             observation=observation,

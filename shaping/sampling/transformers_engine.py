@@ -7,9 +7,10 @@ batches: prompts are read together, then all active rows decode together.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +22,18 @@ from transformers import PreTrainedModel
 
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.models.adapters import Adapters
-from shaping.models.attention import adopt, head_logits, hidden_states
+from shaping.models.attention import Packed
+from shaping.models.context import longest_context
 from shaping.models.edits import applied
+from shaping.models.forward import adopt, head_logits, hidden_states
 from shaping.sampling import weights
-from shaping.sampling.cache import SlotCache, Slots
+from shaping.sampling.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
+from shaping.sampling.turn_ends import ends_of_model
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -67,11 +73,14 @@ class TransformersEngine:
     ) -> None:
         self.model = adopt(model)
         self.renderer = renderer
-        self.context_length = int(context_length or model.config.max_position_embeddings)
+        self._ends = renderer.ends | ends_of_model(model)
+        self.context_length = context_length or longest_context(model.config)
         self.version = 0
         self._verify: Literal["first", "always", "done"] = verify
         self._vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self._cache = SlotCache(model, slots, self.context_length)
+        if why := why_not_cached(model):
+            LOG.warning("%s reads whole sequences for every token, which is slow, since %s", type(model).__name__, why)
+        self._cache = None if why else SlotCache(slots, self.context_length)
         self._free = list(range(slots))[::-1]
         self._slot: dict[int, int] = {}
         self._cached: dict[int, list[int]] = {}
@@ -247,12 +256,24 @@ class TransformersEngine:
     @torch.inference_mode()
     def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
         """Logits [rows, vocabulary] after token `last` of each row."""
+        if self._cache is None:
+            return self._reread(requests)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions.to(self.device))
         with applied(self.model, self._edits):
             hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
+
+    def _reread(self, requests: list[_Request]) -> Tensor:
+        """Logits [rows, vocabulary] after the last token of each row, from the whole sequences."""
+        rows = [self._cached[r.session] for r in requests]
+        starts = [0, *accumulate(map(len, rows))]
+        ids = torch.tensor([token for row in rows for token in row], device=self.device)
+        positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
+        with applied(self.model, self._edits):
+            hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
+        return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
     def _sample(self, requests: list[_Request], logits: Tensor) -> None:
         """Sample by the inverse CDF of each request's own uniform numbers: the rest of the batch has no influence."""
@@ -288,7 +309,7 @@ class TransformersEngine:
         """Hand completed requests to their callers."""
         unfinished: list[_Request] = []
         for request in self._active:
-            finished = request.sampled[-1] == self.renderer.eos
+            finished = request.sampled[-1] in self._ends
             if not finished and len(request.sampled) < request.params.max_tokens:
                 unfinished.append(request)
                 continue

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from shaping.hooks import ActivationEdit
+from shaping.models.context import longest_context
 from shaping.sampling.engine import EngineError
 
 GIB = 1 << 30
@@ -118,8 +119,11 @@ class ModelFiles:
         return torch.bfloat16 if config.dtype == "auto" and dtype == torch.float32 else dtype
 
     def context_length(self, config: VLLMConfig) -> int:
-        """Longest episode in tokens. Raises: EngineError if `max_model_len` is above the model's context."""
-        limit = int(self.config.max_position_embeddings)
+        """Longest episode in tokens. Raises: EngineError if `max_model_len` is above the model's, or it states none."""
+        try:
+            limit = longest_context(self.config)
+        except ValueError as error:
+            raise EngineError(f"{self.path}: {error}") from error
         if config.max_model_len and config.max_model_len > limit:
             raise EngineError(
                 f"max_model_len is {config.max_model_len}, but {self.path} has a context of {limit} tokens: lower it"

@@ -32,6 +32,7 @@ from shaping.sampling.forbid import CommandMask
 from shaping.sampling.pair_group import TransferError
 from shaping.sampling.render import Renderer
 from shaping.sampling.scratch import Scratch
+from shaping.sampling.turn_ends import ends_of_directory
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.start import Serving, completion_of, start, vllm_request
 from shaping.sampling.weights import adapter_settings, checksum, combined, digests
@@ -65,6 +66,7 @@ class VLLMEngine:
         self.version = 0
         self.prompt_tokens, self.cached_tokens = 0, 0  # cached / prompt is the hit rate of the prefix cache
         self._files = ModelFiles(Path(model))
+        self._ends = renderer.ends | ends_of_directory(Path(model))
         self.context_length = self._files.context_length(config)
         self._sessions: set[int] = set()
         self._count = itertools.count(1)
@@ -130,7 +132,7 @@ class VLLMEngine:
         self._running.add(task)
         self._in_use.update([adapter] if adapter else [])
         try:
-            request = vllm_request(params, self.renderer.eos)
+            request = vllm_request(params, self._ends)
             lora = adapter.request if adapter else None
             (output,) = [o async for o in self._llm.generate(tokens_input(tokens), request, name, lora_request=lora)]
         except asyncio.CancelledError:
@@ -144,7 +146,7 @@ class VLLMEngine:
                 self._release(adapter)
         self.prompt_tokens += len(tokens)
         self.cached_tokens += output.num_cached_tokens or 0
-        return completion_of(output.outputs[0], self.renderer.eos, adapter.version if adapter else None)
+        return completion_of(output.outputs[0], self._ends, adapter.version if adapter else None)
 
     def _check(self) -> None:
         if self._broken:

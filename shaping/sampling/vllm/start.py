@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,8 +129,8 @@ def _free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def vllm_request(params: SamplingParams, eos: int) -> Any:
-    """vLLM's sampling parameters for one completion."""
+def vllm_request(params: SamplingParams, ends: Collection[int]) -> Any:
+    """vLLM's sampling parameters for one completion, which stops at each of the tokens `ends`."""
     from vllm.sampling_params import RequestOutputKind
     from vllm.sampling_params import SamplingParams as VLLMSamplingParams
 
@@ -139,8 +140,8 @@ def vllm_request(params: SamplingParams, eos: int) -> Any:
         max_tokens=params.max_tokens,
         temperature=params.temperature,
         seed=params.seed,
-        ignore_eos=True,  # only the renderer's token ends a turn
-        stop_token_ids=[eos],
+        ignore_eos=True,  # only the tokens of `ends` end a turn
+        stop_token_ids=sorted(ends),
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,
@@ -149,7 +150,7 @@ def vllm_request(params: SamplingParams, eos: int) -> Any:
     )
 
 
-def completion_of(output: Any, eos: int, version: int | None) -> Completion:
+def completion_of(output: Any, ends: Collection[int], version: int | None) -> Completion:
     """A `Completion` from vLLM's output. Each token carries the adapter's `version`, or that of its weights."""
     tokens = np.array(output.token_ids, np.int32)
     versions = np.full(len(tokens), -1 if version is None else version, np.int32)
@@ -159,4 +160,4 @@ def completion_of(output: Any, eos: int, version: int | None) -> Completion:
     logprobs = np.array(output.logprobs.logprobs, np.float32)
     if len(logprobs) != len(tokens):
         raise EngineError(f"vLLM gave {len(logprobs)} log-probs for {len(tokens)} tokens")
-    return Completion(tokens, logprobs, versions, finished=bool(len(tokens)) and int(tokens[-1]) == eos)
+    return Completion(tokens, logprobs, versions, finished=bool(len(tokens)) and int(tokens[-1]) in ends)

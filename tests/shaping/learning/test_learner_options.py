@@ -21,7 +21,7 @@ from shaping.learning.learner import Learner
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.attention import head_logits, hidden_states
+from shaping.models.forward import head_logits, hidden_states
 
 MakeSample = Callable[..., Sample]
 

@@ -25,7 +25,7 @@ from shaping.learning.losses import (
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.attention import hidden_states
+from shaping.models.forward import hidden_states
 
 MakeSample = Callable[..., Sample]
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}

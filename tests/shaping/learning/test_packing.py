@@ -17,10 +17,10 @@ from rounding import assert_same_but_rounding
 from shaping.learning import logprobs as logprobs_module
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.losses import policy_gradient
-from shaping.learning.packing import assign, pack
+from shaping.learning.packing import assign, pack, spread
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.attention import hidden_states
+from shaping.models.forward import hidden_states
 
 MakeSample = Callable[..., Sample]
 LENGTHS = (12, 5, 30, 2, 17, 9)
@@ -187,3 +187,15 @@ def test_a_batch_without_loss_tokens_has_no_logprobs(policy: Policy, make_sample
     (batch,) = pack([make_sample(5, mask=np.zeros(5, bool))], 5)
     logprobs, entropy = policy.logprobs(batch)
     assert logprobs.shape == entropy.shape == (0,)
+
+
+def test_a_model_that_pads_counts_padding_in_the_budget() -> None:
+    lengths = [10, 3, 3, 3, 9]
+    packed, padded = assign(lengths, 20), assign(lengths, 20, padded=True)
+    assert packed == [[0, 4], [1, 2, 3]] and padded == [[0, 4], [1, 2, 3]]
+    assert assign(lengths, 29) == [[0, 4, 1, 2, 3]] and assign(lengths, 29, padded=True) == [[0, 4], [1, 2, 3]]
+    for ranks in (2, 3, 4):
+        bins = spread(lengths, 29, ranks, padded=True)
+        assert sorted(i for members in bins for i in members) == list(range(5))
+        assert all(len(members) * max(lengths[i] for i in members) <= 29 for members in bins)
+        assert len(bins) % ranks == 0

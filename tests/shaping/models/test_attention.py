@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from rounding import assert_same_but_rounding
+from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
-from shaping.models.attention import Packed, adopt, hidden_states
+from shaping.models.attention import Packed, Rules, _attention, attend
 from shaping.models.edits import applied, decoder_layers, edit
+from shaping.models.forward import adopt, hidden_states
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +61,50 @@ def test_packed_sequences_do_not_see_each_other(pair: tuple) -> None:
         assert_same_but_rounding([found[start : start + len(ids)]], [alone])
 
 
-def test_a_sliding_window_is_refused_only_where_a_sequence_is_longer_than_it() -> None:
+@torch.no_grad()
+def test_a_sequence_longer_than_the_sliding_window_sees_only_the_window() -> None:
     config = MistralConfig(
         vocab_size=320,
         hidden_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
         intermediate_size=32,
         sliding_window=6,
     )
-    model = adopt(MistralForCausalLM(config))
-    positions = torch.arange(5).repeat(2)[None]
-    hidden_states(model, torch.arange(10)[None], positions, Packed([0, 5, 10]))
-    with pytest.raises(ValueError, match="sliding window of 6 tokens"):
-        hidden_states(model, torch.arange(10)[None], torch.arange(10)[None], Packed([0, 10]))
+    model = MistralForCausalLM(config).eval()
+    plain, ours = copy.deepcopy(model), adopt(model)
+    ids, positions = torch.arange(24)[None], torch.cat([torch.arange(5), torch.arange(19)])[None]
+    found = hidden_states(ours, ids, positions, Packed([0, 5, 24]))[0]
+    alone = [plain.base_model(part[None]).last_hidden_state[0] for part in (ids[0, :5], ids[0, 5:])]
+    torch.testing.assert_close(found, torch.cat(alone), atol=1e-5, rtol=0)
+    whole = ours(ids[:, 5:]).logits  # the window holds without a plan, too
+    torch.testing.assert_close(whole, plain(ids[:, 5:]).logits, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_soft_caps_and_sinks_hold_in_every_layout() -> None:
+    """Scores written out: softmax over the capped scores and one more, the sink's, whose value is zero."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 7, 8, generator=generator) for heads in (4, 2, 2))
+    sinks = torch.randn(4, generator=generator)
+    for cap in (None, 0.7):
+        found = attend(query, key, value, None, Rules(scale=0.5, window=3, softcap=cap, sinks=sinks))
+        for head in range(4):
+            for at in range(7):
+                seen = slice(max(at - 2, 0), at + 1)
+                scores = 0.5 * key[0, head // 2, seen] @ query[0, head, at]
+                scores = scores if cap is None else cap * torch.tanh(scores / cap)
+                weights = torch.cat([scores, sinks[head : head + 1]]).softmax(0)[:-1]
+                torch.testing.assert_close(found[0, head, at], weights @ value[0, head // 2, seen])
+
+
+def test_an_attention_argument_that_is_not_known_raises_and_names_itself() -> None:
+    query = torch.zeros(1, 1, 2, 4)
+    for argument in ({"indices": torch.zeros(1)}, {"is_causal": False}, {"position_bias": torch.zeros(1)}):
+        with pytest.raises(ValueError, match=f"Linear asks for attention with {next(iter(argument))}, unknown here"):
+            _attention(nn.Linear(1, 1), query, query, query, None, **argument)
+    _attention(nn.Linear(1, 1), query, query, query, None, position_ids=query, use_cache=False, indices=None)
 
 
 def test_edits_are_what_their_formulas_say() -> None:

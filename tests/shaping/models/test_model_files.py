@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from families import tiny
+from safetensors.torch import load_file, save_file
 
 from shaping.learning.policy import Policy, PolicyError
 from shaping.models import model_files
@@ -70,3 +73,21 @@ def test_a_weight_file_that_is_cut_off_is_told_with_its_path(model: Path, kept: 
 def test_a_header_that_is_none_is_told(model: Path) -> None:
     (model / "model.safetensors").write_bytes((20).to_bytes(8, "little") + b"x" * 30)
     assert "its header is not that of a safetensors file" in model_files.damaged_weights(model)
+
+
+@pytest.mark.parametrize("weight", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+def test_a_weight_that_is_missing_from_the_files_is_an_error_with_its_name(tmp_path: Path, weight: str) -> None:
+    model = tiny("llama")
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state[weight]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PolicyError, match=f"lacks 1 of its model's weights, .*: {re.escape(weight)}"):
+        Policy.load(tmp_path)
+
+
+def test_an_output_layer_that_is_tied_is_not_missing(tmp_path: Path, make_policy: Callable[..., Policy]) -> None:
+    tiny("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
+    make_policy().tokenizer.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    Policy.load(tmp_path)

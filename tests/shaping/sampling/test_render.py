@@ -81,20 +81,16 @@ def test_a_template_that_changes_earlier_replies_is_not_stable(make_policy: Call
     assert not Renderer(tokenizer).stable
 
 
-def test_a_tokenizer_without_template_or_end_of_turn_token_is_refused(make_policy: Callable[..., Policy]) -> None:
+def test_a_tokenizer_without_template_is_refused(make_policy: Callable[..., Policy]) -> None:
     tokenizer = make_policy().tokenizer
     tokenizer.chat_template = None
     with pytest.raises(TemplateError, match="has no chat template"):
-        Renderer(tokenizer)
-    tokenizer.chat_template = "{{ messages[0]['content'] }}"
-    tokenizer.eos_token = None
-    with pytest.raises(TemplateError, match="end-of-turn"):
         Renderer(tokenizer)
 
 
 def test_a_template_that_drops_what_users_say_is_refused(make_policy: Callable[..., Policy]) -> None:
     tokenizer = make_policy().tokenizer
-    tokenizer.chat_template = "{{ messages[0]['content'] }}<|assistant|>{{ messages[1]['content'] if messages[1] }}"
+    tokenizer.chat_template = "{{ messages[0]['content'] }}<|end|>{{ messages[1]['content'] if messages[1] }}<|end|>"
     with pytest.raises(TemplateError, match="drops message contents"):
         Renderer(tokenizer).extend("hello", finished=True)
 

@@ -44,7 +44,7 @@ def sampled(renderer: Renderer) -> list[list[int]]:
 
 
 def request(forbid: tuple[str, ...]) -> Any:
-    return vllm_request(SamplingParams(forbid=forbid), eos=0)
+    return vllm_request(SamplingParams(forbid=forbid), ends={0})
 
 
 def expected(mask: CommandMask, sampled: list[list[int]], masked: list[int]) -> torch.Tensor:

@@ -1,0 +1,58 @@
+"""The output layer's own arithmetic: factors and soft caps that a model applies to its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+_SCALES = (
+    *("logits_scaling", "logit_scale", "lm_head_multiplier", "logits_mup_width_multiplier"),
+    *("output_multiplier", "output_multiplier_scale", "logits_scale"),
+)
+"""Names that configs give to a factor of the logits. Granite divides by its own, HyperCLOVA X multiplies."""
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""Names that configs give to a soft cap of the logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Logits are cap * tanh(scale * (output layer) / cap)."""
+
+    scale: float = 1.0
+    """Factor of the output layer's result."""
+    cap: float | None = None
+    """Soft cap; None: none."""
+
+    def logits(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
+        """Logits [..., vocabulary] in float32 of hidden states [..., hidden]."""
+        logits: Tensor = model.get_output_embeddings()(hidden).float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+
+def candidates(model: PreTrainedModel) -> Iterator[Head]:
+    """Every arithmetic that the numbers in a model's config allow, the plain one first."""
+    config = model.config.get_text_config()
+    caps = [None, *(float(cap) for cap in _numbers(config, _CAPS))]
+    scales = [1.0]
+    for value in _numbers(config, _SCALES):
+        scales += [value, 1 / value]
+    for cap in caps[::-1]:
+        for scale in dict.fromkeys(scales):
+            yield Head(scale, cap)
+
+
+def features(model: PreTrainedModel) -> list[str]:
+    """The numbers of a config that change the logits, as `name=value`."""
+    config = model.config.get_text_config()
+    return [f"{n}={getattr(config, n)}" for n in (*_SCALES, *_CAPS) if getattr(config, n, None) not in (None, 1, 1.0)]
+
+
+def _numbers(config: object, names: tuple[str, ...]) -> list[float]:
+    found = [getattr(config, name, None) for name in names]
+    return [float(v) for v in found if isinstance(v, int | float) and not isinstance(v, bool) and v]
