@@ -17,11 +17,13 @@ from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import mismatch_weight
+from shaping.learning.mode import without_dropout
 from shaping.learning.objective import MetricSums, Objective, TokenCounts
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
 from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
+from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 from shaping.learning.sharding import release
 from shaping.models.edits import applied
@@ -61,7 +63,7 @@ class Learner:
         self._updates = updates
         config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
         self._ranks = ranks
-        self._reference = policy.reference() if config.kl > 0 else None
+        self._reference = Reference(policy) if config.kl > 0 else None
         if self._reference is not None:
             self._reference.distribute(ranks)
         policy.distribute(ranks)
@@ -92,7 +94,7 @@ class Learner:
             self._skip(broken)
             self.version += 1
             return {"skipped_steps": 1.0}
-        self.policy.model.train()
+        without_dropout(self.policy.model)
         if self.policy.value_head is not None:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         sums = MetricSums()
@@ -125,7 +127,7 @@ class Learner:
         """Per sample (values before each loss token [loss tokens, heads], values after the last [heads])."""
         values: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         index = {id(sample): number for number, sample in enumerate(samples)}
-        self.policy.model.train()
+        without_dropout(self.policy.model)
         with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)

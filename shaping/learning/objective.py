@@ -26,7 +26,8 @@ from shaping.learning.losses import (
 )
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import Ranks, RanksError
-from shaping.learning.policy import Policy, Reference, Scores
+from shaping.learning.policy import Policy, Scores
+from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 
 
