@@ -146,6 +146,7 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
             masked_tokens=masked_tokens[inside] + np.array([shift, 0]),
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
+            episode_tokens=int(episode.loss_mask.sum()),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
@@ -155,7 +156,7 @@ def _trained_as_sampled(arm: Arm) -> bool:
     """True if edits and adapters are the same in both phases. Raises if they differ and no hook sets the ratio."""
     same = _same_edits(arm.edits("sampling"), arm.edits("training"))
     same = same and all(len(spec.phases) == 2 for spec in arm.adapters())
-    if not (same or Knob.RATIO in arm.owner):
+    if not (same or arm.names_ratio):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and training, and no intervention "
             "sets the policy ratio for that case; define ratio_mode() and list Knob.RATIO in `owns`"

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shaping.hooks import RatioMode
+
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp", "ppo"]
 AdvantageLevel = Literal["episode", "turn", "token"]
 RatioLevel = Literal["token", "sequence"]
@@ -14,7 +16,9 @@ LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
 KLContext = Literal["training", "sampling"]
 LRSchedule = Literal["constant", "linear", "cosine"]
-MismatchCorrection = Literal["none", "truncate", "mask", "sequence_truncate", "sequence_mask"]
+MismatchCorrection = Literal[
+    "none", "truncate", "mask", "sequence_truncate", "sequence_mask", "geometric_truncate", "geometric_mask"
+]
 
 SPREAD_FLOOR = 0.05
 """Smallest number that divides advantages, as a share of the largest |return|."""
@@ -73,6 +77,14 @@ class LearnerConfig(_Strict):
     max_grad_norm: float = Field(1.0, gt=0, le=1e12, description="larger gradients are scaled down to this norm")
     clip_low: float = Field(0.2, gt=0, le=1e9, description="lower clip of the policy ratio")
     clip_high: float = Field(0.2, gt=0, le=1e9, description="upper clip of the ratio; DAPO's is above clip_low")
+    clip_dual: float | None = Field(
+        None, gt=1, le=1e9, description="largest ratio that multiplies a negative advantage (dual clip, usually 3)"
+    )
+    ratio: RatioMode | None = Field(
+        None,
+        description="old log-probs of the policy ratio in all arms, so that arms do not differ in it: sampler, "
+        "recomputed or none; not set: what each arm says",
+    )
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
@@ -87,7 +99,7 @@ class LearnerConfig(_Strict):
     )
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the samples of an update")
     minibatches: int = Field(
-        1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the samples"
+        1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the shuffled samples"
     )
     token_budget: int = Field(
         8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch, and of the longest episode"
@@ -98,7 +110,7 @@ class LearnerConfig(_Strict):
     )
     kl_context: KLContext = Field("training", description="context of both policies of that KL")
     mismatch_correction: MismatchCorrection = Field(
-        "none",
+        "truncate",
         description="importance weights for sampler-learner mismatch and staleness, with ratio recomputed or none",
     )
     mismatch_cap: float = Field(

@@ -44,6 +44,7 @@ class Learner:
         interventions: their auxiliary losses are called once per micro-batch.
         edits: activation edits of the learner's forward pass.
         updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
+        seed: seed of the order in which samples make up minibatches.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
     """
@@ -56,11 +57,13 @@ class Learner:
         interventions: Sequence[Intervention] = (),
         edits: Sequence[ActivationEdit] = (),
         updates: int | None = None,
+        seed: int = 0,
         ranks: Ranks = SINGLE,
     ) -> None:
         self.policy = policy
         self.config = config
         self._updates = updates
+        self._seed = seed
         config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
         self._ranks = ranks
         self._reference = Reference(policy) if config.kl > 0 else None
@@ -110,7 +113,8 @@ class Learner:
             else:
                 passes = self.config.epochs
                 samples = self._with_recomputed(samples, sums)
-                norms = [self._step(b, sums, first=n == 0) for n, b in enumerate(self._minibatches(samples))]
+                whole = self.config.minibatches == 1
+                norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
         self.version += 1
         sums = sums.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
@@ -198,40 +202,51 @@ class Learner:
             weighted |= of_rank
         return [weighted.get(number, sample) for number, sample in enumerate(samples)]
 
+    @torch.no_grad()
     def _with_recomputed(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
-        """With several steps, compute old log-probs and mismatch weights once, first.
+        """With several steps, read what compares with the policy before the first: later it has moved.
 
-        These are the old log-probs of ratio `recomputed`. Mismatch weights become part of `weight`.
+        These are the old log-probs of ratio `recomputed`, mismatch weights, which become part of `weight`, and with
+        several minibatches the mismatch of all of them.
+
+        Raises: `LearnerError` if sampler and learner differ too much.
         """
         if not self.config.several_steps:
             return samples
-        corrects = self._objective.corrects
-        compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recomputed" or corrects(s)]
-        recomputed: dict[int, Sample] = {}
-        for (number, sample), counts in self._ranks.share(compared, lambda _: "read", lambda pair: len(pair[1])):
-            batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
-            with torch.no_grad():
-                logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
-            positions = (batch.rows + 1).cpu().numpy()
-            if corrects(sample):
-                weight = sample.weight.copy()
-                weight[positions] *= (
-                    self._objective.mismatch(logprobs, batch, sums if counts else MetricSums()).cpu().numpy()
-                )
-                sample = replace(sample, weight=weight)
-            if sample.ratio == "recomputed":
-                old = sample.old_logprobs.copy()
-                old[positions] = logprobs.cpu().numpy()
-                sample = replace(sample, old_logprobs=old)
-            recomputed[number] = sample
-        for of_rank in self._ranks.gather(recomputed):
-            recomputed |= of_rank
-        return [recomputed.get(number, sample) for number, sample in enumerate(samples)]
+        corrects, guarded = self._objective.corrects, self.config.minibatches > 1
+        index = {id(sample): number for number, sample in enumerate(samples)}
+        read = [s for s in samples if s.ratio == "recomputed" or corrects(s) or (guarded and s.on_policy)]
+        changed: dict[int, Sample] = {}
+        for batch, real in self._ranks.share(self._packed(read), lambda _: "read", lambda b: b.ids.numel()):
+            logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
+            into = sums if real else MetricSums()
+            if guarded:
+                self._objective.compare(batch, logprobs, into)
+            corrected = any(map(corrects, batch.samples))
+            weights = self._objective.mismatch(logprobs, batch, into) if corrected else torch.ones_like(logprobs)
+            for number, sample in enumerate(batch.samples):
+                own, places = batch.sequence == number, sample.loss_positions
+                if corrects(sample):
+                    weight = sample.weight.copy()
+                    weight[places] *= weights[own].cpu().numpy()
+                    changed[index[id(sample)]] = sample = replace(sample, weight=weight)
+                if batch.ratio == "recomputed":
+                    old = sample.old_logprobs.copy()
+                    old[places] = logprobs[own].cpu().numpy()
+                    changed[index[id(batch.samples[number])]] = replace(sample, old_logprobs=old)
+        if guarded:
+            self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
+        for of_rank in self._ranks.gather(changed):
+            changed |= of_rank
+        return [changed.get(number, sample) for number, sample in enumerate(samples)]
 
     def _minibatches(self, samples: Sequence[Sample]) -> Iterator[list[Batch]]:
         """Yield the micro-batches of every optimiser step of an update, in order."""
-        for _ in range(self.config.epochs):
-            for part in np.array_split(np.arange(len(samples)), self.config.minibatches):
+        order = np.arange(len(samples))
+        for epoch in range(self.config.epochs):
+            if self.config.minibatches > 1:  # the same on all ranks, and in a resumed run
+                order = np.random.default_rng([self._seed, self.version, epoch]).permutation(len(samples))
+            for part in np.array_split(order, self.config.minibatches):
                 yield self._packed([samples[i] for i in part])
 
     def _packed(self, samples: Sequence[Sample]) -> list[Batch]:

@@ -125,8 +125,23 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: 
     return model.base_model(input_ids=ids, position_ids=positions, use_cache=False, plan=plan).last_hidden_state
 
 
-def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] in float32, with the soft cap that some models apply after the head."""
-    logits = model.get_output_embeddings()(hidden).float()
+def exact_head(model: PreTrainedModel) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of a plain head of 16-bit weights, in float32; None for other heads.
+
+    Rounded to 16 bits, logits of 20 are up to .06 off.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or head.weight.dtype == torch.float32:
+        return None
+    return head.weight.float(), None if head.bias is None else head.bias.float()
+
+
+def head_logits(model: PreTrainedModel, hidden: Tensor, exact: tuple[Tensor, Tensor | None] | None = None) -> Tensor:
+    """Logits [..., vocabulary] in float32, with the soft cap that some models apply after the head.
+
+    `exact` is the model's `exact_head`, of which several calls share one: their gradients then add up in float32.
+    """
+    exact = exact or exact_head(model)
+    logits = F.linear(hidden.float(), *exact) if exact else model.get_output_embeddings()(hidden).float()
     cap = getattr(model.config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
