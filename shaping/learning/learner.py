@@ -23,6 +23,7 @@ from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
 from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
+from shaping.learning.rates import default_lr, unusual_lr
 from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 from shaping.learning.sharding import release
@@ -62,6 +63,7 @@ class Learner:
     ) -> None:
         self.policy = policy
         self.config = config
+        self._lr = _rate(policy, config, warn=ranks.rank == 0)
         self._updates = updates
         self._seed = seed
         config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
@@ -75,7 +77,7 @@ class Learner:
         self._objective = Objective(policy, config, self._reference, auxiliary, edits)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
-            policy.groups(), lr=config.lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
+            policy.groups(), lr=self._lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
         )
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -124,7 +126,7 @@ class Learner:
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
-        } | ({"lr": share * self.config.lr} if self.config.lr_schedule != "constant" else {})
+        } | ({"lr": share * self._lr} if self.config.lr_changes else {})
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -269,7 +271,7 @@ class Learner:
             into.tokens += batch.loss_tokens * batch.policy
         if first:
             self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
-        norm = self._optimizer.norm(self.config.max_grad_norm)
+        norm = self._optimizer.norm(self.config.max_grad_norm, {"value": self.config.critic.max_grad_norm})
         if not np.isfinite(norm):
             self._skip("the gradient norm is not finite")
             return None
@@ -331,6 +333,16 @@ class Learner:
                 f"{reason}, {self._bad_steps} times in a row (learner.max_bad_steps): lower learner.lr, or check the "
                 "arm's rewards and credits"
             )
+
+
+def _rate(policy: Policy, config: LearnerConfig, *, warn: bool) -> float:
+    """The learning rate: the config's, or else the one that fits the size of the model."""
+    size, lora = sum(p.numel() for p in policy.model.parameters()), bool(policy.adapters.names("kept"))
+    if config.lr is None:
+        return default_lr(size, lora=lora)
+    if warn and (warning := unusual_lr(config.lr, size, lora=lora)):
+        log.warning("%s", warning)
+    return config.lr
 
 
 def _not_finite(samples: Sequence[Sample]) -> str:
