@@ -328,19 +328,6 @@ def test_a_learning_context_replaces_the_head_and_nothing_else(
         assert torch.isfinite(logprobs).all() and len(logprobs) == int(episode.loss_mask.sum())
 
 
-@pytest.mark.parametrize("ratio", ["recomputed", "none", "sampler"])
-def test_a_study_can_give_all_arms_one_ratio(
-    played: Callable[..., list[Episode]], renderer: Renderer, ratio: RatioMode
-) -> None:
-    """Otherwise treatment and reference would differ in it, too."""
-    for interventions, training in (([], ""), ([Swap()], "take what you can .")):
-        arm = compose("arm", interventions, ratio=ratio)
-        episodes = played("", training)
-        samples = assign_credit(episodes, [np.ones(len(e.turns)) for e in episodes], arm, renderer).samples
-        assert {s.ratio for s in samples} == {arm.ratio_mode()} == {ratio}
-    assert (compose("arm", []).ratio_mode(), compose("arm", [Swap()]).ratio_mode()) == ("sampler", "recomputed")
-
-
 @pytest.mark.parametrize("training", ["", "take what you can ."])
 @pytest.mark.parametrize("ratio", ["recomputed", "none", "sampler"])
 def test_what_an_older_version_sampled_says_how_it_was_sampled_where_the_ratio_does_not(
