@@ -166,13 +166,16 @@ class Objective:
     def _policy(self, batch: Batch, scores: Scores, counts: TokenCounts, sums: MetricSums) -> Tensor:
         config, logprobs = self.config, scores.logprobs
         old, weight = self._old_and_weight(batch, logprobs, sums)
-        clip = {"clip_low": config.clip_low, "clip_high": config.clip_high, "clip_dual": config.clip_dual}
+        clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+        dual = config.clip_dual
         scaled = weight if config.loss_aggregation == "token" else weight * self._share(batch, counts)
-        total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, **clip)
+        total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, clip_dual=dual, **clip)
         sums.add("loss", total, batch.loss_tokens)
         sums.add("entropy", scores.entropy.detach().sum(), batch.loss_tokens)
         if batch.ratio != "none":
-            sums.add("clipped", clipped_fraction(logprobs, old, batch.advantage, **clip), batch.loss_tokens)
+            sums.add(
+                "clipped", clipped_fraction(logprobs, old, batch.advantage, clip_dual=dual, **clip), batch.loss_tokens
+            )
         loss = total / counts.policy
         if config.entropy_coef > 0:
             loss = loss - config.entropy_coef * scores.entropy.sum() / counts.policy
