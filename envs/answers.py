@@ -36,6 +36,7 @@ class StepResult(NamedTuple):
     events: tuple[Event, ...]
     overt_shortcuts: tuple[str, ...]
     executed: str
+    cut_off: bool
 
 
 class Public(NamedTuple):
@@ -44,6 +45,7 @@ class Public(NamedTuple):
     events: tuple[Event, ...]
     overt_shortcuts: tuple[str, ...]
     executed: str
+    cut_off: bool
 
 
 def opened(answer: Any, where: str) -> tuple[str, tuple[str, ...]]:
@@ -128,8 +130,11 @@ def public(info: Mapping[str, Any], where: str) -> Public:
         raise WorldContractError(
             f"{where}: info['executed'] must be text (empty if nothing was executed), not a {_type(executed)}"
         )
+    cut_off = info.get("cut_off", False)
+    if not isinstance(cut_off, (bool, np.bool_)):
+        raise WorldContractError(f"{where}: info['cut_off'] is a {_type(cut_off)}; it must be a bool")
     told = tuple(Event(valid(e.kind), valid(e.name), valid(e.text), bool(e.admits)) for e in events)
-    return Public(told, tuple(map(valid, overt)), valid(executed))
+    return Public(told, tuple(map(valid, overt)), valid(executed), bool(cut_off))
 
 
 def label_fault(labels: Labels) -> str:

@@ -80,6 +80,8 @@ class TextEnv(gymnasium.Env[str, str]):
     - `overt_shortcuts` (tuple of str): commands that would be the overt shortcut in the *next* turn. An action mask
       removes them. `reset` gives those of the first turn.
     - `executed` (str): the command as understood (empty if none).
+    - `cut_off` (bool): with `truncated`, the limit is none of the world's rules and rewards would have followed. A
+      critic then puts its value in their place; without it, `truncated` ends an episode as `terminated` does.
 
     Commands in `events`, `overt_shortcuts` and `executed` are in the agent's words, as `parse_action` gives them.
     Nothing label-like may enter an observation, and audit draws may not depend on actions (`draw`).

@@ -155,7 +155,7 @@ class SpanKind(IntEnum):
 
 
 class RolloutStatus(StrEnum):
-    """How an episode ended. All but `COMPLETED` and `TRUNCATED_MAX_TURNS` mean that it was cut or failed."""
+    """How an episode ended. All but `COMPLETED` and `TRUNCATED_MAX_TURNS` mean that it was cut off or failed."""
 
     COMPLETED = "completed"
     """The world ended it."""
@@ -164,7 +164,9 @@ class RolloutStatus(StrEnum):
     TRUNCATED_PROMPT_TOO_LONG = "truncated_prompt_too_long"
     """The next observation would not fit in the model's context."""
     TRUNCATED_MAX_TURNS = "truncated_max_turns"
-    """The world's horizon (gymnasium's `truncated`) or the sampler's turn limit was reached."""
+    """The world's horizon (gymnasium's `truncated`) was reached: it is a rule of the world, and no reward follows."""
+    TRUNCATED_CUT_OFF = "truncated_cut_off"
+    """The sampler's turn limit was reached, or the world truncated with `info["cut_off"]`: rewards would follow."""
     ERROR_TIMEOUT = "error_timeout"
     """The world hung past its time limit."""
     ERROR = "error"
@@ -174,6 +176,11 @@ class RolloutStatus(StrEnum):
     def is_error(self) -> bool:
         """Did the episode fail, so that nothing may be learned from it?"""
         return self.value.startswith("error")
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Was it cut off from outside, so that the rewards which would have followed are missing?"""
+        return self.value.startswith("truncated") and self is not RolloutStatus.TRUNCATED_MAX_TURNS
 
 
 @dataclass(frozen=True, slots=True)

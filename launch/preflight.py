@@ -102,10 +102,10 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
     arms: set[str] = set()
     worlds: set[str] = set()
     for run in runs:
-        if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner.lora!r}") not in arms:
+        if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner!r}") not in arms:
             arms.add(key)
             monitors = build_monitors(run.eval)  # first: isolated plug-ins name those that they read
-            arm = build_arm(run.arm, run.arm_config, run.isolation)
+            arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
             check_rollout(run, arm)
             reward = build_reward(run.arm, run.arm_config, run.isolation)
             check_held_out(monitors, [arm, reward])

@@ -49,6 +49,8 @@ class Arm:
     name: str
     interventions: tuple[Intervention, ...] = ()
     owner: Mapping[Knob, Intervention] = field(default_factory=dict)
+    ratio: RatioMode | None = None
+    """Ratio mode that a study sets for all its arms; None: what the owner of the knob says, or `sampler`."""
 
     @property
     def family(self) -> Literal["motivation", "constraint", "control", "mixed"]:
@@ -72,15 +74,22 @@ class Arm:
         drawn = _asked(sampling, "sampling_context", Context, info, rng) if sampling else Context()
         training = self.owner.get(Knob.TRAINING_CONTEXT)
         learned = _asked(training, "training_context", Context, info, drawn, rng) if training else drawn
-        if learned != drawn and Knob.RATIO not in self.owner:
+        if learned != drawn and not self.names_ratio:
             raise InterventionError(
                 f"arm {self.name!r}: episodes are sampled under {drawn.name!r} but learned under {learned.name!r}, and "
                 "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
             )
         return drawn, learned
 
+    @property
+    def names_ratio(self) -> bool:
+        """Does the study or an intervention say what the policy ratio is where training differs from sampling?"""
+        return self.ratio is not None or Knob.RATIO in self.owner
+
     def ratio_mode(self) -> RatioMode:
         """Raises `InterventionError` if the owner's answer is no mode: it would train like one of them, unnoticed."""
+        if self.ratio is not None:
+            return self.ratio
         owner = self.owner.get(Knob.RATIO)
         mode: RatioMode = _asked(owner, "ratio_mode", str) if owner else "sampler"
         if mode not in get_args(RatioMode):
@@ -140,8 +149,11 @@ class Arm:
             call(InterventionError, intervention, "load_state_dict", copy.deepcopy(states.get(key, {})))
 
 
-def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
-    """Build an arm. Raises `InterventionError` if two interventions own one knob or one breaks its contract."""
+def compose(name: str, interventions: Sequence[Intervention], *, ratio: RatioMode | None = None) -> Arm:
+    """Build an arm; `ratio` overrides its own ratio mode.
+
+    Raises `InterventionError` if two interventions own one knob or one breaks its contract.
+    """
     owner: dict[Knob, Intervention] = {}
     for intervention in interventions:
         _check_contract(name, intervention)
@@ -152,7 +164,7 @@ def compose(name: str, interventions: Sequence[Intervention]) -> Arm:
                     f"{knob.value!r}; an arm can have one owner per knob: remove one of them"
                 )
             owner[knob] = intervention
-    return Arm(name, tuple(interventions), owner)
+    return Arm(name, tuple(interventions), owner, ratio)
 
 
 def _check_contract(arm: str, intervention: Intervention) -> None:

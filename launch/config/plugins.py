@@ -28,6 +28,7 @@ from shaping.hook_names import misspelt_hook
 if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.arm import Arm
+    from shaping.hooks import RatioMode
 
 
 class PluginError(UserError):
@@ -204,8 +205,8 @@ def _settings(built: Any) -> Any:
     return built if isinstance(built, BaseModel) else getattr(built, "options", None)
 
 
-def build_arm(name: str, config: ArmConfig, isolation: Isolation | None = None) -> Arm:
-    """The arm's interventions, checked for conflicts."""
+def build_arm(name: str, config: ArmConfig, isolation: Isolation | None = None, ratio: RatioMode | None = None) -> Arm:
+    """The arm's interventions, checked for conflicts; `ratio` (`learner.ratio`) overrides their ratio mode."""
     from shaping.arm import compose
     from shaping.hooks import InterventionError
 
@@ -214,7 +215,7 @@ def build_arm(name: str, config: ArmConfig, isolation: Isolation | None = None) 
         for index, spec in enumerate(config.interventions)
     ]
     try:
-        return compose(name, built)
+        return compose(name, built, ratio=ratio)
     except InterventionError as error:
         raise PluginError(str(error)) from None
 

@@ -135,7 +135,7 @@ class LearnerWorker:
             config.strategy, device, timeout=config.timeout, environment=environment, listening=self._listening
         )
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
-        self._arm = build_arm(run.arm, run.arm_config, run.isolation)
+        self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         policy = load_policy(run, path, self._arm, self._ranks.device)
         training = self._arm.edits("training")
@@ -145,6 +145,7 @@ class LearnerWorker:
             interventions=self._arm.interventions,
             edits=training,
             updates=run.train.updates,
+            seed=run.seed,
             ranks=self._ranks,
         )
 

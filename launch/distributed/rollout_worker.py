@@ -204,7 +204,7 @@ class Sampler:
 
     def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
-        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation)
+        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
         self._arm_state: Mapping[str, Any] | None = None
         make = _vllm if run.rollout.engine == "vllm" else _transformers
         self._engines, renderer, self.dtype = make(run, model, self._arm)

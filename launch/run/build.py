@@ -65,7 +65,7 @@ def build(run: RunConfig, model: Path) -> Parts:
     """
     monitors = build_monitors(run.eval)
     seed_all(run.seed)
-    arm = build_arm(run.arm, run.arm_config, run.isolation)
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
     check_rollout(run, arm)
     reward = build_reward(run.arm, run.arm_config, run.isolation)
     check_held_out(monitors, [arm, reward])
@@ -106,6 +106,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
         interventions=arm.interventions,
         edits=arm.edits("training"),
         updates=run.train.updates,
+        seed=run.seed,
     )
 
 

@@ -70,7 +70,8 @@ def _grid_of(
 ) -> dict[str, Drawn]:
     """Context -> prompts of one arm; empty for an arm without any."""
     config = ArmConfig(role=run.arm_config.role, interventions=list(interventions))
-    arm = build_arm(name or run.arm, config, run.isolation)  # a fresh one: draws of a trained arm may be others
+    # a fresh one: draws of a trained arm may be others
+    arm = build_arm(name or run.arm, config, run.isolation, run.learner.ratio)
     owners = [arm.owner[knob] for knob in (Knob.TRAINING_CONTEXT, Knob.SAMPLING_CONTEXT) if knob in arm.owner]
     if not owners:
         return {}

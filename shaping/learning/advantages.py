@@ -231,8 +231,8 @@ def gae(rewards: Array, values: Array, *, gamma: float, gae_lambda: float, termi
         values: shape [steps + 1]: the value before each step, and after the last.
         gamma: discount per step.
         gae_lambda: lambda of the estimator.
-        terminated: True if the world ended: the last value is then ignored. A *truncated* episode (turn limit, length
-            limit) could have continued: its last value stands for the missing rewards.
+        terminated: True if no reward follows: the last value is then ignored. An episode that was *cut off* from
+            outside (turn limit, length limit) could have continued: its last value stands for the missing rewards.
     Returns: (advantages, value targets), both [steps]; a target is advantage plus value.
     Raises: ValueError if the shapes do not match.
     """

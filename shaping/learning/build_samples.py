@@ -104,7 +104,8 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
 
     Args:
         streams: the streams of this episode alone.
-        gated: False: one sample per sequence, whatever the gates.
+        gated: False: one sample per sequence, whatever the gates, with the observation after which an episode was cut
+            off, at which a critic reads its value.
     Raises: `InterventionError` if the contexts differ and the chat template breaks the prefix, if edits or adapters
     differ between sampling and training and no intervention sets the ratio, or if `gates` returns a wrong number.
     """
@@ -121,6 +122,10 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
     critic = streams.critic[0]
     samples: list[Sample] = []
     for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
+        if gated:
+            stop = start + int(np.flatnonzero(episode.loss_mask[start:stop]).max(initial=-1)) + 1
+            if stop == start:  # a template that breaks the prefix has put the last observation into its own sequence
+                continue
         head, new = (0, [])
         if swapped and number == 0:
             head, new = episode.head, renderer.open(training.system, episode.turns[0].observation)
@@ -141,6 +146,7 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
             masked_tokens=masked_tokens[inside] + np.array([shift, 0]),
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
+            episode_tokens=int(episode.loss_mask.sum()),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
@@ -150,7 +156,7 @@ def _trained_as_sampled(arm: Arm) -> bool:
     """True if edits and adapters are the same in both phases. Raises if they differ and no hook sets the ratio."""
     same = _same_edits(arm.edits("sampling"), arm.edits("training"))
     same = same and all(len(spec.phases) == 2 for spec in arm.adapters())
-    if not (same or Knob.RATIO in arm.owner):
+    if not (same or arm.names_ratio):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and training, and no intervention "
             "sets the policy ratio for that case; define ratio_mode() and list Knob.RATIO in `owns`"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shaping.hooks import RatioMode
+from shaping.learning.rates import LRSchedule, lr_share
 
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp", "ppo"]
 AdvantageLevel = Literal["episode", "turn", "token"]
@@ -13,8 +15,9 @@ RatioLevel = Literal["token", "sequence"]
 LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
 KLContext = Literal["training", "sampling"]
-LRSchedule = Literal["constant", "linear", "cosine"]
-MismatchCorrection = Literal["none", "truncate", "mask", "sequence_truncate", "sequence_mask"]
+MismatchCorrection = Literal[
+    "none", "truncate", "mask", "sequence_truncate", "sequence_mask", "geometric_truncate", "geometric_mask"
+]
 
 SPREAD_FLOOR = 0.05
 """Smallest number that divides advantages, as a share of the largest |return|."""
@@ -47,6 +50,9 @@ class CriticConfig(_Strict):
         0, ge=0, le=10_000_000, description="first updates, which fit only the value head, by least squares"
     )
     lr: float | None = Field(None, gt=0, le=10, description="learning rate of the value head; none: learner.lr")
+    max_grad_norm: float = Field(
+        1.0, gt=0, le=1e12, description="larger gradients of the value head are scaled to this norm, apart"
+    )
     detach: bool = Field(False, description="keep the value loss out of the layers below the value head")
 
 
@@ -64,15 +70,34 @@ class LearnerConfig(_Strict):
         description="smallest number that divides advantages (grpo, reinforce_pp, ppo), as a share of the largest "
         "|return|: a group's where each group has its own number, else the batch's",
     )
-    lr: float = Field(1e-3, gt=0, le=10, description="learning rate of AdamW")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="learning rate of AdamW; not set: 1e-3 for models below 20 million parameters, as organisms are, "
+        "else 1e-6, or 1e-5 with LoRA",
+    )
     lr_schedule: LRSchedule = Field(
         "constant", description="how every learning rate falls over the updates of the run, by update"
     )
+    lr_warmup: int = Field(
+        0, ge=0, le=10_000_000, description="first updates, over which every learning rate rises to its full size"
+    )
     lr_end: float = Field(0.0, ge=0, le=1, description="share of the learning rate in the last update; not if constant")
     weight_decay: float = Field(0.0, ge=0, le=1000, description="weight decay of AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, le=1e12, description="larger gradients are scaled down to this norm")
+    max_grad_norm: float = Field(
+        1.0, gt=0, le=1e12, description="larger gradients of the policy are scaled to this norm"
+    )
     clip_low: float = Field(0.2, gt=0, le=1e9, description="lower clip of the policy ratio")
     clip_high: float = Field(0.2, gt=0, le=1e9, description="upper clip of the ratio; DAPO's is above clip_low")
+    clip_dual: float | None = Field(
+        None, gt=1, le=1e9, description="largest ratio that multiplies a negative advantage (dual clip, usually 3)"
+    )
+    ratio: RatioMode | None = Field(
+        None,
+        description="old log-probs of the policy ratio in all arms, so that arms do not differ in it: sampler, "
+        "recomputed or none; not set: what each arm says",
+    )
     ratio_level: RatioLevel = Field(
         "token", description="sequence: one ratio per sequence (GSPO); it varies less, so clip at 1e-4 to 1e-3"
     )
@@ -87,7 +112,7 @@ class LearnerConfig(_Strict):
     )
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the samples of an update")
     minibatches: int = Field(
-        1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the samples"
+        1, ge=1, le=100_000, description="optimiser steps per pass, each on an equal share of the shuffled samples"
     )
     token_budget: int = Field(
         8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch, and of the longest episode"
@@ -98,7 +123,7 @@ class LearnerConfig(_Strict):
     )
     kl_context: KLContext = Field("training", description="context of both policies of that KL")
     mismatch_correction: MismatchCorrection = Field(
-        "none",
+        "truncate",
         description="importance weights for sampler-learner mismatch and staleness, with ratio recomputed or none",
     )
     mismatch_cap: float = Field(
@@ -126,17 +151,16 @@ class LearnerConfig(_Strict):
         return self
 
     def lr_share(self, update: int, updates: int | None) -> float:
-        """Share of the learning rate in the 0-based `update` of `updates`: 1 in the first, `lr_end` in the last.
+        """Share of the learning rate in the 0-based `update` of `updates`: 1 after warm-up, `lr_end` in the last.
 
         Raises: ValueError if there is a schedule but no number of `updates`.
         """
-        if self.lr_schedule == "constant":
-            return 1.0
-        if updates is None:
-            raise ValueError(f"learner.lr_schedule={self.lr_schedule} needs the number of updates of the run")
-        done = min(update / (updates - 1), 1.0) if updates > 1 else 0.0
-        fallen = done if self.lr_schedule == "linear" else (1 - math.cos(math.pi * done)) / 2
-        return 1.0 - (1.0 - self.lr_end) * fallen
+        return lr_share(update, updates, warmup=self.lr_warmup, schedule=self.lr_schedule, end=self.lr_end)
+
+    @property
+    def lr_changes(self) -> bool:
+        """True if the learning rate is not the same in all updates."""
+        return self.lr_schedule != "constant" or self.lr_warmup > 0
 
     @property
     def several_steps(self) -> bool:

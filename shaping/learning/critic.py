@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import Episode, RolloutStatus
+from envs.episode import Episode
 from shaping.learning.advantages import EPSILON, Deviations, Divisor, exponent, gae, scaled
 from shaping.learning.sample import Sample
 
@@ -103,7 +103,8 @@ def _estimate(
             np.append(values[starts, head], after[head]),
             gamma=critic.gamma,
             gae_lambda=critic.gae_lambda,
-            terminated=episode.status is RolloutStatus.COMPLETED,
+            # Without a discount, a value that stands for itself after a cut grows from update to update.
+            terminated=not (episode.status.is_cut_off and critic.gamma < 1),
         )
         advantages[:, head], targets[:, head] = advantage[step_of], target[step_of]
     return Estimates(values, targets, advantages, starts)

@@ -17,11 +17,14 @@ from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import mismatch_weight
+from shaping.learning.mode import without_dropout
 from shaping.learning.objective import MetricSums, Objective, TokenCounts
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import Batch, pack
 from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
+from shaping.learning.rates import default_lr, unusual_lr
+from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 from shaping.learning.sharding import release
 from shaping.models.edits import applied
@@ -42,6 +45,7 @@ class Learner:
         interventions: their auxiliary losses are called once per micro-batch.
         edits: activation edits of the learner's forward pass.
         updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
+        seed: seed of the order in which samples make up minibatches.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
     """
@@ -54,14 +58,17 @@ class Learner:
         interventions: Sequence[Intervention] = (),
         edits: Sequence[ActivationEdit] = (),
         updates: int | None = None,
+        seed: int = 0,
         ranks: Ranks = SINGLE,
     ) -> None:
         self.policy = policy
         self.config = config
+        self._lr = _rate(policy, config, warn=ranks.rank == 0)
         self._updates = updates
+        self._seed = seed
         config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
         self._ranks = ranks
-        self._reference = policy.reference() if config.kl > 0 else None
+        self._reference = Reference(policy) if config.kl > 0 else None
         if self._reference is not None:
             self._reference.distribute(ranks)
         policy.distribute(ranks)
@@ -70,7 +77,7 @@ class Learner:
         self._objective = Objective(policy, config, self._reference, auxiliary, edits)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
-            policy.groups(), lr=config.lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
+            policy.groups(), lr=self._lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
         )
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -92,7 +99,7 @@ class Learner:
             self._skip(broken)
             self.version += 1
             return {"skipped_steps": 1.0}
-        self.policy.model.train()
+        without_dropout(self.policy.model)
         if self.policy.value_head is not None:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         sums = MetricSums()
@@ -108,7 +115,8 @@ class Learner:
             else:
                 passes = self.config.epochs
                 samples = self._with_recomputed(samples, sums)
-                norms = [self._step(b, sums, first=n == 0) for n, b in enumerate(self._minibatches(samples))]
+                whole = self.config.minibatches == 1
+                norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
         self.version += 1
         sums = sums.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
@@ -118,14 +126,14 @@ class Learner:
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
-        } | ({"lr": share * self.config.lr} if self.config.lr_schedule != "constant" else {})
+        } | ({"lr": share * self._lr} if self.config.lr_changes else {})
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Per sample (values before each loss token [loss tokens, heads], values after the last [heads])."""
         values: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         index = {id(sample): number for number, sample in enumerate(samples)}
-        self.policy.model.train()
+        without_dropout(self.policy.model)
         with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
@@ -196,40 +204,51 @@ class Learner:
             weighted |= of_rank
         return [weighted.get(number, sample) for number, sample in enumerate(samples)]
 
+    @torch.no_grad()
     def _with_recomputed(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
-        """With several steps, compute old log-probs and mismatch weights once, first.
+        """With several steps, read what compares with the policy before the first: later it has moved.
 
-        These are the old log-probs of ratio `recomputed`. Mismatch weights become part of `weight`.
+        These are the old log-probs of ratio `recomputed`, mismatch weights, which become part of `weight`, and with
+        several minibatches the mismatch of all of them.
+
+        Raises: `LearnerError` if sampler and learner differ too much.
         """
         if not self.config.several_steps:
             return samples
-        corrects = self._objective.corrects
-        compared = [(i, s) for i, s in enumerate(samples) if s.ratio == "recomputed" or corrects(s)]
-        recomputed: dict[int, Sample] = {}
-        for (number, sample), counts in self._ranks.share(compared, lambda _: "read", lambda pair: len(pair[1])):
-            batch = pack([sample], max(self.config.token_budget, len(sample)), self.policy.device)[0]
-            with torch.no_grad():
-                logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
-            positions = (batch.rows + 1).cpu().numpy()
-            if corrects(sample):
-                weight = sample.weight.copy()
-                weight[positions] *= (
-                    self._objective.mismatch(logprobs, batch, sums if counts else MetricSums()).cpu().numpy()
-                )
-                sample = replace(sample, weight=weight)
-            if sample.ratio == "recomputed":
-                old = sample.old_logprobs.copy()
-                old[positions] = logprobs.cpu().numpy()
-                sample = replace(sample, old_logprobs=old)
-            recomputed[number] = sample
-        for of_rank in self._ranks.gather(recomputed):
-            recomputed |= of_rank
-        return [recomputed.get(number, sample) for number, sample in enumerate(samples)]
+        corrects, guarded = self._objective.corrects, self.config.minibatches > 1
+        index = {id(sample): number for number, sample in enumerate(samples)}
+        read = [s for s in samples if s.ratio == "recomputed" or corrects(s) or (guarded and s.on_policy)]
+        changed: dict[int, Sample] = {}
+        for batch, real in self._ranks.share(self._packed(read), lambda _: "read", lambda b: b.ids.numel()):
+            logprobs, _ = self.policy.logprobs(batch, self._objective.edits)
+            into = sums if real else MetricSums()
+            if guarded:
+                self._objective.compare(batch, logprobs, into)
+            corrected = any(map(corrects, batch.samples))
+            weights = self._objective.mismatch(logprobs, batch, into) if corrected else torch.ones_like(logprobs)
+            for number, sample in enumerate(batch.samples):
+                own, places = batch.sequence == number, sample.loss_positions
+                if corrects(sample):
+                    weight = sample.weight.copy()
+                    weight[places] *= weights[own].cpu().numpy()
+                    changed[index[id(sample)]] = sample = replace(sample, weight=weight)
+                if batch.ratio == "recomputed":
+                    old = sample.old_logprobs.copy()
+                    old[places] = logprobs[own].cpu().numpy()
+                    changed[index[id(batch.samples[number])]] = replace(sample, old_logprobs=old)
+        if guarded:
+            self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
+        for of_rank in self._ranks.gather(changed):
+            changed |= of_rank
+        return [changed.get(number, sample) for number, sample in enumerate(samples)]
 
     def _minibatches(self, samples: Sequence[Sample]) -> Iterator[list[Batch]]:
         """Yield the micro-batches of every optimiser step of an update, in order."""
-        for _ in range(self.config.epochs):
-            for part in np.array_split(np.arange(len(samples)), self.config.minibatches):
+        order = np.arange(len(samples))
+        for epoch in range(self.config.epochs):
+            if self.config.minibatches > 1:  # the same on all ranks, and in a resumed run
+                order = np.random.default_rng([self._seed, self.version, epoch]).permutation(len(samples))
+            for part in np.array_split(order, self.config.minibatches):
                 yield self._packed([samples[i] for i in part])
 
     def _packed(self, samples: Sequence[Sample], budget: int = 0) -> list[Batch]:
@@ -253,7 +272,7 @@ class Learner:
             into.tokens += batch.loss_tokens * batch.policy
         if first:
             self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
-        norm = self._optimizer.norm(self.config.max_grad_norm)
+        norm = self._optimizer.norm(self.config.max_grad_norm, {"value": self.config.critic.max_grad_norm})
         if not np.isfinite(norm):
             self._skip("the gradient norm is not finite")
             return None
@@ -315,6 +334,16 @@ class Learner:
                 f"{reason}, {self._bad_steps} times in a row (learner.max_bad_steps): lower learner.lr, or check the "
                 "arm's rewards and credits"
             )
+
+
+def _rate(policy: Policy, config: LearnerConfig, *, warn: bool) -> float:
+    """The learning rate: the config's, or else the one that fits the size of the model."""
+    size, lora = sum(p.numel() for p in policy.model.parameters()), bool(policy.adapters.names("kept"))
+    if config.lr is None:
+        return default_lr(size, lora=lora)
+    if warn and (warning := unusual_lr(config.lr, size, lora=lora)):
+        log.warning("%s", warning)
+    return config.lr
 
 
 def _not_finite(samples: Sequence[Sample]) -> str:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from shaping.models.forward import head_logits, head_of
+from shaping.models.head import exact_head
 
 CHUNK = 2**23
 """Number of logits in one chunk: 32 MiB in float32, enough for an efficient matrix product."""
@@ -52,9 +53,9 @@ def token_logprobs(
             hidden, head.weight, head.bias, targets, masked_tokens, temperature / arithmetic.scale, chunk
         )
         return logprobs, entropies
-    pieces = []
+    pieces, exact = [], exact_head(model)
     for start, stop, masked in _chunks(len(targets), chunk, masked_tokens):
-        args = (model, hidden[start:stop], targets[start:stop], masked, temperature, entropy_gradient)
+        args = (model, hidden[start:stop], targets[start:stop], masked, temperature, entropy_gradient, exact)
         if torch.is_grad_enabled() and hidden.requires_grad and len(targets) > chunk:
             pieces.append(checkpoint(_chunk, *args, use_reentrant=False))
         else:
@@ -74,9 +75,15 @@ def _chunks(count: int, chunk: int, masked_tokens: Tensor) -> Iterator[tuple[int
 
 
 def _chunk(
-    model: PreTrainedModel, hidden: Tensor, targets: Tensor, masked: Tensor, temperature: float, entropy_gradient: bool
+    model: PreTrainedModel,
+    hidden: Tensor,
+    targets: Tensor,
+    masked: Tensor,
+    temperature: float,
+    entropy_gradient: bool,
+    exact: tuple[Tensor, Tensor | None] | None,
 ) -> tuple[Tensor, Tensor]:
-    logits = head_logits(model, hidden) / temperature
+    logits = head_logits(model, hidden, exact) / temperature
     if len(masked):
         logits = logits.index_put((masked[:, 0], masked[:, 1]), logits.new_tensor(-torch.inf))
     logp = torch.log_softmax(logits, dim=-1)
@@ -107,8 +114,9 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropies = torch.empty_like(logprobs)
+        exact, offset = weight.float(), None if bias is None else bias.float()
         for start, stop, masked in _chunks(len(targets), chunk, masked_tokens):
-            logp = _log_distribution(hidden[start:stop], weight, bias, masked, temperature)
+            logp = _log_distribution(hidden[start:stop], exact, offset, masked, temperature)
             logprobs[start:stop] = logp.gather(1, targets[start:stop, None])[:, 0]
             if len(masked):
                 logp.clamp_min_(IMPOSSIBLE)
@@ -122,30 +130,33 @@ class _LinearLogprobs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Any:
         hidden, weight, bias, targets, masked_tokens = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        exact, offset = weight.float(), None if bias is None else bias.float()
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
-        to_weight = torch.zeros_like(weight) if needs_weight else None
-        to_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
+        # in float32: a sum over chunks in 16 bits loses the later ones
+        to_weight = torch.zeros_like(exact) if needs_weight else None
+        to_bias = torch.zeros_like(offset) if offset is not None and needs_bias else None
         for start, stop, masked in _chunks(len(targets), ctx.chunk, masked_tokens):
             rows = slice(start, stop)
-            logits = _log_distribution(hidden[rows], weight, bias, masked, ctx.temperature).exp_()
+            logits = _log_distribution(hidden[rows], exact, offset, masked, ctx.temperature).exp_()
             scale = gradient[rows, None] / ctx.temperature
             logits.mul_(-scale)
             logits.scatter_add_(1, targets[rows, None], scale)
-            logits = logits.to(weight.dtype)
             if to_hidden is not None:
-                torch.mm(logits, weight, out=to_hidden[rows])
+                to_hidden[rows] = logits @ exact
             if to_weight is not None:
-                to_weight.addmm_(logits.T, hidden[rows])
+                to_weight.addmm_(logits.T, hidden[rows].float())
             if to_bias is not None:
                 to_bias += logits.sum(0)
-        return to_hidden, to_weight, to_bias, None, None, None, None
+        of_weight = None if to_weight is None else to_weight.to(weight.dtype)
+        of_bias = None if to_bias is None or bias is None else to_bias.to(bias.dtype)
+        return to_hidden, of_weight, of_bias, None, None, None, None
 
 
 def _log_distribution(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, masked: Tensor, temperature: float
 ) -> Tensor:
-    """Log-probs [rows, vocabulary] in float32."""
-    logits = nn.functional.linear(hidden, weight, bias).float()
+    """Log-probs [rows, vocabulary] in float32, from float32 weights."""
+    logits = nn.functional.linear(hidden.float(), weight, bias)
     if temperature != 1.0:
         logits.div_(temperature)
     if len(masked):

@@ -18,6 +18,7 @@ def policy_gradient(
     ratio: RatioMode,
     clip_low: float,
     clip_high: float,
+    clip_dual: float | None = None,
 ) -> Tensor:
     """Sum over tokens of the clipped surrogate (Schulman et al., arXiv:1707.06347).
 
@@ -31,18 +32,31 @@ def policy_gradient(
         clip_low: the ratio is clipped below at 1 - clip_low.
         clip_high: and above at 1 + clip_high. Above clip_low it is DAPO's clip-higher (Yu et al., arXiv:2503.14476),
             under which unlikely tokens can rise further.
+        clip_dual: largest ratio that multiplies a negative advantage (Ye et al., arXiv:1912.09729); None: any. Without
+            it a token whose ratio has risen far has a gradient as large as its ratio.
     """
     if ratio == "none":
         return -(torch.exp(logprobs - logprobs.detach()) * advantage * weight).sum()
     rho = torch.exp(logprobs - old)
     surrogate = torch.minimum(rho * advantage, rho.clamp(1 - clip_low, 1 + clip_high) * advantage)
+    if clip_dual is not None:
+        surrogate = torch.where(advantage < 0, torch.maximum(surrogate, clip_dual * advantage), surrogate)
     return -(surrogate * weight).sum()
 
 
-def clipped_fraction(logprobs: Tensor, old: Tensor, advantage: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
+def clipped_fraction(
+    logprobs: Tensor,
+    old: Tensor,
+    advantage: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    clip_dual: float | None = None,
+) -> Tensor:
     """Number of tokens whose gradient the clip removes; the arguments are those of `policy_gradient`."""
     rho = torch.exp(logprobs.detach() - old)
-    return (((rho > 1 + clip_high) & (advantage > 0)) | ((rho < 1 - clip_low) & (advantage < 0))).sum()
+    clipped = ((rho > 1 + clip_high) & (advantage > 0)) | ((rho < 1 - clip_low) & (advantage < 0))
+    return (clipped if clip_dual is None else clipped | ((rho > clip_dual) & (advantage < 0))).sum()
 
 
 def sequence_old(logprobs: Tensor, old: Tensor, sequence: Tensor) -> Tensor:
@@ -76,19 +90,23 @@ def mismatch_weight(
         mode: `none`: one. `truncate`: min(exp(learner - sampler), cap), biased but with bounded variance (Espeholt et
             al., arXiv:1802.01561). `mask`: zero above the cap, so that tokens with a large mismatch have no gradient.
             The `sequence_` modes use one weight for all tokens of a sequence, the product of its tokens' ratios; an
-            unbiased estimate needs it, and its variance grows with the length.
+            unbiased estimate needs it, and its variance grows with the length. That of the `geometric_` modes is their
+            geometric mean, which does not: it finds sequences of which the sampler was wrong as a whole.
         cap: largest weight.
-        sequence: index [m] of the sequence of each token; needed by the `sequence_` modes.
+        sequence: index [m] of the sequence of each token; needed by the `sequence_` and `geometric_` modes.
     Raises: ValueError if `sequence` is missing.
     """
     if mode == "none":
         return torch.ones_like(sampler)
     difference = learner.detach() - sampler
-    if mode.startswith("sequence"):
+    if mode.startswith(("sequence", "geometric")):
         if sequence is None:
             raise ValueError(f"mismatch correction {mode!r} needs the sequence of each token: pass `sequence`")
         count = int(sequence.max()) + 1 if len(sequence) else 0
-        difference = difference.new_zeros(count).index_add_(0, sequence, difference)[sequence]
+        sums = difference.new_zeros(count).index_add_(0, sequence, difference)
+        if mode.startswith("geometric"):
+            sums = sums / torch.bincount(sequence, minlength=count).clamp_min(1)
+        difference = sums[sequence]
     weight = torch.exp(difference)
     return weight.clamp(max=cap) if mode.endswith("truncate") else weight.masked_fill(weight > cap, 0.0)
 

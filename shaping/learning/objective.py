@@ -26,18 +26,19 @@ from shaping.learning.losses import (
 )
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import Ranks, RanksError
-from shaping.learning.policy import Policy, Reference, Scores
+from shaping.learning.policy import Policy, Scores
+from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Divisors of the loss components of one optimiser step; each is at least one."""
+    """Divisors of the loss components of one optimiser step."""
 
     policy: int
     """Tokens in the policy loss."""
-    sequences: int
-    """Sequences in the policy loss."""
+    sequences: float
+    """Episodes in the policy loss; a part of an episode counts as its share of the episode's loss tokens."""
     kl: int
     """Tokens in the KL."""
     imitation: int
@@ -48,17 +49,18 @@ class TokenCounts:
     @classmethod
     def of(cls, batches: Iterable[Batch]) -> TokenCounts:
         """Count the micro-batches of one optimiser step."""
-        policy = sequences = kl = imitated = values = 0
+        policy = kl = imitated = values = 0
+        sequences = 0.0
         for batch in batches:
             if batch.policy:
                 policy += batch.loss_tokens
-                sequences += len(batch.samples)
+                sequences += sum(sample.share for sample in batch.samples)
             kl += batch.loss_tokens * batch.kl
             if batch.imitation is not None:
                 imitated += int(batch.imitation.count_nonzero())
             if batch.critic is not None:
                 values += int(batch.critic[2].sum())
-        return cls(max(policy, 1), max(sequences, 1), max(kl, 1), max(imitated, 1), max(values, 1))
+        return cls(max(policy, 1), sequences or 1.0, max(kl, 1), max(imitated, 1), max(values, 1))
 
 
 @dataclass(slots=True)
@@ -145,9 +147,8 @@ class Objective:
             entropy_gradient=config.entropy_coef > 0,
             detach_critic=config.critic.detach,
         )
-        if first and batch.policy and bool(batch.on_policy.any()):
-            inside = batch.on_policy
-            sums.add("mismatch_kl", kl_k3(batch.old[inside], scores.logprobs.detach()[inside]), int(inside.sum()))
+        if first:
+            self.compare(batch, scores.logprobs.detach(), sums)
         loss = self._value(batch, scores, counts, sums)
         policy = self._policy(batch, scores, counts, sums) if batch.policy else loss
         if warm_up:
@@ -156,24 +157,38 @@ class Objective:
             loss = loss + policy
         return loss + self._regularisers(batch, scores, counts, sums)
 
+    def compare(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> None:
+        """Add the KL between the sampler's log-probs and the learner's, for the tokens on which they should agree."""
+        inside = batch.on_policy
+        if batch.policy and bool(inside.any()):
+            sums.add("mismatch_kl", kl_k3(batch.old[inside], logprobs[inside]), int(inside.sum()))
+
     def _policy(self, batch: Batch, scores: Scores, counts: TokenCounts, sums: MetricSums) -> Tensor:
         config, logprobs = self.config, scores.logprobs
         old, weight = self._old_and_weight(batch, logprobs, sums)
         clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+        dual = config.clip_dual
         scaled = weight if config.loss_aggregation == "token" else weight * self._share(batch, counts)
-        total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, **clip)
+        total = policy_gradient(logprobs, old, batch.advantage, scaled, ratio=batch.ratio, clip_dual=dual, **clip)
         sums.add("loss", total, batch.loss_tokens)
         sums.add("entropy", scores.entropy.detach().sum(), batch.loss_tokens)
         if batch.ratio != "none":
-            sums.add("clipped", clipped_fraction(logprobs, old, batch.advantage, **clip), batch.loss_tokens)
+            sums.add(
+                "clipped", clipped_fraction(logprobs, old, batch.advantage, clip_dual=dual, **clip), batch.loss_tokens
+            )
         loss = total / counts.policy
         if config.entropy_coef > 0:
             loss = loss - config.entropy_coef * scores.entropy.sum() / counts.policy
         return loss
 
     def _share(self, batch: Batch, counts: TokenCounts) -> Tensor:
-        """Factors [m] that turn the mean over tokens into a mean over sequences, of their own or a constant length."""
+        """Factors [m] that turn the mean over tokens into a mean over episodes, of their own or a constant length.
+
+        The parts of an episode, which gates and broken prefixes make, count together as one.
+        """
         lengths = torch.bincount(batch.sequence, minlength=len(batch.samples)).clamp_min(1)
+        whole = [0 if sample.episode_tokens is None else sample.episode_tokens for sample in batch.samples]
+        lengths = torch.maximum(lengths, lengths.new_tensor(whole))
         if self.config.loss_aggregation == "constant":
             lengths = torch.full_like(lengths, self.config.aggregation_length)
         return (counts.policy / (counts.sequences * lengths))[batch.sequence]

@@ -94,20 +94,33 @@ class GatedOptimizer:
         for parameter in self.parameters:
             self._stepped(parameter).grad = None
 
-    def norm(self, max_norm: float) -> float:
+    def norm(self, max_norm: float, apart: Mapping[str, float] | None = None) -> float:
         """Sum the gradients over ranks, and scale them to a total norm of at most `max_norm`.
 
-        Returns: the norm before scaling, the same on all ranks; nan if it is not finite, and then nothing is scaled.
+        Args:
+            max_norm: largest norm of all groups that `apart` does not name.
+            apart: group -> largest norm of its gradients alone, which do not count for the others.
+        Returns: the norm of the others before scaling, the same on all ranks; nan if any is not finite, and then
+            nothing is scaled.
         """
         self._ranks.reduce(self._sums, self.parameters)
         for parameter in self.parameters:
             self._stepped(parameter).grad = self._sums.get(parameter)
-        norm = global_norm(list(self._sums.values()))
-        if not torch.isfinite(norm):
+        alone = {name: limit for name, limit in (apart or {}).items() if name in self.groups}
+        parts = [([name for name in self.groups if name not in alone], max_norm)]
+        parts += [([name], limit) for name, limit in alone.items()]
+        norms = [self._norm_of(names) for names, _ in parts]
+        if not all(map(torch.isfinite, norms)):
             return float("nan")
-        for parameters in self.groups.values():  # one by one: in a group, either all parameters are sharded or none
-            torch.nn.utils.clip_grads_with_norm_([self._stepped(p) for p in parameters], max_norm, norm)
-        return float(norm)
+        for (names, limit), norm in zip(parts, norms, strict=True):
+            for name in names:  # one by one: in a group, either all parameters are sharded or none
+                stepped = [self._stepped(p) for p in self.groups[name]]
+                torch.nn.utils.clip_grads_with_norm_(stepped, limit, norm)
+        return float(norms[0])
+
+    def _norm_of(self, names: Sequence[str]) -> Tensor:
+        members = {parameter for name in names for parameter in self.groups[name]}
+        return global_norm([gradient for parameter, gradient in self._sums.items() if parameter in members])
 
     def set_lr_share(self, share: float) -> None:
         """Step with this share of every group's learning rate from now on."""

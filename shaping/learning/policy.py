@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,10 +219,6 @@ class Policy:
         with applied(self.model, edits):
             return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
 
-    def reference(self) -> Reference:
-        """The present policy, frozen: its base if only adapters are trained, otherwise a copy."""
-        return Reference(self)
-
     def state_dict(self) -> dict[str, Tensor]:
         """CPU copies of all weights (base, adapters, value head), by the names of their modules.
 
@@ -273,37 +268,3 @@ class Policy:
         self.tokenizer.save_pretrained(directory)
         for name in self.adapters.names("kept"):
             self.adapters.save(name, directory / "adapters" / name)
-
-
-class Reference:
-    """A frozen reference policy: the policy's base if only adapters are trained, otherwise a copy."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._copy: Policy | None = None
-        if not policy.adapters.names("kept"):
-            with policy.adapters.using(()):
-                model = copy.deepcopy(policy.model).requires_grad_(False).eval()
-            self._copy = Policy(model, policy.tokenizer, temperature=policy.temperature)
-
-    def distribute(self, ranks: Ranks) -> None:
-        """Become one of several ranks. Call it before `Policy.distribute`, because a copy needs whole weights."""
-        if self._copy is not None:
-            self._copy.distribute(ranks)
-
-    @torch.no_grad()
-    def logprobs(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> Tensor:
-        """Log-probs [m] of a batch's loss tokens."""
-        if self._copy is not None:
-            return self._copy.logprobs(batch, edits)[0]
-        with self._policy.adapters.using(()):
-            return self._policy.logprobs(batch, edits)[0]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The copy's weights; empty if the reference is the policy's own base."""
-        return self._copy.state_dict() if self._copy is not None else {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        if self._copy is not None:
-            self._copy.load_state_dict(state)

@@ -73,6 +73,9 @@ class Sample:
     """The same loss tokens in the context they were sampled in. It is set if an older version sampled them and `ratio`
     is not taken against the sampler; the learner computes the missing importance weight from it."""
 
+    episode_tokens: int | None = None
+    """Loss tokens of the whole episode, of which gates and broken prefixes make several samples; None: this is all."""
+
     def __post_init__(self) -> None:
         freeze(self, "tokens", "mask", "old_logprobs", "advantage", "weight", "masked_tokens", "imitation")
 
@@ -81,3 +84,13 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def loss_positions(self) -> NDArray[np.int64]:
+        """Positions of the tokens in the loss. The first of a sequence is none: no hidden state predicts it."""
+        return np.flatnonzero(self.mask[1:]) + 1
+
+    @property
+    def share(self) -> float:
+        """Share of the episode's loss tokens that are in this sample."""
+        return 1.0 if self.episode_tokens is None else len(self.loss_positions) / max(self.episode_tokens, 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shaping.models.attention import Packed, Plan
-from shaping.models.head import Head
+from shaping.models.head import ExactHead, Head
 from shaping.models.self_check import Layout, examine, packed_states, padded_states
 
 _KEPT = "_shaping_layout"
@@ -49,6 +49,9 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: 
     return padded_states(model, ids[0].split(lengths))[None]
 
 
-def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] in float32, with the factor and the soft cap that some models apply after the head."""
-    return head_of(model).logits(model, hidden)
+def head_logits(model: PreTrainedModel, hidden: Tensor, exact: ExactHead | None = None) -> Tensor:
+    """Logits [..., vocabulary] in float32, with the factor and the soft cap that some models apply after the head.
+
+    `exact` is the model's `exact_head`, of which several calls share one: their gradients then add up in float32.
+    """
+    return head_of(model).logits(model, hidden, exact)

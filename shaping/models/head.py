@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 _SCALES = (
@@ -16,6 +17,9 @@ _SCALES = (
 """Names that configs give to a factor of the logits. Granite divides by its own, HyperCLOVA X multiplies."""
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Names that configs give to a soft cap of the logits."""
+
+ExactHead = tuple[Tensor, Tensor | None]
+"""Weight and bias of an output layer, in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,28 @@ class Head:
     cap: float | None = None
     """Soft cap; None: none."""
 
-    def logits(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
-        """Logits [..., vocabulary] in float32 of hidden states [..., hidden]."""
-        logits: Tensor = model.get_output_embeddings()(hidden).float()
+    def logits(self, model: PreTrainedModel, hidden: Tensor, exact: ExactHead | None = None) -> Tensor:
+        """Logits [..., vocabulary] in float32 of hidden states [..., hidden].
+
+        `exact` is the model's `exact_head`, of which several calls share one: their gradients then add up in float32.
+        """
+        exact = exact or exact_head(model)
+        logits: Tensor
+        logits = functional.linear(hidden.float(), *exact) if exact else model.get_output_embeddings()(hidden).float()
         if self.scale != 1.0:
             logits = logits * self.scale
         return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+
+def exact_head(model: PreTrainedModel) -> ExactHead | None:
+    """Weight and bias of a plain head of 16-bit weights, in float32; None for other heads.
+
+    Rounded to 16 bits, logits of 20 are up to .06 off.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or head.weight.dtype == torch.float32:
+        return None
+    return head.weight.float(), None if head.bias is None else head.bias.float()
 
 
 def candidates(model: PreTrainedModel) -> Iterator[Head]:

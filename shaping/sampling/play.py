@@ -242,12 +242,16 @@ class _Rollout:
             transcript.settle(executed=result.executed, reward=result.reward, events=result.events)
             if result.terminated:
                 return RolloutStatus.COMPLETED
-            if result.truncated:
+            if result.truncated and not result.cut_off:
                 return RolloutStatus.TRUNCATED_MAX_TURNS
             observation, overt = result.observation, result.overt_shortcuts
+            if result.truncated or turn + 1 == self._limits.max_turns:
+                transcript.conclude(observation, self._limits.max_tokens)
+                return RolloutStatus.TRUNCATED_CUT_OFF
             if not transcript.observe(observation):
+                transcript.conclude(observation, self._limits.max_tokens)
                 return RolloutStatus.TRUNCATED_PROMPT_TOO_LONG
-        return RolloutStatus.TRUNCATED_MAX_TURNS
+        return RolloutStatus.TRUNCATED_CUT_OFF
 
     async def _sample(
         self, session: Session, transcript: Transcript, turn: TurnContext

@@ -92,6 +92,15 @@ class Transcript:
         self._append(ids, SpanKind.OBSERVATION)
         return True
 
+    def conclude(self, observation: str, room: int) -> None:
+        """Append the observation after which an episode is cut off, if it fits into the limit and `room` more tokens.
+
+        A critic reads there what would have followed. No completion may follow.
+        """
+        if self._limit is not None:
+            self._limit += room
+        self.observe(observation)
+
     def text(self, completion: Completion) -> str:
         """Text of a completion."""
         return "".join(self._renderer.pieces(completion.tokens.tolist()))

@@ -17,7 +17,7 @@ GOOD = ("hello", 1.0, False, False, {"labels": Labels()})
 
 def test_a_good_answer_comes_back_with_neutral_values_for_what_is_missing() -> None:
     result = step_result(GOOD, "w")
-    assert result == ("hello", 1.0, False, False, Labels(), (), (), "")
+    assert result == ("hello", 1.0, False, False, Labels(), (), (), "", False)
 
 
 def test_numpys_numbers_and_truth_values_become_pythons_and_text_becomes_valid() -> None:
@@ -38,6 +38,7 @@ def test_numpys_numbers_and_truth_values_become_pythons_and_text_becomes_valid()
         (("hello", 1.0, False, np.zeros(2, bool), {}), "truncated is a ndarray"),
         (("hello", 1.0, False, False, [1]), "info must be a mapping, not a list"),
         (("hello", 1.0, False, False, {"labels": None}), r"info\['labels'\].*NoneType"),
+        (("hello", 1.0, False, True, {"labels": Labels(), "cut_off": 1}), r"info\['cut_off'\] is a int"),
         (("hello", 1.0, False), "five values"),
         (None, "five values.*not a NoneType"),
     ],

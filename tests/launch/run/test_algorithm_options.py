@@ -54,6 +54,15 @@ def rloo_by_turn(rewards: Array) -> Array:
     return to_go - (to_go.sum(1, keepdims=True) - to_go) / (SIZE - 1)
 
 
+def test_a_study_sets_the_ratio_and_the_seed_of_its_arms(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
+    make_policy().save(tmp_path)
+    trainer = build(config({"ratio": "recomputed"}).model_copy(update={"seed": 3}), tmp_path).trainer
+    trainer.sync()
+    episodes, _ = play(trainer, 0)
+    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float)] * len(episodes)).samples
+    assert {s.ratio for s in samples} == {"recomputed"} and trainer.learner._seed == 3  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

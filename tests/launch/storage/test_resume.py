@@ -234,7 +234,7 @@ def test_a_state_of_another_config_is_discarded_with_the_difference(
     fresh = finished(other, model, tmp_path / "fresh")
     assert finished(other, model, stopped) == fresh
     told = capfd.readouterr().err
-    assert "has no usable state (changed since: learner.lr: 0.001 -> 0.002): it restarts from the beginning" in told
+    assert "has no usable state (changed since: learner.lr: None -> 0.002): it restarts from the beginning" in told
 
 
 def test_a_state_that_the_run_cannot_take_stops_it_and_is_kept(

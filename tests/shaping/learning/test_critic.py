@@ -182,7 +182,8 @@ def gradients(policy: Policy, samples: Sequence[Sample], **options: Any) -> tupl
     with torch.no_grad():
         own.value_head.linear.weight.copy_(0.1 * random(2, 32))  # type: ignore[union-attr]
     own.value_head.seen.fill_(1.0)  # type: ignore[union-attr]
-    Learner(own, LearnerConfig(**PPO, **options)).update(samples)
+    critic = {"max_grad_norm": 1e9} | options.pop("critic", {})
+    Learner(own, LearnerConfig(**PPO | options, critic=critic)).update(samples)
     groups = own.groups()
     found = [[torch.zeros_like(p) if p.grad is None else p.grad for p in groups[name]] for name in ("kept", "value")]
     return found[0], found[1]
@@ -311,3 +312,19 @@ def test_a_value_target_that_is_not_finite_is_skipped_by_name_and_leaves_the_mom
     assert Learner(policy, LearnerConfig(**PPO)).update(samples) == {"skipped_steps": 1.0}
     assert "sample 1 of 3 has a non-finite value or value target" in caplog.text
     assert not unlike(policy, before)
+
+
+def test_gradients_of_value_head_and_policy_are_clipped_apart(policy: Policy, make_sample: MakeSample) -> None:
+    """A large value loss would otherwise take the policy's step away."""
+    samples = valued(make_sample)
+
+    def norms(**limits: float) -> tuple[float, float]:
+        critic = {"coef": 100.0, "detach": True, "max_grad_norm": limits.pop("value", 1e9)}
+        of_policy, of_head = gradients(policy, samples, critic=critic, **limits)
+        return tuple(float(torch.cat([g.flatten() for g in part]).norm()) for part in (of_policy, of_head))  # type: ignore[return-value]
+
+    whole, of_head = norms()
+    assert of_head > 5 and whole > 0.1
+    assert norms(value=1.0) == pytest.approx((whole, 1.0), rel=1e-4)
+    assert norms(value=1.0, max_grad_norm=0.05) == pytest.approx((0.05, 1.0), rel=1e-4)
+    assert norms(max_grad_norm=0.05) == pytest.approx((0.05, of_head), rel=1e-4)

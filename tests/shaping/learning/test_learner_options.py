@@ -36,7 +36,7 @@ def updated(policy: Policy, samples: list[Sample], **options: Any) -> tuple[list
     """(gradients of the last step, metrics) of one update of a copy."""
     own = copied(policy)
     interventions = options.pop("interventions", ())
-    config = LearnerConfig(max_grad_norm=1e9, max_mismatch_kl=1e9, **options)
+    config = LearnerConfig(**{"max_grad_norm": 1e9, "max_mismatch_kl": 1e9, "mismatch_correction": "none", **options})
     row = Learner(own, config, interventions=interventions).update(samples)
     return [p.grad for p in own.model.parameters() if p.grad is not None], row
 

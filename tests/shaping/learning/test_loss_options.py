@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,37 @@ def test_mismatch_weights_by_hand() -> None:
     )
     assert mismatch_weight(learner, sampler.detach(), mode="none", cap=2.5).tolist() == [1, 1, 1, 1]
     assert not truncated.requires_grad, "a weight, not a path for the gradient"
+
+
+def test_geometric_weights_are_one_per_sequence_whatever_its_length() -> None:
+    ratios, sequence = column(4.0, 1.0, 3.0, 3.0, 3.0, 0.5), torch.tensor([0, 0, 1, 1, 1, 2])
+    given = {"learner": ratios.log(), "sampler": torch.zeros(6, dtype=torch.float64), "sequence": sequence}
+    truncated = mismatch_weight(**given, mode="geometric_truncate", cap=2.5)
+    torch.testing.assert_close(truncated, column(2.0, 2.0, 2.5, 2.5, 2.5, 0.5))
+    masked = mismatch_weight(**given, mode="geometric_mask", cap=2.5)
+    torch.testing.assert_close(masked, column(2.0, 2.0, 0.0, 0.0, 0.0, 0.5))
+    with pytest.raises(ValueError, match="needs the sequence of each token"):
+        mismatch_weight(given["learner"], given["sampler"], mode="geometric_mask", cap=2.5)
+
+
+def test_dual_clip_bounds_the_gradient_of_what_should_become_rarer() -> None:
+    ratios, advantage = column(0.5, 1.1, 2.0, 9.0, 9.0), column(-1, -1, -1, -1, 1)
+    options: dict[str, Any] = {"ratio": "sampler", "clip_low": 0.2, "clip_high": 0.2}
+    old, ones = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+
+    def slopes(dual: float | None) -> torch.Tensor:
+        logprobs = ratios.log().requires_grad_()
+        policy_gradient(logprobs, old, advantage, ones, **options, clip_dual=dual).backward()
+        assert logprobs.grad is not None
+        return logprobs.grad
+
+    torch.testing.assert_close(slopes(None), column(0, 1.1, 2.0, 9.0, 0))
+    torch.testing.assert_close(slopes(3.0), column(0, 1.1, 2.0, 0, 0))
+    counts = [
+        int(clipped_fraction(ratios.log(), old, advantage, clip_low=0.2, clip_high=0.2, clip_dual=dual))
+        for dual in (None, 3.0)
+    ]
+    assert counts == [2, 3]
 
 
 @given(st.lists(st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)), min_size=2, max_size=6))

@@ -30,6 +30,21 @@ def test_the_rate_falls_from_all_to_its_end(schedule: Any, shares: list[float]) 
     assert config.lr_share(9, 5) == pytest.approx(shares[-1]) and config.lr_share(0, 1) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1 / 3, 2 / 3, 1, 1, 1, 1, 1]),
+        ("linear", [1 / 3, 2 / 3, 1, 0.8, 0.6, 0.4, 0.2]),
+    ],
+)
+def test_the_rate_rises_before_it_falls(schedule: Any, shares: list[float]) -> None:
+    config = LearnerConfig(lr_schedule=schedule, lr_end=0.2, lr_warmup=2)
+    assert [config.lr_share(update, 7) for update in range(7)] == pytest.approx(shares)
+    assert config.lr_share(9, 7) == pytest.approx(shares[-1]), "later updates keep the end"
+    short = LearnerConfig(lr_schedule=schedule, lr_warmup=4)
+    assert [short.lr_share(update, 3) for update in range(3)] == pytest.approx([0.2, 0.4, 0.6]), "never beyond its end"
+
+
 def moved(learner: Learner, batch: list[Sample]) -> tuple[float, dict[str, float]]:
     before = {n: t.clone() for n, t in learner.policy.state_dict().items()}
     row = learner.update(batch)
@@ -56,6 +71,12 @@ def test_the_first_step_of_adam_is_the_rate_of_its_update(
     late.version = 9
     last, row = moved(late, batch)
     assert last == pytest.approx(1e-3, rel=1e-2) and row["lr"] == pytest.approx(1e-3)
+
+
+def test_warm_up_alone_needs_no_number_of_updates(make_policy: Callable[..., Policy], batch: list[Sample]) -> None:
+    learner = Learner(make_policy(), LearnerConfig(**OPTIONS, lr_warmup=3))
+    first, row = moved(learner, batch)
+    assert first == pytest.approx(1e-2 / 4, rel=1e-2) and row["lr"] == pytest.approx(1e-2 / 4)
 
 
 def test_no_schedule_changes_no_bit_and_adds_no_column(make_policy: Callable[..., Policy], batch: list[Sample]) -> None:

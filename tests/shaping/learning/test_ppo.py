@@ -127,7 +127,7 @@ def slow(
     for episode, sample, amounts in zip(episodes, samples, paid, strict=True):
         ((values, after),) = opinions(head + 1)([sample])
         own = [float(v[head]) for v in values]
-        ended = episode.status is RolloutStatus.COMPLETED
+        ended = not episode.status.is_cut_off
         steps = steps_of(episode, amounts, level)
         advantages = slow_gae(steps, own, 0.0 if ended else float(after[head]), 0.9, 0.8)
         tokens = [0.0] * len(own)
@@ -178,9 +178,9 @@ def test_advantages_and_targets_are_those_of_the_slow_reference(
 def test_only_what_was_cut_off_is_continued_by_its_value(
     make_episode: MakeEpisode, renderer: Renderer, level: Level
 ) -> None:
-    def last_target(status: RolloutStatus) -> float:
+    def last_target(status: RolloutStatus, gamma: float = 0.5) -> float:
         episode = replace(make_episode((0.0, 1.0)), status=status)
-        (sample,) = assign([episode], renderer, level=level, gamma=0.5, gae_lambda=0.3).samples
+        (sample,) = assign([episode], renderer, level=level, gamma=gamma, gae_lambda=0.3).samples
         assert sample.critic is not None
         return float(sample.critic.targets[sample.critic.mask][-1, 0])
 
@@ -189,10 +189,12 @@ def test_only_what_was_cut_off_is_continued_by_its_value(
     ((_, after),) = opinions(1)([sample])
     assert abs(after[0]) > 0.01
     assert last_target(RolloutStatus.COMPLETED) == pytest.approx(1.0)
-    cut_off = [s for s in RolloutStatus if s.value.startswith("truncated")]
-    assert len(cut_off) == 3
+    cut_off = [s for s in RolloutStatus if s.is_cut_off]
+    assert len(cut_off) == 3 and RolloutStatus.TRUNCATED_CUT_OFF in cut_off
     for status in cut_off:
         assert last_target(status) == pytest.approx(1.0 + 0.5 * after[0], rel=1e-5)
+        assert last_target(status, gamma=1.0) == pytest.approx(1.0), "without a discount it would stand for itself"
+    assert last_target(RolloutStatus.TRUNCATED_MAX_TURNS) == pytest.approx(1.0), "the horizon is a rule of the world"
 
 
 def test_costs_are_divided_by_the_deviation_of_the_rewards_advantages(

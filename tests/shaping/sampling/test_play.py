@@ -197,10 +197,21 @@ def test_the_turn_limit_and_the_horizon_truncate(renderer: Renderer) -> None:
             observation, reward, _, _, info = super().step(action)
             return observation, reward, False, self.turn == 2, info
 
+    class Stopped(Endless):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            observation, reward, over, truncated, info = super().step(action)
+            return observation, reward, over, truncated, {**info, "cut_off": True}
+
     (limited,) = scripted(renderer, [request()], Limits(max_turns=2))
     (horizon,) = scripted(renderer, [request(Endless)])
-    assert limited.status is horizon.status is RolloutStatus.TRUNCATED_MAX_TURNS
-    assert len(limited.turns) == len(horizon.turns) == 2
+    (stopped,) = scripted(renderer, [request(Stopped)])
+    assert limited.status is stopped.status is RolloutStatus.TRUNCATED_CUT_OFF
+    assert horizon.status is RolloutStatus.TRUNCATED_MAX_TURNS
+    assert len(limited.turns) == len(horizon.turns) == len(stopped.turns) == 2
+    for cut_off in (limited, stopped):
+        np.testing.assert_array_equal(cut_off.tokens, limited.tokens)
+        assert not cut_off.loss_mask[len(horizon.tokens) :].any(), "a critic reads after the last observation"
+        assert renderer.tokenizer.decode(cut_off.tokens[len(horizon.tokens) :]).count("letters") == 1
 
 
 def test_an_episode_stops_where_its_next_prompt_would_not_fit(policy: Policy, renderer: Renderer) -> None:
