@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from envs.core import parse_action
+from envs.actions import MARKERS, parse_action
 from envs.skins.locales import DEFAULT, LANGUAGES, LOCALES, named
 from envs.skins.table import Phrasebook, SkinError, Table, clauses_of
 
@@ -23,8 +23,6 @@ _FRAME = "frame"
 _KEYS = frozenset({"say", *LANGUAGES, *LOCALES}) - {DEFAULT}
 _SECTIONS = ("commands", "clauses", "letters", "lists")
 _COMMA = {"en": " , ", "ar": " ، "}
-MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
-"""Language -> the marker before a command."""
 
 Row = dict[str, str]
 

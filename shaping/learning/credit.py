@@ -16,7 +16,7 @@ from shaping.hooks import Credit, Group, InterventionError
 from shaping.intervention import Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
-from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext
+from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
 from shaping.learning.costs import costs_of
 from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
@@ -62,6 +62,7 @@ def assign_credit(
     kl_context: KLContext = "training",
     version: int | None = None,
     spread_floor: float = SPREAD_FLOOR,
+    overlong: Overlong = "train",
 ) -> Credited:
     """Turn finished episodes into samples with per-token streams.
 
@@ -75,6 +76,7 @@ def assign_credit(
             sampling context, for the KL to the reference policy.
         version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
         spread_floor: smallest such number, as a share of the largest |return| (`LearnerConfig.spread_floor`).
+        overlong: `mask`: completions that were cut off are in no loss; their rewards count all the same.
     Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
     """
     groups = np.array([e.group for e in episodes], np.int64)
@@ -104,7 +106,10 @@ def assign_credit(
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
-    samples = _samples(episodes, streams, arm, renderer, kl_context, version)
+    if overlong == "mask":
+        streams.leave_out_overlong(episodes)
+    made = _samples(episodes, streams, arm, renderer, kl_context, version)
+    samples = [sample for sample in made if overlong == "train" or sample.mask.any()]
     mean = [
         float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
     ]
@@ -127,7 +132,7 @@ def _samples(
         if version is not None and episode.version != version:
             of_episode = mark_off_policy(episode, of_episode)
         if kl_context == "sampling":
-            of_episode = separate_kl(episode, of_episode, arm, renderer)
+            of_episode = separate_kl(episode, of_episode, streams.loss[i], arm, renderer)
         samples += of_episode
     return samples
 
