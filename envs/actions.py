@@ -15,8 +15,8 @@ from envs.episode import Span
 
 MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
 """Language -> the marker before a command."""
-THOUGHT = "<think>"
-"""Opens a thought, for texts whose prompt has opened it already."""
+THOUGHT, THOUGHT_END = "<think>", "</think>"
+"""Opens a thought, for texts whose prompt has opened it already; closes it."""
 
 _TASHKEEL = re.compile("[\u064b-\u0652\u0640]")
 _ALEF = str.maketrans({"أ": "ا", "إ": "ا", "آ": "ا"})
@@ -32,6 +32,8 @@ _TURN_END = re.compile(
 _PAIRS = {"*": "*", "`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
 """What commands are wrapped in: emphasis, code, quotes."""
 WRAPPING = "".join({*_PAIRS, *_PAIRS.values()}) + "."
+_HUGS = "*`\"'"
+"""What a marker may be wrapped in."""
 _FENCE = re.compile(r"\s*`{3,}\w*\s*")
 
 
@@ -90,9 +92,8 @@ def command_text(text: str) -> str:
     if (part := _readable(folded)) is None:
         return ""
     start, stop = part
-    marks = list(_MARKER.finditer(folded, start, stop))
-    if marks:
-        start, stop = _wrapped(folded, marks[-1], stop)
+    if mark := _last(_MARKER, folded, start, stop):
+        start, stop = _wrapped(folded, mark, stop)
     start, stop = places.range(*_unwrapped(folded, start, stop, "*`"))
     return text[start:stop].strip()
 
@@ -106,10 +107,16 @@ def read_range(text: str) -> tuple[int, int] | None:
 
 def thinking(text: str) -> bool:
     """Does a text end within a thought?"""
-    last = None
-    for last in TAG.finditer(normalise(text)):
-        pass
+    last = _last(TAG, normalise(text))
     return last is not None and not any(last.groups())
+
+
+def _last(pattern: re.Pattern[str], text: str, *part: int) -> re.Match[str] | None:
+    """The last match in a part of a text."""
+    found = None
+    for match in pattern.finditer(text, *part):
+        found = match
+    return found
 
 
 def _readable(folded: str) -> tuple[int, int] | None:
@@ -136,9 +143,7 @@ def continued(line: str) -> tuple[str, str] | None:
     part = _readable(folded)
     if part is None or part[1] < len(folded):
         return None
-    mark = None
-    for mark in _MARKER.finditer(folded, *part):
-        pass
+    mark = _last(_MARKER, folded, *part)
     start = mark.end() if mark else part[0]
     command = " ".join(folded[start:].lower().split())
     blank = " " if command and folded[-1:].isspace() else ""
@@ -155,14 +160,12 @@ def _found(folded: str) -> tuple[int, int, int] | None:
     lines: list[tuple[int, int]] = []
     at = part[0]
     for line in folded[part[0] : part[1]].splitlines(keepends=True):
-        if line.strip() and not _FENCE.fullmatch(line):
+        text = line.rstrip()
+        if text and not ("```" in text and _FENCE.fullmatch(text)):
             lines.append((at, at + len(line.splitlines()[0])))
         at += len(line)
     for start, stop in reversed(lines):
-        mark = None
-        for mark in _MARKER.finditer(folded, start, stop):
-            pass
-        if mark:
+        if mark := _last(_MARKER, folded, start, stop):
             before = mark.start() - len(_lead(folded, mark, start))
             return before, *_unwrapped(folded, *_wrapped(folded, mark, stop))
     return (lines[-1][0], *_unwrapped(folded, *lines[-1])) if lines else None
@@ -170,8 +173,10 @@ def _found(folded: str) -> tuple[int, int, int] | None:
 
 def _lead(folded: str, mark: re.Match[str], start: int) -> str:
     """What the marker is wrapped in on its left, as in `**ACTION:** work 2`."""
+    if folded[mark.start() - 1 : mark.start()] not in _HUGS:
+        return ""
     line = folded[start : mark.start()]
-    return line[len(line.rstrip("*`\"'")) :]
+    return line[len(line.rstrip(_HUGS)) :]
 
 
 def _wrapped(folded: str, mark: re.Match[str], stop: int) -> tuple[int, int]:
@@ -196,7 +201,7 @@ def _unwrapped(folded: str, start: int, stop: int, marks: str = "") -> tuple[int
     """
     while True:
         inner = folded[start:stop].strip()
-        if len(inner) < 2:
+        if len(inner) < 2 or (inner[0] not in _PAIRS and inner[-1] != "."):
             return start, stop
         first = start + len(folded[start:stop]) - len(folded[start:stop].lstrip())
         last = first + len(inner)

@@ -61,6 +61,11 @@ class WorldOptions(BaseModel):
         "conduct",
         description="the question: `conduct`: the world's own; `drawn`: half of them ask whether the rules were kept",
     )
+    hint: Literal["skin", "on", "off"] = Field(
+        "skin",
+        description="after a reply without a command, say what a valid one looks like? `skin`: as the skin has it; the "
+        "built-in ones do not",
+    )
     lang: Literal["en", "ar"] = Field("en", description="language of the world's skin")
     era: Literal["1850", "1950", "2025", "2090"] = Field("2025", description="era of the world's skin")
 

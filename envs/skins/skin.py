@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -29,6 +29,10 @@ Row = dict[str, str]
 
 class Skin:
     """The words of a world in one locale. Build it with `load`."""
+
+    hints: ClassVar[bool] = False
+    """Does a reply without a command get a hint what a valid one looks like, unless the world's option says otherwise?
+    Not in the dialects of organisms, which are what they are."""
 
     def __init__(self, world: str, locale: str) -> None:
         self.world, self.locale = world, locale

@@ -107,8 +107,8 @@ class LearnerConfig(_Strict):
     )
     overlong: Overlong = Field(
         "train",
-        description="completions that reach train.max_tokens before they end: in the loss, or out of every loss (mask); "
-        "their rewards count in either case",
+        description="completions that reach train.max_tokens before they end: train, or mask, which takes them out of "
+        "every loss; their rewards count in either case",
     )
     max_mismatch_kl: float = Field(
         0.05, gt=0, le=1e12, description="refuse to train above this sampler-learner KL per token"

@@ -33,7 +33,7 @@ class Splitter(ABC):
 
     def sent(self, completion: str) -> str:
         """What the world receives. It reads the command in it, and executes that."""
-        motive, action = self.ranges(completion)
+        _, action = self.ranges(completion)
         said = completion[action.start : action.stop].strip()
         return f"ACTION: {said}" if said else ""
 
@@ -118,10 +118,8 @@ class ToolCallSplitter(Splitter):
         if part is None:
             return None
         start, stop = (max(at - len(self.opened), 0) for at in part)
-        found = None
-        for found in self._call.finditer(completion, start, stop):
-            pass
-        return found
+        calls = list(self._call.finditer(completion, start, stop))
+        return calls[-1] if calls else None
 
 
 SPLITTERS: Final[dict[str, type[Splitter]]] = {

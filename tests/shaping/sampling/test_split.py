@@ -129,7 +129,7 @@ def test_the_world_executes_what_the_spans_say(
 
 def test_masks_are_refused_with_splitters_that_they_cannot_follow(renderer: Renderer) -> None:
     masked = compose("masked", [ActionMask(commands=("grab",))])
-    with pytest.raises(InterventionError, match="rollout.splitter marker or think_tags, or refuse commands after"):
+    with pytest.raises(InterventionError, match=r"rollout\.splitter marker or think_tags, or refuse commands after"):
         played(renderer, CALL, SPLITTERS["tool_call"](), masked)
     refused = compose("refused", [ActionMask(commands=("work",), mode="replace", fallback="wait")])
     assert played(renderer, CALL, SPLITTERS["tool_call"](), refused).turns[0].executed == "wait"
