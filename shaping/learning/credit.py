@@ -99,22 +99,33 @@ def assign_credit(
         heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    for constraint, amounts, head in zip(arm.constraints, charged, heads[1:], strict=True):
-        if amounts is not None:
-            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    total = _with_costs(total, arm, charged, heads[1:])
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
-    made = _samples(episodes, streams, arm, renderer, kl_context, version)
-    samples = [sample for sample in made if overlong == "train" or sample.mask.any()]
-    mean = [
-        float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
-    ]
+    samples = _samples(episodes, streams, arm, renderer, kl_context, version)
+    mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, np.array(mean), groups, floored, silent)
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
+
+
+def _with_costs(
+    total: list[Array], arm: Arm, charged: Sequence[Sequence[Array] | None], heads: Sequence[list[Array]]
+) -> list[Array]:
+    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price."""
+    for constraint, amounts, head in zip(arm.constraints, charged, heads, strict=True):
+        if amounts is not None:
+            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    return total
+
+
+def _mean_credit(episodes: Sequence[Episode], streams: Streams) -> Array:
+    """Mean over the sampled tokens of advantage times weight, shape [episodes]."""
+    each = zip(episodes, streams.advantage, streams.weight, strict=True)
+    return np.array([float((a * w)[e.loss_mask].mean()) for e, a, w in each])
 
 
 def _samples(
@@ -125,7 +136,7 @@ def _samples(
     kl_context: KLContext,
     version: int | None,
 ) -> list[Sample]:
-    """The samples of all episodes, in order."""
+    """The samples of all episodes, in order; none of those that are not in the loss at all."""
     samples: list[Sample] = []
     for i, episode in enumerate(episodes):
         of_episode = to_samples(episode, streams.of_episode(i), arm, renderer)
@@ -133,7 +144,7 @@ def _samples(
             of_episode = mark_off_policy(episode, of_episode)
         if kl_context == "sampling":
             of_episode = separate_kl(episode, of_episode, streams.loss[i], arm, renderer)
-        samples += of_episode
+        samples += of_episode if streams.loss[i].any() else []
     return samples
 
 

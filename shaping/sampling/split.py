@@ -152,11 +152,12 @@ def _command(text: str) -> str:
             given = json.loads(given)
         except (ValueError, RecursionError):
             return ""
-    words = [name, *_values(given)]
-    said = " ".join(str(word) for word in words)
+    if not isinstance(name, str) or not name.strip():
+        return ""
+    said = " ".join(str(word) for word in [name, *_values(given)])
     # one line, and no marker of its own: what is executed is this call
-    usable = isinstance(name, str) and name.strip() and len(said.splitlines()) == 1
-    return said if usable and parse_action(f"ACTION: {said}").split()[:1] == normalise(name).lower().split()[:1] else ""
+    same = parse_action(f"ACTION: {said}").split()[:1] == normalise(name).lower().split()[:1]
+    return said if same and len(said.splitlines()) == 1 else ""
 
 
 def _values(given: Any) -> list[Any]:
