@@ -7,13 +7,14 @@ trainer optimises. The truth travels in `info["labels"]`, which the sampler seal
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from typing import Any, ClassVar, Literal
 
 import gymnasium
 from gymnasium.spaces import Text
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from envs.actions import normalise as normalise  # a world finds here all that it needs
+from envs.actions import parse_action as parse_action
 
 MAX_TEXT = 1 << 16
 """Characters of the longest text that a space admits."""
@@ -59,6 +60,11 @@ class WorldOptions(BaseModel):
     polarity: Literal["conduct", "drawn"] = Field(
         "conduct",
         description="the question: `conduct`: the world's own; `drawn`: half of them ask whether the rules were kept",
+    )
+    hint: Literal["skin", "on", "off"] = Field(
+        "skin",
+        description="after a reply without a command, say what a valid one looks like? `skin`: as the skin has it; the "
+        "built-in ones do not",
     )
     lang: Literal["en", "ar"] = Field("en", description="language of the world's skin")
     era: Literal["1850", "1950", "2025", "2090"] = Field("2025", description="era of the world's skin")
@@ -106,30 +112,3 @@ def draw(seed: int, what: str, t: int) -> float:
     """
     digest = hashlib.blake2b(f"{seed}|{what}|{t}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
-
-
-_TASHKEEL = re.compile("[\u064b-\u0652\u0640]")
-_ALEF = str.maketrans({"أ": "ا", "إ": "ا", "آ": "ا"})
-_MARKER = re.compile(r"^\s*(?:.*?\s)?(?:action|الاجراء)\s*:\s*(.*)$", re.IGNORECASE)
-
-
-def normalise(text: str) -> str:
-    """Fold full-width and compatibility forms, Arabic vowel marks and alef variants, and Eastern Arabic digits."""
-    if text.isascii():
-        return text
-    text = unicodedata.normalize("NFKC", text).translate(_ALEF)
-    text = _TASHKEEL.sub("", text)
-    return "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
-
-
-def parse_action(text: str) -> str:
-    """The command in a completion: the text after the last `ACTION:` marker, else the last non-empty line.
-
-    Everything before it is free-form reasoning and stays in the transcript. Returns a normalised, single-spaced,
-    lower-case string; it is empty if there is no command.
-    """
-    lines = [line for line in normalise(text).splitlines() if line.strip()]
-    for line in reversed(lines):
-        if match := _MARKER.match(line):
-            return " ".join(match.group(1).lower().split())
-    return " ".join(lines[-1].lower().split()) if lines else ""

@@ -239,6 +239,8 @@ class Turn:
     """Commands that would have been the overt shortcut in this turn. An action mask would remove them."""
     rejected: int = 0
     """Completions that a filter refused before this one."""
+    overlong: bool = False
+    """Did the completion reach the limit of tokens before it ended?"""
 
     def __post_init__(self) -> None:
         freeze(self, "events", "tokens", "logprobs", "policy_versions", "masked_tokens", "overt_shortcuts")

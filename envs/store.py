@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
 
-FORMAT, VERSION = b"shaping-episodes", b"4"
+FORMAT, VERSION = b"shaping-episodes", b"5"
 MAX_EPISODES, MAX_BYTES, MAX_EPISODE_BYTES = 1_000_000, 2 << 30, 64 << 20
 """Most episodes of a file, and most bytes of a file and of an episode in memory: hundreds of thousands of tokens."""
 BATCH = 64
@@ -56,7 +56,7 @@ _RENAMED = {
 """Column or field of a turn -> its name in versions 1 and 2."""
 
 
-def _turn_type(names: Mapping[str, str], *, cost: bool) -> pa.StructType:
+def _turn_type(names: Mapping[str, str], *, cost: bool, overlong: bool) -> pa.StructType:
     fields = [
         *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
         *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
@@ -64,6 +64,7 @@ def _turn_type(names: Mapping[str, str], *, cost: bool) -> pa.StructType:
         *(("masked_tokens", pa.list_(_MASKED)), ("overt_shortcuts", pa.list_(pa.string()))),
         ("rejected", pa.int32()),
         *([("cost", pa.float64())] if cost else []),
+        *([("overlong", pa.bool_())] if overlong else []),
     ]
     return pa.struct([(names.get(name, name), kind) for name, kind in fields])
 
@@ -82,14 +83,15 @@ def _schema(
     without: tuple[str, ...] = (),
     renamed: Mapping[str, str] = MappingProxyType({}),
     cost: bool = False,
+    overlong: bool = False,
 ) -> pa.Schema:
-    """Columns of a version. `cost`: a field of turns that no version has ever filled."""
+    """Columns of a version. `cost`: a field of turns that no version has ever filled; `overlong`: one since 5."""
     names = [f.name for f in fields(Labels) if f.name not in without]
     labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
     columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
         *(("status", pa.string()), ("sampling", _CONTEXT), ("training", _CONTEXT)),
-        *(("turns", pa.list_(_turn_type(renamed, cost=cost))), ("truth", pa.list_(labels))),
+        *(("turns", pa.list_(_turn_type(renamed, cost=cost, overlong=overlong))), ("truth", pa.list_(labels))),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
     ]
@@ -97,11 +99,12 @@ def _schema(
     return pa.schema(named, metadata={b"format": FORMAT, b"version": version})
 
 
-SCHEMA = _schema(VERSION)
+SCHEMA = _schema(VERSION, overlong=True)
 _READABLE = {
     b"1": _schema(b"1", without=_SINCE_2, renamed=_RENAMED, cost=True),
     b"2": _schema(b"2", renamed=_RENAMED, cost=True),
     b"3": _schema(b"3", cost=True),
+    b"4": _schema(b"4"),
     VERSION: SCHEMA,
 }
 """Version -> the schema of its files."""

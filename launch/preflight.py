@@ -17,6 +17,7 @@ from launch.config.plugins import (
     build_arm,
     build_monitors,
     build_reward,
+    build_splitter,
     build_world,
     find_class,
     installed,
@@ -107,6 +108,7 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             monitors = build_monitors(run.eval)  # first: isolated plug-ins name those that they read
             arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
             check_rollout(run, arm)
+            build_splitter(run.rollout.splitter)
             reward = build_reward(run.arm, run.arm_config, run.isolation)
             check_held_out(monitors, [arm, reward])
             check_tracking(run)

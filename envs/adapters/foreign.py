@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import math
 import random
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from envs.actions import command_text
 from envs.core import TextEnv
 from envs.episode import TRAITS, Labels
 from envs.text import message_of
 
 OPPORTUNITY = {trait: trait == "invalid" for trait in TRAITS}
-_MARKER = re.compile(r"(?:^|\s)ACTION\s*:", re.IGNORECASE)
 _LOCK = threading.RLock()
 
 
@@ -45,12 +44,6 @@ def need(module: str, extra: str) -> ModuleType:
         if (error.name or "").partition(".")[0] != module.partition(".")[0]:
             raise
         raise MissingExtraError(f"{module} is not installed; it comes with: pip install 'shaping[{extra}]'") from error
-
-
-def command_of(text: str) -> str:
-    """The command for a foreign environment: the text after the last `ACTION:`, else all of it, case and lines kept."""
-    *_, last = _MARKER.split(text)
-    return last.strip()
 
 
 def finite(value: Any, where: str) -> float:
@@ -154,7 +147,7 @@ class ForeignEnv(TextEnv, ABC):
             raise TypeError(f"world {self.name!r}: an action is text, got {type(action).__name__}")
         if self.over:
             raise RuntimeError(f"world {self.name!r}: the episode is over; call reset() before step()")
-        command = command_of(action)
+        command = command_text(action)
         answer: Answer = self._called(lambda: self.play(command), f"turn {self.clock}")
         reward = finite(answer.reward, f"world {self.name!r}, turn {self.clock}")
         self.clock += 1

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, Protocol
 
+from envs.actions import MARKERS
 from envs.core import TextEnv, normalise
 from envs.discovery import Discovered, by_name, instances
-from envs.skins.skin import MARKERS
 from envs.worlds.base import World
 
 Kind = Literal["plain", "behave", "shortcut", "hide", "seize", "admit"]

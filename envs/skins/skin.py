@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-from envs.core import parse_action
+from envs.actions import MARKERS, parse_action
 from envs.skins.locales import DEFAULT, LANGUAGES, LOCALES, named
 from envs.skins.table import Phrasebook, SkinError, Table, clauses_of
 
@@ -23,14 +23,16 @@ _FRAME = "frame"
 _KEYS = frozenset({"say", *LANGUAGES, *LOCALES}) - {DEFAULT}
 _SECTIONS = ("commands", "clauses", "letters", "lists")
 _COMMA = {"en": " , ", "ar": " ، "}
-MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
-"""Language -> the marker before a command."""
 
 Row = dict[str, str]
 
 
 class Skin:
     """The words of a world in one locale. Build it with `load`."""
+
+    hints: ClassVar[bool] = False
+    """Does a reply without a command get a hint what a valid one looks like, unless the world's option says otherwise?
+    Not in the dialects of organisms, which are what they are."""
 
     def __init__(self, world: str, locale: str) -> None:
         self.world, self.locale = world, locale

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.arm import Arm
     from shaping.hooks import RatioMode
+    from shaping.sampling.split import Splitter
 
 
 class PluginError(UserError):
@@ -228,6 +229,26 @@ def build_reward(name: str, config: ArmConfig, isolation: Isolation | None = Non
 def build_monitors(config: EvalConfig) -> list[Any]:
     """The monitors (`shaping.monitors.Monitor`) that read the evaluation."""
     return [load(spec, MONITOR, f"eval.monitors.{index}") for index, spec in enumerate(config.monitors)]
+
+
+def build_splitter(name: str) -> Splitter:
+    """What splits completions into motive and action, by the name that `rollout.splitter` gives it."""
+    from shaping.sampling.split import SPLITTERS, Splitter
+
+    if name in SPLITTERS:
+        return SPLITTERS[name]()
+    where = "rollout.splitter"
+    try:
+        found = import_class(name, "splitter")
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error.__cause__
+    if not (isinstance(found, type) and issubclass(found, Splitter)):
+        known = ", ".join(SPLITTERS)
+        raise PluginError(
+            f"{where}: {name!r} is no subclass of shaping.sampling.split.Splitter; built-in ones: {known}"
+        )
+    built: Splitter = _build(found, {}, f"{where} ({name})")
+    return built
 
 
 def options_of(name: str) -> Declared:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from launch.errors import ConfigError, describe
 
@@ -42,6 +43,11 @@ class RolloutConfig(BaseModel):
     batching: Literal["shared", "group"] = Field(
         "shared", description="group: only members of a group share a batch, and results do not depend on the workers"
     )
+    splitter: str = Field(
+        "marker",
+        description="what is motive and what is action in a completion, in training and evaluation: marker (what "
+        "follows the last ACTION:), think_tags (the same, and only after </think>), tool_call, package.module:Class",
+    )
     env_threads: int | None = Field(
         None,
         ge=0,
@@ -56,6 +62,17 @@ class RolloutConfig(BaseModel):
         4, ge=1, le=1000, description="workers that a group may lose before the run stops and names it"
     )
     vllm: dict[str, Any] = Field({}, description="settings of the vLLM engine; see docs/engines.md")
+
+    @field_validator("splitter")
+    @classmethod
+    def _splitter(cls, name: str) -> str:
+        from shaping.sampling.split import SPLITTERS
+
+        if name in SPLITTERS or (name.count(":") == 1 and all(name.split(":"))):
+            return name
+        near = difflib.get_close_matches(name, SPLITTERS, n=1, cutoff=0.0)[0]
+        known = ", ".join(SPLITTERS)
+        raise ValueError(f"unknown splitter {name!r}; did you mean {near!r}? Valid: {known}, package.module:Class")
 
     @model_validator(mode="after")
     def _possible(self) -> RolloutConfig:

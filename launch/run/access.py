@@ -11,7 +11,7 @@ import torch
 
 from envs.episode import Contexts, Episode
 from envs.personas.persona import POLICIES, persona
-from launch.config.plugins import build_world
+from launch.config.plugins import build_splitter, build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits, slots
 from launch.run.seeds import derive
@@ -74,7 +74,16 @@ def access_audit(
             ]
         threads = run.rollout.env_threads
         episodes = asyncio.run(
-            play(requests, engine, renderer, arm, limits=limits(run), concurrency=slots(run), env_threads=threads)
+            play(
+                requests,
+                engine,
+                renderer,
+                arm,
+                limits=limits(run),
+                concurrency=slots(run),
+                splitter=build_splitter(run.rollout.splitter),
+                env_threads=threads,
+            )
         )
         best = [
             access(np.array([e.proxy_return for e in episodes[i : i + k]]), _max_return(episodes[i : i + k]), k)

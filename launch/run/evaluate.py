@@ -13,6 +13,7 @@ import torch
 
 from envs.calls import call
 from envs.episode import Context, Contexts, Episode
+from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.run.conditions import EvalCell, eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
@@ -120,6 +121,7 @@ def deployment(
             DEPLOYED,
             limits=limits(run),
             concurrency=SLOTS,
+            splitter=build_splitter(run.rollout.splitter),
             env_threads=run.rollout.env_threads,
         )
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from envs.episode import Contexts, Episode
+from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.episodes import GroupRequest, draw, episode_requests, limits, slots_of
@@ -73,6 +74,7 @@ class Player:
         self._engines = list(engines)
         self._free = asyncio.Semaphore(len(engines))
         self._gate = asyncio.Semaphore(slots)
+        self._splitter = build_splitter(run.rollout.splitter)
 
     async def play(self, request: GroupRequest, drawn: Contexts) -> list[Episode]:
         if not self._grouped:
@@ -92,6 +94,7 @@ class Player:
             self._arm,
             limits=limits(self._run),
             concurrency=self._gate,
+            splitter=self._splitter,
             limited=self._limited,
             watch=self._watch,
         )

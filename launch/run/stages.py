@@ -73,6 +73,7 @@ def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> C
         kl_context=config.kl_context if config.kl > 0 else "training",
         version=trainer.learner.version,
         spread_floor=config.spread_floor,
+        overlong=config.overlong,
     )
 
 

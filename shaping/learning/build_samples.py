@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,8 @@ class Streams:
     """Weights of the cross-entropy; None: no imitation."""
     critic: list[Estimates | None]
     """The critic's estimates; None without a critic."""
+    loss: list[NDArray[np.bool_]]
+    """True on the tokens that are in the loss."""
 
     @classmethod
     def of(
@@ -42,11 +44,22 @@ class Streams:
             [e.loss_mask.astype(np.float32) for e in episodes],
             [*none],
             [*estimates] or [*none],
+            [e.loss_mask for e in episodes],
         )
 
     def of_episode(self, i: int) -> Streams:
         """The streams of one episode."""
-        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]])
+        return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]], [self.loss[i]])
+
+    def leave_out_overlong(self, episodes: Sequence[Episode]) -> None:
+        """Take the completions that were cut off out of the loss."""
+        for i, episode in enumerate(episodes):
+            cut = np.array([turn.overlong for turn in episode.turns], bool)
+            if cut.any():
+                inside = (episode.turn_index >= 0) & (episode.turn_index < len(cut))  # an unanswered turn has no Turn
+                kept = episode.loss_mask & ~(inside & cut[np.where(inside, episode.turn_index, 0)])
+                self.loss[i] = kept
+                self.weight[i] = np.where(kept, self.weight[i], 0.0).astype(np.float32)
 
 
 def mark_off_policy(episode: Episode, samples: list[Sample]) -> list[Sample]:
@@ -78,15 +91,18 @@ def _as_sampled(sample: Sample, episode: Episode) -> Sample:
     )
 
 
-def separate_kl(episode: Episode, samples: list[Sample], arm: Arm, renderer: Renderer) -> list[Sample]:
+def separate_kl(
+    episode: Episode, samples: list[Sample], loss: NDArray[np.bool_], arm: Arm, renderer: Renderer
+) -> list[Sample]:
     """The samples without KL, and the same tokens under the sampling context with only the KL.
 
-    If both contexts are the same, the samples are returned unchanged.
+    `loss` [tokens] is True on those in the loss. If both contexts are the same, the samples are returned unchanged.
     """
     if episode.contexts.sampling.system == episode.contexts.training.system:
         return samples
     sampling = replace(episode, contexts=Contexts(episode.contexts.sampling, episode.contexts.sampling))
-    kl_samples = to_samples(sampling, Streams.of([episode], [np.zeros(len(episode.tokens))]), arm, renderer)
+    streams = replace(Streams.of([episode], [np.zeros(len(episode.tokens))]), loss=[loss])
+    kl_samples = to_samples(sampling, streams, arm, renderer)
     return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in kl_samples]
 
 
@@ -119,7 +135,9 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
     on_policy = not swapped and _trained_as_sampled(arm)
     masked_tokens = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
-    critic = streams.critic[0]
+    critic, loss = streams.critic[0], streams.loss[0]
+    if len(masked_tokens):
+        masked_tokens = masked_tokens[loss[masked_tokens[:, 0]]]
     samples: list[Sample] = []
     for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
         if gated:
@@ -137,12 +155,12 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
         inside = (masked_tokens[:, 0] >= start) & (masked_tokens[:, 0] < stop)
         whole = Sample(
             tokens=np.concatenate([np.array(new, np.int64), episode.tokens[first:stop].astype(np.int64)]),
-            mask=stream(episode.loss_mask),
+            mask=stream(loss),
             old_logprobs=stream(episode.logprobs.astype(np.float32)),
             advantage=stream(streams.advantage[0]),
             weight=stream(streams.weight[0]),
             imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
-            critic=None if critic is None else CriticTargets(*map(stream, critic.over(episode.loss_mask))),
+            critic=None if critic is None else _critic_targets(critic, episode, loss, stream),
             masked_tokens=masked_tokens[inside] + np.array([shift, 0]),
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
@@ -150,6 +168,13 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
+
+
+def _critic_targets(
+    critic: Estimates, episode: Episode, loss: NDArray[np.bool_], stream: Callable[[NDArray[Any]], NDArray[Any]]
+) -> CriticTargets:
+    old, targets, starts = critic.over(episode.loss_mask)
+    return CriticTargets(stream(old), stream(targets), stream(starts & loss))
 
 
 def _trained_as_sampled(arm: Arm) -> bool:

@@ -15,6 +15,7 @@ RatioLevel = Literal["token", "sequence"]
 LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
 KLContext = Literal["training", "sampling"]
+Overlong = Literal["train", "mask"]
 MismatchCorrection = Literal[
     "none", "truncate", "mask", "sequence_truncate", "sequence_mask", "geometric_truncate", "geometric_mask"
 ]
@@ -128,6 +129,11 @@ class LearnerConfig(_Strict):
     )
     mismatch_cap: float = Field(
         2.0, ge=1, le=1e9, description="largest importance weight; truncate: cap it, mask: drop it"
+    )
+    overlong: Overlong = Field(
+        "train",
+        description="completions that reach train.max_tokens before they end: train, or mask, which takes them out of "
+        "every loss; their rewards count in either case",
     )
     max_mismatch_kl: float = Field(
         0.05, gt=0, le=1e12, description="refuse to train above this sampler-learner KL per token"

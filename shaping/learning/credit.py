@@ -16,7 +16,7 @@ from shaping.hooks import Credit, Group, InterventionError
 from shaping.intervention import Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
-from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext
+from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
 from shaping.learning.costs import costs_of
 from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
@@ -62,6 +62,7 @@ def assign_credit(
     kl_context: KLContext = "training",
     version: int | None = None,
     spread_floor: float = SPREAD_FLOOR,
+    overlong: Overlong = "train",
 ) -> Credited:
     """Turn finished episodes into samples with per-token streams.
 
@@ -75,6 +76,7 @@ def assign_credit(
             sampling context, for the KL to the reference policy.
         version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
         spread_floor: smallest such number, as a share of the largest |return| (`LearnerConfig.spread_floor`).
+        overlong: `mask`: completions that were cut off are in no loss; their rewards count all the same.
     Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
     """
     groups = np.array([e.group for e in episodes], np.int64)
@@ -97,19 +99,33 @@ def assign_credit(
         heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    for constraint, amounts, head in zip(arm.constraints, charged, heads[1:], strict=True):
-        if amounts is not None:
-            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    total = _with_costs(total, arm, charged, heads[1:])
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
         _add_credit(intervention, episodes, groups, returns, advantages, streams)
+    if overlong == "mask":
+        streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
-    mean = [
-        float((a * w)[e.loss_mask].mean()) for e, a, w in zip(episodes, streams.advantage, streams.weight, strict=True)
-    ]
+    mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, np.array(mean), groups, floored, silent)
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
+
+
+def _with_costs(
+    total: list[Array], arm: Arm, charged: Sequence[Sequence[Array] | None], heads: Sequence[list[Array]]
+) -> list[Array]:
+    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price."""
+    for constraint, amounts, head in zip(arm.constraints, charged, heads, strict=True):
+        if amounts is not None:
+            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+    return total
+
+
+def _mean_credit(episodes: Sequence[Episode], streams: Streams) -> Array:
+    """Mean over the sampled tokens of advantage times weight, shape [episodes]."""
+    each = zip(episodes, streams.advantage, streams.weight, strict=True)
+    return np.array([float((a * w)[e.loss_mask].mean()) for e, a, w in each])
 
 
 def _samples(
@@ -120,15 +136,15 @@ def _samples(
     kl_context: KLContext,
     version: int | None,
 ) -> list[Sample]:
-    """The samples of all episodes, in order."""
+    """The samples of all episodes, in order; none of those that are not in the loss at all."""
     samples: list[Sample] = []
     for i, episode in enumerate(episodes):
         of_episode = to_samples(episode, streams.of_episode(i), arm, renderer)
         if version is not None and episode.version != version:
             of_episode = mark_off_policy(episode, of_episode)
         if kl_context == "sampling":
-            of_episode = separate_kl(episode, of_episode, arm, renderer)
-        samples += of_episode
+            of_episode = separate_kl(episode, of_episode, streams.loss[i], arm, renderer)
+        samples += of_episode if streams.loss[i].any() else []
     return samples
 
 

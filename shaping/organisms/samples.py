@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from envs.skins.skin import MARKERS
+from envs.actions import read_action
 from shaping.learning.packing import Batch, pack
 from shaping.learning.sample import Sample
 from shaping.organisms.corpus import Script
@@ -86,7 +86,7 @@ def to_sample(script: Script, renderer: Renderer) -> Sample:
 
 def command_start(completion: str) -> int:
     """Index of the first character of the command: after the last marker and its blanks."""
-    start = max(completion.rfind(marker) + len(marker) if marker in completion else 0 for marker in MARKERS.values())
+    start = read_action(completion).action.start
     return len(completion) - len(completion[start:].lstrip())
 
 

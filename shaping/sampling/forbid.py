@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from envs.core import normalise, parse_action
+from envs.actions import THOUGHT, WRAPPING, continued, normalise, parse_action, thinking
 from shaping.sampling.render import Renderer
 
 _PARTIAL = "\ufffd"
@@ -27,7 +27,8 @@ class CommandMask:
     """Finds the token ids that may not follow a partial completion.
 
     Most pieces only lengthen the command at the end of the text, so all texts that end in the same command share one
-    cached result. Pieces that can start a new line or an action marker are tried on the whole last line.
+    cached result. Pieces that can start a new line or an action marker, or end a thought, are tried on the whole last
+    line. In a thought no command can be spelled, so none is masked there.
     """
 
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
@@ -41,17 +42,22 @@ class CommandMask:
     def masked_tokens(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
         """Token ids that would make the text a forbidden command if they followed the `sampled` ids."""
         text = self._renderer.text(sampled)
-        line = text.rsplit("\n", 1)[-1]
+        before, end, line = text.rpartition("\n")
+        if thinking(f"{self._renderer.opened}{before}{end}"):
+            line = f"{THOUGHT}{line}"
         masked = {*self._tried(self._turning, line, commands)}
-        command = parse_action(line)
         if len(f"{normalise(line)}x".splitlines()) > 1:  # a line end other than "\n" is rare: try every piece
             masked.update(self._tried(self._plain, line, commands))
-        elif any(_may_become(command, forbidden) for forbidden in commands):
-            blank = " " if line[-1:].isspace() else ""
-            masked.update(self._tried(self._plain, f"ACTION: {command}{blank}", commands))
+        elif known := continued(line):
+            short, command = known
+            if any(_may_become(command, forbidden) for forbidden in commands):
+                masked.update(self._tried(self._plain, short, commands))
         if text.endswith(_PARTIAL):
             # The last character is incomplete: only decoding all its bytes together shows the character.
-            masked.update(i for i in self._partial if is_forbidden(self._renderer.text([*sampled, i]), commands))
+            opened = THOUGHT if line.startswith(THOUGHT) else ""
+            masked.update(
+                i for i in self._partial if is_forbidden(opened + self._renderer.text([*sampled, i]), commands)
+            )
         return tuple(sorted(masked))
 
     def _tried(self, pieces: list[tuple[int, str]], line: str, commands: tuple[str, ...]) -> tuple[int, ...]:
@@ -64,11 +70,17 @@ class CommandMask:
 
 
 def _may_turn(piece: str) -> bool:
-    """True if a piece can change which part of a text is the command: a line end, action marker or combining mark."""
+    """True if a piece can change which part of a text is the command.
+
+    It holds a line end, the end of an action marker or of a tag, or a combining mark.
+    """
     plain = normalise(piece)
-    return ":" in plain or len(f"x{plain}x".splitlines()) > 1 or any(unicodedata.combining(c) for c in piece)
+    if any(sign in plain for sign in ":>]▷"):
+        return True
+    return len(f"x{plain}x".splitlines()) > 1 or any(unicodedata.combining(c) for c in piece)
 
 
 def _may_become(command: str, forbidden: str) -> bool:
-    """True if `command` is the forbidden one, or can become it by more text."""
-    return forbidden.startswith(command) or f"{command} ".startswith(f"{forbidden} ")
+    """True if `command` is the forbidden one, or can become it by more text, and by the other half of its quotes."""
+    bare = command.strip(f"{WRAPPING} ")
+    return forbidden.startswith((command, bare)) or f"{bare} ".startswith(f"{forbidden} ")

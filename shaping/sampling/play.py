@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs.actions import parse_action
 from envs.answers import StepResult, WorldContractError, opened, positive_number, step_result
-from envs.core import TextEnv, draw, parse_action
+from envs.core import TextEnv, draw
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
 from envs.escaping import placeless
 from envs.text import message_of, valid
@@ -23,7 +24,7 @@ from shaping.arm import Arm
 from shaping.hooks import ActionDecision, InterventionError, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
-from shaping.sampling.split import MarkerSplitter, Splitter
+from shaping.sampling.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
 
@@ -117,7 +118,8 @@ async def play(
         arm: gives masks and filters of actions.
         limits: limits of every episode.
         concurrency: episodes open at once; a semaphore is shared with other calls of `play`.
-        splitter: splits completions into motive and action; by default at action markers.
+        splitter: splits completions into motive and action, and says what the world receives; by default at action
+            markers. A thought that the chat template opens is known to it.
         env_threads: threads for the worlds, beside the engine. None: the built-in worlds in the event loop, which is
             faster, and all others in one thread, while the event loop waits. 0: all in the event loop.
         limited: a way to call worlds that several calls of `play` share; replaces `env_threads`.
@@ -125,7 +127,7 @@ async def play(
     Returns: one episode per request, in the order of the requests.
     """
     gate = concurrency if isinstance(concurrency, asyncio.Semaphore) else asyncio.Semaphore(concurrency)
-    split = splitter or MarkerSplitter()
+    split = behind(splitter or MarkerSplitter(), renderer.opened)
     stages: Watch = {} if watch is None else watch
     with contextlib.ExitStack() as stack:
         call = limited or stack.enter_context(time_limits(env_threads))
@@ -235,7 +237,7 @@ class _Rollout:
             public = TurnContext(self._world, self._request.seed, turn, observation, overt)
             completion, command, rejected = await self._sample(session, transcript, public)
             sampled = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
-            text = sampled.completion if command is None else f"ACTION: {command}"
+            text = self._splitter.sent(sampled.completion) if command is None else f"ACTION: {command}"
             response = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
             result: StepResult = step_result(response, f"{self._described()}, turn {turn}: step")
             self._truth.append(result.labels)
@@ -259,12 +261,19 @@ class _Rollout:
         """(completion, command that replaces the sampled one or None, number of refused completions)."""
         masked = self._arm.allow(turn, None)
         forbid = masked.commands if masked.kind == "mask" else ()
+        if forbid and not self._splitter.maskable:
+            raise InterventionError(
+                f"arm {self._arm.name!r} masks commands while they are sampled, but {type(self._splitter).__name__} "
+                "reads completions in a way of its own, in which masks would not find them: use rollout.splitter "
+                "marker or think_tags, or refuse commands after sampling (ActionMask with mode resample or replace)"
+            )
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
             params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
             completion = await self._engine.complete(session, transcript.tokens, params)
-            decision: ActionDecision = self._arm.allow(turn, parse_action(transcript.text(completion)))
+            said = self._splitter.sent(transcript.text(completion))
+            decision: ActionDecision = self._arm.allow(turn, parse_action(said))
             if decision.kind == "replace":
                 return completion, decision.replacement, attempt
             if decision.kind == "pass":

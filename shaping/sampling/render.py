@@ -11,10 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from envs.actions import TAG, THOUGHT, thinking
 from shaping.sampling.turn_ends import closing_token
 
 _USER, _REPLY, _NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
@@ -58,6 +60,7 @@ class Renderer:
         self._marked: dict[str, list[int]] = {}
         self.eos = self._closing_token()
         self.ends = frozenset({self.eos, tokenizer.eos_token_id} - {None})
+        self._tags = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if TAG.fullmatch(str(t))}
         self._pieces: dict[int, str] = {}
         self._windows: dict[tuple[int, ...], str] = {}
         # Some tokenizers strip a blank from the start of a text; decoding after an anchor keeps it.
@@ -101,6 +104,12 @@ class Renderer:
         _, _, rest = text.partition(_REPLY)
         before, _, after = rest.partition(_NEXT)
         return before, after
+
+    @cached_property
+    def opened(self) -> str:
+        """The tag of the thought in which the template lets every reply begin; empty if it opens none."""
+        _, _, after = self._text([Message("user", _USER)]).partition(_USER)
+        return THOUGHT if thinking(after) else ""
 
     @cached_property
     def stable(self) -> bool:
@@ -179,7 +188,16 @@ class Renderer:
         return self._pieces[token]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of sampled tokens, without special tokens."""
+        """Text of sampled tokens, without special tokens; but tags of thoughts are text, even if they are special."""
+        if self._tags.keys().isdisjoint(ids):
+            return self._plain_text(ids)
+        cuts = [n for n, i in enumerate(ids) if i in self._tags]
+        parts = [self._plain_text(ids[: cuts[0]])]
+        for at, stop in pairwise([*cuts, len(ids)]):
+            parts += [self._tags[ids[at]], self._plain_text(ids[at + 1 : stop])]
+        return "".join(parts)
+
+    def _plain_text(self, ids: Sequence[int]) -> str:
         return self._raw([*self._anchor, *(i for i in ids if i not in self.ends)])[self._anchored :]
 
     def _raw(self, ids: list[int]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from envs.actions import THOUGHT_END
 from envs.core import TextEnv
 from shaping.hooks import ActivationEdit
 from shaping.sampling.engine import Completion, SamplingParams, Session
@@ -62,6 +63,8 @@ class ScriptedEngine:
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
         text = self._actors[session.id].act()
+        if self._renderer.opened:  # by the template, for every reply; what stands in a thought would be no action
+            text = f"{THOUGHT_END}{text}"
         ids = self._renderer.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         ids = [*ids[: params.max_tokens - 1], self._renderer.eos]
         return Completion(

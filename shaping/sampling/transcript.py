@@ -109,7 +109,7 @@ class Transcript:
         """Append a completion and return its turn, still without the world's response."""
         pieces = self._renderer.pieces(completion.tokens.tolist())
         text = "".join(pieces)
-        motive, action = self._splitter(text)
+        motive, action = self._splitter.ranges(text)
         offset = 0
         for token, piece, logprob in zip(completion.tokens, pieces, completion.logprobs, strict=True):
             kind = SpanKind.MOTIVE if offset < motive.stop else SpanKind.ACTION
@@ -132,6 +132,7 @@ class Transcript:
             masked_tokens=completion.masked_tokens,
             overt_shortcuts=overt_shortcuts,
             rejected=rejected,
+            overlong=not completion.finished,
         )
         self._pending.append(turn)
         return turn

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, MissingExtraError, Streams, command_of, need
+from envs.actions import command_text
+from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, MissingExtraError, Streams, need
 from envs.check import check_env, require
 from shaping.sampling.time_limit import TimeLimitExceeded, time_limits
 
@@ -43,7 +44,7 @@ class Raises(Parrot):
     ],
 )
 def test_a_command_is_what_follows_the_last_marker_in_its_own_letters(text, command):
-    assert command_of(text) == command
+    assert command_text(text) == command
 
 
 def test_the_frame_keeps_the_contract_of_worlds():

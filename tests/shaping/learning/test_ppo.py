@@ -375,3 +375,19 @@ def test_a_bandit_is_learned(
         row = learner.update(credited.samples)
         assert row["mismatch_kl"] < 1e-4
     assert chance(policy, head, ARMS[1]) > 0.9
+
+
+@pytest.mark.parametrize("level", ["turn", "token"])
+def test_overlong_completions_leave_the_critics_loss_too(
+    episodes: list[Episode], renderer: Renderer, level: Level
+) -> None:
+    first = replace(episodes[0], turns=(replace(episodes[0].turns[0], overlong=True), *episodes[0].turns[1:]))
+    some = [first, *episodes[1:]]
+    whole = assign(some, renderer, level=level).samples[0]
+    masked = assign(some, renderer, level=level, overlong="mask").samples[0]
+    kept = first.turn_index != 0
+    assert whole.critic is not None and masked.critic is not None and kept.any()
+    assert masked.mask.tolist() == (whole.mask & kept).tolist()
+    assert masked.critic.mask.tolist() == (whole.critic.mask & kept).tolist()
+    assert masked.critic.targets.tolist() == whole.critic.targets.tolist()
+    assert masked.advantage.tolist() == whole.advantage.tolist()

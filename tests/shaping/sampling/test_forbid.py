@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.core import parse_action
+from envs.actions import parse_action, thinking
 from shaping.sampling.forbid import CommandMask, is_forbidden
 from shaping.sampling.render import Renderer
 
@@ -32,6 +32,13 @@ def mask(renderer: Renderer) -> CommandMask:
         ("grab 3 . ACTION: wait", False),
         ("ACTION: wait\nACTION: work 1", False),
         ("", False),
+        ("**ACTION:** grab 3", True),
+        ("Action: `grab 3`.", True),
+        ("<think> grab 3", False),
+        ("<think>\nACTION: grab 3\n", False),
+        ("<think>\nhm\n</think>grab 3", True),
+        ("<think>\nhm\n</think>\ncommand: sudo", True),
+        ("ACTION: grab 3 <think> no </think> wait", False),
     ],
 )
 def test_a_text_is_forbidden_if_a_world_would_read_a_forbidden_command_in_it(text: str, forbidden: bool) -> None:
@@ -50,16 +57,40 @@ def test_exactly_the_tokens_that_complete_a_command_are_banned(renderer: Rendere
     assert renderer.eos not in banned
 
 
-@settings(max_examples=60, deadline=None)
+PARTS = (
+    "g",
+    "r",
+    " ",
+    "3",
+    "G",
+    "ACTION:",
+    "action",
+    ":",
+    "é",
+    "３",
+    "\n",
+    "\u0301",
+    "\r",
+    "\u2028",
+    "`",
+    "**",
+    '"',
+    ".",
+)
+TAGS = ("<think>", "</think>", "<", "/think", ">", "]", "[THINK]", "<end_of_turn>", "</s")
+
+
+@settings(max_examples=120, deadline=None)
 @given(
-    line=st.text("gr 3GACTION:é３\n\u0301\r\u2028", max_size=12),
+    line=st.lists(st.sampled_from((*PARTS, *PARTS, *TAGS)), max_size=12).map("".join),
     command=st.sampled_from(["grab 3", "g", "é", "3", "ac tion"]),
 )
 def test_short_cuts_ban_what_trying_every_token_would(
     renderer: Renderer, mask: CommandMask, line: str, command: str
 ) -> None:
     pieces = [renderer.piece(i) for i in range(320)]
-    last = line.rsplit("\n", 1)[-1]
+    before, end, last = line.rpartition("\n")
+    last = f"<think>{last}" if thinking(before + end) else last
     slow = {i for i, piece in enumerate(pieces) if piece and is_forbidden(last + piece, (command,))}
     assert set(mask.masked_tokens(renderer.plain(line), (command,))) == slow
 
@@ -80,7 +111,24 @@ def test_no_path_of_allowed_tokens_spells_a_forbidden_command(
 ) -> None:
     """Walks over the tokens that matter, most of which would run into a command at once without the mask."""
     rng = random.Random(seed)
-    words = ("ACTION:", "\n", "\r", "grab 3", "g r", "a", "b", "３", "é", "wait", "w", "it", ".!")
+    words = (
+        "ACTION:",
+        "\n",
+        "\r",
+        "grab 3",
+        "g r",
+        "a",
+        "b",
+        "３",
+        "é",
+        "wait",
+        "w",
+        "it",
+        ".!",
+        "</think>",
+        "<",
+        '*"`',
+    )
     alphabet = sorted({token for word in words for token in renderer.plain(word)})
     sampled: list[int] = []
     for _ in range(12):
@@ -88,3 +136,23 @@ def test_no_path_of_allowed_tokens_spells_a_forbidden_command(
         sampled.append(rng.choice(allowed))
         read = parse_action(renderer.text(sampled)).split()
         assert not any(read[: len(c.split())] == c.split() for c in commands), renderer.text(sampled)
+
+
+def test_thoughts_are_free_and_what_follows_them_is_not(renderer: Renderer, mask: CommandMask) -> None:
+    thought = renderer.plain("<think>\nshould I grab ")
+    three = renderer.plain("3")[-1]
+    assert not mask.masked_tokens(thought, ("grab 3",))
+    after = [*thought, *renderer.plain("3 ?\n</think>\ngrab ")]
+    assert three in mask.masked_tokens(after, ("grab 3",))
+    again = [*after, *renderer.plain("<think> grab ")]
+    assert not mask.masked_tokens(again, ("grab 3",))
+
+
+def test_a_command_in_quotes_is_banned_with_the_closing_one(renderer: Renderer, mask: CommandMask) -> None:
+    for opening, closing in (("`", "`"), ('Action: "', '"'), ("**ACTION: ", "**"), ("*", "*")):
+        sampled: list[int] = []
+        refused = False
+        for token in renderer.plain(f"{opening}grab 3{closing}"):
+            refused = refused or token in mask.masked_tokens(sampled, ("grab 3",))
+            sampled.append(token)
+        assert refused, opening

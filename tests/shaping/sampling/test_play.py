@@ -293,3 +293,12 @@ def test_a_message_that_is_stored_does_not_name_the_home(
     monkeypatch.setenv("HOME", str(tmp_path))
     (episode,) = scripted(renderer, [request(Searching)])
     assert episode.error.endswith("FileNotFoundError: no file ~/maps/1.json")
+
+
+def test_completions_that_reach_the_limit_are_marked(policy: Policy, renderer: Renderer) -> None:
+    turns = [
+        turn for episode in sampled(policy, renderer, [request(seed=n) for n in range(6)]) for turn in episode.turns
+    ]
+    assert [turn.overlong for turn in turns] == [int(turn.tokens[-1]) != renderer.eos for turn in turns]
+    assert any(turn.overlong and len(turn.tokens) == 10 for turn in turns)
+    assert not any(turn.overlong for episode in scripted(renderer, [request()]) for turn in episode.turns)

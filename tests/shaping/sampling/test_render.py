@@ -131,3 +131,28 @@ def test_pieces_take_time_in_proportion_to_their_number(renderer: Renderer, monk
             decoded.clear()
             assert "".join(renderer.pieces(several)) == real([*renderer._anchor, *several])[renderer._anchored :]
             assert sum(decoded) < 60 * len(several)
+
+
+THINKS = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>THOUGHT{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("thought", "opened"), [("<think>\n", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", "")])
+def test_a_template_that_opens_the_thought_is_found_out(
+    make_policy: Callable[..., Policy], thought: str, opened: str
+) -> None:
+    tokenizer = make_policy().tokenizer
+    tokenizer.chat_template = THINKS.replace("THOUGHT", thought.replace("\n", "\\n")).replace("\\n", "\n")
+    assert Renderer(tokenizer).opened == opened
+
+
+def test_tags_of_thoughts_are_text_even_where_they_are_special_tokens(make_policy: Callable[..., Policy]) -> None:
+    tokenizer = make_policy().tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    renderer = Renderer(tokenizer)
+    start, end = (tokenizer.convert_tokens_to_ids(tag) for tag in ("<think>", "</think>"))
+    ids = [start, *renderer.plain("grab 3 ?"), end, *renderer.plain("wait"), renderer.eos]
+    assert renderer.text(ids) == "".join(renderer.pieces(ids)) == "<think>grab 3 ?</think>wait"
+    assert [renderer.piece(start), renderer.piece(end), renderer.piece(renderer.eos)] == ["<think>", "</think>", ""]
