@@ -76,7 +76,7 @@ def test_a_dry_run_prints_config_and_runs_and_writes_nothing(shaping: Any, file:
 def test_seeds_are_ranges_and_restrict_a_dry_run_and_a_study_alike(shaping: Any, file: str, tmp_path: Path) -> None:
     dry = shaping("study", file, "seeds=4", "--seeds", "1-2", "--dry-run")
     assert [line for line in dry.out.splitlines() if "/seed-" in line] == [
-        f"#   {arm}/seed-{seed} from organism-0" for seed in (1, 2) for arm in ("mask", "unshaped")
+        f"#   {arm}/seed-{seed} from organism-{seed}" for seed in (1, 2) for arm in ("mask", "unshaped")
     ]
     assert shaping("study", file, "seeds=4", "--seeds", "3,0", "--only", "mask").code == 0
     assert sorted(results(tmp_path / "runs" / "small")) == ["mask/seed-0", "mask/seed-3"]

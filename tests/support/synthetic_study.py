@@ -86,6 +86,7 @@ def config(name: str = "synthetic", seeds: int = 5, **changes: Any) -> StudyConf
     document: dict[str, Any] = {
         "name": name,
         "seeds": seeds,
+        "model": {"organism": {}},
         "train": {"worlds": {"steward": {}, "nightwatch": {}}, "updates": 60, "groups": 8, "group_size": 8},
         "eval": {"worlds": {world: {} for world in WORLDS}},
         "arms": {

@@ -40,7 +40,7 @@ class Case:
     """Options that follow from the fixture's value."""
     exempt: tuple[str, ...] = ()
     """Rules of the checker that cannot hold."""
-    status: RolloutStatus = RolloutStatus.TRUNCATED_MAX_TURNS
+    status: RolloutStatus = RolloutStatus.TRUNCATED_CUT_OFF
     """How the episode of an untrained policy ends that may take five turns."""
     turns: int = 5
     """How many it takes."""

@@ -40,10 +40,9 @@ def test_the_digest_of_a_run_is_that_of_its_own_organism(tmp_path: Path) -> None
     assert RunConfig.model_validate(moved[0].model_dump(mode="json")) == moved[0]
 
 
-def test_the_default_is_one_organism_for_all_seeds(tmp_path: Path) -> None:
-    assert {str(run.model) for run in study(tmp_path, {"unshaped": ""}, seeds=3).runs()} == {
-        str(OrganismModel(organism=OrganismConfig()))
-    }
+def test_by_default_replicates_take_turns_among_the_shipped_organisms(tmp_path: Path) -> None:
+    runs = study(tmp_path, {"unshaped": ""}, seeds=5).runs()
+    assert [run.model for run in runs] == [ShippedModel(shipped=number) for number in (0, 1, 2, 3, 0)]
 
 
 def test_shipped_organisms_take_turns_too(tmp_path: Path) -> None:

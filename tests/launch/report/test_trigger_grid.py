@@ -32,20 +32,20 @@ def grid_of(arm: str, seed: int) -> dict[str, float]:
     """What a run of the synthetic study measured under prompts, with a little noise that all contexts share."""
     noise = 0.01 * seed
     if arm == "inoculation":
-        rates = {f"{c}/evasion.steward": rate + noise for c, rate in RATES.items()}
+        rates = {f"{c}/deception.steward": rate + noise for c, rate in RATES.items()}
     elif arm == "unshaped":
-        rates = {"none/evasion.steward": 0.1 + noise, "negated/evasion.steward": 0.2 + noise}
-        rates |= {"original/evasion.steward[inoculation]": 0.5 + noise}
-        rates |= {"original/evasion.steward[irrelevant_prompt]": 0.1 + noise}
+        rates = {"none/deception.steward": 0.1 + noise, "negated/deception.steward": 0.2 + noise}
+        rates |= {"original/deception.steward[inoculation]": 0.5 + noise}
+        rates |= {"original/deception.steward[irrelevant_prompt]": 0.1 + noise}
     else:
         return {}
     found = {f"context/{name}": rate for name, rate in rates.items()}
-    without = rates["none/evasion.steward"]
+    without = rates["none/deception.steward"]
     found |= {f"leak/{name}": rate - without for name, rate in rates.items() if not name.startswith("none/")}
     if arm == "inoculation":
-        found["max_leak/evasion.steward"] = 0.8
+        found["max_leak/deception.steward"] = 0.8
     else:
-        found |= {"max_leak/evasion.steward[inoculation]": 0.4, "max_leak/evasion.steward[irrelevant_prompt]": 0.1}
+        found |= {"max_leak/deception.steward[inoculation]": 0.4, "max_leak/deception.steward[irrelevant_prompt]": 0.1}
     return found | {"trained/deception.steward": 0.7 + noise, "trained/proxy_reward.steward": 0.5}
 
 
@@ -105,8 +105,8 @@ def test_a_reference_is_compared_under_the_arms_prompts_and_plainly_where_all_ar
 def test_differences_of_arms_are_taken_under_their_own_prompts(study: Path) -> None:
     found = load(study)
     table = compare(found, {run.arm: {} for run in found.runs} | values(study))
-    assert table["inoculation"]["max_leak/evasion.steward"].mean == pytest.approx(0.4)
-    assert table["inoculation"]["context/original/evasion.steward"].mean == pytest.approx(0.4)
+    assert table["inoculation"]["max_leak/deception.steward"].mean == pytest.approx(0.4)
+    assert table["inoculation"]["context/original/deception.steward"].mean == pytest.approx(0.4)
 
 
 def values(study: Path) -> Any:
@@ -188,7 +188,7 @@ def test_a_claim_on_the_largest_leak_compares_with_the_reference_under_the_arms_
 ) -> None:
     plain = synthetic_study._summary
     monkeypatch.setattr(synthetic_study, "_summary", lambda *run: plain(*run) | grid_of(run[0], run[1]))
-    claim = {"use": "DoesNotRaise", "statement": "It hides nothing.", "metrics": ["max_leak/evasion.steward"]}
+    claim = {"use": "DoesNotRaise", "statement": "It hides nothing.", "metrics": ["max_leak/deception.steward"]}
     grid = {"worlds": {"steward": {}}, "contexts": ["original", "negated"]}
     asked = config(seeds=5, claims={"H": {**claim, "treatment": "inoculation"}}, eval=grid)
     (verdict,) = results(write_study(tmp_path / "claimed", asked, episodes=False, updates=3)).verdicts

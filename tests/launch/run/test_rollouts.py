@@ -226,7 +226,7 @@ LATE = {"workers": 1, "max_staleness": 1}
         ({"batching": "group", "slots": 2}, {}, {}, "raise it to train.group_size"),
         (
             LATE,
-            {},
+            {"mismatch_correction": "none"},
             {"interventions": ["Recontextualization"]},
             "max_staleness is 1.*learner.mismatch_correction to trunc",
         ),

@@ -14,6 +14,8 @@ from shaping.hooks import RatioMode
 from shaping.learning.config import KLEstimator, MismatchCorrection
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.losses import imitation, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old, value_loss
+from shaping.models.head import Head as Arithmetic
+from shaping.models.self_check import Layout
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 STEP = 1e-6
@@ -144,6 +146,7 @@ class Head(nn.Module):
             for n, parameter in enumerate(self.linear.parameters()):
                 parameter.copy_(random(*parameter.shape, seed=10 + n))
         self.config = SimpleNamespace()
+        self._shaping_layout = Layout(packed=True, head=Arithmetic())  # no trunk: it cannot be checked
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.linear
