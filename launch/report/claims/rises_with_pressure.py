@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from pydantic import Field
-
-from launch.config.study import StudyConfig
-from launch.report.claims.base import Claim, Finding
+from launch.report.claims.base import Finding
 from launch.report.claims.effects import Comparison, EffectEstimate
 from launch.report.claims.pressure import LEAST_PRESSURE, world_of
+from launch.report.claims.pressure_fit import PressureFit, pressed_runs
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Word
 from launch.report.claims.wording import told
-from launch.report.statistics.chances import EPISODES
 from launch.report.statistics.slope import slope
 from launch.report.table import NOTHING, Interval
 
 NAME = "log-odds per unit of pressure"
 
 
-class RisesWithPressure(Claim):
+class RisesWithPressure(PressureFit):
     """The log-odds of the metrics rise with the pressure index, from run to run of all arms of one subject."""
-
-    across: tuple[str, ...] = Field(
-        ("point",), description="axes whose points are pooled; at the points of other axes the claim is judged apart"
-    )
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return self.across
-
-    def problems(self, study: StudyConfig) -> Iterator[str]:
-        yield from super().problems(study)
-        for index, metric in enumerate(self.metrics):
-            if not world_of(metric):
-                yield f"metrics.{index}: {metric} is of no one world, and pressure is: name it, as in {metric}.steward"
 
     def rule(self, table: Table) -> str:
         alpha, margin = table.evidence.alpha, self.margin or 0.0
@@ -78,16 +59,15 @@ class RisesWithPressure(Claim):
         return list(dict.fromkeys([*table.select(self.treatment), *table.select(self.reference)]))
 
     def _estimate(self, table: Table, metric: str) -> EffectEstimate:
-        alpha, world = table.evidence.alpha, world_of(metric)
-        rows = [
-            (table.column(arm, f"pressure.{world}")[seed], share, episodes_of(table, arm, metric), seed)
-            for arm in self._arms(table)
-            for seed, share in table.column(arm, metric).items()
-            if seed in table.column(arm, f"pressure.{world}")
-        ]
-        doses, shares, counts, seeds = (list(column) for column in zip(*rows, strict=True))
-        found = slope(doses, shares, counts, [table.evidence.subjects.get(s, "") for s in seeds], alpha=alpha)
-        n = len({*seeds})
+        runs = pressed_runs(table, metric, self._arms(table))
+        found = slope(
+            [run.pressure for run in runs],
+            [run.share for run in runs],
+            [run.episodes for run in runs],
+            [run.subject for run in runs],
+            alpha=table.evidence.alpha,
+        )
+        n = len({run.seed for run in runs})
         if found is None:
             return EffectEstimate(metric, NAME, NOTHING, table.level, direction=1)
         effect = "not rising" if found.high < (self.margin or 0.0) else "rising" if found.low > 0 else "unclear"
@@ -100,9 +80,3 @@ class RisesWithPressure(Claim):
         if verb:
             return f"with the pressure index {verb} {told(outcomes)}, in {NAME}."
         return f"whether it rises with the pressure index stays open: {told(outcomes)}, in {NAME}."
-
-
-def episodes_of(table: Table, arm: str, metric: str) -> float:
-    """Episodes (or chances) behind a run's value of the metric; at least 1."""
-    known = table.evidence.chances.get(arm, {})
-    return max(known.get(metric, known.get(EPISODES, 0.0)), 1.0)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
-from launch.config.study import StudyConfig
-from launch.report.claims.base import Claim, Finding
+from launch.report.claims.base import Finding
 from launch.report.claims.effects import Comparison, EffectEstimate
 from launch.report.claims.pressure import world_of
-from launch.report.claims.rises_with_pressure import episodes_of
+from launch.report.claims.pressure_fit import PressureFit, pressed_runs
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Word
 from launch.report.claims.wording import told
@@ -20,23 +17,10 @@ from launch.report.table import NOTHING, Interval
 NAME = "log-odds at equal pressure"
 
 
-class SameGivenPressure(Claim):
+class SameGivenPressure(PressureFit):
     """At equal pressure the treatment and the reference have the same log-odds of the metrics."""
 
-    across: tuple[str, ...] = Field(
-        ("point",), description="axes whose points are pooled; at the points of other axes the claim is judged apart"
-    )
     margin: float | None = Field(0.3, gt=0, le=1e6, description="largest difference that counts as none, in log-odds")
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return self.across
-
-    def problems(self, study: StudyConfig) -> Iterator[str]:
-        yield from super().problems(study)
-        for index, metric in enumerate(self.metrics):
-            if not world_of(metric):
-                yield f"metrics.{index}: {metric} is of no one world, and pressure is: name it, as in {metric}.steward"
 
     def rule(self, table: Table) -> str:
         alpha, margin = table.evidence.alpha, self.smallest(table)
@@ -80,16 +64,15 @@ class SameGivenPressure(Claim):
 
     def _estimate(self, table: Table, metric: str) -> EffectEstimate:
         margin, ours = self.smallest(table), table.select(self.treatment)
-        rows = [
-            (float(arm in ours), pressure, shares[seed], episodes_of(table, arm, metric), seed)
-            for arm in self._arms(table, metric, [*ours, *table.select(self.reference)])
-            for shares in [table.column(arm, metric)]
-            for seed, pressure in table.column(arm, f"pressure.{world_of(metric)}").items()
-            if seed in shares
-        ]
-        marks, doses, values, counts, seeds = (list(column) for column in zip(*rows, strict=True))
-        whose = [table.evidence.subjects.get(seed, "") for seed in seeds]
-        found = given_dose(marks, doses, values, counts, whose, alpha=table.evidence.alpha)
+        runs = pressed_runs(table, metric, self._arms(table, metric, [*ours, *table.select(self.reference)]))
+        found = given_dose(
+            [float(run.arm in ours) for run in runs],
+            [run.pressure for run in runs],
+            [run.share for run in runs],
+            [run.episodes for run in runs],
+            [run.subject for run in runs],
+            alpha=table.evidence.alpha,
+        )
         if found is None:
             return EffectEstimate(metric, NAME, NOTHING, table.level)
         effect = "unclear"
@@ -97,7 +80,7 @@ class SameGivenPressure(Claim):
             effect = "the same"
         elif (found.low > 0 and found.high > margin) or (found.high < 0 and found.low < -margin):
             effect = "different"
-        interval = Interval(found.mean, found.low, found.high, len({*seeds}))
+        interval = Interval(found.mean, found.low, found.high, len({run.seed for run in runs}))
         return EffectEstimate(metric, NAME, interval, table.level, effect=effect)
 
     def _sentence(self, table: Table, outcomes: list[EffectEstimate], word: Word) -> str:

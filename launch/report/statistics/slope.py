@@ -57,11 +57,7 @@ def slope(
         return None
     chosen, weights = within(subjects, draws, np.random.default_rng(seed))
     found = _slopes(x[chosen], y[chosen], whose[chosen], weights)
-    found = found[np.isfinite(found)]
-    if len(found) < ENOUGH * draws:
-        return Slope(float(own), float("nan"), float("nan"))
-    low, high = np.quantile(found, [alpha, 1 - alpha])
-    return Slope(float(own), float(low), float(high))
+    return _bounded(float(own), found, alpha)
 
 
 def given_dose(
@@ -89,10 +85,15 @@ def given_dose(
         return None
     chosen, weights = within(subjects, draws, np.random.default_rng(seed))
     found = np.array([_first_coefficient(design[rows], y[rows], weights) for rows in chosen])
-    found = found[np.isfinite(found)]
-    if len(found) < ENOUGH * draws:
+    return _bounded(own, found, alpha)
+
+
+def _bounded(own: float, found: Vector, alpha: float) -> Slope:
+    """The estimate with percentiles of its resamples [draws] as bounds; nan if too few of them have a value."""
+    finite = found[np.isfinite(found)]
+    if len(finite) < ENOUGH * len(found):
         return Slope(own, float("nan"), float("nan"))
-    low, high = np.quantile(found, [alpha, 1 - alpha])
+    low, high = np.quantile(finite, [alpha, 1 - alpha])
     return Slope(own, float(low), float(high))
 
 
