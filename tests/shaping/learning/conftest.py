@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from four_episodes import RETURNS
 from torch import Tensor
 
+from envs.episode import Episode
+from shaping.arm import compose
+from shaping.intervention import Intervention
+from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
+from shaping.sampling.render import Renderer
 
+MakeEpisode = Callable[..., Episode]
 MakeSample = Callable[..., Sample]
 MakeTrainer = Callable[..., Any]
 
@@ -104,3 +111,18 @@ def gradient_of() -> Callable[[Learner, list[Sample]], dict[str, Tensor]]:
         return found
 
     return measure
+
+
+@pytest.fixture
+def episodes(make_episode: MakeEpisode) -> list[Episode]:
+    """Two groups of two episodes."""
+    return [make_episode(r, group=n // 2, seed=n // 2) for n, r in enumerate(RETURNS)]
+
+
+@pytest.fixture
+def credit(renderer: Renderer, episodes: list[Episode]) -> Callable[..., Credited]:
+    def assign(*interventions: Intervention, among: Sequence[Episode] = episodes, **options: Any) -> Credited:
+        rewards = [np.array([t.reward for t in e.turns]) for e in among]
+        return assign_credit(among, rewards, compose("arm", interventions), renderer, **options)
+
+    return assign

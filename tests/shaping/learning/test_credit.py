@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from four_episodes import RETURNS, same
 from numpy.testing import assert_allclose, assert_array_equal
 
 from envs import make_world
@@ -17,41 +18,16 @@ from envs.episode import Context, Contexts, Episode
 from shaping.arm import compose
 from shaping.constraints import ActionMask
 from shaping.hooks import ActivationEdit, Credit, Gates, Group, InterventionError, Knob, Phase, RatioMode
-from shaping.intervention import Constraint, Intervention, Shaper
-from shaping.learning.credit import Credited, assign_credit
+from shaping.intervention import Constraint, Shaper
+from shaping.learning.credit import Credited
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
 from shaping.shapers import Identity
 
 MakeEpisode = Callable[..., Episode]
-RETURNS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))
-
-
-@pytest.fixture
-def episodes(make_episode: MakeEpisode) -> list[Episode]:
-    """Two groups of two episodes."""
-    return [make_episode(r, group=n // 2, seed=n // 2) for n, r in enumerate(RETURNS)]
-
-
-@pytest.fixture
-def credit(renderer: Renderer, episodes: list[Episode]) -> Callable[..., Credited]:
-    def assign(*interventions: Intervention, among: Sequence[Episode] = episodes, **options: Any) -> Credited:
-        rewards = [np.array([t.reward for t in e.turns]) for e in among]
-        return assign_credit(among, rewards, compose("arm", interventions), renderer, **options)
-
-    return assign
-
-
-def same(a: Sample, b: Sample) -> bool:
-    """Bitwise equal, signs of zeros included."""
-    return all(
-        x.tobytes() == y.tobytes() and x.dtype == y.dtype if isinstance(x, np.ndarray) else x == y
-        for x, y in ((getattr(a, f.name), getattr(b, f.name)) for f in fields(Sample))
-    )
 
 
 def test_the_identity_shaper_changes_no_bit(credit: Callable[..., Credited]) -> None:

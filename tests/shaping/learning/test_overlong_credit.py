@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import pytest
+from four_episodes import same
 from numpy.testing import assert_array_equal
 
 from envs.episode import Episode
-from shaping.arm import compose
-from shaping.intervention import Intervention
-from shaping.learning.credit import Credited, assign_credit
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.credit import Credited
 
 MakeEpisode = Callable[..., Episode]
-RETURNS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))
-
-
-@pytest.fixture
-def episodes(make_episode: MakeEpisode) -> list[Episode]:
-    """Two groups of two episodes."""
-    return [make_episode(r, group=n // 2, seed=n // 2) for n, r in enumerate(RETURNS)]
-
-
-@pytest.fixture
-def credit(renderer: Renderer, episodes: list[Episode]) -> Callable[..., Credited]:
-    def assign(*interventions: Intervention, among: Sequence[Episode] = episodes, **options: Any) -> Credited:
-        rewards = [np.array([t.reward for t in e.turns]) for e in among]
-        return assign_credit(among, rewards, compose("arm", interventions), renderer, **options)
-
-    return assign
-
-
-def same(a: Sample, b: Sample) -> bool:
-    """Bitwise equal, signs of zeros included."""
-    return all(
-        x.tobytes() == y.tobytes() and x.dtype == y.dtype if isinstance(x, np.ndarray) else x == y
-        for x, y in ((getattr(a, f.name), getattr(b, f.name)) for f in fields(Sample))
-    )
 
 
 def cut(episode: Episode, *overlong: bool) -> Episode:
