@@ -52,6 +52,8 @@ class CommandMask:
             short, command = known
             if any(_may_become(command, forbidden) for forbidden in commands):
                 masked.update(self._tried(self._plain, short, commands))
+        elif is_forbidden(line, commands):  # the turn is over, and nothing that follows takes its command back
+            masked.update(self._tried(self._plain, line, commands))
         if text.endswith(_PARTIAL):
             # The last character is incomplete: only decoding all its bytes together shows the character.
             opened = THOUGHT if line.startswith(THOUGHT) else ""

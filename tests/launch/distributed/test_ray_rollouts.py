@@ -265,7 +265,7 @@ def test_groups_that_come_too_late_are_dropped_by_name_and_the_ledger_sums(model
     found = rows(tmp_path / "run")
     assert [row["stale"] for row in found[:2]] == [0, 0]
     attrition = result["attrition"]
-    assert attrition["stale"] >= 3 and attrition["trained"] == 30
+    assert attrition["stale"] >= 3 and attrition["trained"] == 30, str(attrition)
     assert sum(attrition[name] for name in ("trained", "stale", "filtered", "failed")) == attrition["episodes"]
     assert sum(row["episodes"] for row in found) == attrition["episodes"] == sum(attrition["status"].values())
     assert all(0 <= row["staleness"] <= 1 for row in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from envs.actions import parse_action, thinking
@@ -85,6 +85,8 @@ TAGS = ("<think>", "</think>", "<", "/think", ">", "]", "[THINK]", "<end_of_turn
     line=st.lists(st.sampled_from((*PARTS, *PARTS, *TAGS)), max_size=12).map("".join),
     command=st.sampled_from(["grab 3", "g", "é", "3", "ac tion"]),
 )
+@example(line="3<end_of_turn>", command="3")
+@example(line="<think>3<end_of_turn>", command="3")
 def test_short_cuts_ban_what_trying_every_token_would(
     renderer: Renderer, mask: CommandMask, line: str, command: str
 ) -> None:
