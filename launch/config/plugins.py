@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -150,7 +151,7 @@ def import_class(use: str, noun: str) -> Any:
         sys.path.append(here)  # last: a file here must not shadow an installed module
     importlib.invalidate_caches()
     try:
-        module = sys.modules.get(module_name) or within(IMPORT_SECONDS, lambda: importlib.import_module(module_name))
+        module = _imported(module_name) or within(IMPORT_SECONDS, lambda: importlib.import_module(module_name))
     except NoAnswerError:
         raise PluginError(f"{noun} {use!r}: module {module_name!r} {_HANGS}") from None
     except KeyboardInterrupt:
@@ -164,6 +165,12 @@ def import_class(use: str, noun: str) -> Any:
         raise PluginError(
             f"{noun} {use!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}"
         ) from None
+
+
+def _imported(name: str) -> ModuleType | None:
+    """A module whose import is over. While another thread still imports one, it lacks classes."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
 def load(spec: PluginSpec, kind: Kind, where: str, isolation: Isolation | None = None, arm: str = "") -> Any:

@@ -10,12 +10,16 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from plugin_settings import check_settings
 from typer.testing import CliRunner
+from waiting import wait_until
 
 import launch.config.loading
 from envs import WORLDS
@@ -214,6 +218,32 @@ def test_a_file_that_does_not_import_is_named(built_in: None, tmp_path: Path) ->
     told = str(CliRunner().invoke(app, ["list", "shapers"]).exception)
     assert "the built-in interventions cannot be listed" in told
     assert "broken.py, line 1" in told
+
+
+def test_a_module_that_another_thread_still_imports_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        import time
+        from pathlib import Path
+        Path(__file__).with_suffix(".begun").touch()
+        while not Path(__file__).with_suffix(".end").exists():
+            time.sleep(0.001)
+        from envs.worlds.clerk import Clerk
+        class Slow(Clerk):
+            pass
+    """
+    file = tmp_path / "slow_module_of_a_world.py"
+    file.write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(find_class, f"{file.stem}:Slow", WORLD)
+        wait_until(file.with_suffix(".begun").exists)
+        others = [pool.submit(find_class, f"{file.stem}:Slow", WORLD) for _ in range(3)]
+        time.sleep(0.2)
+        file.with_suffix(".end").touch()
+        assert {each.result() for each in (first, *others)} == {sys.modules[file.stem].Slow}
+    del sys.modules[file.stem]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
