@@ -28,6 +28,7 @@ from shaping.models.edits import applied
 from shaping.models.forward import adopt, head_logits, hidden_states
 from shaping.sampling import weights
 from shaping.sampling.cache import SlotCache, Slots, why_not_cached
+from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
@@ -88,6 +89,7 @@ class TransformersEngine:
         self._active: list[_Request] = []
         self._loop: asyncio.Task[None] | None = None
         self._mask: CommandMask | None = None
+        self._drawing = Drawing()
         self._edits: tuple[ActivationEdit, ...] = ()
         self._served: Adapters | None = None
         self._numbers = count()
@@ -275,26 +277,22 @@ class TransformersEngine:
             hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
         return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
+    @torch.inference_mode()
     def _sample(self, requests: list[_Request], logits: Tensor) -> None:
         """Sample by the inverse CDF of each request's own uniform numbers: the rest of the batch has no influence."""
         temperature = torch.tensor([[r.params.temperature or 1.0] for r in requests], device=logits.device)
-        logits = logits / temperature
+        logits = logits.float().div_(temperature)
         for row, request in enumerate(requests):
             if request.params.forbid and (ids := self._masked_tokens(request)):
                 logits[row, list(ids)] = -torch.inf
                 request.masked_tokens.append((len(request.sampled), ids))
-        logprobs = torch.log_softmax(logits, dim=-1).cpu()
-        cumulative = logprobs.double().exp().cumsum(dim=-1).numpy()
-        if not np.isfinite(cumulative[:, -1]).all():
-            raise RuntimeError("the model's logits are not finite: its weights are broken, or an activation edit is")
-        chosen = np.empty(len(requests), dtype=np.int64)
-        for row, request in enumerate(requests):
-            if request.params.temperature == 0:
-                chosen[row] = int(logprobs[row].argmax())
-                continue
-            u = request.uniforms[len(request.sampled)] * cumulative[row, -1]
-            chosen[row] = np.searchsorted(cumulative[row], u, side="right")
-        picked = logprobs[torch.arange(len(requests)), torch.from_numpy(chosen)].numpy()
+        uniforms = torch.tensor([r.uniforms[len(r.sampled)] for r in requests], dtype=torch.float64)
+        greedy = torch.tensor([r.params.temperature == 0 for r in requests])
+        try:
+            chosen, picked = self._drawing(logits, uniforms.to(logits.device), greedy.to(logits.device))
+        except FloatingPointError as error:
+            broken = "the model's logits are not finite: its weights are broken, or an activation edit is"
+            raise RuntimeError(broken) from error
         for request, token, logprob in zip(requests, chosen.tolist(), picked.tolist(), strict=True):
             request.sampled.append(token)
             request.logprobs.append(logprob)
