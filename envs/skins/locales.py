@@ -12,7 +12,7 @@ ERAS = ("1850", "1950", "2025", "2090")
 LOCALES: tuple[str, ...] = tuple(f"{lang}-{era}" for lang in LANGUAGES for era in ERAS)
 DEFAULT = "en-2025"
 """The locale in which worlds are written; its words are nobody's translation."""
-PROSE: tuple[str, ...] = ("en-prose",)
+PROSE: tuple[str, ...] = tuple(f"{lang}-prose" for lang in LANGUAGES)
 """Contemporary prose for language models. It is no part of the grid."""
 ALIASES = {"prose": PROSE[0], "dialect": DEFAULT}
 """Short names of locales."""
@@ -76,6 +76,6 @@ def check_takes_locale(name: str, world: type) -> None:
         inspect.signature(world).bind_partial(**wanted)
     except TypeError:
         raise ValueError(
-            f"world {name!r}: {world.__name__} takes no options {' and '.join(map(repr, wanted))}, so it has no such "
-            f"skins; leave out the '@' and what follows"
+            f"world {name!r}: {world.__name__} takes no options {' and '.join(map(repr, wanted))}, so it has no skins; "
+            f"leave out the '@' and what follows"
         ) from None
