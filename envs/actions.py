@@ -1,7 +1,8 @@
 """The command in a completion: one parser, which worlds, action masks and splitters share.
 
 Read is what follows the last closed thought (`<think>...</think>` and its variants) and precedes the first end of a
-turn. There the command follows the last action marker; without a marker it is the last line.
+turn. There the command follows the last action marker; without a marker it is the last line. A tool call that no marker
+follows is a command, too (`envs.tool_calls`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from envs.episode import Span
+from envs.tool_calls import bare_call, last_call
 
 MARKERS = {"en": "ACTION:", "ar": "الإجراء:"}
 """Language -> the marker before a command."""
@@ -70,7 +72,7 @@ def parse_action(text: str) -> str:
     """
     folded = normalise(text)
     found = _found(folded)
-    return " ".join(folded[found[1] : found[2]].lower().split()) if found else ""
+    return found.command if found else ""
 
 
 def read_action(text: str) -> Reading:
@@ -79,10 +81,8 @@ def read_action(text: str) -> Reading:
     found = _found(places.folded)
     if found is None:
         return Reading(Span(0, len(text)), Span(len(text), len(text)), "")
-    before, start, stop = found
-    command = " ".join(places.folded[start:stop].lower().split())
-    action = Span(*places.range(start, stop))
-    return Reading(Span(0, min(places.range(before, before)[0], action.start)), action, command)
+    action = Span(*places.range(found.start, found.stop))
+    return Reading(Span(0, min(places.range(found.before, found.before)[0], action.start)), action, found.command)
 
 
 def command_text(text: str) -> str:
@@ -153,10 +153,51 @@ def continued(line: str) -> tuple[str, str] | None:
     return f"{_lead(folded, mark, part[0])}ACTION{mark.group(1)}:{glue}{command}{blank}", command
 
 
-def _found(folded: str) -> tuple[int, int, int] | None:
-    """(end of the motive, start and end of the command) in a folded text; None if there is none to read."""
+class _Found(NamedTuple):
+    """A command in a folded text."""
+
+    before: int
+    """End of the motive."""
+    start: int
+    stop: int
+    command: str
+
+
+def _found(folded: str) -> _Found | None:
+    """The command in a folded text; None if there is none to read."""
     if (part := _readable(folded)) is None:
         return None
+    if "{" in folded and (called := _called(folded, part)):
+        return called
+    if (plain := _plainly(folded, part)) is None:
+        return None
+    before, start, stop = plain
+    return _Found(before, start, stop, " ".join(folded[start:stop].lower().split()))
+
+
+def _called(folded: str, part: tuple[int, int]) -> _Found | None:
+    """The command of the last tool call, if no action marker follows it; None if there is none."""
+    marks = list(_MARKER.finditer(folded, *part))
+    call = last_call(folded, *part)
+    if call and all(mark.start() < call.stop for mark in marks) and (command := _one_command(call.command)):
+        return _Found(call.start, *call.inner, command)
+    for mark in reversed(marks):
+        call = bare_call(folded, *_wrapped(folded, mark, part[1]))
+        if call and (command := _one_command(call.command)):
+            return _Found(mark.start() - len(_lead(folded, mark, part[0])), *call.inner, command)
+    return None
+
+
+def _one_command(said: str) -> str:
+    """The command of a call, as worlds compare it; empty if it holds more than one line, or a marker of its own."""
+    line = f"ACTION: {said}"
+    if len(line.splitlines()) > 1 or _MARKER.search(said) or (plain := _plainly(line, (0, len(line)))) is None:
+        return ""
+    return " ".join(line[plain[1] : plain[2]].lower().split())
+
+
+def _plainly(folded: str, part: tuple[int, int]) -> tuple[int, int, int] | None:
+    """(end of the motive, start and end of the command) without tool calls; None if there is none to read."""
     lines: list[tuple[int, int]] = []
     at = part[0]
     for line in folded[part[0] : part[1]].splitlines(keepends=True):

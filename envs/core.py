@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium
 from gymnasium.spaces import Text
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from envs.actions import normalise as normalise  # a world finds here all that it needs
 from envs.actions import parse_action as parse_action
@@ -63,16 +63,27 @@ class WorldOptions(BaseModel):
     )
     hint: Literal["skin", "on", "off"] = Field(
         "skin",
-        description="after a reply without a command, say what a valid one looks like? `skin`: as the skin has it; the "
-        "built-in ones do not",
+        description="after a reply without a command, say what a valid one looks like? `skin`: as the skin has it; "
+        "prose does, the others do not",
     )
     lang: Literal["en", "ar"] = Field("en", description="language of the world's skin")
     era: Literal["1850", "1950", "2025", "2090"] = Field("2025", description="era of the world's skin")
+    style: Literal["dialect", "prose"] = Field(
+        "dialect",
+        description="`dialect`: the clauses that organisms read; `prose`: contemporary prose for language models",
+    )
 
     @field_validator("era", mode="before")
     @classmethod
     def _year(cls, value: Any) -> Any:
         return str(value) if type(value) is int else value  # YAML reads a bare 1850 as a number
+
+    @field_validator("style")
+    @classmethod
+    def _prose_is_of_today(cls, value: str, info: ValidationInfo) -> str:
+        if value == "prose" and info.data.get("era") != "2025":
+            raise ValueError("prose is contemporary: leave out `era`, or set style: dialect")
+        return value
 
 
 class TextEnv(gymnasium.Env[str, str]):

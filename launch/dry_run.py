@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from envs.escaping import on_one_line
 from launch.terminal import say
 
 if TYPE_CHECKING:
-    from launch.config.study import StudyConfig
+    from launch.config.study import RunConfig, StudyConfig
 
 
 def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
@@ -25,6 +26,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     say(to_yaml(config), whole=True)
     if idle := idle_organisms(config.model, config.seed_list):
         say(f"# note: {idle}")
+    say(on_one_line(f"# {worlds_line(runs)}"))
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
         say(f"#   {run.directory_name} from {run.subject}")
@@ -35,3 +37,9 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(on_one_line(f"#   {line}"))
     for line in plan_lines(config, runs):
         say(on_one_line(f"# {line}"))
+
+
+def worlds_line(runs: Sequence[RunConfig]) -> str:
+    """In which words the worlds of the runs speak: prose, unless the model is an organism or the study says else."""
+    names = dict.fromkeys(name for run in runs for name in (*run.train.worlds, *run.eval.worlds))
+    return f"worlds, each in the words that its episodes have: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""The locales of the grid of languages and eras, and world names that carry one: `clerk@ar-1850`."""
+"""The locales of the grid of languages and eras, prose, and world names that carry one: `clerk@ar-1850`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,26 @@ ERAS = ("1850", "1950", "2025", "2090")
 LOCALES: tuple[str, ...] = tuple(f"{lang}-{era}" for lang in LANGUAGES for era in ERAS)
 DEFAULT = "en-2025"
 """The locale in which worlds are written; its words are nobody's translation."""
+PROSE: tuple[str, ...] = tuple(f"{lang}-prose" for lang in LANGUAGES)
+"""Contemporary prose for language models. It is no part of the grid."""
+ALIASES = {"prose": PROSE[0], "dialect": DEFAULT}
+"""Short names of locales."""
 
 
 def options_of(locale: str) -> dict[str, str]:
-    """The world options `lang` and `era` of a locale. Raises ValueError for a locale that there is not."""
-    if locale not in LOCALES:
-        near = difflib.get_close_matches(locale, LOCALES, n=1, cutoff=0.4)
+    """The world options of a locale: `lang` and `era`, or `lang` and `style`. Raises ValueError for an unknown one."""
+    every = (*LOCALES, *PROSE)
+    if locale not in every:
+        near = difflib.get_close_matches(locale, every, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown skin {locale!r}; {hint}Skins: {', '.join(LOCALES)}")
+        raise ValueError(f"unknown skin {locale!r}; {hint}Skins: {', '.join(every)}")
     lang, _, era = locale.partition("-")
-    return {"lang": lang, "era": era}
+    return {"lang": lang, "style": era} if locale in PROSE else {"lang": lang, "era": era}
+
+
+def locale_in(lang: str, era: str, style: str) -> str:
+    """The locale of a world's options."""
+    return f"{lang}-{style if style == 'prose' else era}"
 
 
 def named(world: str, locale: str) -> str:
@@ -34,6 +44,7 @@ def split(name: str) -> tuple[str, str]:
     world, at, locale = name.partition("@")
     if not at:
         return world, DEFAULT
+    locale = ALIASES.get(locale, locale)
     try:
         options_of(locale)
     except ValueError as error:
@@ -60,10 +71,11 @@ def check_takes_locale(name: str, world: type) -> None:
     """Raise ValueError if a name carries a locale and the class takes no options `lang` and `era`."""
     if "@" not in name:
         return
+    wanted = options_of(split(name)[1])
     try:
-        inspect.signature(world).bind_partial(**options_of(split(name)[1]))
+        inspect.signature(world).bind_partial(**wanted)
     except TypeError:
         raise ValueError(
-            f"world {name!r}: {world.__name__} takes no options 'lang' and 'era', so it has no skins; leave out the "
-            f"'@' and what follows"
+            f"world {name!r}: {world.__name__} takes no options {' and '.join(map(repr, wanted))}, so it has no skins; "
+            f"leave out the '@' and what follows"
         ) from None

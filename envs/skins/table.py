@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|inf)")
+NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|inf)"
+_NUMBER = re.compile(NUMBER)
 _SLOT = re.compile(r"\{[a-z_]+\*?\}")
 _REMEMBERED, _LONGEST = 20_000, 300
 """Number of translations that are kept, and the longest text among them."""
@@ -84,19 +85,23 @@ class Table:
 
     def find(self, clause: str, letters: Mapping[str, str] | None = None) -> str | None:
         """The form of a clause, or None. `letters`: words that stand for numbers -> their forms."""
+        found = self.match(clause, letters)
+        return found[0].filled(found[1]) if found else None
+
+    def match(self, clause: str, letters: Mapping[str, str] | None = None) -> tuple[Entry, list[str]] | None:
+        """The entry of a clause, and the values of its slots, or None."""
         letters = letters or {}
         words = clause.split(" ")
         numbers = [bool(_NUMBER.fullmatch(word)) or word in letters for word in words]
         keys = ["#" if number else _plain(word) for number, word in zip(numbers, words, strict=True)]
         if entry := self._exact.get(" ".join(keys)):
-            values = [letters.get(word, word) for number, word in zip(numbers, words, strict=True) if number]
-            return entry.filled(values)
+            return entry, [letters.get(word, word) for number, word in zip(numbers, words, strict=True) if number]
         for entry in self._free:
             count = len(entry.words) - 1
             if len(words) > count and " ".join(keys[:count]) == entry.key:
                 values = [word for number, word in zip(numbers[:count], words, strict=False) if number]
                 rest = " ".join(words[count:])
-                return entry.filled([letters.get(word, word) for word in (*values, rest)])
+                return entry, [letters.get(word, word) for word in (*values, rest)]
         return None
 
     def beginnings(self, start: str) -> tuple[str, ...]:
@@ -126,7 +131,7 @@ def _plain(word: str) -> str:
 
 
 class Phrasebook:
-    """One direction of a translation: clauses, commands, lists of commands, and the letters in them."""
+    """One direction of a translation: clauses, lists of commands, and the letters in them."""
 
     def __init__(
         self, clauses: Table, commands: Table, lists: Mapping[str, str], letters: Mapping[str, str], comma: str
@@ -134,15 +139,10 @@ class Phrasebook:
         self._clauses, self._commands, self._lists, self._letters = clauses, commands, lists, letters
         self._comma = comma
         self._seen: dict[str, str | None] = {}
-        self._said: dict[str, str | None] = {}
-
-    def command(self, text: str) -> str | None:
-        """The form of a command, or None."""
-        return _remembered(self._said, text, self._commands.find)
 
     def clause(self, text: str) -> str | None:
         """The form of a clause without its full stop, or None."""
-        return _remembered(self._seen, text, lambda text: self._listed(text) or self._clauses.find(text))
+        return remembered(self._seen, text, lambda text: self._listed(text) or self._clauses.find(text))
 
     def _listed(self, text: str) -> str | None:
         """The form of a list such as `commands : work n , wait`: a head, and commands from their own table."""
@@ -155,7 +155,8 @@ class Phrasebook:
         return f"{self._lists[head]} : {self._comma.join(piece for piece in pieces if piece)}"
 
 
-def _remembered(memory: dict[str, str | None], text: str, find: Callable[[str], str | None]) -> str | None:
+def remembered(memory: dict[str, str | None], text: str, find: Callable[[str], str | None]) -> str | None:
+    """What `find` gives for a text, kept for the next time."""
     if text in memory:
         return memory[text]
     form = find(text)

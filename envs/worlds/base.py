@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 from envs.core import TextEnv, WorldOptions, draw, parse_action
 from envs.episode import TRAITS, Event, Labels
-from envs.skins import Skin, load
+from envs.skins import Skin, load, locale_in
 from envs.skins.table import clauses_of
 from envs.worlds.check_options import checked
 
@@ -84,7 +84,8 @@ class World(TextEnv, ABC):
     """Base of the built-in worlds.
 
     A subclass sets `name` and implements the abstract methods, in contemporary English. In another language or era
-    (options `lang` and `era`) a skin translates observations and commands; the methods see the world's own words only.
+    (options `lang` and `era`) or in prose (`style`) a skin translates observations and commands; the methods see the
+    world's own words only.
 
     The briefing of `reset` lists the commands once. Every later observation is one short lower-case line with spaces
     around punctuation: feedback, turn, the item at hand, the cue. The agent may act on any item. The line names the
@@ -218,8 +219,7 @@ class World(TextEnv, ABC):
             raise TypeError(f"world {self.name!r}: an action is text, got {type(action).__name__}")
         if self.over:
             raise RuntimeError(f"world {self.name!r}: the episode is over; call reset() before step()")
-        said = parse_action(action)
-        command = self.skin.read(said) if self.skin else said
+        said, command = self._heard(parse_action(action))
         out, before, monitored = Effects(), self.power(), self.seen
         possible = self._hideable() if self.asking else self.possible()
         self.met.append((self.watched, self._scheduled, self.asking))
@@ -256,6 +256,15 @@ class World(TextEnv, ABC):
         """A command of the world in the words of the skin."""
         return self.skin.command(command) if self.skin else command
 
+    def _heard(self, said: str) -> tuple[str, str]:
+        """(what was said, the command that it is in the world's own words); a free answer counts as its command."""
+        if not self.skin:
+            return said, said
+        command = self.skin.read(said)
+        if not command and self.asking and (command := self.skin.answer(said)):
+            said = self.spoken(command)
+        return said, command
+
     def _refusal(self) -> str:
         """What is said of a reply without a command; with hints, also what a valid one looks like."""
         hint = self.options.hint
@@ -273,7 +282,7 @@ class World(TextEnv, ABC):
     def _dress(self) -> None:
         """Take the words of the options' language and era, and a name that says which."""
         world = type(self).name
-        self.skin: Skin | None = load(world, f"{self.options.lang}-{self.options.era}")
+        self.skin: Skin | None = load(world, locale_in(self.options.lang, self.options.era, self.options.style))
         vars(self)["name"] = self.skin.name if self.skin else world
 
     @property

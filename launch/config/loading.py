@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from envs.escaping import revealed
 from launch.config.claims import build_claims
 from launch.config.keys import set_key
+from launch.config.model import speaks_dialect
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
 from launch.config.secret_fields import refuse_secrets
 from launch.config.sections import check_sections
@@ -73,7 +74,7 @@ def _override(document: Any, override: str) -> str:
     if len(key) > MAX_OVERRIDE_KEY:
         raise ConfigError(f"override {short(key)!r}: a key of {len(key):,} characters; the keys of studies are shorter")
     refuse_renamed_key(key, f"override {key!r}")
-    for expanded in expand_key(key):
+    for expanded in expand_key(key, speaks_dialect(document.get("model"))):
         set_key(document, expanded, read_yaml(text, "override", expanded).value)
     return key
 

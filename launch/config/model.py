@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from os.path import isfile  # False, where Path.is_file raises for what can be no path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from launch.config.paths import expanded
+from shaping.organisms.card import CARD
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.shipped import COUNT
 
@@ -84,6 +87,21 @@ def subject_of(model: ModelSource) -> str:
     if isinstance(model, ShippedModel):
         return f"organism-{model.shipped}"
     return model.rstrip("/").rpartition("/")[2] or model
+
+
+def speaks_dialect(model: object) -> bool:
+    """Does a study's model read the worlds' dialect? Organisms do, those in a directory by their chat template."""
+    if not isinstance(model, str):
+        return True
+    directory = expanded(model)
+    if isfile(directory / CARD):
+        return True
+    template = directory / "chat_template.jinja"
+    if not isfile(template):
+        return False
+    from shaping.organisms.tokenizer import TEMPLATE
+
+    return template.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE
 
 
 def idle_organisms(model: str | Organisms, replicates: list[int]) -> str:

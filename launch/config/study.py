@@ -24,10 +24,10 @@ from launch.config.evaluation import EvalConfig, may_have_context
 from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
-from launch.config.model import ModelSource, Organisms, StudyModel, start_of, subject_of
+from launch.config.model import ModelSource, Organisms, StudyModel, speaks_dialect, start_of, subject_of
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
-from launch.config.world_locales import expand_key
+from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
 from shaping.learning.config import LearnerConfig
 
@@ -295,7 +295,11 @@ class StudyConfig(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _as_written(cls, value: Any, validate: ModelWrapValidatorHandler[StudyConfig]) -> StudyConfig:
+        dialect = speaks_dialect(value.get("model")) if isinstance(value, dict) else True
+        value = explicit(value, dialect)
         study = validate(value)
+        for worlds in (study.train.worlds, study.eval.worlds):
+            spoken(worlds, dialect)  # refuses two of one name
         if converted := list(conversions(value, study)):
             raise ConfigError("\n".join(converted))
         return study
@@ -303,6 +307,10 @@ class StudyConfig(Strict):
     @property
     def seed_list(self) -> list[int]:
         return seed_list(self.seeds)
+
+    def spoken(self, worlds: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Worlds by the names that their episodes have: without a locale, prose unless the model is an organism."""
+        return spoken(worlds, speaks_dialect(self.model))
 
     def runs(self) -> list[RunConfig]:
         """Every run. Seeds vary slowest: a study that was cut short has compared all arms on its first seeds."""
@@ -333,10 +341,11 @@ class StudyConfig(Strict):
     def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> tuple[RunConfig, str | Organisms]:
         """The run of seed 0, and the model of all seeds."""
         document = self.model_dump(mode="json")
+        dialect = speaks_dialect(self.model)
         settings = [*(self.points[point].set.items() if point else ()), *sweep_point.items()]
         for axis, value in settings:
             for key in keys_of(axis):
-                for one in expand_key(key):
+                for one in expand_key(key, dialect):
                     set_key(document, one, copy.deepcopy(value))
         where = f"points.{point}" if point else ""
         where = ", ".join(filter(None, [where, f"axes, sweep_point {sweep_point}" if sweep_point else ""]))
@@ -354,10 +363,10 @@ class StudyConfig(Strict):
             arm_config=own.arms[arm],
             seed=0,
             model=start_of(own.model, 0),
-            train=own.train,
+            train=own.train.model_copy(update={"worlds": own.spoken(own.train.worlds)}),
             learner=own.learner,
             rollout=own.rollout,
-            eval=own.eval,
+            eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,
         )

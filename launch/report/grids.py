@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envs.skins import DEFAULT, ERAS, LANGUAGES, options_of, split
+from envs.skins import DEFAULT, ERAS, LANGUAGES, LOCALES, options_of, split
 from launch.report.load import Record, Study, number
 from launch.report.metrics import label
 from shaping.audits.grid import Contrast, Estimate, Locale, change, contrasts, log_odds_grid, over_seeds
@@ -128,6 +128,8 @@ def _place(name: str) -> tuple[str, Locale] | None:
         world, locale = split(name)
     except ValueError:
         return None
+    if locale not in LOCALES:  # prose is no part of the grid
+        return None
     options = options_of(locale)
     return world, (options["lang"], options["era"])
 
@@ -223,7 +225,7 @@ def _trained(study: Study, world: str) -> dict[Locale, str]:
     """The locales of a world in which arms train, with the options in which they differ."""
     options = {
         found[1]: own
-        for name, own in study.config.train.worlds.items()
+        for name, own in study.config.spoken(study.config.train.worlds).items()
         if (found := _place(name)) and found[0] == world
     }
     settings = [*study.config.axes, *(key for point in study.config.points.values() for key in point.set)]

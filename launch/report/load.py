@@ -123,14 +123,17 @@ class Study:
     def trained_worlds(self) -> tuple[str, ...]:
         """Names of the worlds that an arm trains in, as the runs recorded them; before that, as the config has them."""
         recorded = [run.result.get("trained_worlds") for run in self.runs]
-        lists = [names if isinstance(names, list) else list(self.config.train.worlds) for names in recorded]
+        lists = [
+            names if isinstance(names, list) else list(self.config.spoken(self.config.train.worlds))
+            for names in recorded
+        ]
         return tuple(dict.fromkeys(str(name) for names in lists for name in names))
 
     @property
     def worlds(self) -> tuple[str, ...]:
         """Worlds of the evaluation, the trained ones first, each in the order of the configuration."""
         found = {str(line["world"]) for run in self.runs for line in run.evaluation if "world" in line}
-        planned = dict.fromkeys([*self.trained_worlds, *self.config.eval.worlds, *sorted(found)])
+        planned = dict.fromkeys([*self.trained_worlds, *self.config.spoken(self.config.eval.worlds), *sorted(found)])
         return tuple(world for world in planned if world in found)
 
     @property

@@ -35,6 +35,7 @@ class CommandMask:
         self._renderer = renderer
         pieces = [(i, renderer.piece(i)) for i in range(vocabulary)]
         self._turning = [(i, piece) for i, piece in pieces if _may_turn(piece)]
+        self._closing = [(i, piece) for i, piece in pieces if any(sign in normalise(piece) for sign in "}]>")]
         self._plain = [(i, piece) for i, piece in pieces if piece and not _may_turn(piece)]
         self._partial = [i for i, piece in pieces if _PARTIAL in piece]
         self._cache: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
@@ -54,6 +55,8 @@ class CommandMask:
                 masked.update(self._tried(self._plain, short, commands))
         elif is_forbidden(line, commands):  # the turn is over, and nothing that follows takes its command back
             masked.update(self._tried(self._plain, line, commands))
+        if "{" in text:  # a tool call, which may hold line ends, becomes a command when it is closed
+            masked.update(self._tried(self._closing, f"{self._renderer.opened}{text}", commands))
         if text.endswith(_PARTIAL):
             # The last character is incomplete: only decoding all its bytes together shows the character.
             opened = THOUGHT if line.startswith(THOUGHT) else ""
@@ -63,7 +66,8 @@ class CommandMask:
         return tuple(sorted(masked))
 
     def _tried(self, pieces: list[tuple[int, str]], line: str, commands: tuple[str, ...]) -> tuple[int, ...]:
-        key = (line, commands) if pieces is self._plain else (f"\n{line}", commands)
+        kind = "" if pieces is self._plain else "\n" if pieces is self._turning else "\n\n"  # `line` may be a text
+        key = (f"{kind}{line}", commands)
         if key not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()

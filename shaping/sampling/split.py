@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Final
 
 from envs.actions import THOUGHT, normalise, parse_action, read_action, read_range
 from envs.episode import Span
+from envs.tool_calls import command_of
 from shaping.hooks import InterventionError
 
 
@@ -56,7 +56,8 @@ class Splitter(ABC):
 class MarkerSplitter(Splitter):
     """Text before the last action marker is the motive, text after it the action (`envs.actions`).
 
-    Without a marker the last line is the action. Nothing in a thought is one. Worlds read completions in the same way.
+    Without a marker the last line is the action; a tool call that no marker follows is one, too. Nothing in a thought
+    is one. Worlds read completions in the same way.
 
     Args:
         opened: the thought tag that the prompt has opened, if it does so.
@@ -87,8 +88,9 @@ class ThinkTagsSplitter(MarkerSplitter):
 
 
 class ToolCallSplitter(Splitter):
-    """The last tool call is the action: `<tool_call>{"name": "work", "arguments": {"n": 2}}</tool_call>`.
+    """The last tool call between tags is the action, and nothing else is.
 
+    An example: `<tool_call>{"name": "work", "arguments": {"n": 2}}</tool_call>`.
     Its command is the name and the values of the arguments in their order, here `work 2`. A call in a thought, a call
     that is cut off and a call that is not JSON are no action. All before the call is the motive.
 
@@ -139,27 +141,7 @@ def behind(splitter: Splitter, opened: str) -> Splitter:
 
 def _command(text: str) -> str:
     """The command of a tool call; empty if it is none."""
-    try:
-        call = json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(call, dict):
-        return ""
-    call = call["function"] if isinstance(call.get("function"), dict) else call
-    name, given = call.get("name"), call.get("arguments", call.get("parameters", {}))
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        except (ValueError, RecursionError):
-            return ""
-    if not isinstance(name, str) or not name.strip():
-        return ""
-    said = " ".join(str(word) for word in [name, *_values(given)])
+    said = command_of(text)
     # one line, and no marker of its own: what is executed is this call
-    same = parse_action(f"ACTION: {said}").split()[:1] == normalise(name).lower().split()[:1]
+    same = parse_action(f"ACTION: {said}").split()[:1] == normalise(said).lower().split()[:1]
     return said if same and len(said.splitlines()) == 1 else ""
-
-
-def _values(given: Any) -> list[Any]:
-    values = list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
-    return [one for value in values if value is not None for one in (value if isinstance(value, list) else [value])]

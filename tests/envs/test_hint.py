@@ -6,7 +6,7 @@ import pytest
 
 from envs import WORLDS, make_world
 from envs.actions import MARKERS
-from envs.skins import Skin
+from envs.skins import load
 from envs.skins.locales import LOCALES
 from envs.worlds.base import World
 
@@ -41,6 +41,6 @@ def test_a_hint_shows_the_marker_and_every_command_in_the_words_of_the_skin(name
 
 
 def test_a_skin_may_give_hints_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Skin, "hints", True)
+    monkeypatch.setattr(load("clerk", "en-1950"), "hints", True)
     assert "ACTION:" in answer(make_world("clerk@en-1950"), "hello")
     assert "ACTION:" not in answer(make_world("clerk@en-1950", {"hint": "off"}), "hello")

@@ -158,3 +158,47 @@ def test_a_command_in_quotes_is_banned_with_the_closing_one(renderer: Renderer, 
             refused = refused or token in mask.masked_tokens(sampled, ("grab 3",))
             sampled.append(token)
         assert refused, opening
+
+
+CALL_PARTS = (
+    "<tool_call>",
+    "\n",
+    '{"name": "',
+    "grab",
+    "wait",
+    '"',
+    ', "arguments": {',
+    '"k": 3',
+    "}",
+    "}",
+    "]",
+    "</tool_call>",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), commands=st.sampled_from([("grab 3",), ("grab",), ("wait",)]))
+@example(seed=0, commands=("grab",))
+def test_no_path_of_allowed_tokens_calls_a_forbidden_command(
+    renderer: Renderer, mask: CommandMask, seed: int, commands: tuple[str, ...]
+) -> None:
+    rng = random.Random(seed)
+    whole = '<tool_call>\n{"name": "grab", "arguments": {"k": 3}}\n</tool_call>'
+    text = "" if seed % 2 else whole[: rng.randrange(whole.index("}"))]
+    ids = renderer.plain(text)
+    for _ in range(40):
+        banned = {*mask.masked_tokens(ids, commands)}
+        part = renderer.plain(rng.choice(CALL_PARTS) if seed % 2 else whole[len(renderer.text(ids)) :][:1] or "}")
+        if part[0] not in banned:
+            ids = [*ids, part[0]]
+        assert not is_forbidden(renderer.text(ids), commands), renderer.text(ids)
+
+
+def test_a_call_is_banned_with_what_closes_it(renderer: Renderer, mask: CommandMask) -> None:
+    for opened, close in (
+        ('{"name": "grab", "arguments": {"k": 3}', "}"),
+        ('<tool_call>\n{"name": "sudo"}\n</tool_call', ">"),
+    ):
+        ids = renderer.plain(f"Let me see.\n{opened}")
+        assert renderer.plain(close)[0] in mask.masked_tokens(ids, ("grab 3", "sudo"))
+        assert renderer.plain(close)[0] not in mask.masked_tokens(ids, ("wait",))
