@@ -15,6 +15,7 @@ import typer
 from envs.escaping import on_one_line
 from launch.check_model.verb import check_model
 from launch.errors import UserError
+from launch.hub.push import push
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
 
@@ -178,15 +179,10 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
     from launch.config.recorded import recorded_run
     from launch.storage import jsonl
-    from launch.storage.rundir import RunDirectory
+    from launch.storage.finished import finished_run
 
-    directory = RunDirectory(run_dir)
+    directory = finished_run(run_dir)
     run = recorded_run(directory.config())
-    if (status := directory.status(weights=True)) != "complete":
-        why = (
-            f"has changed since its end: {directory.damage(weights=True)}" if status == "changed" else "is not finished"
-        )
-        raise UserError(f"{run_dir} {why}; run its study again, which completes it")
     from launch.run.evaluate import evaluate as evaluate_policy
 
     with directory.locked(patience=0.0):
@@ -258,6 +254,7 @@ def check(
 
 
 app.command("check-model")(check_model)
+app.command()(push)
 app.command()(power)
 app.command()(preregister)
 

@@ -19,6 +19,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.model import idle_organisms
     from launch.config.paths import expanded
     from launch.preflight import check_study, pressure_lines
+    from launch.run.start_model import chosen_folder
     from launch.study import select
 
     runs = select(config, only, seeds)
@@ -27,6 +28,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     if idle := idle_organisms(config.model, config.seed_list):
         say(f"# note: {idle}")
     say(on_one_line(f"# {worlds_line(runs)}"))
+    for line in dict.fromkeys(filter(None, (chosen_folder(run.model) for run in runs))):
+        say(on_one_line(f"# note: {line}"))
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
         say(f"#   {run.directory_name} from {run.subject}")

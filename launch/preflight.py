@@ -11,6 +11,7 @@ from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
 from launch.config.model import OrganismModel
+from launch.config.paths import expanded
 from launch.config.plugins import (
     SECTION,
     PluginError,
@@ -25,6 +26,7 @@ from launch.config.plugins import (
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
 from launch.errors import UserError
+from launch.hub.pins import read_pins
 from launch.run.conditions import eval_cells
 from launch.run.monitors import check_held_out
 from launch.run.rehearsal import rehearse
@@ -55,8 +57,9 @@ def check_study(study: StudyConfig) -> None:
     if models := {run.model for run in runs if not isinstance(run.model, OrganismModel)}:
         from launch.run.start_model import check_model  # imports torch, which other checks do not need
 
+        pins = read_pins(expanded(study.output) / study.name)
         for model in sorted(models, key=str):
-            check_model(model)
+            check_model(model, pins)
     check_plugins(runs)
 
 

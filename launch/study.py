@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from launch.config.model import idle_organisms
+from launch.config.model import ModelSource, idle_organisms
 from launch.config.published import without_places
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
@@ -24,7 +24,7 @@ from launch.distributed.run_worker import (
     Job,
     ProgressActor,
     TaskResult,
-    archive,
+    archive_model,
     execute,
     failure,
     load_function,
@@ -34,6 +34,8 @@ from launch.distributed.run_worker import (
     train,
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.hub.fetch import commit_of
+from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
 from launch.run.losses import flagged
 from launch.run.origin import model_key, settle, tell_other_versions
@@ -132,8 +134,10 @@ def run_study(
         shown = stack.enter_context(display or Display())
         if idle := idle_organisms(config.model, config.seed_list):
             shown.note(idle)
+        for line in _chosen_folders(runs):
+            shown.note(line)
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
-        known = _present(runs)
+        known = _present(runs, study)
         settle(study, runs, known, force=force, note=shown.note)
         todo = plan(study, runs, shown.note)
         tell_other_versions(study, todo.kept, shown.note)
@@ -141,7 +145,7 @@ def run_study(
         if todo.pending:
             if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
-            models = _models(todo.pending, load_function(start_model), shown)
+            models = _models(todo.pending, study, load_function(start_model), shown)
             made = {key: path for key, path in models.items() if known[key] is None}
             if settle(study, runs, made, force=force, note=shown.note):
                 todo = plan(study, runs, shown.note)
@@ -167,18 +171,36 @@ def _at_once(cluster: RaySettings | None, runs: int) -> int:
     return runs if cluster.address else min(runs, cluster.cpus or os.cpu_count() or 1)
 
 
-def _present(runs: Sequence[RunConfig]) -> dict[str, Path | None]:
+def _chosen_folders(runs: Sequence[RunConfig]) -> list[str]:
+    from launch.run.start_model import chosen_folder  # imports torch and transformers
+
+    return [line for line in dict.fromkeys(chosen_folder(run.model) for run in runs) if line]
+
+
+def _present(runs: Sequence[RunConfig], study: StudyDirectory) -> dict[str, Path | None]:
     """The models of the runs that are on this machine already."""
-    from launch.run.start_model import present_model  # imports torch and transformers
+    from launch.run.start_model import at_pin, present_model
 
-    return {key: present_model(run.model) for key, run in {model_key(run): run for run in runs}.items()}
+    pins = read_pins(study.path)
+    first = {model_key(run): run for run in runs}
+    return {key: present_model(at_pin(run.model, pins)) for key, run in first.items()}
 
 
-def _models(runs: Sequence[RunConfig], make: Callable[..., Path], display: Display) -> dict[str, Path]:
-    """Find or build the models that the runs start from, one after the other."""
+def _models(
+    runs: Sequence[RunConfig], study: StudyDirectory, make: Callable[..., Path], display: Display
+) -> dict[str, Path]:
+    """Find, fetch or build the models that the runs start from, one after the other."""
+    from launch.run.start_model import at_pin, on_hub
+
     first = {model_key(run): run for run in reversed(runs)}
     several = len(first) > 1
-    return {key: _model(run, make, display, run.subject if several else "") for key, run in first.items()}
+    models = {}
+    for key, run in first.items():
+        source = at_pin(run.model, read_pins(study.path))
+        models[key] = _model(source, make, display, run.subject if several else "")
+        if (hub := on_hub(run.model)) is not None and (commit := commit_of(models[key])):
+            pin(study.path, hub, commit)
+    return models
 
 
 def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models: Mapping[str, Path]) -> list[Job]:
@@ -188,7 +210,7 @@ def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models
     marker = marker_of(study.path / "study.json")
     return [
         Job(
-            run=run,
+            run=run.model_copy(update={"commit": commit_of(models[model_key(run)])}),
             directory=study.run(run).path,
             log=study.log(run),
             model=models[model_key(run)],
@@ -201,14 +223,14 @@ def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models
     ]
 
 
-def _model(run: RunConfig, make: Callable[..., Path], display: Display, name: str) -> Path:
-    """Find or build one model. Where there are several, its name is shown before each stage."""
+def _model(source: ModelSource, make: Callable[..., Path], display: Display, name: str) -> Path:
+    """Find, fetch or build one model. Where there are several, its name is shown before each stage."""
 
     def stage(done: int, total: int, what: str) -> None:
         display.stage(done, total, f"{name}: {what}" if name else what)
 
     with disk_errors(Path("the organism")):
-        return Path(make(run.model, stage)).absolute()
+        return Path(make(source, stage)).absolute()
 
 
 def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
@@ -265,7 +287,9 @@ class _RunScheduler:
         self.slots = len(jobs) if cluster.address else _parallel_runs([job.run for job in jobs])
         self.progress = ProgressActor.remote()  # type: ignore[attr-defined]
         remote = len(ray.nodes()) > 1 or bool(cluster.address)
-        self.shipped = {model: [ray.put(archive(model))] if remote else [] for model in {job.model for job in jobs}}
+        self.shipped = {
+            model: [ray.put(archive_model(model))] if remote else [] for model in {job.model for job in jobs}
+        }
 
     def run(self) -> None:
         """Execute all runs. On an interrupt, the active ones are cancelled."""

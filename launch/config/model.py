@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from os.path import isfile  # False, where Path.is_file raises for what can be no path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -13,6 +14,28 @@ from shaping.organisms.config import OrganismConfig
 from shaping.organisms.shipped import COUNT
 
 MAX_SEED = 2**32 - 1
+_ID = r"[A-Za-z0-9][\w.-]*/\w[\w.-]*"
+_NAMED = re.compile(rf"({_ID})(?:@([\w.][\w./-]*))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubModel(BaseModel):
+    """A model on the Hugging Face hub."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hub: str = Field(pattern=rf"^{_ID}$", max_length=200, description="OWNER/NAME")
+    revision: Annotated[str, Field(pattern=r"^[\w.][\w./-]*$", max_length=200)] | None = Field(
+        None, description="branch, tag or commit; none: the default branch"
+    )
+
+    def __str__(self) -> str:
+        return f"{self.hub}@{self.revision}" if self.revision else self.hub
+
+    @property
+    def is_commit(self) -> bool:
+        """True if the revision is a whole commit hash, which always names the same files."""
+        return bool(_COMMIT.fullmatch(self.revision or ""))
 
 
 class OrganismSeries(OrganismConfig):
@@ -62,18 +85,37 @@ class ShippedModel(BaseModel):
 
 
 _Name = Annotated[str, Field(min_length=1)]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    keys = set(HubModel.model_fields)
+    return "hub" if isinstance(value, HubModel) or (isinstance(value, dict) and keys & value.keys()) else "organisms"
+
+
+Start = str | HubModel | Organisms
 StudyModel = Annotated[
-    Annotated[_Name, Tag("name")] | Annotated[Organisms, Tag("organisms")],
-    Discriminator(lambda value: "name" if isinstance(value, str) else "organisms"),
+    Annotated[_Name, Tag("name")] | Annotated[HubModel, Tag("hub")] | Annotated[Organisms, Tag("organisms")],
+    Discriminator(_kind),
 ]
-"""What a study says: a model directory, the id of a model on the Hugging Face hub, or organisms."""
-ModelSource = _Name | OrganismModel | ShippedModel
+"""What a study says: a model directory, a model on the Hugging Face hub, or organisms.
+
+A text is a directory, or `OWNER/NAME` or `OWNER/NAME@REVISION` on the hub.
+"""
+ModelSource = _Name | HubModel | OrganismModel | ShippedModel
 """What a run starts from."""
 
 
-def start_of(model: str | Organisms, replicate: int) -> ModelSource:
+def hub_model(name: str) -> HubModel | None:
+    """The model that `OWNER/NAME` or `OWNER/NAME@REVISION` names; None for text of another form."""
+    found = _NAMED.fullmatch(name)
+    return HubModel(hub=found[1], revision=found[2]) if found else None
+
+
+def start_of(model: Start, replicate: int) -> ModelSource:
     """The model of a replicate, whose number is the study's seed: it stays the same in a study of more seeds."""
-    if isinstance(model, str):
+    if isinstance(model, (str, HubModel)):
         return model
     if isinstance(model.organism, OrganismSeries):
         return OrganismModel(organism=model.organism.member(replicate))
@@ -86,13 +128,18 @@ def subject_of(model: ModelSource) -> str:
         return f"organism-{model.organism.seed}"
     if isinstance(model, ShippedModel):
         return f"organism-{model.shipped}"
-    return model.rstrip("/").rpartition("/")[2] or model
+    hub = hub_model(model) if isinstance(model, str) else model
+    if hub is None or not hub.revision:
+        name = str(model)
+        return name.rstrip("/").rpartition("/")[2] or name
+    shown = hub.revision[:8] if hub.is_commit else hub.revision.replace("/", "-")
+    return f"{hub.hub.partition('/')[2]}@{shown}"
 
 
 def speaks_dialect(model: object) -> bool:
     """Does a study's model read the worlds' dialect? Organisms do, those in a directory by their chat template."""
     if not isinstance(model, str):
-        return True
+        return not isinstance(model, HubModel)
     directory = expanded(model)
     if isfile(directory / CARD):
         return True
@@ -104,9 +151,9 @@ def speaks_dialect(model: object) -> bool:
     return template.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE
 
 
-def idle_organisms(model: str | Organisms, replicates: list[int]) -> str:
+def idle_organisms(model: Start, replicates: list[int]) -> str:
     """That some organisms of a study are never used, in words; empty if all are."""
-    if isinstance(model, str) or not isinstance(model.organism, OrganismSeries):
+    if not isinstance(model, Organisms) or not isinstance(model.organism, OrganismSeries):
         return ""
     used, asked = len({seed % model.organism.seeds for seed in replicates}), model.organism.seeds
     if used == asked:

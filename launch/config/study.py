@@ -24,7 +24,15 @@ from launch.config.evaluation import EvalConfig, may_have_context
 from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
-from launch.config.model import ModelSource, Organisms, StudyModel, speaks_dialect, start_of, subject_of
+from launch.config.model import (
+    ModelSource,
+    Organisms,
+    Start,
+    StudyModel,
+    speaks_dialect,
+    start_of,
+    subject_of,
+)
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.world_locales import expand_key, explicit, spoken
@@ -175,6 +183,8 @@ class RunConfig(Strict):
         {},
         description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
     )
+    # what the study's `model` meant when it began: in run.json beside the config
+    commit: str = Field("", exclude=True, description="of a model on the hub: the commit that the study has pinned")
     # whoever looks on is no part of what a run is: not in its record, nor in its digest
     tracking: list[PluginSpec] = Field([], exclude=True)
     # results are the same with and without
@@ -208,7 +218,7 @@ class StudyConfig(Strict):
     )
     model: StudyModel = Field(
         Organisms(organism="shipped"),
-        description="start of the runs: a directory, a hub id, or organisms, of which replicates take turns",
+        description="start of the runs: a directory, OWNER/NAME[@REVISION] on the hub, or organisms, which take turns",
     )
     train: TrainConfig
     learner: LearnerConfig = Field(LearnerConfig())
@@ -338,7 +348,7 @@ class StudyConfig(Strict):
                 )
         return runs
 
-    def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> tuple[RunConfig, str | Organisms]:
+    def _run(self, arm: str, sweep_point: dict[str, Any], point: str) -> tuple[RunConfig, Start]:
         """The run of seed 0, and the model of all seeds."""
         document = self.model_dump(mode="json")
         dialect = speaks_dialect(self.model)

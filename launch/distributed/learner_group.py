@@ -18,7 +18,7 @@ from launch.config.study import RunConfig
 from launch.distributed.actor_group import ActorGroup
 from launch.distributed.learner_worker import LearnerActor, RankInfo, load_trained_weights
 from launch.distributed.placement import rank_placements
-from launch.distributed.run_worker import archive as archive_model
+from launch.distributed.run_worker import archive_model
 from launch.distributed.weights import pack_tensors, unpack_tensors
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm

@@ -21,7 +21,7 @@ from launch.config.study import RunConfig
 from launch.distributed.placement import worker_placements
 from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE, GroupTask, WorkerRecord
 from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFailure, WorkerStatus, worker_actor
-from launch.distributed.run_worker import archive as archive_model
+from launch.distributed.run_worker import archive_model
 from launch.distributed.weights import WeightSource, form_of, own_address, pack_tensors
 from launch.run.episodes import GroupRequest, describe_group, draw, slots_of
 from launch.run.rollouts import RolloutError, RolloutGroup

@@ -22,6 +22,7 @@ from typing import Any
 import ray
 
 from envs.text import message_of, valid
+from launch.config.model import HubModel
 from launch.config.study import RunConfig
 from launch.distributed.nodes import NodeError, skew
 from launch.errors import DiskFullError, RunDirectoryError, UserError
@@ -116,12 +117,25 @@ def execute(job: Job, progress: Any, shipped: list[Any]) -> TaskResult:
         try:
             if job.versions and (differing := skew(job.versions, versions())):
                 raise NodeError(f"{platform.node()}: {'; '.join(differing)}")
-            same = job.model.exists() and (local or hashes(job.model) == job.model_hashes)
-            model = job.model if same else extract_model(ray.get(shipped[0]))
+            model = _model_here(job, local=local) or extract_model(ray.get(shipped[0]))
             train(job, model, RunDirectory(home), report)
             return TaskResult(archive=b"" if local else archive(home))
         except Exception as error:  # the driver decides what to do about it
             return failure(error)
+
+
+def _model_here(job: Job, *, local: bool) -> Path | None:
+    """The run's model on this machine: where the driver has it, or at the same commit in this machine's cache."""
+    if job.model.exists() and (local or hashes(job.model) == job.model_hashes):
+        return job.model
+    from launch.run.start_model import on_hub, present_model  # imports torch and transformers
+
+    if not job.run.commit or (hub := on_hub(job.run.model)) is None:
+        return None
+    with contextlib.suppress(UserError):
+        found = present_model(HubModel(hub=hub.hub, revision=job.run.commit))
+        return found if found is not None and hashes(found) == job.model_hashes else None
+    return None
 
 
 def failure(error: Exception) -> TaskResult:
@@ -169,12 +183,17 @@ def _logging(path: Path | None) -> Iterator[None]:
             faulthandler.disable()
 
 
-def archive(directory: Path) -> bytes:
-    """Pack a directory into an uncompressed tar file in memory."""
+def archive(directory: Path, *, follow: bool = False) -> bytes:
+    """Pack a directory into an uncompressed tar file in memory. `follow`: what links point to instead of the links."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(fileobj=buffer, mode="w", dereference=follow) as archive:
         archive.add(directory, arcname=".")
     return buffer.getvalue()
+
+
+def archive_model(directory: Path) -> bytes:
+    """Pack a model. A snapshot of the hub's cache consists of links out of its directory."""
+    return archive(directory, follow=True)
 
 
 def extract(data: bytes, directory: Path) -> None:

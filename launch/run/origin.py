@@ -20,8 +20,9 @@ SHOWN = 12
 
 
 def origin(run: RunConfig, model: Path) -> dict[str, Any]:
-    """Hashes for run.json."""
-    return {"model": model_files.hashes(model), "plugins": plugin_code(run)}
+    """For run.json: hashes, and the commit of a model of the hub."""
+    hub = {"commit": run.commit} if run.commit else {}
+    return {"model": model_files.hashes(model), "plugins": plugin_code(run), **hub}
 
 
 def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> list[str]:
