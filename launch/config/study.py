@@ -356,7 +356,7 @@ class StudyConfig(Strict):
             model=start_of(own.model, 0),
             train=own.train,
             learner=own.learner,
-            rollout=own.rollout,
+            rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval,
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,

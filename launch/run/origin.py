@@ -10,6 +10,7 @@ from typing import Any
 from launch.config.plugin_sources import changed_code, plugin_code
 from launch.config.study import RunConfig
 from launch.errors import RunDirectoryError
+from launch.run.load_policy import start_record
 from launch.storage.rundir import RunDirectory, read_record
 from launch.storage.studydir import StudyDirectory, protected
 from launch.storage.versions import source_hash
@@ -20,8 +21,8 @@ SHOWN = 12
 
 
 def origin(run: RunConfig, model: Path) -> dict[str, Any]:
-    """Hashes for run.json."""
-    return {"model": model_files.hashes(model), "plugins": plugin_code(run)}
+    """For run.json: which model it starts from, and the hashes of its files and of the plug-ins' code."""
+    return {"start": start_record(run, model), "model": model_files.hashes(model), "plugins": plugin_code(run)}
 
 
 def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> list[str]:

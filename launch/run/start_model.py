@@ -8,6 +8,7 @@ from launch.config.model import ModelSource, OrganismModel, ShippedModel
 from launch.config.paths import expanded
 from launch.errors import ConfigError
 from launch.run.cache import cache_errors
+from shaping.models.adapter_checkpoint import DOCUMENT
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import SavingError, rehearse_saving
 from shaping.organisms.card import CARD, damage
@@ -15,8 +16,10 @@ from shaping.organisms.organism import Progress, cached, ensure
 from shaping.organisms.shipped import shipped
 
 
-def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Path:
+def start_model(source: ModelSource, progress: Progress = lambda *_: None, revision: str = "") -> Path:
     """Make or find the organism, find the model directory, or fetch the model from the Hugging Face hub.
+
+    `revision`: the commit of a model on the hub; empty: the newest.
 
     Raises `ConfigError` if `source` is neither a model directory nor a model that the hub or its cache has, and if it
     is an organism that should have come with the package.
@@ -28,6 +31,11 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
             return ensure(source.organism, progress)
     path = expanded(source)
     if _is_path(source):
+        if (path / DOCUMENT).is_file():
+            raise ConfigError(
+                f"model: {path} holds adapters, not a whole model: start from the model that its {DOCUMENT} names, or "
+                "make a whole one with `shaping export`"
+            )
         if not (path / "config.json").is_file():
             raise ConfigError(
                 f"model: {path} is not a Hugging Face model directory (no config.json); give the one that holds "
@@ -35,7 +43,7 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
                 "{organism: {}} for a model organism"
             )
         return whole(path)
-    return whole(_from_hub(source, progress))
+    return whole(_from_hub(source, progress, revision=revision))
 
 
 def check_model(source: str | ShippedModel) -> None:
@@ -88,14 +96,15 @@ def _from_package(source: ShippedModel) -> Path:
     return path
 
 
-def _from_hub(name: str, progress: Progress, *, local: bool = False) -> Path:
+def _from_hub(name: str, progress: Progress, *, local: bool = False, revision: str = "") -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     progress(0, 1, f"fetching {name}")
     try:
         wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
+        found = snapshot_download(name, revision=revision or None, allow_patterns=wanted, local_files_only=local)
+        return Path(found)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         why = str(error).strip().partition("\n")[0]
         raise ConfigError(
