@@ -20,6 +20,8 @@ from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
 
 if TYPE_CHECKING:
+    from launch.config.study import RunConfig
+    from launch.storage.rundir import RunDirectory
     from launch.study import StudyResult
 
 INTERRUPTED = 130
@@ -177,12 +179,9 @@ def nodes(
 @app.command("eval")
 def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
-    from launch.config.recorded import recorded_run
     from launch.storage import jsonl
-    from launch.storage.finished import finished_run
 
-    directory = finished_run(run_dir)
-    run = recorded_run(directory.config())
+    run, directory = _finished(run_dir)
     from launch.run.evaluate import evaluate as evaluate_policy
 
     with directory.locked(patience=0.0):
@@ -191,6 +190,31 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
         # phase: of the model before training, if at all
         shown = ("phase", "world", "watch", "placebo", "cell", "reward")
         say(on_one_line("  ".join(f"{key} {cell[key]}" for key in shown if key in cell)))
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="a finished run with learner.lora")],
+    out: Annotated[Path, typer.Argument(help="directory to write")],
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16, which loses small updates")] = "float32",
+) -> None:
+    """Write a plain model: the base of a run with the adapters that it has trained merged into the weights."""
+    run, directory = _finished(run_dir)
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"--dtype is {dtype!r}: write float32 or bfloat16")
+    from launch.run.export import export as export_policy
+
+    lost = export_policy(run, directory.checkpoint, out, "bfloat16" if dtype == "bfloat16" else "float32")
+    say(f"{out}: {dtype}, merged in float32; rounding has changed {lost:.2g} of the adapters' update (in norm)")
+
+
+def _finished(run_dir: Path) -> tuple[RunConfig, RunDirectory]:
+    from launch.config.recorded import recorded_run
+    from launch.storage.finished import finished_run
+
+    directory = finished_run(run_dir)
+    run = recorded_run(directory.config())
+    return run, directory
 
 
 @app.command()

@@ -19,7 +19,7 @@ def check_rollout(run: RunConfig, arm: Arm) -> None:
 
 
 def _check_rollout(run: RunConfig, arm: Arm) -> None:
-    rollout, lora, ratio = run.rollout, run.learner.lora, arm.ratio_mode()  # refuses a mode that does not exist
+    rollout, ratio = run.rollout, arm.ratio_mode()  # refuses a mode that does not exist
     if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
         raise ConfigError(
             f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
@@ -44,18 +44,7 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
     if run.eval.average_last > 1:
         _check_average(run, arm)
     if rollout.sync == "lora":
-        if lora is None:
-            raise ConfigError(
-                "rollout.sync=lora sends the kept adapter, but the run has none: set learner.lora, or sync=full"
-            )
-        if rollout.engine == "vllm" and lora.rank > RANKS[-1]:
-            raise ConfigError(f"learner.lora.rank is {lora.rank}, but vLLM supports at most {RANKS[-1]}: use sync=full")
-        sampling = [spec.name for spec in arm.adapters() if "sampling" in spec.phases]
-        if rollout.engine == "vllm" and sampling:
-            raise ConfigError(
-                f"arm {arm.name!r} samples with the adapter {sampling[0]!r} beside the kept one, but vLLM applies one "
-                "adapter at a time: set rollout.sync=full, which merges all adapters into the weights"
-            )
+        _check_sent_adapters(run, arm)
     if rollout.engine == "vllm" and arm.edits("sampling"):
         eager = rollout.vllm_config().enforce_eager
         if eager is False or (eager is None and rollout.gpus > 0):
@@ -63,6 +52,36 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
                 f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
                 "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
             )
+
+
+def _check_sent_adapters(run: RunConfig, arm: Arm) -> None:
+    """Several adapters go to vLLM as one, whose rank is the sum of theirs."""
+    lora, own = run.learner.lora, list(arm.adapters())
+    if lora is None and not any(spec.role == "kept" for spec in own):
+        raise ConfigError(
+            "rollout.sync=lora sends the adapters alone, but the run trains its base weights, too: set learner.lora, "
+            "or sync=full"
+        )
+    if run.rollout.engine != "vllm":
+        return
+    ranks = {"learner.lora": lora.rank} if lora is not None else {}
+    ranks |= {f"{spec.name!r} of arm {arm.name!r}": spec.rank for spec in own if "sampling" in spec.phases}
+    parts, total = " + ".join(f"{rank} ({name})" for name, rank in ranks.items()), sum(ranks.values())
+    if total == 0:
+        raise ConfigError(
+            f"rollout.sync=lora sends the adapters of sampling, and arm {arm.name!r} samples with none: use sync=full"
+        )
+    asked = run.rollout.vllm.get("max_lora_rank", RANKS[-1])
+    if total > RANKS[-1]:
+        raise ConfigError(
+            f"the adapters of arm {arm.name!r} go to vLLM as one of rank {total} = {parts}, but vLLM supports at most "
+            f"{RANKS[-1]}: lower the ranks, or sample with rollout.engine=transformers"
+        )
+    if isinstance(asked, int) and total > asked:
+        raise ConfigError(
+            f"rollout.vllm.max_lora_rank is {asked}, but the adapters of arm {arm.name!r} go to vLLM as one of rank "
+            f"{total} = {parts}: raise it, or leave it out"
+        )
 
 
 def _check_average(run: RunConfig, arm: Arm) -> None:

@@ -36,7 +36,11 @@ class RolloutConfig(BaseModel):
         le=1000,
         description="policy versions by which an episode may be behind; above 0, play and learning overlap",
     )
-    sync: Literal["full", "lora"] = Field("full", description="weights sent to workers: all, or the kept adapter")
+    sync: Literal["full", "lora"] | None = Field(
+        None,
+        description="weights sent to workers: full (all of them; vLLM gets adapters merged, and in bfloat16 that loses "
+        "most of a small update), or lora (only adapters, nothing is merged); not set: lora with learner.lora and vLLM",
+    )
     transfer: Literal["file", "broadcast"] = Field(
         "file", description="how all weights reach vLLM: through Ray and a file, or directly from this process"
     )
@@ -115,11 +119,22 @@ class RolloutConfig(BaseModel):
                 )
         return self
 
+    def resolved(self, *, lora: bool) -> RolloutConfig:
+        """The same with `sync` set: as the config says, else the adapters alone where they would be merged.
+
+        Args:
+            lora: does the run train a LoRA adapter in place of its weights?
+        """
+        if self.sync is not None:
+            return self
+        merges = lora and self.engine == "vllm" and self.transfer == "file"
+        return self.model_copy(update={"sync": "lora" if merges else "full"})
+
     def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:
         """The settings of the vLLM engine.
 
         Args:
-            rank: Rank of the kept adapter, if `sync` is lora.
+            rank: Rank of the adapter that is sent, if `sync` is lora.
             dtype: The learner's type, which the engine uses unless `vllm` sets another one.
         """
         from shaping.sampling.vllm.config import VLLMConfig

@@ -375,7 +375,7 @@ class StudyConfig(Strict):
             model=start_of(own.model, 0),
             train=own.train.model_copy(update={"worlds": own.spoken(own.train.worlds)}),
             learner=own.learner,
-            rollout=own.rollout,
+            rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,

@@ -158,7 +158,7 @@ class LearnerWorker:
         """
         if arm:
             self._arm.load_state_dict(arm)
-        return self._learner.update(samples), pack_tensors(trained_weights(self._learner.policy))
+        return self._learner.update(samples), pack_tensors(self._learner.policy.state_dict())
 
     @_errors_as_data
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -190,22 +190,9 @@ class LearnerWorker:
         return RankStatus(dump(threads), waiting)
 
 
-def trained_weights(policy: Policy) -> dict[str, Tensor]:
-    """The weights that training may have changed, unsharded, on rank 0; a frozen base is left out.
-
-    All ranks must call this together.
-    """
-    state = {f"model.{name}": tensor for name, tensor in policy.model.state_dict().items()}
-    if policy.adapters.names("kept"):
-        state = {name: tensor for name, tensor in state.items() if ".lora_" in name}
-    if policy.value_head is not None:
-        state |= {f"value_head.{name}": tensor for name, tensor in policy.value_head.state_dict().items()}
-    return policy.ranks.stored(state)
-
-
 @torch.no_grad()
 def load_trained_weights(policy: Policy, weights: Mapping[str, Tensor]) -> None:
-    """Copy the weights of `trained_weights` into a policy of one process."""
+    """Copy the state of a policy on several ranks into a policy of one process."""
     modules = {"model": policy.model} | ({} if policy.value_head is None else {"value_head": policy.value_head})
     targets = {f"{prefix}.{name}": t for prefix, module in modules.items() for name, t in module.state_dict().items()}
     for name, tensor in weights.items():

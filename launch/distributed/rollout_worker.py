@@ -24,10 +24,10 @@ from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
-from launch.distributed.weights import Packed, form_of, unpack_tensors, write_adapter
+from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
 from launch.errors import UserError
 from launch.run.episodes import GroupRequest, slots_of
-from launch.run.load_policy import load_policy
+from launch.run.load_policy import load_policy, sampling_adapters
 from launch.run.rollouts import Player
 from launch.storage.versions import versions
 from shaping.arm import Arm
@@ -236,10 +236,10 @@ class Sampler:
         tensors = unpack_tensors(packed)
         first = self._engines[0]
         if self._form == "adapter":
-            assert self._run.learner.lora is not None
+            adapters = sampling_adapters(self._run.learner, self._arm)
             with tempfile.TemporaryDirectory() as folder:
                 directory = Path(folder) / "adapter"
-                write_adapter(tensors, self._run.learner.lora, directory)
+                write_adapter(tensors, adapters, directory)
                 return await first.load_adapter(directory, version)
         checksum = await first.load_weights(tensors, version)
         for engine in self._engines[1:]:  # they share the model of the first one
@@ -267,7 +267,7 @@ def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer
 
     from shaping.sampling.vllm.engine import VLLMEngine
 
-    rank = run.learner.lora.rank if run.learner.lora else 0
+    rank = sent_adapter(sampling_adapters(run.learner, arm))[0]
     renderer = Renderer(AutoTokenizer.from_pretrained(model, local_files_only=True))
     engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
     return [engine], renderer, engine.dtype

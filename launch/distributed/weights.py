@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,10 +13,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.core_model_loading import revert_weight_conversion
 
 from launch.config.study import RunConfig
-from shaping.learning.config import LoRAConfig
-from shaping.learning.policy import Policy
+from launch.errors import UserError
+from shaping.hooks import AdapterSpec
+from shaping.learning.policy import MOST_LOST, Policy
+from shaping.models.adapters import Merge
+from shaping.sampling.vllm.config import ModelFiles
 from shaping.sockets import LOOPBACK
 
 Form = Literal["modules", "lora", "merged", "adapter"]
@@ -24,8 +28,8 @@ Form = Literal["modules", "lora", "merged", "adapter"]
 
 - `modules`: all tensors under the model's module names, with the adapters as separate tensors;
 - `lora`: only the tensors of the adapters;
-- `merged`: the base model with the adapters added to its weights;
-- `adapter`: the kept adapter under PEFT's names.
+- `merged`: the base model with the adapters added to its weights, under the names of its files;
+- `adapter`: one adapter under PEFT's names, which does what all adapters of sampling do together.
 """
 WeightSource = Callable[[Form], Mapping[str, Tensor]]
 """Returns the learner's current weights."""
@@ -42,17 +46,72 @@ def form_of(run: RunConfig) -> Form:
     return "adapter" if lora else "merged"
 
 
+def weight_source(run: RunConfig, policy: Policy, model: Path, log: Callable[[str], None]) -> WeightSource:
+    """The weights of `policy`, for the samplers of a run.
+
+    `log` is told once how much of the adapters' update a merge loses, if it is more than `MOST_LOST`.
+    """
+    told: list[float] = []
+    served = served_type(run, model) if form_of(run) == "merged" else None
+
+    def source(form: Form) -> Mapping[str, Tensor]:
+        if form != "merged":
+            return weights_of(policy, form)
+        merge = merged_weights(policy, served)
+        if merge.lost > MOST_LOST and not told:
+            told.append(merge.lost)
+            log(
+                f"rollout.sync=full merges the adapters into {str(served).removeprefix('torch.')} weights for vLLM, "
+                f"which loses {merge.lost:.1%} of what they have learned so far: samples come from another policy than "
+                "the trained one. rollout.sync=lora sends the adapters as they are"
+            )
+        return merge.weights
+
+    return source
+
+
+def served_type(run: RunConfig, model: Path) -> torch.dtype:
+    """The type in which the vLLM engines of a run serve weights."""
+    return ModelFiles(model).dtype(run.rollout.vllm_config(dtype=run.learner.dtype))
+
+
 def weights_of(policy: Policy, form: Form) -> Mapping[str, Tensor]:
     """A policy's weights, unsharded. Ranks that share it must call this together; rank 0 gets the weights."""
     if form == "adapter":
-        return policy.adapters.tensors("kept")
+        return policy.adapters.combined(policy.adapters.names(phase="sampling")).tensors
+    if form == "merged":
+        return merged_weights(policy).weights
     state: Mapping[str, Tensor] = policy.model.state_dict()
     if policy.ranks.strategy == "fsdp":
         state = policy.ranks.stored(state)
-    if form == "merged":
-        with policy.phase("sampling"):
-            return policy.adapters.merged(state)
     return state if form == "modules" else {name: tensor for name, tensor in state.items() if ".lora_" in name}
+
+
+def merged_weights(policy: Policy, served: torch.dtype | None = None) -> Merge:
+    """The base with the adapters of sampling added, in the type in which it is served: it is rounded once.
+
+    Raises `UserError` if the model's weights cannot be written under the names of its files.
+    """
+    state: Mapping[str, Tensor] = policy.model.state_dict()
+    if policy.ranks.strategy == "fsdp":
+        state = policy.ranks.stored(state)
+    if not policy.adapters:
+        return Merge(named_as_in_files(policy, state), 0.0)
+    with policy.phase("sampling"):
+        merge = policy.adapters.merge(state, served)
+    return merge._replace(weights=named_as_in_files(policy, merge.weights))
+
+
+def named_as_in_files(policy: Policy, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names of the model's files: transformers keeps experts as one tensor, files often one each."""
+    try:
+        return dict(revert_weight_conversion(policy.model, dict(state)))
+    except Exception as error:  # conversions of transformers raise exceptions of many types
+        raise UserError(
+            f"rollout.sync=full: the weights of {type(policy.model).__name__} cannot be written under the names of its "
+            f"files, which vLLM reads ({type(error).__name__}: {error}): train with learner.lora, or sample with "
+            "rollout.engine=transformers"
+        ) from error
 
 
 class Packed(NamedTuple):
@@ -99,15 +158,24 @@ def own_address() -> str:
     return address if others else LOOPBACK
 
 
-def write_adapter(tensors: Mapping[str, Tensor], lora: LoRAConfig, directory: Path) -> None:
-    """Write the kept adapter in PEFT's layout."""
+def sent_adapter(adapters: Sequence[AdapterSpec]) -> tuple[int, float]:
+    """(rank, alpha) of the adapter that does what these do together (`shaping.models.concatenated`)."""
+    if len(adapters) == 1:
+        return adapters[0].rank, adapters[0].alpha
+    rank = sum(spec.rank for spec in adapters)
+    return rank, float(rank)
+
+
+def write_adapter(tensors: Mapping[str, Tensor], adapters: Sequence[AdapterSpec], directory: Path) -> None:
+    """Write the tensors that do what `adapters` do together in PEFT's layout."""
+    rank, alpha = sent_adapter(adapters)
     settings: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
         "bias": "none",
-        "r": lora.rank,
-        "lora_alpha": lora.alpha,
+        "r": rank,
+        "lora_alpha": alpha,
         "target_modules": sorted({name.split(".")[-3] for name in tensors}),
     }
     directory.mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from launch.config.compatibility import check_rollout
 from launch.config.plugins import build_arm, build_monitors, build_reward
 from launch.config.study import RunConfig
-from launch.distributed.weights import weights_of
+from launch.distributed.weights import weight_source
 from launch.isolation.standins import walls
 from launch.run.episodes import slots
 from launch.run.load_policy import load_policy
@@ -118,4 +118,4 @@ def _rollouts(
         return LocalRollouts(run, arm, policy, renderer, engine)
     from launch.distributed.rollouts import RayRollouts
 
-    return RayRollouts(run, arm, model, lambda form: weights_of(policy, form))
+    return RayRollouts(run, arm, model, weight_source(run, policy, model, log_to_stderr))

@@ -17,6 +17,7 @@ from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.run.conditions import EvalCell, eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
+from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
@@ -38,7 +39,7 @@ START = "base"
 
 def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[EvalCondition, list[Episode]]:
     """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training."""
-    policy = Policy.load(policy_dir, dtype=getattr(torch, run.learner.dtype), temperature=run.train.temperature)
+    policy = load_trained(run, policy_dir)
     policy.model.eval()
     conditions = deployment(run, policy, Renderer(policy.tokenizer))
     directory.evaluation([*_rows_of_start(directory), *rows(conditions)])
@@ -89,7 +90,7 @@ def evaluate_with_quarantine(
         conditions = deployment(run, policy, renderer, contexts=False)
     for name in quarantine:
         with disk_errors(directory.path):
-            policy.adapters.save(name, directory.weights("quarantine", name))
+            policy.adapters.save(name, directory.weights("quarantine", name), policy.base)
     return {f"{WITH_QUARANTINE}{metric}": value for metric, value in summarise([], conditions, {}).items()}
 
 

@@ -1,16 +1,23 @@
-"""The policy that a run starts from."""
+"""The policy that a run starts from, and the one that it has trained."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from launch.config.model import HubModel, subject_of
 from launch.config.study import RunConfig
+from launch.errors import ConfigError
+from launch.run.start_model import on_hub, start_model
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.policy import Policy
+from shaping.models.adapter_checkpoint import AdapterCheckpoint, specs_of, stored_adapters
+from shaping.models.adapters import AdapterError
+from shaping.models.base_reference import BaseReference
 
 
 def load_policy(run: RunConfig, model: Path, arm: Arm, device: str) -> Policy:
@@ -22,10 +29,65 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str) -> Policy:
         device=device,
         adapters=[*kept_adapter(run.learner), *arm.adapters()],
         critics=1 + len(arm.constraints) if run.learner.algorithm == "ppo" else 0,
+        name=name_of(run),
     )
+
+
+def load_trained(run: RunConfig, checkpoint: Path) -> Policy:
+    """The policy that a run has saved: the weights it was evaluated with, adapters beside their base.
+
+    Raises `ConfigError` if the base is gone or has changed, or if the adapters are damaged or belong to another one.
+    """
+    try:
+        stored = stored_adapters(checkpoint)
+        specs = [] if stored is None else specs_of(checkpoint, stored)
+        return Policy.load(
+            checkpoint if stored is None else _base_of(run, checkpoint, stored),
+            dtype=getattr(torch, run.learner.dtype),
+            temperature=run.train.temperature,
+            adapters=specs,
+            name=name_of(run),
+        )
+    except AdapterError as error:
+        raise ConfigError(f"{checkpoint}: {error}") from error
+
+
+def _base_of(run: RunConfig, checkpoint: Path, stored: AdapterCheckpoint) -> Path:
+    """The directory of the model that the adapters of a checkpoint were trained on, file by file the same."""
+    base = stored.base
+    if base is None:
+        raise ConfigError(f"{checkpoint} does not say on which model its adapters were trained: it cannot be loaded")
+    try:
+        hub = on_hub(run.model)
+        source = HubModel(hub=hub.hub, revision=base.revision or hub.revision) if hub else run.model
+        directory = start_model(source)
+    except ConfigError as error:
+        raise ConfigError(f"{checkpoint} holds adapters of {base}, which is not here: {error}") from error
+    if other := base.differences(directory):
+        raise ConfigError(
+            f"{checkpoint} holds adapters that were trained on {base} with the hash {base.hash}, and {directory} "
+            f"differs from that: {'; '.join(other[:5])}. Put these files back"
+        )
+    return directory
+
+
+def name_of(run: RunConfig) -> str:
+    """What the start model of a run is called: as the config writes it, or the name of an organism."""
+    return str(run.model) if isinstance(run.model, str | HubModel) else subject_of(run.model)
+
+
+def start_record(run: RunConfig, model: Path) -> dict[str, str]:
+    """Which model a run starts from, for run.json: what it is called, its revision on the hub, and its hash."""
+    base = BaseReference.of(model, name_of(run))
+    return {"name": base.name, "revision": base.revision, "hash": base.hash}
 
 
 def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
     """The adapter that is trained in place of the base weights, if the config asks for one."""
     lora = learner.lora
     return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []
+
+
+def sampling_adapters(learner: LearnerConfig, arm: Arm) -> Sequence[AdapterSpec]:
+    """The adapters that are active while the arm samples, in the order of `load_policy`."""
+    return [spec for spec in [*kept_adapter(learner), *arm.adapters()] if "sampling" in spec.phases]

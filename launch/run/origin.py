@@ -10,6 +10,7 @@ from typing import Any
 from launch.config.plugin_sources import changed_code, plugin_code
 from launch.config.study import RunConfig
 from launch.errors import RunDirectoryError
+from launch.run.load_policy import start_record
 from launch.storage.rundir import RunDirectory, read_record
 from launch.storage.studydir import StudyDirectory, protected
 from launch.storage.versions import source_hash
@@ -20,9 +21,14 @@ SHOWN = 12
 
 
 def origin(run: RunConfig, model: Path) -> dict[str, Any]:
-    """For run.json: hashes, and the commit of a model of the hub."""
+    """For run.json: which model it starts from, and the hashes of its files and of the plug-ins' code."""
     hub = {"commit": run.commit} if run.commit else {}
-    return {"model": model_files.hashes(model), "plugins": plugin_code(run), **hub}
+    return {
+        "start": start_record(run, model),
+        "model": model_files.hashes(model),
+        "plugins": plugin_code(run),
+        **hub,
+    }
 
 
 def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> list[str]:

@@ -14,6 +14,7 @@ from launch.hub.fetch import cached as in_hub_cache
 from launch.hub.fetch import check_access, fetch, missing_files
 from launch.hub.pins import Pins, pinned
 from launch.run.cache import cache_errors
+from shaping.models.adapter_checkpoint import DOCUMENT
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import SavingError, rehearse_saving
 from shaping.organisms.card import CARD, damage
@@ -78,6 +79,11 @@ def chosen_folder(source: ModelSource) -> str:
 
 def _directory(name: str) -> Path:
     path = expanded(name)
+    if (path / DOCUMENT).is_file():
+        raise ConfigError(
+            f"model: {path} holds adapters, not a whole model: start from the model that its {DOCUMENT} names, or make "
+            "a whole one with `shaping export`"
+        )
     if (path / "config.json").is_file():
         return path
     meant = hub_model(name)

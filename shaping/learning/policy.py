@@ -16,12 +16,17 @@ from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.sharding import Run, parts, run_here
+from shaping.models.adapter_checkpoint import save_adapters, stored_adapters
 from shaping.models.adapters import Adapters
+from shaping.models.base_reference import BaseReference
 from shaping.models.edits import applied
 from shaping.models.forward import adopt, hidden_states, layout_of
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
+
+MOST_LOST = 0.01
+"""Largest share of the adapters' update that a merge may lose by rounding."""
 
 
 class PolicyError(ValueError):
@@ -49,6 +54,8 @@ class Policy:
         temperature: temperature of sampling; log-probs use it, too.
         adapters: LoRA adapters to inject. Without a `kept` adapter the base weights are trained.
         critics: outputs of a value head on the final hidden state; 0: no head.
+        source: the directory that the model was loaded from, which saved adapters refer to.
+        name: what saved adapters call the model; empty: its directory.
     """
 
     def __init__(
@@ -59,12 +66,15 @@ class Policy:
         temperature: float = 1.0,
         adapters: Sequence[AdapterSpec] = (),
         critics: int = 0,
+        source: Path | None = None,
+        name: str = "",
     ) -> None:
         self.model = adopt(model)
         self.tokenizer = tokenizer
         self.temperature = temperature
         base = list(model.parameters())
-        self.adapters = Adapters(model, adapters)
+        self.adapters = Adapters(model, adapters, source)
+        self._source, self._name = source, name
         self._base = base
         self.ranks = SINGLE
         self._run: Run = run_here
@@ -84,6 +94,7 @@ class Policy:
         device: str = "cpu",
         adapters: Sequence[AdapterSpec] = (),
         critics: int = 0,
+        name: str = "",
     ) -> Policy:
         """Load a Hugging Face directory with safetensors weights.
 
@@ -91,10 +102,15 @@ class Policy:
             directory: the model directory.
             dtype: type of the weights.
             device: a torch device, or `auto`: the first GPU of this process, or else the CPU.
-            temperature, adapters, critics: as for `Policy`.
+            temperature, adapters, critics, name: as for `Policy`.
         Raises: `PolicyError` that names the missing files or weights.
         """
         path = Path(directory)
+        if (stored := stored_adapters(path)) is not None:
+            raise PolicyError(
+                f"{path} holds adapters of {stored.base or 'a model'}, not a whole model: load that one, with the "
+                "adapters of `shaping.models.adapter_checkpoint.specs_of`, or make a whole model with `shaping export`"
+            )
         if not (path / "config.json").is_file():
             raise PolicyError(f"{path} is not a model directory: it has no config.json")
         if not any(path.glob("*.safetensors")):
@@ -115,7 +131,9 @@ class Policy:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        return cls(model, tokenizer, temperature=temperature, adapters=adapters, critics=critics)
+        return cls(
+            model, tokenizer, temperature=temperature, adapters=adapters, critics=critics, source=path, name=name
+        )
 
     @property
     def padded(self) -> bool:
@@ -219,15 +237,18 @@ class Policy:
         with applied(self.model, edits):
             return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """CPU copies of all weights (base, adapters, value head), by the names of their modules.
-
-        All ranks must call it together. Rank 0 gets the state, other ranks an empty one.
-        """
+    def trained(self) -> dict[str, Tensor]:
+        """All weights that training may change, by the names of their modules: a base below kept adapters is frozen."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.adapters.names("kept"):
+            state = {name: tensor for name, tensor in state.items() if ".lora_" in name}
         if self.value_head is not None:
             state |= {f"value_head.{name}": tensor for name, tensor in self.value_head.state_dict().items()}
-        return self.ranks.stored(state)
+        return state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """CPU copies of `trained`. All ranks must call it together. Rank 0 gets the state, other ranks an empty one."""
+        return self.ranks.stored(self.trained())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned.
@@ -235,9 +256,7 @@ class Policy:
         Raises: `PolicyError` if names or shapes do not match; nothing is loaded then.
         """
         modules = {"model": self.model} | ({"value_head": self.value_head} if self.value_head is not None else {})
-        shapes = {
-            f"{prefix}.{n}": t.shape for prefix, module in modules.items() for n, t in module.state_dict().items()
-        }
+        shapes = {name: tensor.shape for name, tensor in self.trained().items()}
         given = {name: tensor.shape for name, tensor in state.items()}
         for name in sorted(shapes.keys() | given.keys()):
             if shapes.get(name) != given.get(name):
@@ -248,7 +267,7 @@ class Policy:
                 )
         for prefix, module in modules.items():
             of_module = {n.partition(".")[2]: t for n, t in state.items() if n.partition(".")[0] == prefix}
-            module.load_state_dict(parts(of_module, module))
+            module.load_state_dict(parts(of_module, module), strict=False)  # names are compared above
 
     def deploy(self) -> None:
         """Drop the parts that are not shipped: quarantine and frozen adapters, and the critic."""
@@ -256,15 +275,58 @@ class Policy:
         self.adapters.drop(self.adapters.names("quarantine", "frozen"))
         self.value_head = None
 
-    def save(self, directory: Path) -> None:
-        """Save a plain model in Hugging Face layout (safetensors), with the *active* adapters merged.
+    @property
+    def base(self) -> BaseReference | None:
+        """What its adapters belong to; None if the base is trained, too, or was made in memory."""
+        if self._source is None or not self.adapters.names("kept"):
+            return None
+        return BaseReference.of(self._source, self._name)
 
-        Kept adapters are also saved apart, under `adapters/<name>`. All ranks must call it together; rank 0 writes.
+    def save(self, directory: Path) -> None:
+        """Save what was trained: nothing is merged and nothing rounded.
+
+        A policy that is trained as a whole becomes a plain model in Hugging Face layout (safetensors). Kept adapters
+        are saved in PEFT's layout with a reference to their base, see `shaping.models.adapter_checkpoint`; tokenizer,
+        chat template and generation config are beside them. All ranks must call it together; rank 0 writes.
+
+        Raises: `PolicyError` if other adapters are active on a base that is trained.
         """
-        whole = self.ranks.stored(self.model.state_dict()) if self.ranks.strategy == "fsdp" else None
+        kept = self.adapters.names("kept")
+        whole = self.ranks.stored(self.model.state_dict()) if self.ranks.strategy == "fsdp" and not kept else None
         if self.ranks.rank > 0:
             return
-        self.model.save_pretrained(directory, state_dict=self.adapters.merged(whole) if self.adapters else whole)
+        directory.mkdir(parents=True, exist_ok=True)
+        if kept:
+            save_adapters(self.adapters, kept, directory, self.base)
+            if (generation := getattr(self.model, "generation_config", None)) is not None:
+                generation.save_pretrained(directory)
+        elif self.adapters.active:
+            raise PolicyError(
+                f"the adapter {self.adapters.active[0]!r} is active and is no part of the base that is saved: call "
+                "deploy() first, which drops it, or save it by itself with `policy.adapters.save`"
+            )
+        else:
+            self.model.save_pretrained(
+                directory, state_dict=self.adapters.merge(whole).weights if self.adapters else whole
+            )
         self.tokenizer.save_pretrained(directory)
-        for name in self.adapters.names("kept"):
-            self.adapters.save(name, directory / "adapters" / name)
+
+    def export(self, directory: Path, dtype: torch.dtype = torch.float32) -> float:
+        """Save a plain model with the active adapters merged, and return `Merge.lost`. The adapters are gone then.
+
+        Raises: `PolicyError` if rounding loses more than `MOST_LOST` of the update; nothing has changed then.
+        """
+        merged = self.adapters.merge(dtype=dtype)
+        if merged.lost > MOST_LOST:
+            kind = str(dtype).removeprefix("torch.")
+            remedy = "export in float32" if dtype != torch.float32 else "load the adapters beside their base instead"
+            raise PolicyError(
+                f"merged in {kind}, the model loses {merged.lost:.2%} of what its adapters have learned, above "
+                f"{MOST_LOST:.0%}: {remedy}"
+            )
+        self.adapters.drop(self.adapters.names())
+        self.model.to(dtype)
+        self.model.load_state_dict(merged.weights)
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        return merged.lost

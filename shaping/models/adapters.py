@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,13 +16,29 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shaping.hooks import AdapterSpec, Phase
+from shaping.models.adapter_targets import adaptable, left_alone, transposed
+from shaping.models.base_reference import BaseReference
+from shaping.models.concatenated import LoRAWeights, concatenated
 
+LOG = logging.getLogger(__name__)
 PREFIX = "base_model.model."
 """Prefix of module names in PEFT's files; transformers and vLLM expect it."""
 
 
+_told: set[str] = set()
+
+
 class AdapterError(ValueError):
     """Adapters clash, name modules that the model lacks, or cannot be read."""
+
+
+class Merge(NamedTuple):
+    """The base with its active adapters added to its weights."""
+
+    weights: dict[str, Tensor]
+    """State dict of a plain model."""
+    lost: float
+    """What rounding has changed, relative to the adapters' update: |merged - (W + dW)| / |dW|; 0 without an update."""
 
 
 class Adapters:
@@ -29,13 +47,15 @@ class Adapters:
     Args:
         model: the model to inject into.
         specs: the adapters, in the order of injection.
+        source: the directory that the model was loaded from, to compare with the base of adapters on disk.
     Raises: `AdapterError` for names that clash or are no identifiers, for target modules that do not exist, and for
-    files that are missing or do not fit.
+    files that are missing, do not fit, or belong to another base.
     """
 
-    def __init__(self, model: PreTrainedModel, specs: Sequence[AdapterSpec]) -> None:
+    def __init__(self, model: PreTrainedModel, specs: Sequence[AdapterSpec], source: Path | None = None) -> None:
         _check_names(specs)
         self.model = model
+        self._source = source
         self.specs = {spec.name: spec for spec in specs}
         self.active: tuple[str, ...] = ()
         try:
@@ -112,25 +132,57 @@ class Adapters:
                 weights[f"{PREFIX}{path}.lora_B.weight"] = module.lora_B[name].weight.detach()
         return weights
 
-    def save(self, name: str, directory: Path) -> None:
-        """Write an adapter in PEFT's layout, which transformers, peft and vLLM load on top of the base model."""
+    def combined(self, names: Sequence[str]) -> LoRAWeights:
+        """One adapter under PEFT's names that computes what these compute together."""
+        self._check_known(names)
+        return concatenated([LoRAWeights(self.tensors(n), self.specs[n].rank, self.specs[n].alpha) for n in names])
+
+    def save(self, name: str, directory: Path, base: BaseReference | None = None) -> None:
+        """Write an adapter in PEFT's layout, which transformers, peft and vLLM load on top of the base model.
+
+        `base`: the model it was trained on; it is written beside the adapter, and a later load compares.
+        """
         directory.mkdir(parents=True, exist_ok=True)
-        config = _config(self.specs[name], sorted({key.split(".")[-3] for key in self.tensors(name)}))
+        config = _config(self.model, self.specs[name], sorted({key.split(".")[-3] for key in self.tensors(name)}))
         config.inference_mode = True
+        if base is not None:
+            base.write(directory)
+            if "/" in base.name:  # a directory, or an id on the hub; what else there is peft cannot load
+                config.base_model_name_or_path, config.revision = base.name, base.revision or None
         config.save_pretrained(str(directory))
         tensors = {key: tensor.cpu().contiguous() for key, tensor in self.tensors(name).items()}
         save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
 
     @torch.no_grad()
-    def merged(self, whole: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """State dict of a plain model that computes the same as the base with its *active* adapters.
+    def merge(self, whole: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None) -> Merge:
+        """A plain model that computes the same as the base with its *active* adapters, up to rounding.
 
-        The model itself does not change. Sums are taken in float32 and stored in the base's type, so outputs agree up
-        to rounding.
+        The model itself does not change. Sums are taken in float32. Small updates of bfloat16 weights are mostly lost,
+        since they are smaller than the distance between neighbouring numbers: see `Merge.lost`.
 
         Args:
             whole: the unsharded state dict; needed only if the model's own weights are sharded.
+            dtype: type of the result; none: the base's.
         """
+        deltas = self._deltas()
+        state: dict[str, Tensor] = {}
+        lost = size = 0.0
+        for key, tensor in (self.model.state_dict() if whole is None else whole).items():
+            if ".lora_" in key:
+                continue
+            key = key.replace(".base_layer.", ".")
+            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            if key not in deltas:
+                state[key] = tensor.to(kind)
+                continue
+            delta = deltas[key].to(tensor.device)
+            state[key] = (tensor.float() + delta).to(kind)
+            lost += float((state[key].double() - tensor.double() - delta.double()).square().sum())
+            size += float(delta.double().square().sum())
+        return Merge(state, (lost / size) ** 0.5 if size else 0.0)
+
+    def _deltas(self) -> dict[str, Tensor]:
+        """Name of a weight -> what the active adapters add to it, in float32."""
         deltas: dict[str, Tensor] = {}
         for path, module in self._named_layers():
             for name in self.active:
@@ -138,20 +190,16 @@ class Adapters:
                     delta = module.get_delta_weight(name).float()
                     key = f"{path}.weight"
                     deltas[key] = deltas[key] + delta if key in deltas else delta
-        state: dict[str, Tensor] = {}
-        for key, tensor in (self.model.state_dict() if whole is None else whole).items():
-            if ".lora_" in key:
-                continue
-            key = key.replace(".base_layer.", ".")
-            state[key] = (tensor.float() + deltas[key].to(tensor.device)).to(tensor.dtype) if key in deltas else tensor
-        return state
+        return deltas
 
     def _inject(self, spec: AdapterSpec) -> None:
         from peft import inject_adapter_in_model
 
         targets = _targets(self.model, spec)
         flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
-        inject_adapter_in_model(_config(spec, targets), self.model, adapter_name=spec.name)
+        with warnings.catch_warnings():  # peft corrects the setting where a model has layers of both kinds
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            inject_adapter_in_model(_config(self.model, spec, targets), self.model, adapter_name=spec.name)
         del self.model.peft_config  # peft would warn about it at the next adapter, and it would outlive the last one
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)  # peft freezes the base; the policy decides whether to train it
@@ -161,11 +209,14 @@ class Adapters:
                 layer.lora_B[spec.name].float()
         if spec.path is not None:
             self._load(spec, Path(spec.path))
+        elif not spec.targets and (alone := left_alone(self.model, targets)):
+            _tell(f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}")
         self._set_trainable()
 
     @torch.no_grad()
     def _load(self, spec: AdapterSpec, directory: Path) -> None:
         """Overwrite an adapter's weights with the weights on disk."""
+        self._check_base(spec.name, directory)
         weights, stored = self.tensors(spec.name), load_file(directory / "adapter_model.safetensors")
         where = f"adapter {spec.name!r}: {directory}/adapter_model.safetensors"
         if unmatched := sorted(set(stored) ^ set(weights)):
@@ -177,6 +228,18 @@ class Adapters:
                     "on a model of another size"
                 )
             tensor.copy_(stored[key])
+
+    def _check_base(self, name: str, directory: Path) -> None:
+        try:
+            base = BaseReference.read(directory)
+        except ValueError as error:
+            raise AdapterError(f"adapter {name!r}: {error}") from error
+        if base is None or self._source is None or not (other := base.differences(self._source, weights_only=True)):
+            return
+        raise AdapterError(
+            f"adapter {name!r}: {directory} was trained on {base}, and the model here, {self._source}, is another one "
+            f"({'; '.join(other[:3])}): load it with the model that it belongs to"
+        )
 
     def _check_known(self, names: Sequence[str]) -> None:
         if unknown := [name for name in names if name not in self.specs]:
@@ -209,30 +272,41 @@ def _check_names(specs: Sequence[AdapterSpec]) -> None:
         seen.add(spec.name)
 
 
-def _config(spec: AdapterSpec, targets: Sequence[str]) -> Any:
+def _tell(line: str) -> None:
+    """Log a line once per process."""
+    if line not in _told:
+        _told.add(line)
+        LOG.warning(line)
+
+
+def _config(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str]) -> Any:
     from peft import LoraConfig
 
     alpha: Any = spec.alpha  # peft annotates int, but any number works
-    return LoraConfig(r=spec.rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+    turned = True in transposed(model, targets)
+    return LoraConfig(
+        r=spec.rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM", fan_in_fan_out=turned
+    )
 
 
 def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
     """Last components of the paths of the linear modules to adapt."""
-    head = model.get_output_embeddings()
-    linear = {
-        path.removesuffix(".base_layer").rpartition(".")[2]
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in path
-    }
+    linear = adaptable(model)
     stored = _stored_targets(spec, Path(spec.path)) if spec.path is not None else []
     wanted = spec.targets or stored or linear
-    if missing := sorted(set(wanted) - linear):
-        raise AdapterError(
-            f"adapter {spec.name!r}: {type(model).__name__} has no linear module called {missing[0]!r}; it has "
-            f"{', '.join(sorted(linear)) or 'none'}"
-        )
+    if missing := sorted(set(wanted) - set(linear)):
+        kind, others = type(model).__name__, ", ".join(linear) or "none"
+        if any(path.rpartition(".")[2] == missing[0] for path, _ in model.named_modules()):
+            raise AdapterError(
+                f"adapter {spec.name!r}: {kind} does not call {missing[0]!r} as a plain linear layer, so that an "
+                f"adapter would have no effect there; choose from {others}"
+            )
+        raise AdapterError(f"adapter {spec.name!r}: {kind} has no linear module called {missing[0]!r}; it has {others}")
     if not linear:
-        raise AdapterError(f"adapter {spec.name!r}: {type(model).__name__} has no linear modules to adapt")
+        alone = ", ".join(left_alone(model, ())) or "none"
+        raise AdapterError(
+            f"adapter {spec.name!r}: {type(model).__name__} has no linear modules to adapt; its matrices are {alone}"
+        )
     return sorted(wanted)
 
 

@@ -119,3 +119,10 @@ class Quarantined(Shaper):
 
     def adapters(self) -> list[AdapterSpec]:
         return [AdapterSpec("extra", "quarantine", rank=2)]
+
+
+class Kept(Shaper):
+    """Trains an adapter of its own in place of the base."""
+
+    def adapters(self) -> list[AdapterSpec]:
+        return [AdapterSpec("own", "kept", rank=2, alpha=4.0)]

@@ -220,7 +220,10 @@ LATE = {"workers": 1, "max_staleness": 1}
     ("rollout", "learner", "arm", "message"),
     [
         ({"workers": 1, "sync": "lora"}, {}, {}, "set learner.lora"),
-        ({**VLLM, "sync": "lora"}, {"lora": {"rank": 4}}, QUARANTINE, "one adapter at a time: set rollout.sync=full"),
+        ({"workers": 1, "sync": "lora"}, {}, QUARANTINE, "trains its base weights, too: set learner.lora"),
+        (VLLM, {"lora": {"rank": 511}}, QUARANTINE, r"rank 513 = 511 \(learner.lora\) \+ 2 .* at most 512: lower"),
+        (VLLM, {"lora": {"rank": 513}}, {}, "at most 512: lower the ranks, or sample with rollout.engine=transf"),
+        ({**VLLM, "vllm": {"max_lora_rank": 8}}, {"lora": {"rank": 8}}, QUARANTINE, "max_lora_rank is 8, .* raise it"),
         ({**VLLM, "vllm": {"enforce_eager": False}}, {}, STEERED, "rollout.vllm.enforce_eager=true"),
         ({**VLLM, "gpus": 1}, {}, STEERED, "rollout.vllm.enforce_eager=true"),
         ({"batching": "group", "slots": 2}, {}, {}, "raise it to train.group_size"),
@@ -233,7 +236,9 @@ LATE = {"workers": 1, "max_staleness": 1}
         (LATE, {"mismatch_correction": "truncate"}, {"interventions": ["Recontextualization"]}, ""),
         (LATE, {}, {}, ""),
         ({**VLLM, "sync": "lora"}, {"lora": {"rank": 4}}, {}, ""),
-        ({**VLLM}, {"lora": {"rank": 4}}, QUARANTINE, ""),
+        ({**VLLM, "sync": "lora"}, {"lora": {"rank": 4}}, QUARANTINE, ""),
+        ({**VLLM, "sync": "full"}, {"lora": {"rank": 600}}, QUARANTINE, ""),
+        ({**VLLM, "sync": "lora"}, {}, {"interventions": ["ray_worlds:Kept"]}, ""),
         (VLLM, {}, STEERED, ""),
         ({"workers": 2, "sync": "lora"}, {"lora": {"rank": 4}}, QUARANTINE, ""),
     ],
@@ -246,6 +251,22 @@ def test_what_an_arm_needs_of_its_sampler_is_checked(rollout: Any, learner: Any,
         return
     with pytest.raises(ConfigError, match=message):
         check_rollout(run, built)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "learner", "sync"),
+    [
+        (VLLM, {"lora": {"rank": 4}}, "lora"),
+        ({**VLLM, "sync": "full"}, {"lora": {"rank": 4}}, "full"),
+        ({**VLLM, "transfer": "broadcast"}, {"lora": {"rank": 4}}, "full"),
+        (VLLM, {}, "full"),
+        ({"workers": 1}, {"lora": {"rank": 4}}, "full"),
+        ({}, {"lora": {"rank": 4}}, "full"),
+    ],
+)
+def test_adapters_go_to_vllm_alone_unless_the_config_says_otherwise(rollout: Any, learner: Any, sync: str) -> None:
+    """A transformers worker gets adapters apart in any case: nothing changes there."""
+    assert config(rollout, learner).rollout.sync == sync
 
 
 def test_vllm_gets_room_for_the_adapters_of_all_versions_in_use() -> None:

@@ -289,6 +289,7 @@ def test_a_quarantine_adapter_is_evaluated_attached_then_saved_and_dropped(
     assert (directory.path / "quarantine" / "q" / "adapter_model.safetensors").is_file()
     deployed = AutoModelForCausalLM.from_pretrained(directory.checkpoint)
     assert not [name for name, _ in deployed.named_parameters() if "lora" in name]
+    assert not (directory.path / "quarantine" / "q" / "base.json").exists(), "its base is trained, too"
 
 
 def test_an_arm_that_reads_ground_truth_may_and_its_result_says_so(
