@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 import jinja2
+from jinja2 import nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.meta import find_undeclared_variables
 from transformers import PreTrainedTokenizerBase
@@ -249,6 +250,11 @@ def _variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     source = _GENERATION.sub("", tokenizer.get_chat_template())
     environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)
     try:
-        return frozenset(find_undeclared_variables(environment.parse(source)))
+        tree = environment.parse(source)
+        free = find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the chat template of {tokenizer.name_or_path!r} is no valid Jinja: {error}") from error
+    # What is set in only one branch of a condition counts as free: it is an argument if the template asks for it first.
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
+    return frozenset(free - (own - asked))
