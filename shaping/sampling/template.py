@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import jinja2
 from jinja2 import nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.meta import find_undeclared_variables
-from transformers import PreTrainedTokenizerBase
 
 from envs.actions import TAG, THOUGHT, THOUGHT_END, thinking
+
+if TYPE_CHECKING:  # configs import this module, and need no transformers
+    from transformers import PreTrainedTokenizerBase
 
 Thoughts = Literal["keep", "template"]
 CLOCK: Final = date(2025, 1, 1)
@@ -37,6 +39,10 @@ _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 class TemplateError(ValueError):
     """The tokenizer has no usable chat template."""
+
+
+class TemplateArgumentError(TemplateError):
+    """A template is given an argument that it does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class ChatTemplate:
             if name not in self.arguments:
                 near = difflib.get_close_matches(name, self.arguments, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise TemplateError(
+                raise TemplateArgumentError(
                     f"the chat template of {self.name!r} does not read {name!r}{hint} It reads "
                     f"{', '.join(self.arguments) or 'no argument'}"
                 )
@@ -154,6 +160,11 @@ class ChatTemplate:
     def opened(self) -> str:
         """The tag of the thought in which the template lets every reply begin; empty if it opens none."""
         return THOUGHT if thinking(self.opening) else ""
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Does the template know thoughts, and leave it to the model to have one?"""
+        return bool(self.opened) or (not self.keeps_thoughts and not TAG.search(self.opening))
 
     @cached_property
     def opening(self) -> str:
