@@ -61,6 +61,10 @@ def check_study(study: StudyConfig) -> None:
         for model in sorted(models, key=str):
             check_model(model, pins)
     check_plugins(runs)
+    if any(isinstance(run.model, str) for run in runs):
+        from launch.run.rendering import check_templates
+
+        check_templates(runs)
 
 
 def pressure_lines(runs: Iterable[RunConfig]) -> list[str]:

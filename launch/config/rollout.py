@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from launch.errors import ConfigError, describe
+from shaping.sampling.template import CLOCK, TemplateSettings, Thoughts
 
 if TYPE_CHECKING:
     from shaping.sampling.vllm.config import VLLMConfig
@@ -52,6 +54,15 @@ class RolloutConfig(BaseModel):
         description="what is motive and what is action in a completion, in training and evaluation: marker (what "
         "follows the last ACTION:), think_tags (the same, and only after </think>), tool_call, package.module:Class",
     )
+    thoughts: Thoughts = Field(
+        "keep",
+        description="where a chat template drops the thoughts of earlier replies: keep them, so that an episode is one "
+        "token sequence, or do as the template does",
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="arguments of the chat template, such as enable_thinking: false"
+    )
+    clock: date = Field(CLOCK, description="the date that the chat template reads, if it reads one")
     env_threads: int | None = Field(
         None,
         ge=0,
@@ -129,6 +140,10 @@ class RolloutConfig(BaseModel):
             return self
         merges = lora and self.engine == "vllm" and self.transfer == "file"
         return self.model_copy(update={"sync": "lora" if merges else "full"})
+
+    def template_settings(self) -> TemplateSettings:
+        """How the model's chat template is rendered."""
+        return TemplateSettings(self.thoughts, self.chat_template_kwargs, self.clock)
 
     def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:
         """The settings of the vLLM engine.

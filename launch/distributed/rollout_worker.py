@@ -28,6 +28,7 @@ from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_ten
 from launch.errors import UserError
 from launch.run.episodes import GroupRequest, slots_of
 from launch.run.load_policy import load_policy, sampling_adapters
+from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
 from launch.storage.versions import versions
 from shaping.arm import Arm
@@ -254,7 +255,7 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
     policy.value_head = None
     policy.model.requires_grad_(False).eval()
     policy.adapters.activate(policy.adapters.names(phase="sampling"))
-    renderer = Renderer(policy.tokenizer)
+    renderer = renderer_of(run, policy.tokenizer)
     slots, count = slots_of(run), 1
     if run.rollout.batching == "group":
         slots, count = run.train.group_size, slots // run.train.group_size
@@ -263,12 +264,10 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
 
 
 def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
-    from transformers import AutoTokenizer
-
     from shaping.sampling.vllm.engine import VLLMEngine
 
     rank = sent_adapter(sampling_adapters(run.learner, arm))[0]
-    renderer = Renderer(AutoTokenizer.from_pretrained(model, local_files_only=True))
+    renderer = renderer_of(run, load_tokenizer(model))
     engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
     return [engine], renderer, engine.dtype
 

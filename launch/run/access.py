@@ -100,6 +100,8 @@ def _trajectory_access(run: RunConfig, arm: Arm, policy: Policy, renderer: Rende
     options = run.train.worlds[world]
     if build_world(world, options, "train.worlds").name.partition("@")[0] not in POLICIES:
         return {}  # no scripted persona plays this world
+    if not renderer.stable:
+        return {}  # the turns of an episode stand in sequences of their own, each with its own system prompt
     pairs: list[tuple[Sample, Sample]] = []
     blocked: list[bool] = []
     mask = CommandMask(renderer, len(policy.model.get_output_embeddings().weight))

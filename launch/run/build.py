@@ -15,6 +15,7 @@ from launch.isolation.standins import walls
 from launch.run.episodes import slots
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
+from launch.run.rendering import check_unbroken, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
 from launch.run.trainer import Learns, Trainer
@@ -72,7 +73,10 @@ def build(run: RunConfig, model: Path) -> Parts:
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
     policy = load_policy(run, model, arm, run.train.device)
-    renderer = Renderer(policy.tokenizer)
+    renderer = renderer_of(run, policy.tokenizer)
+    check_unbroken(run, arm, renderer)
+    for line in notes(run, renderer):
+        log_to_stderr(line)
     engine = TransformersEngine(policy.model, renderer, slots=slots(run))
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)

@@ -19,6 +19,7 @@ from launch.run.conditions import EvalCell, eval_cells
 from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
+from launch.run.rendering import renderer_of
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
@@ -41,7 +42,7 @@ def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[
     """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training."""
     policy = load_trained(run, policy_dir)
     policy.model.eval()
-    conditions = deployment(run, policy, Renderer(policy.tokenizer))
+    conditions = deployment(run, policy, renderer_of(run, policy.tokenizer))
     directory.evaluation([*_rows_of_start(directory), *rows(conditions)])
     directory.episodes("eval", [e for condition in conditions.values() for e in condition])
     return conditions
@@ -69,7 +70,7 @@ def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
         device=run.train.device,
     )
     policy.model.eval()
-    conditions = deployment(run, policy, Renderer(policy.tokenizer), contexts=False)
+    conditions = deployment(run, policy, renderer_of(run, policy.tokenizer), contexts=False)
     return [{"phase": START, **row} for row in rows(conditions)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
+from launch.run import rendering
 from launch.run.access import audit_access
 from launch.run.build import Parts, build
 from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
@@ -22,6 +23,7 @@ from launch.run.pace.average import averaged, evaluation_after
 from launch.run.pressure import audit_pressure
 from launch.run.recovery import surviving
 from launch.run.spike_in import spike_in_metrics
+from launch.run.thoughts import ThoughtWatch
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
 from launch.storage.rundir import RunDirectory
@@ -54,8 +56,10 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
     before = before_training(run, model)
     with contextlib.closing(build(run, model)) as parts:
         first, access = _first_update(parts, run, model, directory)
+        thoughts = ThoughtWatch(run.train.max_tokens)
         watchers = [
             lambda done: record(run, done.row, done.seconds),
+            lambda done: thoughts.see(done.episodes),
             lambda done: on_update(done.number, done.row),
         ]
         measure = partial(evaluation_after, run, parts.policy, parts.renderer)
@@ -75,7 +79,8 @@ def _first_update(parts: Parts, run: RunConfig, model: Path, directory: RunDirec
         check_origin(directory, run, model)
     if (resumed := resume(parts.trainer, directory, run)) is not None:
         return resumed
-    directory.create(run.model_dump(mode="json"), versions(), **origin(run, model))
+    made_of = {**origin(run, model), "rendering": rendering.record(parts.renderer)}
+    directory.create(run.model_dump(mode="json"), versions(), **made_of)
     return 0, audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
 
 

@@ -76,7 +76,9 @@ def _as_sampled(sample: Sample, episode: Episode) -> Sample:
     """The loss tokens of `sample` in the sequence that they were sampled in. It is never trained on."""
     # Only an episode of one sequence can have a different training context.
     swapped = episode.contexts.sampling.system != episode.contexts.training.system
-    tokens = episode.tokens.astype(np.int64) if swapped else sample.tokens
+    # It ends with its last sampled token, as the sample does: what the episode saw later is in no loss.
+    end = int(np.flatnonzero(episode.loss_mask).max(initial=-1)) + 1
+    tokens = episode.tokens[:end].astype(np.int64) if swapped else sample.tokens
     shift, positions = len(tokens) - len(sample), np.flatnonzero(sample.mask)
     mask, old = np.zeros(len(tokens), bool), np.zeros(len(tokens), np.float32)
     mask[positions + shift], old[positions + shift] = True, sample.old_logprobs[positions]

@@ -34,7 +34,7 @@ Progress = Callable[[int, int, str], None]
 _SOURCES = (
     *("envs/core.py", "envs/worlds/*.py", "envs/personas/*.py", "envs/power/*.py"),
     *(f"shaping/organisms/{name}.py" for name in ("cast", "config", "organism", "samples", "tokenizer")),
-    *("shaping/organisms/corpus*.py", "shaping/sampling/render.py"),
+    *("shaping/organisms/corpus*.py", "shaping/sampling/render.py", "shaping/sampling/template.py"),
 )
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/*.yaml")
 """Files that only organisms with other locales depend on: the default locale is not a translation."""

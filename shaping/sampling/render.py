@@ -1,85 +1,75 @@
 """Chat templates, token by token: every text is tokenised once, and sampled ids are never re-tokenised.
 
-Sentinel messages split a template once into the markup before, between and after messages. A template that strips
-earlier reasoning, for example, does not render a conversation as the concatenation of those parts. The prefix then
-breaks at every turn: `stable` is False, and the episode is split there.
+An episode is one token sequence: what the template puts between a reply and the next one is appended to the sampled
+ids. It is tokenised behind the token that it follows, since some tokenizers put a blank before every text of its own.
+Where appending is not what a template does (`stable` is False), the episode is split at every turn.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from envs.actions import TAG, THOUGHT, thinking
+from envs.actions import TAG
+from shaping.sampling.template import USUAL, ChatTemplate, Message, TemplateError, TemplateSettings
 from shaping.sampling.turn_ends import closing_token
 
-_USER, _REPLY, _NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
-_THOUGHT = "sentinel thought"
 _BROKEN = "\ufffd"
 """Stands for bytes that are no whole character."""
 _WINDOW = 12
 """Tokens that are decoded together at most; a character has up to four bytes."""
-
-
-class TemplateError(ValueError):
-    """The tokenizer has no usable chat template."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation."""
-
-    role: str
-    """`system`, `user` or `assistant`."""
-    content: str
-    """The text, without template markup."""
+_CACHED = 10_000
+_MARK, _MARK_END = "\ue000", "\ue001"
+"""Around the number of a special token that stands in a text."""
+_LEADS = ("\n", "x", ".")
+"""Texts that another one is tokenised behind, where what it follows would merge with it."""
 
 
 class Renderer:
     """Renders episodes for one tokenizer.
 
     `eos` is the token that the template closes a reply with, which need not be the tokenizer's own eos token (Gemma:
-    `<end_of_turn>`, not `<eos>`). `ends` holds both.
+    `<end_of_turn>`, not `<eos>`). `ends` holds both. Strings in messages that look like special tokens stay text:
+    stand-ins replace them while the template is rendered, so that only its own markup becomes special tokens.
 
-    Raises: `TemplateError` if the tokenizer has no chat template, or the template no token that closes a reply.
+    Args:
+        tokenizer: with a chat template.
+        settings: how the template is rendered.
+    Raises: `TemplateError` if the tokenizer has no chat template, the template no token that closes a reply, or if it
+        does not read an argument of `settings`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if not getattr(tokenizer, "chat_template", None):
-            raise TemplateError(
-                f"the tokenizer {tokenizer.name_or_path!r} has no chat template: save one with the model "
-                "(tokenizer.chat_template) or use an instruction-tuned model"
-            )
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: TemplateSettings = USUAL) -> None:
+        self.template = ChatTemplate(tokenizer, settings)
         self.tokenizer = tokenizer
-        self._marked: dict[str, list[int]] = {}
+        self._known: dict[str, list[int]] = {}
+        added = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
+        self._tags = {i: str(t) for i, t in added.items() if TAG.fullmatch(str(t))}
+        special = {str(t) for t in added.values() if t.special} | set(tokenizer.all_special_tokens)
+        self._hidden = [_MARK, *sorted(special, key=lambda token: (-len(token), token))]
+        self._special = re.compile("|".join(map(re.escape, self._hidden)))
+        self._stand_in = re.compile(f"{_MARK}([0-9]+){_MARK_END}")
         self.eos = self._closing_token()
+        self._eos_text = str(added.get(self.eos, tokenizer.convert_ids_to_tokens(self.eos)))
         self.ends = frozenset({self.eos, tokenizer.eos_token_id} - {None})
-        self._tags = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if TAG.fullmatch(str(t))}
+        self._before_reply = _from_last(self.template.opening, [*map(str, added.values()), *special])
         self._pieces: dict[int, str] = {}
         self._windows: dict[tuple[int, ...], str] = {}
+        self._opened: dict[tuple[str, str], list[int]] = {}
+        self._extended: dict[str, tuple[list[int], list[int]]] = {}
         # Some tokenizers strip a blank from the start of a text; decoding after an anchor keeps it.
         self._anchor: list[int] = self.plain("x")
         self._anchored = len(self._raw(self._anchor))
-        self._opened: dict[tuple[str, str], list[int]] = {}
-
-    def _text(self, messages: list[Message], generate: bool = True) -> str:
-        rows: list[dict[str, Any]] = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generate))
+        # ... and put one there themselves, or the template does: it is not what the model says.
+        self._blank = self._said(self._anchor).removesuffix("x")
 
     def _closing_token(self) -> int:
         """The token that ends a reply: the first one of the markup before the next message, or else at the very end."""
-        talk = [Message("user", _USER), Message("assistant", _REPLY)]
-        texts = self._text([*talk, Message("user", _NEXT)]), self._text(talk, generate=False)
-        start = self._text(talk[:1])  # tells where a reply begins whose content the template drops
-        rests = [t.partition(_REPLY)[2] if _REPLY in t else t.removeprefix(start) for t in texts]
-        after = [rest.partition(_NEXT)[0] for rest in rests]
-        token = closing_token(self.tokenizer, map(self._markup, after))
+        after = self.template.closings
+        token = closing_token(self.tokenizer, map(self._encoded, after))
         if token is None:
             raise TemplateError(
                 f"the chat template of {self.tokenizer.name_or_path!r} has no end of turn: after a reply comes "
@@ -88,107 +78,109 @@ class Renderer:
             )
         return token
 
-    @cached_property
-    def _has_system(self) -> bool:
-        try:
-            return "sentinel rule" in self._text([Message("system", "sentinel rule"), Message("user", _USER)])
-        except Exception:  # templates raise exceptions of many types for a role they refuse
-            return False
-
-    @cached_property
-    def _bridge(self) -> tuple[str, str]:
-        """(markup between a reply and the next user message, markup between that message and the next reply)."""
-        text = self._text([Message("user", _USER), Message("assistant", _REPLY), Message("user", _NEXT)])
-        if not all(s in text for s in (_REPLY, _NEXT)):
-            raise TemplateError(f"the chat template of {self.tokenizer.name_or_path!r} drops message contents")
-        _, _, rest = text.partition(_REPLY)
-        before, _, after = rest.partition(_NEXT)
-        return before, after
-
-    @cached_property
+    @property
     def opened(self) -> str:
         """The tag of the thought in which the template lets every reply begin; empty if it opens none."""
-        _, _, after = self._text([Message("user", _USER)]).partition(_USER)
-        return THOUGHT if thinking(after) else ""
+        return self.template.opened
 
-    @cached_property
+    @property
     def stable(self) -> bool:
-        """True if a longer conversation always starts with the shorter one, also where replies contain reasoning."""
-        first = self._text([Message("user", _USER)])
-        for reply in (_REPLY, f"<think>\n{_THOUGHT}\n</think>\n\n{_REPLY}"):
-            longer = self._text([Message("user", _USER), Message("assistant", reply), Message("user", _NEXT)])
-            if not longer.startswith(first + reply) or longer != first + reply + _NEXT.join(self._bridge):
-                return False
-        return True
+        """True if an episode is one token sequence, to which turns are appended."""
+        return self.template.stable
+
+    # -- text to ids ---------------------------------------------------------------------------------------------
 
     def plain(self, text: str) -> list[int]:
-        """Ids of untrusted text. Strings that look like special tokens stay text."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        """Ids of a text as a reply: as it stands behind the markup that a reply begins with, and without its end.
 
-    def _markup(self, text: str) -> list[int]:
-        """Ids of template markup, special tokens included. Cached: every turn uses the same few strings."""
-        if text not in self._marked:
-            self._marked[text] = list(self.tokenizer.encode(text, add_special_tokens=False))
-        return list(self._marked[text])
+        Strings that look like special tokens stay text, but tags of thoughts are what they are.
+        """
+        return self._ids(self._hide(f"{self.template.gap}{text}", reply=True), self._before_reply) if text else []
 
     def open(self, system: str, observation: str) -> list[int]:
         """Ids from the start of the conversation to the start of the first reply."""
         if (system, observation) not in self._opened:
-            if len(self._opened) > 10_000:
+            if len(self._opened) > _CACHED:
                 self._opened.clear()
-            self._opened[system, observation] = self._open(system, observation)
+            messages = [Message("system", system)] * bool(system) + [Message("user", observation)]
+            self._opened[system, observation] = self.conversation(messages)
         return list(self._opened[system, observation])
-
-    def _open(self, system: str, observation: str) -> list[int]:
-        if system and not self._has_system:
-            return self.open("", f"{system}\n\n{observation}")
-        messages = [Message("system", _REPLY)] if system else []
-        text = self._text([*messages, Message("user", _USER)])
-        before, _, after = text.partition(_USER)
-        ids: list[int] = []
-        if system:
-            start, _, before = before.partition(_REPLY)
-            ids += self._markup(start) + self.plain(system)
-        return ids + self._markup(before) + self.plain(observation) + self._markup(after)
 
     def extend(self, observation: str, *, finished: bool) -> list[int]:
         """Ids from the end of a reply to the start of the next. `finished`: the reply ended with the token `eos`."""
-        before, after = self._bridge
-        closing = self._markup(before)
-        if finished and self.eos in closing:
-            closing = closing[closing.index(self.eos) + 1 :]  # some templates have a blank before it
-        return closing + self.plain(observation) + self._markup(after)
+        if observation not in self._extended:
+            if len(self._extended) > _CACHED:
+                self._extended.clear()
+            self._extended[observation] = self._extension(observation)
+        closing, ids = self._extended[observation]
+        return list(ids) if finished else [*closing, *ids]
 
-    def conversation(self, messages: list[Message]) -> list[int]:
-        """Ids of a whole conversation, rendered from its start. For templates whose prefix breaks.
+    def _extension(self, observation: str) -> tuple[list[int], list[int]]:
+        """(what closes a reply that was cut off, what follows a reply that has ended)."""
+        closing, _ = self.template.bridge
+        rest = self.template.after_reply(self._hide(observation))
+        if self._eos_text not in closing:
+            return [], self._ids(rest, self._eos_text)
+        before, _, rest = rest.partition(self._eos_text)  # some templates have a blank before it
+        return [*self._ids(before, None), self.eos], self._ids(rest, self._eos_text)
 
-        Strings in messages that look like special tokens stay text: stand-ins replace them while the template is
-        rendered, so that only the template's own markup becomes special tokens.
-        """
-        if messages[0].role == "system" and not self._has_system:
-            system, first, *rest = messages
-            messages = [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
-        stand_in = {token: f"\ue000{n}\ue001" for n, token in enumerate(self.tokenizer.all_special_tokens)}
-        special = re.compile("|".join(map(re.escape, stand_in)))
-        hidden = [Message(m.role, special.sub(lambda match: stand_in[match[0]], m.content)) for m in messages]
-        original = {mark: token for token, mark in stand_in.items()}
+    def conversation(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a whole conversation, rendered from its start to the start of the next reply."""
+        hidden = [Message(m.role, self._hide(m.content, reply=m.role == "assistant")) for m in messages]
+        return self._ids(self.template.text(self.template.placed(hidden)), "")
+
+    def _hide(self, text: str, *, reply: bool = False) -> str:
+        """The text with stand-ins for what would become special tokens."""
+
+        def stand_in(match: re.Match[str]) -> str:
+            if reply and TAG.fullmatch(match[0]):
+                return match[0]
+            return f"{_MARK}{self._hidden.index(match[0])}{_MARK_END}"
+
+        return self._special.sub(stand_in, text)
+
+    def _ids(self, text: str, before: str | None) -> list[int]:
+        """Ids of a text with stand-ins where it follows `before`; an empty one is the start of a sequence."""
         ids: list[int] = []
-        for part in re.split(f"({'|'.join(original)})", self._text(hidden)):
-            ids += (
-                self.plain(original[part])
-                if part in original
-                else self.tokenizer.encode(part, add_special_tokens=False)
-            )
+        for number, part in enumerate(self._stand_in.split(text)):
+            if number % 2:
+                ids += self._behind(None, self._hidden[int(part)], split=True)
+            elif part:
+                ids += self._behind(before if number == 0 else None, part)
         return ids
+
+    def _behind(self, before: str | None, text: str, *, split: bool = False) -> list[int]:
+        """Ids of a text where it follows another one."""
+        for lead in _LEADS if before is None else (before, *_LEADS) if before else ():
+            start, ids = self._encoded(lead), self._encode(lead + text, split=split)
+            if ids[: len(start)] == start:
+                return ids[len(start) :]
+        return self._encode(text, split=split)
+
+    def _encode(self, text: str, *, split: bool = False) -> list[int]:
+        """Ids of a text; `split`: strings of special tokens stay text."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=split))
+
+    def _encoded(self, text: str) -> list[int]:
+        """Ids of template markup. Every turn uses the same few strings."""
+        if text not in self._known:
+            self._known[text] = self._encode(text)
+        return self._known[text]
+
+    # -- ids to text ---------------------------------------------------------------------------------------------
 
     def piece(self, token: int) -> str:
         """Text of one token alone; empty for the ends of a turn. Bytes of an incomplete character become U+FFFD."""
         if token not in self._pieces:
-            self._pieces[token] = self.text([token])
+            self._pieces[token] = self._said([token])
         return self._pieces[token]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of sampled tokens, without special tokens; but tags of thoughts are text, even if they are special."""
+        """Text of a reply from its start, without special tokens; but tags of thoughts are text, even special ones."""
+        return self._said(ids).removeprefix(self._blank)
+
+    def _said(self, ids: Sequence[int]) -> str:
+        """Text of tokens somewhere in a reply."""
         if self._tags.keys().isdisjoint(ids):
             return self._plain_text(ids)
         cuts = [n for n, i in enumerate(ids) if i in self._tags]
@@ -218,6 +210,8 @@ class Renderer:
             if stop > start:
                 pieces[start:stop] = self._joint_pieces(ids[start:stop])
             start = stop + 1
+        if self._blank and (first := next((n for n, piece in enumerate(pieces) if piece), None)) is not None:
+            pieces[first] = pieces[first].removeprefix(self._blank)
         return pieces
 
     def _joint_pieces(self, run: Sequence[int]) -> list[str]:
@@ -238,7 +232,7 @@ class Renderer:
                 if settled.startswith(shown):
                     parts[-1] += settled[len(shown) :]
                 start, shown = cut, ""
-        whole = self.text(run)
+        whole = self._said(run)
         return parts if "".join(parts) == whole else [*[""] * (len(run) - 1), whole]
 
     def _splits(self, run: Sequence[int], start: int, cut: int, stop: int) -> bool:
@@ -250,5 +244,10 @@ class Renderer:
         if ids not in self._windows:
             if len(self._windows) > 10_000:
                 self._windows.clear()
-            self._windows[ids] = self.text(ids)
+            self._windows[ids] = self._said(ids)
         return self._windows[ids]
+
+
+def _from_last(text: str, tokens: Sequence[str]) -> str | None:
+    """The part of a text from its last token on; all of it if it holds none, and None if it is empty."""
+    return text[max([0, *(text.rfind(token) for token in tokens)]) :] or None

@@ -65,8 +65,7 @@ class ScriptedEngine:
         text = self._actors[session.id].act()
         if self._renderer.opened:  # by the template, for every reply; what stands in a thought would be no action
             text = f"{THOUGHT_END}{text}"
-        ids = self._renderer.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        ids = [*ids[: params.max_tokens - 1], self._renderer.eos]
+        ids = [*self._renderer.plain(text)[: params.max_tokens - 1], self._renderer.eos]
         return Completion(
             tokens=np.array(ids, np.int32),
             logprobs=np.zeros(len(ids), np.float32),

@@ -22,6 +22,8 @@ from shaping.sampling.engine import EngineError
 
 GIB = 1 << 30
 CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+TEMPLATE = "shaping_chat_template"
+"""Key of the chat template's arguments in vLLM's `additional_config`, which all its processes have."""
 
 
 class VLLMConfig(BaseModel):

@@ -83,7 +83,7 @@ class VLLMEngine:
         self._serving: list[Serving] = []
         self._close = weakref.finalize(self, _stop, self._loop, self._scratch, self._serving)  # also runs at exit
         try:
-            self._loop.block(start(self._files, config, self._serving))
+            self._loop.block(start(self._files, config, self._serving, renderer.template.settings.arguments))
         except BaseException:
             self._close()
             raise

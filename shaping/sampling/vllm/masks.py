@@ -20,6 +20,8 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as V2Logi
 
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
+from shaping.sampling.template import TemplateSettings
+from shaping.sampling.vllm.config import TEMPLATE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -60,7 +62,9 @@ def forbidden_commands(params: SamplingParams) -> tuple[str, ...]:
 def _mask_of(vllm_config: VllmConfig) -> CommandMask:
     model = vllm_config.model_config
     tokenizer = AutoTokenizer.from_pretrained(model.tokenizer or model.model, local_files_only=True)
-    return CommandMask(Renderer(tokenizer), model.get_vocab_size())
+    further = getattr(vllm_config, "additional_config", None)
+    arguments = further.get(TEMPLATE, {}) if isinstance(further, dict) else {}
+    return CommandMask(Renderer(tokenizer, TemplateSettings(arguments=arguments)), model.get_vocab_size())
 
 
 class V1CommandMask(V1LogitsProcessor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from shaping.sampling.engine import Completion, EngineError, SamplingParams
-from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
+from shaping.sampling.vllm.config import TEMPLATE, ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
 from shaping.sockets import LOOPBACK, use_interface
 
@@ -39,8 +39,12 @@ class Serving:
     """True if the model is not compiled, so that hooks work."""
 
 
-async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -> None:
+async def start(
+    files: ModelFiles, config: VLLMConfig, serving: list[Serving], template: Mapping[str, Any] | None = None
+) -> None:
     """Start vLLM and append it to `serving`, also if a later step of the start fails.
+
+    `template` are arguments of the chat template, by which masks know whether replies begin in a thought.
 
     Raises: EngineError if vLLM cannot be imported, or cannot serve the model with these settings.
     """
@@ -58,7 +62,10 @@ async def start(files: ModelFiles, config: VLLMConfig, serving: list[Serving]) -
     files.check_memory(config, cpu=cpu, free=_free_memory() if cpu else None)
     eager = cpu if config.enforce_eager is None else config.enforce_eager
     try:
-        vllm_config = _arguments(files, config, cpu=cpu, eager=eager).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        arguments = _arguments(files, config, cpu=cpu, eager=eager)
+        if template:
+            arguments.additional_config = {TEMPLATE: dict(template)}
+        vllm_config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
     except Exception as error:
         raise EngineError(f"vLLM cannot serve {files.path} with these settings: {error}") from error
     runner = "V2" if vllm_config.use_v2_model_runner else "V1"

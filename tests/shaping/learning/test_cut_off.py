@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from envs.core import TextEnv
-from envs.episode import Episode, Labels, RolloutStatus
+from envs.episode import Context, Contexts, Episode, Labels, RolloutStatus
 from shaping.arm import Arm, compose
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
@@ -22,6 +22,7 @@ from shaping.learning.sample import Sample
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.shapers.inoculation import Inoculation
 
 
 class Paying(TextEnv):
@@ -114,3 +115,19 @@ def test_training_leaves_out_the_observation_that_only_the_critic_reads(make_pol
     assert episode.status is RolloutStatus.TRUNCATED_CUT_OFF and not episode.loss_mask[-1]
     (sample,) = assign_credit([episode], [np.ones(3)], arm, renderer).samples
     assert len(sample) == np.flatnonzero(episode.loss_mask)[-1] + 1 < len(episode.tokens)
+
+
+def test_an_older_episode_under_another_context_is_recalled_as_it_was_sampled(
+    make_policy: Callable[..., Policy],
+) -> None:
+    """The fault: the observation after its last reply shifted the tokens whose log-probs were compared."""
+    policy = make_policy()
+    renderer = Renderer(policy.tokenizer)
+    arm = compose("arm", [Inoculation(prompts=("be bold .",), at="training", ratio="recomputed")])
+    episode = played(policy, renderer, arm, True, 0, SHORT)[0]
+    swapped = replace(episode, contexts=Contexts(Context(), Context("be bold .", "bold")))
+    (sample,) = assign_credit([swapped], [np.ones(3)], arm, renderer, version=episode.version + 1).samples
+    assert sample.sampled is not None and not sample.on_policy
+    assert sample.sampled.tokens.tolist() == episode.tokens[: len(sample.sampled)].tolist()
+    for own in (sample, sample.sampled):
+        assert own.tokens[own.mask].tolist() == episode.tokens[episode.loss_mask].tolist()

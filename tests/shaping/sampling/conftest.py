@@ -12,6 +12,7 @@ import torch
 
 from shaping.learning.policy import Policy
 from shaping.sampling.render import Renderer
+from shaping.sampling.template import TemplateSettings
 
 if TYPE_CHECKING:
     from shaping.sampling.vllm.engine import VLLMEngine
@@ -30,7 +31,7 @@ def forgetful(make_policy: Callable[..., Policy]) -> Renderer:
     """A renderer whose template breaks the prefix."""
     tokenizer = make_policy().tokenizer
     tokenizer.chat_template = FORGETFUL
-    return Renderer(tokenizer)
+    return Renderer(tokenizer, TemplateSettings(thoughts="template"))
 
 
 @pytest.fixture(scope="session")
