@@ -1,20 +1,19 @@
 """Action masks on text: find the next tokens that would complete a forbidden command, in any tokenisation.
 
 A mask on the usual tokenisation of a command would leave other tokenisations open, and RL finds them. Every token of
-the vocabulary is therefore tried after the text so far. Masking follows Huang and Ontanon (arXiv:2006.14171): a masked
-token has probability zero in the sampler and in the learner.
+the vocabulary that could complete a command is therefore tried after the text so far. Masking follows Huang and Ontanon
+(arXiv:2006.14171): a masked token has probability zero in the sampler and in the learner.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from envs.actions import THOUGHT, WRAPPING, continued, normalise, parse_action, thinking
+from shaping.sampling.pieces import PARTIAL, Pieces
 from shaping.sampling.render import Renderer
 
-_PARTIAL = "\ufffd"
-"""Replacement character: decoding shows it for bytes that are no whole character."""
+_AROUND = f"{WRAPPING} "
 
 
 def is_forbidden(text: str, commands: tuple[str, ...]) -> bool:
@@ -26,67 +25,90 @@ def is_forbidden(text: str, commands: tuple[str, ...]) -> bool:
 class CommandMask:
     """Finds the token ids that may not follow a partial completion.
 
-    Most pieces only lengthen the command at the end of the text, so all texts that end in the same command share one
-    cached result. Pieces that can start a new line or an action marker, or end a thought, are tried on the whole last
-    line. In a thought no command can be spelled, so none is masked there.
+    Few pieces of a vocabulary can complete a command: those that go on as it does where the text has begun it, and
+    those that hold the whole of it. Only these are tried. In a thought no command can be spelled: none is masked there.
     """
 
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
         self._renderer = renderer
-        pieces = [(i, renderer.piece(i)) for i in range(vocabulary)]
-        self._turning = [(i, piece) for i, piece in pieces if _may_turn(piece)]
-        self._closing = [(i, piece) for i, piece in pieces if any(sign in normalise(piece) for sign in "}]>")]
-        self._plain = [(i, piece) for i, piece in pieces if piece and not _may_turn(piece)]
-        self._partial = [i for i, piece in pieces if _PARTIAL in piece]
-        self._cache: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
+        self._pieces = Pieces([renderer.piece(i) for i in range(vocabulary)])
+        self._cache: dict[tuple[str, tuple[str, ...], bool], tuple[int, ...]] = {}
 
     def masked_tokens(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
         """Token ids that would make the text a forbidden command if they followed the `sampled` ids."""
+        commands = tuple(command for command in commands if command.split())
         text = self._renderer.text(sampled)
         before, end, line = text.rpartition("\n")
         if thinking(f"{self._renderer.opened}{before}{end}"):
             line = f"{THOUGHT}{line}"
-        masked = {*self._tried(self._turning, line, commands)}
-        if len(f"{normalise(line)}x".splitlines()) > 1:  # a line end other than "\n" is rare: try every piece
-            masked.update(self._tried(self._plain, line, commands))
-        elif known := continued(line):
-            short, command = known
-            if any(_may_become(command, forbidden) for forbidden in commands):
-                masked.update(self._tried(self._plain, short, commands))
-        elif is_forbidden(line, commands):  # the turn is over, and nothing that follows takes its command back
-            masked.update(self._tried(self._plain, line, commands))
-        if "{" in text:  # a tool call, which may hold line ends, becomes a command when it is closed
-            masked.update(self._tried(self._closing, f"{self._renderer.opened}{text}", commands))
-        if text.endswith(_PARTIAL):
-            # The last character is incomplete: only decoding all its bytes together shows the character.
-            opened = THOUGHT if line.startswith(THOUGHT) else ""
-            masked.update(
-                i for i in self._partial if is_forbidden(opened + self._renderer.text([*sampled, i]), commands)
-            )
+        masked = {*self._tried(line, commands)}
+        if "{" in normalise(text):  # a tool call, which may hold line ends, becomes a command when it is closed
+            masked.update(self._tried(f"{self._renderer.opened}{text}", commands, call=True))
+        if text.endswith(PARTIAL):
+            masked.update(self._completing(sampled, line, commands))
         return tuple(sorted(masked))
 
-    def _tried(self, pieces: list[tuple[int, str]], line: str, commands: tuple[str, ...]) -> tuple[int, ...]:
-        kind = "" if pieces is self._plain else "\n" if pieces is self._turning else "\n\n"  # `line` may be a text
-        key = (f"{kind}{line}", commands)
+    def _tried(self, text: str, commands: tuple[str, ...], *, call: bool = False) -> tuple[int, ...]:
+        key = (text, commands, call)
         if key not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
-            self._cache[key] = tuple(i for i, piece in pieces if is_forbidden(line + piece, commands))
+            possible = self._closing(text, commands) if call else self._candidates(text, commands)
+            pieces = self._pieces
+            self._cache[key] = tuple(i for i in {*possible} if is_forbidden(text + pieces[i], commands))
         return self._cache[key]
 
+    def _candidates(self, line: str, commands: tuple[str, ...]) -> Iterable[int]:
+        """Pieces that could make a command of `commands` out of a line; more than do."""
+        folded = normalise(line)
+        last = f"{folded}x".splitlines(keepends=True)[-1][:-1]  # there are other line ends than "\n"
+        if len(last) < len(folded) and thinking(folded[: len(folded) - len(last)]):
+            last = f"{THOUGHT}{last}"
+        if is_forbidden(line, commands):  # no run gets there: it can be taken back by few pieces, or by none
+            return self._pieces.all
+        known = continued(last)
+        found: set[int] = set()
+        bare = known[1].strip(_AROUND) if known else ""
+        for command in commands:
+            found.update(self._pieces.holding(command))
+            if not command.isascii():
+                found.update(self._pieces.joining)
+            if known is None:
+                continue
+            if bare.startswith(command) and not bare[len(command) :][:1].isalnum():
+                return self._pieces.all  # what stands around the command, or the end of a turn, is all that is missing
+            if command.startswith((known[1], bare)):
+                rest = command[len(bare) :].lstrip(_AROUND) if command.startswith(bare) else ""
+                if not rest:
+                    return self._pieces.all
+                found.update(self._pieces.going_on(rest))
+        return found
 
-def _may_turn(piece: str) -> bool:
-    """True if a piece can change which part of a text is the command.
+    def _closing(self, text: str, commands: tuple[str, ...]) -> Iterable[int]:
+        """Pieces that could close a tool call of one of `commands`; more than do."""
+        called = normalise(text).lower().partition("{")[2]
+        if "\\" in called:  # characters may be spelled by their numbers
+            return self._pieces.closing
+        found: set[int] = set()
+        for command in commands:
+            found.update(self._pieces.closing_with([w for w in command.split() if w not in called], called))
+        return found
 
-    It holds a line end, the end of an action marker or of a tag, or a combining mark.
-    """
-    plain = normalise(piece)
-    if any(sign in plain for sign in ":>]▷"):
-        return True
-    return len(f"x{plain}x".splitlines()) > 1 or any(unicodedata.combining(c) for c in piece)
+    def _completing(self, sampled: Sequence[int], line: str, commands: tuple[str, ...]) -> Iterable[int]:
+        """Pieces whose bytes complete the last character to one that completes a command.
 
-
-def _may_become(command: str, forbidden: str) -> bool:
-    """True if `command` is the forbidden one, or can become it by more text, and by the other half of its quotes."""
-    bare = command.strip(f"{WRAPPING} ")
-    return forbidden.startswith((command, bare)) or f"{bare} ".startswith(f"{forbidden} ")
+        Only decoding all bytes of a character together shows it.
+        """
+        if (known := continued(line.rstrip(PARTIAL))) is None:
+            return
+        bare = known[1].strip(_AROUND)
+        if not any(not c.isascii() or c.startswith(bare) or bare.startswith(c) for c in commands):
+            return
+        cut = len(sampled)
+        while cut and PARTIAL in self._pieces[sampled[cut - 1]]:
+            cut -= 1
+        head = self._renderer.text(sampled[:cut]).rpartition("\n")[2]
+        opened = THOUGHT if line.startswith(THOUGHT) else ""
+        for i in self._pieces.partial:
+            if is_forbidden(f"{opened}{head}{self._renderer.text([*sampled[cut:], i])}", commands):
+                yield i

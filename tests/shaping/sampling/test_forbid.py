@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from envs.actions import parse_action, thinking
+from envs.actions import normalise, parse_action, thinking
 from shaping.sampling.forbid import CommandMask, is_forbidden
 from shaping.sampling.render import Renderer
 
@@ -95,6 +96,56 @@ def test_short_cuts_ban_what_trying_every_token_would(
     last = f"<think>{last}" if thinking(before + end) else last
     slow = {i for i, piece in enumerate(pieces) if piece and is_forbidden(last + piece, (command,))}
     assert set(mask.masked_tokens(renderer.plain(line), (command,))) == slow
+
+
+class Spelled:
+    """Stands for a renderer whose tokens are any texts."""
+
+    def __init__(self, texts: list[str], opened: str = "") -> None:
+        self.texts, self.opened = texts, opened
+
+    def piece(self, token: int) -> str:
+        return self.texts[token]
+
+    def text(self, ids: Sequence[int]) -> str:
+        return "".join(self.texts[i] for i in ids)
+
+
+CALLS = ('{"name": "', '"grab"', "grab", '"', '", "arguments": {', '"n"', ": ", "3", "}", "}}", "}}\n", "<tool_call>")
+ENDS = ("</tool_call>", "```", "\\u0067", "[", "]", "\uff5b", "ACTION: grab", "grab 3", "rab 3", "b 3\n", "3`", '."')
+LETTERS = ("\u0651", "3\u0651", "\u1161", "e", "\u0301", "\u00a0", "\u0660", "\x0b", "\x85", "work ", "now")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(
+    pieces=st.lists(
+        st.lists(st.sampled_from((*PARTS, *TAGS, *CALLS, *ENDS, *LETTERS)), min_size=1, max_size=3).map("".join),
+        min_size=40,
+        max_size=80,
+        unique=True,
+    ),
+    sampled=st.lists(st.integers(0, 39), max_size=7),
+    commands=st.lists(st.sampled_from(["grab 3", "g", "é", "3", "ac tion", "grab", "work 3"]), min_size=1, max_size=2),
+    opened=st.sampled_from(["", "", "<think>"]),
+)
+def test_of_any_vocabulary_what_trying_every_token_would_is_banned(
+    pieces: list[str], sampled: list[int], commands: list[str], opened: str
+) -> None:
+    pieces = [*pieces, *CALLS, *ENDS, *TAGS, *PARTS, "grab 3"]
+    renderer = Spelled(pieces, opened)
+    found = CommandMask(renderer, len(pieces)).masked_tokens(sampled, tuple(commands))  # type: ignore[arg-type]
+    texts = [renderer.text(sampled[:n]) for n in range(len(sampled) + 1)]
+    assume(not any(is_forbidden(opened + text, tuple(commands)) for text in texts))  # no run gets there
+    text = texts[-1]
+    before, end, line = text.rpartition("\n")
+    line = f"<think>{line}" if thinking(opened + before + end) else line
+    whole = f"{opened}{text}" if "{" in normalise(text) else line
+    slow = {
+        i
+        for i, piece in enumerate(pieces)
+        if is_forbidden(line + piece, tuple(commands)) or is_forbidden(whole + piece, tuple(commands))
+    }
+    assert set(found) == slow
 
 
 def test_a_character_that_is_put_together_from_bytes_is_banned_with_its_last_byte(
