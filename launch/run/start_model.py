@@ -96,8 +96,8 @@ def present_model(source: ModelSource) -> Path | None:
         path = cached(source.organism)
         return path if (path / CARD).is_file() and not damage(path) else None
     hub = on_hub(source)
-    path = expanded(str(source)) if hub is None else in_hub_cache(hub)
-    return whole(path) if path is not None and (path / "config.json").is_file() else None
+    found = expanded(str(source)) if hub is None else in_hub_cache(hub)
+    return whole(found) if found is not None and (found / "config.json").is_file() else None
 
 
 def whole(path: Path) -> Path:

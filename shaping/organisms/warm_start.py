@@ -246,8 +246,8 @@ def _train(
         trainer.train()
         trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if config.lora_rank:  # in float32, since rounding a merged weight to bfloat16 loses most of what is added to it
-        return trained.float().merge_and_unload()  # type: ignore[no-any-return]
-    return trained.to(getattr(torch, config.dtype))  # type: ignore[no-any-return]
+        return trained.float().merge_and_unload()
+    return trained.to(getattr(torch, config.dtype))
 
 
 def _settings(config: WarmStartConfig) -> dict[str, Any]:
