@@ -104,11 +104,6 @@ def whole(path: Path) -> Path:
     """`path`, if no weight file in it is cut off and all else can be saved again. Raises `ConfigError` otherwise."""
     if damaged := damaged_weights(path):
         raise ConfigError(f"model: {damaged}; copy or download the model again")
-    if missing := missing_files(path):
-        raise ConfigError(
-            f"model: {path} lacks {', '.join(missing[:3])}; weights in other formats are not opened, since they may "
-            "hold code: copy or download the whole model, or convert it to safetensors"
-        )
     if needs_code(path):
         raise ConfigError(
             f"model: {path} needs code of its own (auto_map in config.json), which is never run: choose a model whose "
@@ -118,6 +113,11 @@ def whole(path: Path) -> Path:
         rehearse_saving(path)
     except SavingError as error:
         raise ConfigError(f"model: {error}") from error
+    if missing := missing_files(path):
+        raise ConfigError(
+            f"model: {path} lacks {', '.join(missing[:3])}; weights in other formats are not opened, since they may "
+            "hold code: copy or download the whole model, or convert it to safetensors"
+        )
     return path
 
 
