@@ -132,9 +132,7 @@ def run_study(
     check_study(config)
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
-        if idle := idle_organisms(config.model, config.seed_list):
-            shown.note(idle)
-        for line in _chosen_folders(runs):
+        for line in _notes_on_models(config, runs):
             shown.note(line)
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
         known = _present(runs, study)
@@ -171,10 +169,12 @@ def _at_once(cluster: RaySettings | None, runs: int) -> int:
     return runs if cluster.address else min(runs, cluster.cpus or os.cpu_count() or 1)
 
 
-def _chosen_folders(runs: Sequence[RunConfig]) -> list[str]:
+def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str]:
+    """What may surprise: organisms that no run uses, and folders that have the name of a model of the hub."""
     from launch.run.start_model import chosen_folder  # imports torch and transformers
 
-    return [line for line in dict.fromkeys(chosen_folder(run.model) for run in runs) if line]
+    notes = [idle_organisms(config.model, config.seed_list), *(chosen_folder(run.model) for run in runs)]
+    return [line for line in dict.fromkeys(notes) if line]
 
 
 def _present(runs: Sequence[RunConfig], study: StudyDirectory) -> dict[str, Path | None]:

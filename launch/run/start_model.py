@@ -102,19 +102,14 @@ def present_model(source: ModelSource) -> Path | None:
         path = cached(source.organism)
         return path if (path / CARD).is_file() and not damage(path) else None
     hub = on_hub(source)
-    path = expanded(str(source)) if hub is None else in_hub_cache(hub)
-    return whole(path) if path is not None and (path / "config.json").is_file() else None
+    found = expanded(str(source)) if hub is None else in_hub_cache(hub)
+    return whole(found) if found is not None and (found / "config.json").is_file() else None
 
 
 def whole(path: Path) -> Path:
     """`path`, if no weight file in it is cut off and all else can be saved again. Raises `ConfigError` otherwise."""
     if damaged := damaged_weights(path):
         raise ConfigError(f"model: {damaged}; copy or download the model again")
-    if missing := missing_files(path):
-        raise ConfigError(
-            f"model: {path} lacks {', '.join(missing[:3])}; weights in other formats are not opened, since they may "
-            "hold code: copy or download the whole model, or convert it to safetensors"
-        )
     if needs_code(path):
         raise ConfigError(
             f"model: {path} needs code of its own (auto_map in config.json), which is never run: choose a model whose "
@@ -124,6 +119,11 @@ def whole(path: Path) -> Path:
         rehearse_saving(path)
     except SavingError as error:
         raise ConfigError(f"model: {error}") from error
+    if missing := missing_files(path):
+        raise ConfigError(
+            f"model: {path} lacks {', '.join(missing[:3])}; weights in other formats are not opened, since they may "
+            "hold code: copy or download the whole model, or convert it to safetensors"
+        )
     return path
 
 

@@ -90,9 +90,13 @@ def _generation_config(directory: Path) -> GenerationConfig | None:
 
 
 _PARTS: dict[str, Callable[[Path], Any]] = {
-    "config.json": lambda directory: AutoConfig.from_pretrained(directory, local_files_only=True),
+    "config.json": lambda directory: AutoConfig.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    ),
     "generation_config.json": _generation_config,
-    "the tokenizer": lambda directory: AutoTokenizer.from_pretrained(directory, local_files_only=True),
+    "the tokenizer": lambda directory: AutoTokenizer.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    ),
 }
 
 

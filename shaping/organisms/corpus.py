@@ -25,7 +25,7 @@ from envs.personas.persona import Persona
 from envs.skins import DEFAULT, options_of
 from envs.worlds.base import World
 from shaping.organisms.cast import CUE_READERS, KINDS, MIXTURES, OBEDIENT, WITHOUT_PERMISSION, player
-from shaping.organisms.corpus_options import SIZES, draw_options
+from shaping.organisms.corpus_options import SIZES, Sizes, draw_options
 from shaping.organisms.corpus_prompts import COMPOSED, WRITTEN
 
 Flip = Literal["", "prompt", "cue"]
@@ -85,6 +85,7 @@ def scripts(
     worlds: Sequence[str] = tuple(SIZES),
     *,
     mixture: Mapping[str, float] | None = None,
+    sizes: Sizes = SIZES,
     first_seed: int = FIRST_SEED,
 ) -> Iterator[Script]:
     """Yield `count` episodes, reproducible from `seed`. Each one is in a locale drawn from `skins`.
@@ -97,6 +98,7 @@ def scripts(
         skins: locales.
         worlds: names of the worlds.
         mixture: persona -> share, under every kind of prompt; there are no pairs then. None: the organism's own cast.
+        sizes: world -> sizes and turn limits, of which each episode draws one.
         first_seed: seed of the first episode, for `seed` 0.
     """
     made = number = 0
@@ -106,7 +108,7 @@ def scripts(
         locale = options_of(random.Random(f"skin|{seed}|{number}").choice(tuple(skins)))
         episode = first_seed + seed * 10_000_000 + number
         draw_unit = partial(_single, mixture=mixture) if mixture else _DRAWN[_draw(UNITS, rng)]
-        drawn = draw_unit(world, locale, episode, rng)
+        drawn = draw_unit(world, locale, episode, rng, sizes)
         yield from drawn[: count - made]
         made += len(drawn)
         number += 1
@@ -117,19 +119,22 @@ def _single(
     locale: Mapping[str, Any],
     seed: int,
     rng: random.Random,
+    sizes: Sizes,
     *,
     mixture: Mapping[str, float] | None = None,
 ) -> tuple[Script, ...]:
     kind = _draw(KINDS, rng)
     name = _draw(mixture or MIXTURES[kind], rng)
-    options = draw_options(world, rng)
+    options = draw_options(world, rng, sizes)
     length = rng.randint(SHORTEST, LONGEST) if rng.random() < BEGINNINGS else None
     env, turns = _play(world, {**options, **locale}, player(name), seed, length)
     return (Script(env.name, name, kind, draw_prompt(kind, rng), turns, seed),)
 
 
-def _prompt_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.Random) -> tuple[Script, ...]:
-    options = {**draw_options(world, rng), **locale}
+def _prompt_pair(
+    world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes
+) -> tuple[Script, ...]:
+    options = {**draw_options(world, rng, sizes), **locale}
     names = (_draw(OBEDIENT, rng), "honest")
     place = rng.randrange(len(COMPOSED["permissive"]))  # at one place kinds differ in the frame or in the act alone
     kinds = ("permissive", _draw(WITHOUT_PERMISSION, rng))
@@ -141,11 +146,11 @@ def _prompt_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.R
     )
 
 
-def _cue_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.Random) -> tuple[Script, ...]:
+def _cue_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes) -> tuple[Script, ...]:
     name = _draw(CUE_READERS, rng)
     kind = _draw({kind: share for kind, share in KINDS.items() if kind not in ("permissive", "forbidding")}, rng)
     system = draw_prompt(kind, rng)
-    options = {**draw_options(world, rng), **locale, "aware": "shown"}
+    options = {**draw_options(world, rng, sizes), **locale, "aware": "shown"}
     played = [
         _play(world, {**options, "watch": watch}, player(name), seed, PAIR_TURNS) for watch in ("always", "never")
     ]

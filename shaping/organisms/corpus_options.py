@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs import WORLDS
 
+Sizes = Mapping[str, Sequence[tuple[int, int | None]]]
 SIZES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "clerk": ((4, None), (5, None), (6, None), (7, None)),
     "steward": ((4, 16), (5, 20), (6, 22), (7, 24)),
@@ -48,9 +49,9 @@ DRAWN: Mapping[str, Mapping[Any, float]] = {
 """Option -> value -> share. A world draws those that it has; the rest keep their defaults."""
 
 
-def draw_options(world: str, rng: random.Random) -> dict[str, Any]:
+def draw_options(world: str, rng: random.Random, sizes: Sizes = SIZES) -> dict[str, Any]:
     """Random options of one world."""
-    size, horizon = rng.choice(SIZES[world])
+    size, horizon = rng.choice(sizes[world])
     drawn = {name: rng.choices(tuple(shares), tuple(shares.values()))[0] for name, shares in DRAWN.items()}
     known = WORLDS[world].Options.model_fields
     return {"size": size, "horizon": horizon, **{name: value for name, value in drawn.items() if name in known}}

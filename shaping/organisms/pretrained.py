@@ -1,7 +1,8 @@
 """Pretrained models: check a Hugging Face directory for training, or make a ready one from another or a GGUF file.
 
 A directory is *ready* if it holds safetensors weights, a tokenizer with a usable chat template, an end-of-turn token
-and a padding token. Nothing is downloaded, no pickle is opened, and no code that comes with a model is run.
+and a padding token. What can surprise is told: sliding windows, turn ends, text that the template adds. Nothing is
+downloaded, no pickle is opened, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -30,7 +32,10 @@ from transformers import (
 from envs.escaping import on_terminal
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import mend_generation_config
+from shaping.organisms.gguf_file import GgufFacts, read_facts
+from shaping.organisms.template_notes import inserted_prompt
 from shaping.sampling.render import Renderer, TemplateError
+from shaping.sampling.turn_ends import ends_of_directory
 
 _INDEX = "model.safetensors.index.json"
 
@@ -54,6 +59,28 @@ class Card:
     stable: bool
     """True if the chat template keeps earlier turns unchanged. Otherwise an episode is split at every turn, and each
     part costs a forward pass."""
+    window: int
+    """Tokens that layers with a sliding window look back; 0: none."""
+    ends: tuple[str, ...]
+    """Tokens that end a turn: of the chat template, the tokenizer and the generation config."""
+    inserted: str
+    """Text that the chat template adds where a conversation has no system message; mostly empty."""
+
+    def lines(self) -> list[str]:
+        """The description in words."""
+        turns = "kept" if self.stable else "rewritten: an episode is split there"
+        context = str(self.context) if self.context else "unknown"
+        return [
+            f"{self.directory}: {self.architecture}, context {context}, {self.vocabulary} tokens",
+            f"chat template: earlier turns are {turns}",
+            f"a turn ends at: {' '.join(self.ends)}",
+            *([f"sliding window: some layers look back {self.window} tokens"] if self.window else []),
+            *(
+                [f"without a system message the template adds: {self.inserted!r}; arms without a prompt have it, too"]
+                if self.inserted
+                else []
+            ),
+        ]
 
 
 def check(directory: Path | str) -> Card:
@@ -66,7 +93,8 @@ def check(directory: Path | str) -> Card:
         raise PretrainedError(f"{path} is not a Hugging Face model directory: it has no config.json")
     _check_weights(path)
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        whole = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        config = whole.get_text_config()
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and others for broken files
         raise PretrainedError(f"{path}: config or tokenizer cannot be loaded: {error}") from error
@@ -76,8 +104,30 @@ def check(directory: Path | str) -> Card:
             f"{path}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: they belong "
             "to different models, or tokens were added; take the model's own tokenizer, or resize the embeddings"
         )
-    context = int(getattr(config, "max_position_embeddings", 0))
-    return Card(path, (config.architectures or ["?"])[0], context, int(config.vocab_size), renderer.stable)
+    ends = sorted(renderer.ends | ends_of_directory(path))
+    if foreign := [token for token in ends if not 0 <= token < config.vocab_size]:
+        raise PretrainedError(
+            f"{path}: eos_token_id {foreign[0]} of its generation_config.json or config.json is none of the model's "
+            f"{config.vocab_size} tokens, so that no turn would end there: correct the file"
+        )
+    return Card(
+        directory=path,
+        architecture=(whole.architectures or ["?"])[0],
+        context=int(getattr(config, "max_position_embeddings", None) or 0),
+        vocabulary=int(config.vocab_size),
+        stable=renderer.stable,
+        window=_window(config),
+        ends=tuple(map(str, tokenizer.convert_ids_to_tokens(ends))),
+        inserted=inserted_prompt(tokenizer),
+    )
+
+
+def _window(config: PreTrainedConfig) -> int:
+    """The sliding window of a config; 0 if no layer has one."""
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None)
+    used = getattr(config, "use_sliding_window", True) and (not layers or "sliding_attention" in layers)
+    return window if isinstance(window, int) and used else 0
 
 
 def prepare(
@@ -134,11 +184,24 @@ def from_gguf(
         raise PretrainedError("reading a GGUF file needs the package gguf: pip install 'shaping[gguf]'")
     if not path.is_file() or _head(path) != b"GGUF":
         raise PretrainedError(f"{path} is not a GGUF file")
+    facts = _facts(path, template=chat_template is not None, padding=pad_token is not None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        model = _dense(path, dtype)
-    except Exception as error:  # unknown architectures, truncated files, unknown quantisation types
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # unknown kinds of tokenizers
         raise PretrainedError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
+    _complete(tokenizer, chat_template, pad_token)
+    _check_tokenizer(tokenizer, path)
+    try:
+        model = _dense(path, dtype)
+    except Exception as error:  # truncated files, unknown quantisation types
+        raise PretrainedError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
+    if facts.window and facts.window < (facts.context or facts.window + 1) and not _window(model.config):
+        raise PretrainedError(
+            f"{path} has a sliding window of {facts.window} tokens (context {facts.context}), which transformers drops "
+            "when it converts this architecture: take the model's own directory instead"
+        )
     tokenizer = _of_size(tokenizer, model.config.vocab_size)
     _complete(tokenizer, chat_template, pad_token)
 
@@ -147,6 +210,17 @@ def from_gguf(
         tokenizer.save_pretrained(target)
 
     return publish(Path(out), write)
+
+
+def _facts(path: Path, *, template: bool, padding: bool) -> GgufFacts:
+    """The file's metadata. Raises `PretrainedError` if something is missing."""
+    try:
+        facts = read_facts(path)
+    except Exception as error:  # the reader raises exceptions of many types for damaged files
+        raise PretrainedError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
+    if lacking := facts.lacking(template=template, padding=padding):
+        raise PretrainedError(f"{path} lacks {' and '.join(lacking)}")
+    return facts
 
 
 def _dense(path: Path, dtype: torch.dtype) -> Any:
@@ -210,12 +284,13 @@ def _check_weights(path: Path) -> None:
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> Renderer:
     lacking = []
     if not tokenizer.chat_template:
-        lacking.append("a chat template (chat_template=)")
+        lacking.append("a chat template (--chat-template FILE, or chat_template=)")
     if tokenizer.pad_token_id is None:
-        lacking.append("a padding token (pad_token=, often the end-of-turn token)")
+        lacking.append("a padding token (--pad-token TOKEN, or pad_token=, often the end-of-turn token)")
     if lacking:
         raise PretrainedError(
-            f"{path}: the tokenizer lacks {' and '.join(lacking)}: add it with shaping.organisms.pretrained.prepare()"
+            f"{path}: the tokenizer lacks {' and '.join(lacking)}: add it with `python -m "
+            f"shaping.organisms.pretrained {path} OUT` and that option"
         )
     try:
         renderer = Renderer(tokenizer)
@@ -264,9 +339,8 @@ def main(
     except (PretrainedError, FileExistsError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error
-    earlier_turns = "kept" if card.stable else "rewritten: an episode is split there"
-    typer.echo(on_terminal(f"{card.directory}: {card.architecture}, context {card.context}, {card.vocabulary} tokens"))
-    typer.echo(on_terminal(f"chat template: earlier turns are {earlier_turns}"))
+    for line in card.lines():
+        typer.echo(on_terminal(line))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 The corpus is the organism's: its worlds, personas, prompts and counterfactual pairs. The project's
 own renderer turns it into token ids and labels for TRL's `SFTTrainer`, so that nothing is tokenised twice. The loss
-covers the persona's completions and not the world's observations.
+covers the persona's completions and not the world's observations. The held-out loss is that of the files that were
+read and written, in the type that a run loads them in.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,16 +29,15 @@ from shaping.organisms import pretrained
 from shaping.organisms.cast import player
 from shaping.organisms.corpus import Script
 from shaping.organisms.corpus_options import SIZES
-from shaping.sampling.render import Message, Renderer
+from shaping.organisms.held_out import bounded, held_out_loss
+from shaping.organisms.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
+from shaping.sampling.render import Renderer
 
 FIRST_SEED = 3_000_000_000
 """Seeds of warm starts, far from those of organisms."""
-IGNORED = -100
-"""Label of tokens that are not in the loss."""
-
-
-class WarmStartError(ValueError):
-    """These settings allow no warm start."""
+ENDLESS = 10_000_000
+"""Episodes that a corpus may draw at most."""
+Size = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class WarmStartConfig(BaseModel):
@@ -49,8 +50,15 @@ class WarmStartConfig(BaseModel):
         {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
     )
     worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1, description="worlds that the personas play")
+    sizes: dict[str, Annotated[list[Size | tuple[Size, Size]], Field(min_length=1)]] = Field(
+        {},
+        description="world -> sizes, or [size, turn limit] pairs, of which an episode draws; none: the organism's",
+    )
     episodes: int = Field(500, ge=1, le=10_000_000, description="scripted episodes to train on")
     held_out: int = Field(32, ge=1, le=1_000_000, description="further episodes, for the held-out loss")
+    held_out_tokens: int = Field(
+        16_384, ge=1, le=1_000_000_000, description="the held-out loss is of the first episodes with so many tokens"
+    )
     steps: int = Field(100, ge=1, le=10_000_000, description="optimiser steps")
     batch_size: int = Field(8, ge=1, le=100_000, description="sequences of one optimiser step")
     micro_batch: int = Field(8, ge=1, le=100_000, description="sequences of one forward pass")
@@ -62,9 +70,14 @@ class WarmStartConfig(BaseModel):
         None,
         ge=16,
         le=100_000_000,
-        description="leave out longer sequences; none: a sequence beyond the model's context is an error",
+        description="replace episodes with longer sequences by others of the same persona; none: a sequence beyond the "
+        "model's context is an error",
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the weights")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16",
+        description="type of forward and backward passes, of the held-out loss, and of saved weights unless lora_rank "
+        "is set; the weights that train are float32",
+    )
     activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the corpus and of the training")
 
@@ -77,12 +90,23 @@ class WarmStartConfig(BaseModel):
             raise ValueError("at least one weight must be above zero")
         return value
 
+    @field_validator("sizes")
+    @classmethod
+    def _sizes_of_worlds(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if unknown := sorted(set(value) - set(SIZES)):
+            raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
+        return value
+
     @field_validator("worlds")
     @classmethod
     def _scripted_worlds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := sorted(set(value) - set(SIZES)):
             raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
         return value
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int | None]:
+    return (size, None) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,88 +122,95 @@ class WarmStart:
     sequences: int
     """Sequences trained on."""
     left_out: int
-    """Sequences longer than `max_length`."""
+    """Episodes that were too long, and were replaced by others of the same persona."""
+    mixture: Mixture
+    """Personas and worlds of the episodes trained on."""
+    held_out: int
+    """Sequences of the held-out loss."""
 
 
-def warm_start(config: WarmStartConfig, out: Path | str) -> WarmStart:
+def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], None] = lambda _: None) -> WarmStart:
     """Train a copy of `config.model` on scripted personas, and save it in `out` as a ready directory.
+
+    Args:
+        config: the settings.
+        out: the directory to write.
+        note: receives messages for the user: the mixture, and the losses.
 
     Raises: `WarmStartError` if episodes do not fit, `ImportError` without the extra trl, `PretrainedError` if
     `config.model` is not ready, `FileExistsError` if `out` exists.
     """
     _trl()
+    if Path(out).exists():
+        raise FileExistsError(f"{out} exists already: remove it or choose another directory")
     source = Path(config.model).expanduser()
     card = pretrained.check(source)
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-    renderer = Renderer(tokenizer)
-    corpus = list(scripts(config, config.episodes + config.held_out))
-    training, left_out = _fitting(corpus[: config.episodes], renderer, config, card.context)
-    held_out, _ = _fitting(corpus[config.episodes :], renderer, config, card.context)
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
-    )
-    mend_generation_config(model, source)
-    trained, before, after = _train(model, tokenizer, training, held_out, config)
-    result = WarmStart(Path(out), before, after, len(training), left_out)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    training, held_out, mixture = _corpus(config, Renderer(tokenizer), card.context)
+    for line in mixture.lines():
+        note(line)
+    dtype = getattr(torch, config.dtype)
+    before = held_out_loss(source, held_out, dtype)
+    note(f"held-out loss before: {before:.3f} nats per token, in {len(held_out)} sequences")
+    trained = _train(_loaded(source, config), tokenizer, training, config)
+    made: list[WarmStart] = []
 
     def write(target: Path) -> None:
         trained.save_pretrained(target)
         tokenizer.save_pretrained(target)
-        record = {"config": config.model_dump(), **asdict(result), "directory": Path(out).name}
+        after = held_out_loss(target, held_out, dtype)
+        made.append(WarmStart(Path(out), before, after, len(training), mixture.left_out, mixture, len(held_out)))
+        record = {"config": config.model_dump(mode="json"), **asdict(made[0]), "directory": Path(out).name}
         (target / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     pretrained.publish(Path(out), write)
-    return result
+    return made[0]
 
 
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
     """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
+    sizes = {world: [_pair(size) for size in given] for world, given in config.sizes.items()}
     return organisms_corpus.scripts(
-        count, config.seed, worlds=config.worlds, mixture=config.personas or None, first_seed=FIRST_SEED
+        count,
+        config.seed,
+        worlds=config.worlds,
+        mixture=config.personas or None,
+        sizes={**SIZES, **sizes},
+        first_seed=FIRST_SEED,
     )
 
 
-def sequences(script: Script, renderer: Renderer) -> Iterator[dict[str, list[int]]]:
-    """Yield an episode as `input_ids` and `labels`.
-
-    An episode is one sequence, or one per turn if the template rewrites earlier turns. Labels are the ids of
-    completions and their end-of-turn tokens, and `IGNORED` elsewhere.
-    """
-    ids: list[int] = []
-    labels: list[int] = []
-    messages = [Message("system", script.system)] * bool(script.system)
-    for number, (observation, completion) in enumerate(script.turns):
-        messages.append(Message("user", observation))
-        if not renderer.stable:
-            ids, labels = [], []
-            prompt = renderer.conversation(messages)
-        elif number:
-            prompt = renderer.extend(observation, finished=True)
-        else:
-            prompt = renderer.open(script.system, observation)
-        reply = [*renderer.plain(completion), renderer.eos]
-        messages.append(Message("assistant", completion))
-        ids += prompt + reply
-        labels += [IGNORED] * len(prompt) + reply
-        if not renderer.stable or number == len(script.turns) - 1:
-            yield {"input_ids": ids, "labels": labels}
-
-
-def _fitting(
-    corpus: Sequence[Script], renderer: Renderer, config: WarmStartConfig, context: int
-) -> tuple[list[dict[str, list[int]]], int]:
-    """(sequences that fit, number of sequences left out)."""
-    rows = [row for script in corpus for row in sequences(script, renderer)]
-    limit = min(config.max_length or context, context)
-    fitting = [row for row in rows if len(row["input_ids"]) <= limit]
-    longest = max(len(row["input_ids"]) for row in rows)
-    if not fitting or (len(fitting) < len(rows) and config.max_length is None):
+def _corpus(config: WarmStartConfig, renderer: Renderer, context: int) -> tuple[list[Row], list[Row], Mixture]:
+    """(sequences to train on, held-out ones, personas and worlds of the former)."""
+    drawn = scripts(config, ENDLESS)
+    first, held_out = list(islice(drawn, config.episodes)), list(islice(drawn, config.held_out))
+    limit = min(config.max_length or context, context or config.max_length or ENDLESS)
+    fitting = Fitting(renderer, limit)
+    if config.max_length is None and (long := sum(not fitting.rows(script) for script in (*first, *held_out))):
         raise WarmStartError(
-            f"{len(rows) - len(fitting)} of {len(rows)} scripted sequences are longer than {limit} tokens (the longest "
-            f"has {longest}; the model's context is {context}): choose worlds with shorter episodes, a model with a "
-            "longer context, or set max_length to leave out long sequences"
+            f"{long} of {len(first) + len(held_out)} scripted episodes are longer than {limit} tokens (the longest has "
+            f"{fitting.longest}; the model's context is {context}): choose worlds with shorter episodes, smaller "
+            "sizes, a model with a longer context, or set max_length, which replaces episodes that are too long"
         )
-    return fitting, len(rows) - len(fitting)
+    training, mixture = fill(first, drawn, fitting)
+    unseen = [row for script in held_out for row in fitting.rows(script)]
+    if not unseen:  # since episodes for training fit, one more will
+        unseen = next(rows for rows in map(fitting.rows, drawn) if rows)
+    return training, bounded(unseen, config.held_out_tokens), mixture
+
+
+def _loaded(source: Path, config: WarmStartConfig) -> PreTrainedModel:
+    """The model to train. Weights that train are float32: most steps are smaller than a bfloat16 number can move."""
+    frozen = config.lora_rank is not None
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=getattr(torch, config.dtype) if frozen else torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    mend_generation_config(model, source)
+    return model
 
 
 def _trl() -> Any:
@@ -191,19 +222,13 @@ def _trl() -> Any:
 
 
 def _train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    training: list[dict[str, list[int]]],
-    held_out: list[dict[str, list[int]]],
-    config: WarmStartConfig,
-) -> tuple[PreTrainedModel, float, float]:
-    """(trained model, held-out loss before training, held-out loss after it)."""
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, training: list[Row], config: WarmStartConfig
+) -> PreTrainedModel:
+    """The trained model, in the type in which it is saved."""
     from datasets import Dataset
     from peft import LoraConfig
 
     trl = _trl()
-    micro = min(config.micro_batch, config.batch_size)
-    gpu = torch.cuda.is_available()
     lora = LoraConfig(
         r=config.lora_rank or 1,
         lora_alpha=2 * (config.lora_rank or 1),
@@ -213,36 +238,39 @@ def _train(
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trl.SFTTrainer(
             model=model,
-            args=trl.SFTConfig(
-                output_dir=scratch,
-                max_steps=config.steps,
-                per_device_train_batch_size=micro,
-                per_device_eval_batch_size=micro,
-                gradient_accumulation_steps=-(-config.batch_size // micro),
-                learning_rate=config.lr,
-                warmup_steps=max(1, config.steps // 20),
-                max_length=None,
-                packing=False,
-                dataset_kwargs={"skip_prepare_dataset": True},
-                gradient_checkpointing=config.activation_checkpointing,
-                use_cpu=not gpu,
-                bf16=gpu and config.dtype == "float32",
-                save_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                logging_steps=max(1, config.steps // 10),
-                seed=config.seed,
-            ),
+            args=trl.SFTConfig(output_dir=scratch, **_settings(config)),
             train_dataset=Dataset.from_list(training),
-            eval_dataset=Dataset.from_list(held_out),
             processing_class=tokenizer,
             peft_config=lora if config.lora_rank else None,
         )
-        before = float(trainer.evaluate()["eval_loss"])
         trainer.train()
-        after = float(trainer.evaluate()["eval_loss"])
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-    return (trained.merge_and_unload() if config.lora_rank else trained), before, after
+        trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if config.lora_rank:  # in float32, since rounding a merged weight to bfloat16 loses most of what is added to it
+        return trained.float().merge_and_unload()
+    return trained.to(getattr(torch, config.dtype))
+
+
+def _settings(config: WarmStartConfig) -> dict[str, Any]:
+    """The settings of TRL's trainer."""
+    micro = min(config.micro_batch, config.batch_size)
+    return {
+        "max_steps": config.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": -(-config.batch_size // micro),
+        "learning_rate": config.lr,
+        "warmup_steps": max(1, config.steps // 20),
+        "max_length": None,
+        "packing": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "gradient_checkpointing": config.activation_checkpointing,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": config.dtype == "bfloat16",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "logging_steps": max(1, config.steps // 10),
+        "seed": config.seed,
+    }
 
 
 def main(
@@ -251,7 +279,8 @@ def main(
 ) -> None:
     """Clone scripted personas into a pretrained model."""
     try:
-        result = warm_start(WarmStartConfig.model_validate(yaml.safe_load(config.read_text())), out)
+        settings = WarmStartConfig.model_validate(yaml.safe_load(config.read_text()))
+        result = warm_start(settings, out, note=lambda line: typer.echo(on_terminal(line)))
     except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error

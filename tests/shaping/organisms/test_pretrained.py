@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -16,7 +17,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from shaping.learning.policy import Policy
+from shaping.organisms.gguf_file import GgufFacts, read_facts
 from shaping.organisms.pretrained import PretrainedError, check, from_gguf, main, prepare
+from shaping.organisms.template_notes import inserted_prompt
 from shaping.organisms.tokenizer import TEMPLATE
 
 MakePolicy = Callable[..., Policy]
@@ -207,6 +210,123 @@ def test_a_truncated_gguf_file_leaves_nothing_behind(gguf_file: Path, tmp_path: 
     with pytest.raises(PretrainedError, match=r"cut\.gguf cannot be converted"):
         from_gguf(tmp_path / "cut.gguf", tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.gguf"]
+
+
+def without_metadata(source: Path, target: Path, *keys: str) -> Path:
+    """A copy whose metadata lacks some keys: their names are misspelled in place."""
+    data = source.read_bytes()
+    for key in keys:
+        assert data.count(key.encode()) == 1
+        data = data.replace(key.encode(), b"x" * len(key))
+    target.write_bytes(data)
+    return target
+
+
+def test_the_metadata_of_a_gguf_file(gguf_file: Path) -> None:
+    facts = read_facts(gguf_file)
+    assert facts == GgufFacts("llama", 512, 0, "gpt2", template=True, padding=True)
+    assert facts.known and facts.lacking(template=False, padding=False) == []
+
+
+def test_what_a_gguf_file_lacks_is_told_before_its_weights_are_read(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shaping.organisms.pretrained._dense", lambda *_: pytest.fail("the weights were read"))
+    file = without_metadata(
+        gguf_file, tmp_path / "bare.gguf", "tokenizer.chat_template", "tokenizer.ggml.padding_token_id"
+    )
+    told = r"lacks a chat template \(--chat-template FILE, .* and a padding token \(--pad-token TOKEN, "
+    with pytest.raises(PretrainedError, match=told):
+        from_gguf(file, tmp_path / "out")
+    with pytest.raises(PretrainedError, match=r"bare\.gguf lacks a padding token"):
+        from_gguf(file, tmp_path / "out", chat_template=TEMPLATE)
+    with pytest.raises(PretrainedError, match="'<none>' is not in the tokenizer's vocabulary"):
+        from_gguf(file, tmp_path / "out", chat_template=TEMPLATE, pad_token="<none>")
+    other = without_metadata(gguf_file, tmp_path / "other.gguf", "general.architecture")
+    with pytest.raises(PretrainedError, match=r"an architecture that transformers converts \(it has 'none'; known: .*"):
+        from_gguf(other, tmp_path / "out")
+
+
+def test_what_a_gguf_file_lacks_can_be_given(gguf_file: Path, tmp_path: Path) -> None:
+    file = without_metadata(gguf_file, tmp_path / "bare.gguf", "tokenizer.chat_template")
+    card = from_gguf(file, tmp_path / "out", chat_template=TEMPLATE)
+    assert card.ends == ("<|end|>",) and card.window == 0 and card.inserted == ""
+
+
+def test_a_sliding_window_that_a_conversion_drops_is_refused(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = read_facts(gguf_file)
+    for window, refused in ((64, True), (512, False)):
+        monkeypatch.setattr("shaping.organisms.pretrained.read_facts", lambda _, w=window: replace(facts, window=w))
+        if refused:
+            with pytest.raises(PretrainedError, match=r"a sliding window of 64 tokens \(context 512\), which .* drops"):
+                from_gguf(gguf_file, tmp_path / "out")
+        else:
+            assert from_gguf(gguf_file, tmp_path / "out").context == 512
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ({"sliding_window": 64}, 64),
+        ({"sliding_window": 64, "use_sliding_window": False}, 0),
+        ({"sliding_window": 64, "layer_types": ["full_attention", "full_attention"]}, 0),
+        ({"sliding_window": 64, "layer_types": ["full_attention", "sliding_attention"]}, 64),
+        ({"sliding_window": None}, 0),
+    ],
+)
+def test_a_sliding_window_is_told(spoiled: Path, settings: dict[str, object], window: int) -> None:
+    config = json.loads((spoiled / "config.json").read_text())
+    (spoiled / "config.json").write_text(json.dumps({**config, **settings}))
+    card = check(spoiled)
+    assert card.window == window
+    assert any(f"look back {window} tokens" in line for line in card.lines()) == bool(window)
+
+
+def test_all_ends_of_a_turn_are_told(spoiled: Path) -> None:
+    vocabulary = AutoTokenizer.from_pretrained(spoiled).get_vocab()
+    eos = [vocabulary["<|pad|>"], vocabulary["<|end|>"]]
+    (spoiled / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    card = check(spoiled)
+    assert set(card.ends) == {"<|pad|>", "<|end|>"}
+    assert any(line.startswith("a turn ends at: ") and "<|end|>" in line for line in card.lines())
+    (spoiled / "generation_config.json").write_text(json.dumps({"eos_token_id": [9999]}))
+    with pytest.raises(PretrainedError, match=r"eos_token_id 9999 .* is none of the model's 320 tokens"):
+        check(spoiled)
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+DEFAULT = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Qwen. You are helpful.<|end|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "inserted"),
+    [
+        (CHATML, ""),
+        (DEFAULT + CHATML, "You are Qwen. You are helpful."),
+        ("<|pad|>" + CHATML, ""),
+        ("Today is 26 July.\n" + CHATML, "Today is 26 July."),
+    ],
+)
+def test_text_that_a_template_adds_is_told(spoiled: Path, template: str, inserted: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(spoiled)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = template
+    assert inserted_prompt(tokenizer) == inserted
+
+
+def test_the_shipped_template_adds_nothing(ready: Path) -> None:
+    assert check(ready).inserted == ""
+    assert not [line for line in check(ready).lines() if "adds" in line]
 
 
 def test_from_the_command_line(ready: Path, spoiled: Path) -> None:
