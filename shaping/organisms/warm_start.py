@@ -56,7 +56,7 @@ class WarmStartConfig(BaseModel):
     micro_batch: int = Field(8, ge=1, le=100_000, description="sequences of one forward pass")
     lr: float = Field(5e-5, gt=0, le=10, description="peak learning rate; about ten times as high with LoRA")
     lora_rank: int | None = Field(
-        None, ge=1, le=10_000, description="rank of a LoRA adapter, merged at the end; none: train every weight"
+        None, ge=1, le=10_000, description="rank of a LoRA adapter, merged at the end in float32; none: all weights"
     )
     max_length: int | None = Field(
         None,
@@ -242,7 +242,8 @@ def _train(
         trainer.train()
         after = float(trainer.evaluate()["eval_loss"])
         trained = trainer.accelerator.unwrap_model(trainer.model)
-    return (trained.merge_and_unload() if config.lora_rank else trained), before, after
+    # float32: merged into bfloat16 weights most of what the adapter has learned would be rounded away
+    return (trained.float().merge_and_unload() if config.lora_rank else trained), before, after
 
 
 def main(
