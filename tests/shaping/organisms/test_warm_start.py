@@ -78,7 +78,7 @@ def test_an_adapter_is_merged_in_the_end(untrained: Path, tmp_path: Path) -> Non
 
 def test_a_merge_below_bfloat16_is_saved_in_float32(untrained: Path, tmp_path: Path) -> None:
     """The base is in bfloat16; what the adapter has learned is smaller than its rounding."""
-    settings = {**TRAINING, "steps": 1, "lr": 1e-5}
+    settings = {**TRAINING, "steps": 2, "lr": 1e-5}
     warm_start(WarmStartConfig(model=str(untrained), lora_rank=4, dtype="bfloat16", **settings), tmp_path / "out")
     base = Policy.load(untrained, dtype=torch.bfloat16).model.state_dict()
     merged = Policy.load(tmp_path / "out").model.state_dict()
