@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
@@ -66,7 +66,7 @@ def _called(model: PreTrainedModel, path: str, module: nn.Module) -> bool:
     if type(module).forward not in (nn.Linear.forward, Conv1D.forward) and not _maps(module):
         return False
     parent, _, leaf = path.rpartition(".")
-    kind: Hashable = type(model.get_submodule(parent))
+    kind: Any = type(model.get_submodule(parent))
     return leaf not in _read_directly(kind)
 
 
