@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterator
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     something else (Llama 4's routers return pairs), and those whose weight the model uses without a call (the
     projections of Mamba's fused kernels): an adapter there would have no effect, or break the pass.
     """
-    fit, unfit = set(), set()
+    fit: set[str] = set()
+    unfit: set[str] = set()
     for path, module in _linear(model):
         leaf = path.rpartition(".")[2]
         (fit if _called(model, path, module) else unfit).add(leaf)
@@ -64,7 +66,8 @@ def _called(model: PreTrainedModel, path: str, module: nn.Module) -> bool:
     if type(module).forward not in (nn.Linear.forward, Conv1D.forward) and not _maps(module):
         return False
     parent, _, leaf = path.rpartition(".")
-    return leaf not in _read_directly(type(model.get_submodule(parent)))
+    kind: Any = type(model.get_submodule(parent))
+    return leaf not in _read_directly(kind)
 
 
 @torch.no_grad()
@@ -76,7 +79,7 @@ def _maps(module: nn.Module) -> bool:
 
 
 @cache
-def _read_directly(kind: type) -> frozenset[str]:
+def _read_directly(kind: Any) -> frozenset[str]:
     """Names of the submodules whose weight the class uses itself."""
     try:
         return frozenset(_READ.findall(inspect.getsource(kind)))

@@ -64,7 +64,7 @@ class WarmStartConfig(BaseModel):
     micro_batch: int = Field(8, ge=1, le=100_000, description="sequences of one forward pass")
     lr: float = Field(5e-5, gt=0, le=10, description="peak learning rate; about ten times as high with LoRA")
     lora_rank: int | None = Field(
-        None, ge=1, le=10_000, description="rank of a LoRA adapter, merged at the end; none: train every weight"
+        None, ge=1, le=10_000, description="rank of a LoRA adapter, merged at the end in float32; none: all weights"
     )
     max_length: int | None = Field(
         None,

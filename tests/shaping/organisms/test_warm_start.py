@@ -91,6 +91,18 @@ def test_an_adapter_is_merged_in_the_end(untrained: Path, tmp_path: Path) -> Non
     assert all("_proj" in name for name in changed)
 
 
+def test_a_merge_below_bfloat16_is_saved_in_float32(untrained: Path, tmp_path: Path) -> None:
+    """The base is in bfloat16; what the adapter has learned is smaller than its rounding."""
+    settings = {**TRAINING, "steps": 2, "lr": 1e-5}
+    warm_start(WarmStartConfig(model=str(untrained), lora_rank=4, dtype="bfloat16", **settings), tmp_path / "out")
+    base = Policy.load(untrained, dtype=torch.bfloat16).model.state_dict()
+    merged = Policy.load(tmp_path / "out").model.state_dict()
+    assert (json.loads((tmp_path / "out" / "config.json").read_text()))["dtype"] == "float32"
+    moved = {name: merged[name] for name in base if not torch.equal(merged[name], base[name].float())}
+    kept = [(tensor.bfloat16() != base[name]).float().mean() for name, tensor in moved.items()]
+    assert moved and float(torch.stack(kept).mean()) < 0.1, "a merge into bfloat16 would have changed next to nothing"
+
+
 def test_the_loss_is_on_completions_and_their_ends_only(untrained: Path) -> None:
     renderer = Renderer(Policy.load(untrained).tokenizer)
     for script in scripts(WarmStartConfig(model="", worlds=("clerk", "steward")), 5):
