@@ -30,6 +30,8 @@ CLOCK: Final = date(2025, 1, 1)
 
 USER, REPLY, NEXT = "sentinel user one", "sentinel reply two", "sentinel user three"
 """Contents of probe messages."""
+_RUGGED = " \n Sentinel <B> & \"four\" {{ five }}  \n\n\t'Sechs' é \n "
+"""A message in which every usual change of a text would show."""
 _SYSTEM, _THOUGHT = "sentinel rule", "sentinel thought"
 _GIVEN = frozenset({"messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now"})
 """What transformers gives every template."""
@@ -190,7 +192,18 @@ class ChatTemplate:
 
     def after_reply(self, observation: str) -> str:
         """All that stands between the end of a reply and the start of the next one."""
-        return self._talk(observation).partition(REPLY)[2]
+        if self._edge is None:
+            return self._talk(observation).partition(REPLY)[2]
+        before, after = self.bridge
+        return f"{before}{observation.strip() if self._edge == 'stripped' else observation}{after}"
+
+    @cached_property
+    def _edge(self) -> Literal["kept", "stripped"] | None:
+        """What becomes of the blanks around a message, so that not every one is rendered; None: neither."""
+        rest = self._talk(_RUGGED).partition(REPLY)[2]
+        if rest == _RUGGED.join(self.bridge):
+            return "kept"
+        return "stripped" if rest == _RUGGED.strip().join(self.bridge) else None
 
     @cached_property
     def bridge(self) -> tuple[str, str]:

@@ -85,6 +85,21 @@ def test_templates_that_keep_thoughts_are_the_same_in_both(family: str) -> None:
     assert template(FAMILIES[family]).stable and template(FAMILIES[family], thoughts="template").stable
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_message_is_not_rendered_anew_if_it_is_known_what_would_come_out(family: str) -> None:
+    made = template(FAMILIES[family])
+    for message in ("", "\n", " a\tb \u2003", "turn 1 .", "\x1c c"):
+        assert made.after_reply(message) == made._talk(message).partition("sentinel reply two")[2]
+    rendered: list[object] = []
+    made.text = lambda *_, **__: rendered.append(1) or ""  # type: ignore[method-assign,func-returns-value]
+    assert "turn 2 ." in made.after_reply("turn 2 .") and not rendered
+
+
+def test_a_template_that_changes_messages_in_another_way_is_rendered_for_each() -> None:
+    lower = QWEN_3.replace("{{ m.content }}", "{{ m.content | lower | trim }}")
+    assert "turn 2 ." in template(lower).after_reply(" Turn 2 . ")
+
+
 def test_a_template_that_is_no_jinja_is_refused() -> None:
     with pytest.raises(TemplateError, match="is no valid Jinja"):
         template("{% for m in messages %}")
