@@ -22,7 +22,7 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.audits.cells import NONE, of_arm
 from shaping.hooks import GroupInfo, Knob
-from shaping.prompts.grid import DERIVED, EvalContext, derived
+from shaping.prompts.grid import DERIVED, Derived, EvalContext, derived
 from shaping.prompts.pools import choose, language_of
 
 ORIGINAL: EvalContext = "original"
@@ -79,8 +79,10 @@ def _grid_of(
     original = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
     if not any(context.system for drawn in original.values() for context in drawn):
         return {}
-    own = next((given for owner in owners if (given := getattr(owner, "grid", None))), {})
-    texts = {world: {**derived(language_of(world, reads_prose(run.model))), **own} for world in worlds}
+    replaced: Mapping[Derived, Sequence[str]] = next(
+        filter(None, (getattr(owner, "grid", None) for owner in owners)), {}
+    )
+    texts = {world: {**derived(language_of(world, reads_prose(run.model))), **replaced} for world in worlds}
     found: dict[str, Drawn] = {ORIGINAL: original}
     for context in DERIVED:
         found[context] = {

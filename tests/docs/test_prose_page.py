@@ -40,10 +40,9 @@ def test_its_table_of_names_is_what_studies_make_of_them() -> None:
     for written, *told in rows[:3]:
         for name in re.findall("`(.*?)`", written):
             for model, expected in zip(({}, {"model": "some/model"}), told, strict=True):
-                study = {
-                    "name": "s", "train": {"worlds": {name: {}}, "updates": 1, "groups": 1, "group_size": 2},
-                    "eval": {"worlds": {name: {}}}, "arms": {"plain": {"role": "reference"}}, **model,
-                }  # fmt: skip
+                train = {"worlds": {name: {}}, "updates": 1, "groups": 1, "group_size": 2}
+                study = {"name": "s", "seeds": 1, "train": train, "eval": {"worlds": {name: {}}}, **model}
+                study["arms"] = {"plain": {"role": "reference"}}
                 (run,) = parse_study(study, "prose.md").runs()
                 assert f"`{next(iter(run.train.worlds))}`" == expected.partition(" (")[0], name
 
