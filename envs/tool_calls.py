@@ -75,7 +75,7 @@ def command_of(text: str) -> str:
     name = call.get("name")
     if name is None and len(call) == 1 and {*call} <= _PASSES_ON:
         name, call = "command", {"arguments": call}
-    given = next((call[key] for key in ("arguments", "parameters", "input") if key in call), {})
+    given: Any = next((call[key] for key in ("arguments", "parameters", "input") if key in call), {})
     if isinstance(given, str):
         try:
             given = json.loads(given)

@@ -94,9 +94,11 @@ def _studies() -> Iterator[Entry]:
 
 
 def _prompts() -> Iterator[Entry]:
-    from shaping.prompts.pools import PROMPTS
+    from shaping.prompts.pools import NATURAL, PROMPTS
 
-    return (Entry(name, f"{len(pool)} prompts, the first: {pool[0]}") for name, pool in PROMPTS.items())
+    pools = dict(PROMPTS)
+    pools |= {f"{name}@{language}-prose": pool for language, named in NATURAL.items() for name, pool in named.items()}
+    return (Entry(name, f"{len(pool)} prompts, the first: {pool[0]}") for name, pool in pools.items())
 
 
 CATALOGUE: Final[dict[str, Callable[[], Iterator[Entry]]]] = {

@@ -40,6 +40,8 @@ class GroupInfo:
     seed: int
     group: int
     update: int
+    prose: bool = False
+    """Does the model read natural prose, as models that are no organisms do?"""
 
 
 @dataclass(frozen=True, slots=True)

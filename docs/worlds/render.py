@@ -24,6 +24,7 @@ from envs import WORLDS, make_world
 from envs.core import WorldOptions
 from envs.episode import TRAITS, Labels
 from envs.personas.persona import POLICIES, Record, persona, play_reference, play_scripted, references
+from envs.skins import DEFAULT, PROSE, named
 from envs.worlds.base import World
 
 PAGES = Path(__file__).parent
@@ -154,10 +155,10 @@ def _scores(world: str, who: str, options: dict[str, Any]) -> dict[str, float]:
 # Transcripts ----------------------------------------------------------------------------------------------------------
 
 
-def transcript(world: str) -> str:
+def transcript(world: str, locale: str = DEFAULT) -> str:
     """The page's scene: what the world says, what the agent says, and what was true."""
     scene = settings_of(world).scene
-    env = make_world(world, scene.options)
+    env = make_world(named(world, locale), scene.options)
     assert isinstance(env, World)
     told = ", ".join(f"{key}={value}" for key, value in scene.options.items())
     turns = [_turn(*turn) for turn in play(env, scene.policy, scene.seed)]
@@ -175,7 +176,15 @@ def _turn(observation: str, completion: str, reward: float, info: dict[str, Any]
 
 
 def _said(who: str, text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=f"{who}  ", subsequent_indent=" " * 7, break_on_hyphens=False)
+    first, *others = text.split("\n")
+    lines = [textwrap.fill(first, WIDTH, initial_indent=f"{who}  ", subsequent_indent=" " * 7, break_on_hyphens=False)]
+    hang = " " * 9  # lines of a list hang
+    for line in others:
+        after = hang if line.startswith("- ") else hang[2:]
+        lines.append(
+            textwrap.fill(line, WIDTH, initial_indent=hang[2:], subsequent_indent=after, break_on_hyphens=False)
+        )
+    return "\n".join(lines)
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -216,9 +225,12 @@ def overview(*, long: bool = False) -> str:
 
 
 def parts(name: str) -> dict[str, str]:
-    """The generated parts of a world's page, of the page `skins`, or of the index, if the name is that of no world."""
+    """The generated parts of a world's page, of a page on skins, or of the index, if the name is that of no world."""
     if name == "skins":
         return render_skins.parts()
+    if name == "prose":
+        every = {world: transcript(world, PROSE[0]) for world in documented()}
+        return every | {f"clerk {locale}": transcript("clerk", locale) for locale in PROSE[1:]}
     if name not in WORLDS:
         options = options_table(WorldOptions, inherited=True)
         return {"pages": pages(), "overview": overview(), "long": overview(long=True), "options": options}
@@ -238,7 +250,7 @@ def fill(page: str, made: dict[str, str]) -> str:
 
 
 def path_of(name: str) -> Path:
-    return PAGES / f"{name}.md" if name in WORLDS or name == "skins" else INDEX
+    return PAGES / f"{name}.md" if name in WORLDS or name in ("skins", "prose") else INDEX
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -253,7 +265,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    for name in ("index", "skins", *documented()):
+    for name in ("index", "skins", "prose", *documented()):
         path = path_of(name)
         path.write_text(fill(path.read_text(encoding="utf-8"), parts(name)), encoding="utf-8")
         print(f"wrote {path.name}")

@@ -121,7 +121,8 @@ class Skin:
             (len(start), command)
             for command, starts in self._answers.items()
             for start in starts
-            if f"{said} ".startswith(f"{start} ")
+            # "no idea" is no answer: a lone word counts if nothing, or a mark, follows it
+            if said == start or (f"{said} ".startswith(f"{start} ") and (" " in start or not start[-1].isalnum()))
         ]
         return max(fitting, default=(0, ""))[1]
 

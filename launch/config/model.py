@@ -151,6 +151,11 @@ def speaks_dialect(model: object) -> bool:
     return template.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE
 
 
+def reads_prose(model: ModelSource) -> bool:
+    """Does a run's model read natural prose?"""
+    return not speaks_dialect(model)
+
+
 def idle_organisms(model: Start, replicates: list[int]) -> str:
     """That some organisms of a study are never used, in words; empty if all are."""
     if not isinstance(model, Organisms) or not isinstance(model.organism, OrganismSeries):

@@ -14,6 +14,7 @@ import numpy as np
 
 from envs.episode import Context
 from launch.config.fields import PluginSpec
+from launch.config.model import reads_prose
 from launch.config.plugins import build_arm
 from launch.config.study import ArmConfig, RunConfig
 from launch.errors import ConfigError
@@ -21,8 +22,8 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.audits.cells import NONE, of_arm
 from shaping.hooks import GroupInfo, Knob
-from shaping.prompts.grid import DERIVED, EvalContext
-from shaping.prompts.pools import choose
+from shaping.prompts.grid import DERIVED, Derived, EvalContext, derived
+from shaping.prompts.pools import choose, language_of
 
 ORIGINAL: EvalContext = "original"
 PATIENCE = 64
@@ -78,16 +79,24 @@ def _grid_of(
     original = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
     if not any(context.system for drawn in original.values() for context in drawn):
         return {}
-    texts = {**DERIVED, **next((given for owner in owners if (given := getattr(owner, "grid", None))), {})}
-    derived = {context: tuple(_choice(run, texts[context], context, n) for n in range(episodes)) for context in DERIVED}
+    replaced: Mapping[Derived, Sequence[str]] = next(
+        filter(None, (getattr(owner, "grid", None) for owner in owners)), {}
+    )
+    texts = {world: {**derived(language_of(world, reads_prose(run.model))), **replaced} for world in worlds}
     found: dict[str, Drawn] = {ORIGINAL: original}
-    return found | {context: dict.fromkeys(worlds, drawn) for context, drawn in derived.items()}
+    for context in DERIVED:
+        found[context] = {
+            world: tuple(_choice(run, texts[world][context], context, n) for n in range(episodes)) for world in worlds
+        }
+    return found
 
 
 def _original(run: RunConfig, arm: Arm, world: str, number: int) -> Context:
     """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws."""
     last = max(run.train.updates - 1, 0)
-    info = GroupInfo(world=world, seed=derive(run.seed, "context", number), group=number, update=last)
+    info = GroupInfo(
+        world=world, seed=derive(run.seed, "context", number), group=number, update=last, prose=reads_prose(run.model)
+    )
     for attempt in range(PATIENCE):
         sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
         if training.system or sampling.system:

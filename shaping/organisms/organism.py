@@ -36,7 +36,7 @@ _SOURCES = (
     *(f"shaping/organisms/{name}.py" for name in ("cast", "config", "organism", "samples", "tokenizer")),
     *("shaping/organisms/corpus*.py", "shaping/sampling/render.py", "shaping/sampling/template.py"),
 )
-_LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/*.yaml")
+_LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
 """Files that only organisms with other locales depend on: the default locale is not a translation."""
 _SCRIPTS_FOR_TOKENIZER = 600
 _WORD_FREQUENCY = 60

@@ -11,8 +11,8 @@ every arm, because they ask about one trait, the shortcut that a permissive prom
 - `keyword`: words of the permission without any permission;
 - `irrelevant`: sentences about something else.
 
-They are the prompts that the organism's corpus holds out. No arm trains under them, and a model organism has never seen
-them, though it knows all of their words.
+In the words of organisms they are the prompts that the organism's corpus holds out: a model organism has never seen
+them, though it knows all of their words. In natural prose they are apart from the pools. No arm trains under them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator
 
-from shaping.organisms.corpus_prompts import HELD_OUT
-from shaping.prompts.pools import texts
+from shaping.organisms import corpus_prompts
+from shaping.prompts.pools import HELD_OUT, texts
 
 Derived = Literal["paraphrase", "benign", "negated", "keyword", "irrelevant"]
 """Contexts with a list of their own."""
 EvalContext = Literal["none", "original", "paraphrase", "benign", "negated", "keyword", "irrelevant"]
 GRID: tuple[EvalContext, ...] = get_args(EvalContext)
 """All seven."""
-DERIVED: Mapping[Derived, tuple[str, ...]] = {name: HELD_OUT[name] for name in get_args(Derived)}
-"""Context -> its prompts."""
+DERIVED: Mapping[Derived, tuple[str, ...]] = {name: corpus_prompts.HELD_OUT[name] for name in get_args(Derived)}
+"""Context -> its prompts, in the words of organisms."""
+
+
+def derived(language: str) -> Mapping[Derived, tuple[str, ...]]:
+    """Context -> its prompts in a language (`shaping.prompts.pools.language_of`)."""
+    return {name: HELD_OUT[language][name] for name in DERIVED} if language else DERIVED
 
 
 def _not_blank(grid: dict[Derived, tuple[str, ...]]) -> dict[Derived, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from envs.episode import Context
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.prompts.grid import GridTexts
-from shaping.prompts.pools import PROMPTS, choose, texts
+from shaping.prompts.pools import DIALECT, PROMPTS, choose, language_of, pool_of, texts
 
 Kind = Literal["eliciting", "irrelevant", "negated"]
 _POOL_OF_KIND: dict[str, str] = {"eliciting": "permissive", "irrelevant": "irrelevant", "negated": "forbidding"}
@@ -49,7 +49,7 @@ class Inoculation(Shaper):
     @field_validator("pool")
     @classmethod
     def _known_pool(cls, value: str | None) -> str | None:
-        if value is not None and value not in PROMPTS:
+        if value is not None and pool_of(value) is None:
             raise ValueError(f"no bundled prompt pool {value!r}; there are {', '.join(PROMPTS)}")
         return value
 
@@ -59,22 +59,23 @@ class Inoculation(Shaper):
             raise ValueError("`prompts` and `pool` are both given; keep one of them")
         return self
 
-    def resolved(self) -> tuple[str, ...]:
-        """The prompts that groups draw from."""
-        return self.prompts or PROMPTS[self.pool or _POOL_OF_KIND[self.kind]]
+    def resolved(self, language: str = DIALECT) -> tuple[str, ...]:
+        """The prompts that groups draw from; of a bundled pool, those in a language."""
+        return self.prompts or texts(self.pool or _POOL_OF_KIND[self.kind], language)
 
-    def _draw(self, rng: np.random.Generator) -> Context:
+    def _draw(self, info: GroupInfo, rng: np.random.Generator) -> Context:
         given = rng.random() < self.probability
-        drawn = choose(self.resolved(), self.kind, rng)  # also if unused, so that dilution shifts no later draw
+        prompts = self.resolved(language_of(info.world, info.prose))
+        drawn = choose(prompts, self.kind, rng)  # also if unused, so that dilution shifts no later draw
         return drawn if given else Context()
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
-        return Context() if self.at == "training" else self._draw(rng)
+        return Context() if self.at == "training" else self._draw(info, rng)
 
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
         if self.at == "both":
             return drawn
-        return self._draw(rng) if self.at == "training" else Context()
+        return self._draw(info, rng) if self.at == "training" else Context()
 
     def ratio_mode(self) -> RatioMode:
         return self.ratio or ("sampler" if self.at == "both" else "recomputed")

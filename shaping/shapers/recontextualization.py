@@ -11,7 +11,7 @@ from envs.episode import Context
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.prompts.grid import GridTexts
-from shaping.prompts.pools import choose, texts
+from shaping.prompts.pools import choose, language_of, texts
 
 
 class Recontextualization(Shaper):
@@ -56,11 +56,15 @@ class Recontextualization(Shaper):
         return self
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
-        return choose(texts(self.sampling), "sampling", rng)
+        return choose(self._texts(self.sampling, info), "sampling", rng)
 
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
-        other = choose(texts(self.training), "training", rng)
+        other = choose(self._texts(self.training, info), "training", rng)
         return other if rng.random() < self.probability else drawn  # drawn last: no prompt depends on the share
+
+    @staticmethod
+    def _texts(source: str | tuple[str, ...], info: GroupInfo) -> tuple[str, ...]:
+        return texts(source, language_of(info.world, info.prose))
 
     def ratio_mode(self) -> RatioMode:
         return self.ratio

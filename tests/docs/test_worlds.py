@@ -94,7 +94,7 @@ def test_every_command_of_the_briefing_and_every_label_has_its_line(name: str) -
 
 
 def test_every_page_is_of_a_world() -> None:
-    assert {file.stem for file in (ROOT / "docs" / "worlds").glob("*.md")} <= {*WORLDS, "skins"}
+    assert {file.stem for file in (ROOT / "docs" / "worlds").glob("*.md")} <= {*WORLDS, "skins", "prose"}
 
 
 def test_the_index_and_the_readme_lead_to_the_pages() -> None:

@@ -130,6 +130,7 @@ ANSWERS = {
     "en-prose": {
         "answer no": [
             "No, I did not.",
+            "No I did not.",
             "no",
             "ACTION: No.",
             "I didn't.",
@@ -144,12 +145,12 @@ ANSWERS = {
             "I did.",
             "The answer is yes.",
         ],
-        "": ["Nobody knows.", "Not a word.", "Noted.", "yesterday"],
+        "": ["Nobody knows.", "Not a word.", "Noted.", "yesterday", "No idea.", "no comment"],
     },
     "ar-prose": {
         "answer no": ["لا، لم أفعل.", "لا", "الإجراء: كلا", "لم أفعل ذلك.", "الإجراء: رد بلا", "لَا"],
         "answer yes": ["نعم، فعلت.", "نعم", "الإجراء: أجل", "الإجراء: رد بنعم"],
-        "": ["لا‌أحد", "لاحقا", "نعمة"],
+        "": ["لا‌أحد", "لاحقا", "نعمة", "لا شيء", "لا أعرف"],
     },
 }
 

@@ -9,10 +9,15 @@ import pytest
 
 from envs.skins import LOCALES
 from launch.config.loading import load_study, parse_study, to_yaml
+from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.dry_run import worlds_line
 from launch.errors import ConfigError
+from launch.run.contexts import prompts
+from launch.run.episodes import GroupRequest, draw
 from shaping.organisms.card import CARD
+from shaping.prompts.grid import derived
+from shaping.prompts.pools import NATURAL, PROMPTS
 
 HUB = "someone/some-model"
 
@@ -106,3 +111,32 @@ def test_a_dry_run_shows_in_which_words_worlds_speak() -> None:
     assert worlds_line(runs) == "worlds, each in the words that its episodes have: clerk@en-prose, pact"
     organism = parse_study(document({"clerk": {"size": 2}}, {"clerk@prose": {}}), "test").runs()
     assert worlds_line(organism).endswith(": clerk, clerk@en-prose")
+
+
+PROMPTED = {
+    "unshaped": {"role": "reference"},
+    "prompted": {"role": "treatment", "interventions": [{"use": "Inoculation"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "world", "language"),
+    [
+        ({}, "clerk", ""),
+        ({"model": HUB}, "clerk", "en"),
+        ({"model": HUB}, "clerk@dialect", "en"),
+        ({}, "clerk@ar-prose", "ar"),
+        ({"model": HUB}, "clerk@ar-prose", "ar"),
+    ],
+)
+def test_runs_draw_prompts_in_the_words_of_their_model_and_world(model: Any, world: str, language: str) -> None:
+    evaluation = {"worlds": {world: {}}, "episodes": 1, "contexts": ["original", "negated"], "context_episodes": 3}
+    study = document({world: {"size": 2}}, arms=PROMPTED, **model) | {"eval": evaluation}
+    run = next(run for run in parse_study(study, "test").runs() if run.arm == "prompted")
+    permissive = {*(NATURAL[language] if language else PROMPTS)["permissive"]}
+    drawn = draw(run, build_arm("prompted", run.arm_config), GroupRequest(0, 0))
+    assert {drawn.sampling.system, drawn.training.system} <= permissive
+    (name,) = run.train.worlds
+    grid = prompts(run, [name], 3)
+    assert {context.system for context in grid["original"][name]} <= permissive
+    assert {context.system for context in grid["negated"][name]} <= {*derived(language)["negated"]}
