@@ -137,9 +137,12 @@ def subject_of(model: ModelSource) -> str:
 
 
 def speaks_dialect(model: object) -> bool:
-    """Does a study's model read the worlds' dialect? Organisms do, those in a directory by their chat template."""
+    """Does a study's model, as it is written or as it is read, read the worlds' dialect?
+
+    Organisms do, those in a directory by their chat template.
+    """
     if not isinstance(model, str):
-        return not isinstance(model, HubModel)
+        return not (isinstance(model, HubModel) or (isinstance(model, dict) and "hub" in model))
     directory = expanded(model)
     if isfile(directory / CARD):
         return True
@@ -149,11 +152,6 @@ def speaks_dialect(model: object) -> bool:
     from shaping.organisms.tokenizer import TEMPLATE
 
     return template.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE
-
-
-def reads_prose(model: ModelSource) -> bool:
-    """Does a run's model read natural prose?"""
-    return not speaks_dialect(model)
 
 
 def idle_organisms(model: Start, replicates: list[int]) -> str:

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, points_of, short_names, slug, sweep_points
 from launch.config.conversions import conversions
+from launch.config.digests import digest
 from launch.config.evaluation import EvalConfig, may_have_context
 from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
-from launch.config.model import (
-    ModelSource,
-    Organisms,
-    Start,
-    StudyModel,
-    speaks_dialect,
-    start_of,
-    subject_of,
-)
+from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.world_locales import expand_key, explicit, spoken
@@ -175,6 +160,7 @@ class RunConfig(Strict):
     arm_config: ArmConfig
     seed: int
     model: ModelSource
+    prose: bool = Field(False, description="the model reads natural prose, and not the worlds' dialect for organisms")
     train: TrainConfig
     learner: LearnerConfig
     rollout: RolloutConfig = RolloutConfig()
@@ -373,6 +359,7 @@ class StudyConfig(Strict):
             arm_config=own.arms[arm],
             seed=0,
             model=start_of(own.model, 0),
+            prose=not speaks_dialect(own.model),
             train=own.train.model_copy(update={"worlds": own.spoken(own.train.worlds)}),
             learner=own.learner,
             rollout=own.rollout.resolved(lora=own.learner.lora is not None),
@@ -402,9 +389,3 @@ def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[P
     ]
     found = {other.point_name: list(filter(may_have_context, other.arm_config.interventions)) for other in compared}
     return {arm: interventions for arm, interventions in found.items() if interventions}
-
-
-def digest(document: Any) -> str:
-    """Hash of a JSON-serialisable document, independent of the order of its keys."""
-    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -11,7 +11,6 @@ import torch
 
 from envs.episode import Contexts, Episode
 from envs.personas.persona import POLICIES, persona
-from launch.config.model import reads_prose
 from launch.config.plugins import build_splitter, build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits, slots
@@ -163,9 +162,7 @@ def _mean_logprob(policy: Policy, samples: Sequence[Sample], arm: Arm = DEPLOYED
 
 
 def _contexts(run: RunConfig, arm: Arm, world: str, number: int) -> Contexts:
-    info = GroupInfo(
-        world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=reads_prose(run.model)
-    )
+    info = GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
     return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, 1, number])))
 
 

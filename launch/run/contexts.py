@@ -14,7 +14,6 @@ import numpy as np
 
 from envs.episode import Context
 from launch.config.fields import PluginSpec
-from launch.config.model import reads_prose
 from launch.config.plugins import build_arm
 from launch.config.study import ArmConfig, RunConfig
 from launch.errors import ConfigError
@@ -82,7 +81,7 @@ def _grid_of(
     replaced: Mapping[Derived, Sequence[str]] = next(
         filter(None, (getattr(owner, "grid", None) for owner in owners)), {}
     )
-    texts = {world: {**derived(language_of(world, reads_prose(run.model))), **replaced} for world in worlds}
+    texts = {world: {**derived(language_of(world, run.prose)), **replaced} for world in worlds}
     found: dict[str, Drawn] = {ORIGINAL: original}
     for context in DERIVED:
         found[context] = {
@@ -94,9 +93,7 @@ def _grid_of(
 def _original(run: RunConfig, arm: Arm, world: str, number: int) -> Context:
     """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws."""
     last = max(run.train.updates - 1, 0)
-    info = GroupInfo(
-        world=world, seed=derive(run.seed, "context", number), group=number, update=last, prose=reads_prose(run.model)
-    )
+    info = GroupInfo(world=world, seed=derive(run.seed, "context", number), group=number, update=last, prose=run.prose)
     for attempt in range(PATIENCE):
         sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
         if training.system or sampling.system:

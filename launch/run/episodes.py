@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from envs.episode import Contexts
-from launch.config.model import reads_prose
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.seeds import derive
@@ -69,7 +68,7 @@ class GroupRequest:
 def draw(run: RunConfig, arm: Arm, request: GroupRequest) -> Contexts:
     """The one draw of c_s and c_t that all members of a group share."""
     world, _, seed = _place(run, request)
-    info = GroupInfo(world=world, seed=seed, group=request.group, update=request.update, prose=reads_prose(run.model))
+    info = GroupInfo(world=world, seed=seed, group=request.group, update=request.update, prose=run.prose)
     return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, request.update, request.group])))
 
 

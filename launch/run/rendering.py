@@ -61,7 +61,7 @@ def _swaps(run: RunConfig, arm: Arm) -> bool:
         return False
     for number in range(_DRAWS):
         for world in run.train.worlds:
-            info = GroupInfo(world=world, seed=number, group=number, update=0)
+            info = GroupInfo(world=world, seed=number, group=number, update=0, prose=run.prose)
             sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 4, number]))
             if sampling.system != training.system:
                 return True

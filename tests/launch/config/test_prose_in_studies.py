@@ -49,10 +49,12 @@ def organism_directory(path: Path, *, card: bool) -> str:
 def test_a_world_without_a_locale_speaks_as_the_model_reads(tmp_path: Path) -> None:
     worlds = {"clerk": {"size": 3}, "steward@ar-1850": {}}
     prose = {"clerk@en-prose": {"size": 3}, "steward@ar-1850": {}}
-    assert run_of(worlds, {"pact": {}}).train.worlds == worlds
+    assert run_of(worlds, {"pact": {}}).train.worlds == worlds and not run_of(worlds).prose
     assert run_of(worlds, {"pact": {}}).eval.worlds == {"pact": {}}
-    assert run_of(worlds, {"pact": {}}, model=HUB).train.worlds == prose
-    assert run_of(worlds, {"pact": {}}, model=HUB).eval.worlds == {"pact@en-prose": {}}
+    for hub in (HUB, f"{HUB}@main", {"hub": HUB}):
+        run = run_of(worlds, {"pact": {}}, model=hub)
+        assert run.train.worlds == prose and run.eval.worlds == {"pact@en-prose": {}}
+        assert run.prose and RunConfig.model_validate(run.model_dump(mode="json")).prose
     for card in (True, False):
         directory = organism_directory(tmp_path / f"organism-{card}", card=card)
         assert run_of(worlds, model=directory).train.worlds == worlds
