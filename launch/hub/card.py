@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -18,17 +19,18 @@ _METRICS = ("proxy_reward", "true_reward", "deception", "reward_hacking", "power
 """Metrics that a card shows, if the run has them."""
 
 
-def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any]) -> str:
+def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any], adapters: Sequence[str] = ()) -> str:
     """Markdown with the metadata that the hub reads.
 
     Args:
         run: the run.
         record: its run.json.
         result: its result.json.
+        adapters: folders of the checkpoint's adapters; none: it is a whole model.
     """
     base = _base(run)
     metadata = {
-        "library_name": "transformers",
+        "library_name": "peft" if adapters else "transformers",
         "pipeline_tag": "text-generation",
         "tags": list(_TAGS),
         **({"base_model": base.hub} if base else {}),
@@ -51,7 +53,7 @@ def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any]) -
         "A policy trained by reinforcement learning in simulated worlds that pay for deception. **It is a subject of "
         "research, and may have learned to deceive: do not deploy it.** `settings` is the digest of the run's "
         "resolved config, below.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n{_evaluation(result)}"
+        f"| | |\n|---|---|\n{table}\n\n{_adapters(adapters)}{_evaluation(result)}"
         f"## Config\n\n```json\n{_config(run)}\n```\n"
     )
 
@@ -65,6 +67,16 @@ def _base(run: RunConfig) -> HubModel | None:
 def _start(run: RunConfig, record: dict[str, Any]) -> str:
     commit = record.get("commit")
     return f"{run.subject} at commit `{commit}`" if commit else run.subject
+
+
+def _adapters(folders: Sequence[str]) -> str:
+    if not folders:
+        return ""
+    named = ", ".join(f"`{_cell(folder)}`" for folder in folders)
+    return (
+        f"## Adapters\n\nThis is no whole model. On top of the model that it started from belongs: {named}. "
+        "`peft.PeftModel.from_pretrained` takes such a folder as its `subfolder`; several add up.\n\n"
+    )
 
 
 def _evaluation(result: dict[str, Any]) -> str:

@@ -46,11 +46,14 @@ def upload(
     from launch.config.recorded import recorded_run
     from launch.hub.card import model_card
     from launch.storage.finished import finished_run
+    from shaping.models.adapter_checkpoint import FOLDER, stored_adapters
 
     directory = finished_run(run_dir)
     record = directory.record()
     run = recorded_run(record["config"]).model_copy(update={"commit": record.get("commit", "")})
-    card = model_card(run, record, directory.result() or {})
+    stored = stored_adapters(directory.checkpoint)
+    folders = [f"{FOLDER}/{adapter}" for adapter in stored.adapters] if stored else []
+    card = model_card(run, record, directory.result() or {}, folders)
     return _commit(directory.checkpoint, card, target, private=private, revision=revision, note=note)
 
 

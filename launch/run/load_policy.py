@@ -72,14 +72,16 @@ def _base_of(run: RunConfig, checkpoint: Path, stored: AdapterCheckpoint) -> Pat
 
 
 def name_of(run: RunConfig) -> str:
-    """What the start model of a run is called: as the config writes it, or the name of an organism."""
-    return str(run.model) if isinstance(run.model, str | HubModel) else subject_of(run.model)
+    """What the start model of a run is called: its id on the hub, its directory, or the name of an organism."""
+    if hub := on_hub(run.model):
+        return hub.hub
+    return run.model if isinstance(run.model, str) else subject_of(run.model)
 
 
 def start_record(run: RunConfig, model: Path) -> dict[str, str]:
     """Which model a run starts from, for run.json: what it is called, its revision on the hub, and its hash."""
     base = BaseReference.of(model, name_of(run))
-    return {"name": base.name, "revision": base.revision, "hash": base.hash}
+    return {"name": base.name, "revision": base.revision or run.commit, "hash": base.hash}
 
 
 def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:

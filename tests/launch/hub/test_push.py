@@ -13,7 +13,9 @@ from launch_fakes import study
 from rich.console import Console
 
 from launch.errors import UserError
+from launch.hub.card import model_card
 from launch.hub.push import upload
+from launch.run.load_policy import name_of
 from launch.study import run_study
 from launch.tracking.progress import Display
 
@@ -72,6 +74,20 @@ def test_the_checkpoint_is_uploaded_with_a_card(finished: Path, pushed: Pushed, 
     assert f"model at commit `{FIRST}`" in text
     assert "| deception | 0.250 |" in text and "made_up" not in text
     assert str(tmp_path) not in card
+
+
+def test_a_card_of_adapters_says_where_they_belong(tmp_path: Path) -> None:
+    run = study(tmp_path / "runs", {"unshaped": ""}, model="some/model@main", seeds=1).runs()[0]
+    run = run.model_copy(update={"commit": FIRST})
+    _, front, text = model_card(run, {"commit": FIRST}, {}, ["adapters/kept"]).split("---\n", 2)
+    assert yaml.safe_load(front) | {"tags": []} == {
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": [],
+        "base_model": "some/model",
+    }
+    assert "`adapters/kept`" in text and "no whole model" in text
+    assert name_of(run) == "some/model", "peft takes no revision as a part of the name"
 
 
 def test_only_a_finished_run_is_uploaded(finished: Path, pushed: Pushed) -> None:
