@@ -95,7 +95,7 @@ class Player:
         self.engine = TransformersEngine(
             self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
         )
-        self._limits = Limits(max_tokens=run.train.max_tokens, temperature=run.train.temperature)
+        self._limits = Limits(max_tokens=run.max_tokens, temperature=run.train.temperature)
 
     def play(self, requests: list[EpisodeRequest]) -> list[Episode]:
         return asyncio.run(play(requests, self.engine, self.renderer, UNSHAPED, limits=self._limits))

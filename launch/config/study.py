@@ -105,7 +105,9 @@ class TrainConfig(Strict):
     updates: int = Field(ge=0, le=10_000_000, description="policy updates")
     groups: int = Field(ge=1, le=100_000, description="groups per update, spread over the worlds in turn")
     group_size: int = Field(ge=2, le=10_000, description="episodes per group: same seed, same context, one baseline")
-    max_tokens: int = Field(32, ge=1, le=1_000_000, description="longest completion, in tokens")
+    max_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="longest completion, in tokens; none: 32, and 256 for readers of prose"
+    )
     temperature: float = Field(1.0, gt=0, le=100)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU this run may use, or cpu")
     step_timeout: float = Field(10.0, gt=0, le=WEEK, description="seconds that one call of a world may take")
@@ -175,6 +177,11 @@ class RunConfig(Strict):
     tracking: list[PluginSpec] = Field([], exclude=True)
     # results are the same with and without
     isolation: Isolation | None = Field(None, exclude=True)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest completion, in tokens."""
+        return self.train.max_tokens or (256 if self.prose else 32)
 
     @property
     def point_name(self) -> str:

@@ -50,7 +50,7 @@ def slots(run: RunConfig) -> int:
 def limits(run: RunConfig) -> Limits:
     """Limits of one episode, in training and in evaluation alike. One that fits into no micro-batch ends before."""
     return Limits(
-        max_tokens=run.train.max_tokens,
+        max_tokens=run.max_tokens,
         context=run.learner.token_budget,
         step_seconds=run.train.step_timeout,
         temperature=run.train.temperature,

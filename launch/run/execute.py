@@ -56,7 +56,7 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
     before = before_training(run, model)
     with contextlib.closing(build(run, model)) as parts:
         first, access = _first_update(parts, run, model, directory)
-        thoughts = ThoughtWatch(run.train.max_tokens)
+        thoughts = ThoughtWatch(run.max_tokens)
         watchers = [
             lambda done: record(run, done.row, done.seconds),
             lambda done: thoughts.see(done.episodes),

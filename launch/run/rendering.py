@@ -71,11 +71,11 @@ def _swaps(run: RunConfig, arm: Arm) -> bool:
 def notes(run: RunConfig, renderer: Renderer) -> Iterator[str]:
     """What is particular about the template of a run, in sentences for the log."""
     yield from renderer.template.notes
-    if run.train.max_tokens < SHORT_THOUGHT and renderer.template.thinks:
+    if run.max_tokens < SHORT_THOUGHT and renderer.template.thinks:
         switch = "enable_thinking" in renderer.template.arguments
         instead = ", or rollout.chat_template_kwargs to {enable_thinking: false}" if switch else ""
         yield (
-            f"chat template: the model may think before it acts, and train.max_tokens is {run.train.max_tokens}: a "
+            f"chat template: the model may think before it acts, and train.max_tokens is {run.max_tokens}: a "
             f"thought that is cut off holds no action; raise train.max_tokens{instead}"
         )
 

@@ -50,10 +50,12 @@ def test_a_world_without_a_locale_speaks_as_the_model_reads(tmp_path: Path) -> N
     worlds = {"clerk": {"size": 3}, "steward@ar-1850": {}}
     prose = {"clerk@en-prose": {"size": 3}, "steward@ar-1850": {}}
     assert run_of(worlds, {"pact": {}}).train.worlds == worlds and not run_of(worlds).prose
+    assert run_of(worlds).max_tokens == 32
     assert run_of(worlds, {"pact": {}}).eval.worlds == {"pact": {}}
     for hub in (HUB, f"{HUB}@main", {"hub": HUB}):
         run = run_of(worlds, {"pact": {}}, model=hub)
         assert run.train.worlds == prose and run.eval.worlds == {"pact@en-prose": {}}
+        assert run.max_tokens == 256 and RunConfig.model_validate(run.model_dump(mode="json")).max_tokens == 256
         assert run.prose and RunConfig.model_validate(run.model_dump(mode="json")).prose
     for card in (True, False):
         directory = organism_directory(tmp_path / f"organism-{card}", card=card)
