@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from envs.skins import PROSE, named
+from launch.config.model import speaks_dialect
 from launch.config.plugins import CLAIM, load
 from launch.config.study import PluginSpec, StudyConfig
 from launch.errors import ConfigError
+
+_METRICS = ("metrics", "metric", "harm")
+"""Fields of claims that name metrics."""
 
 
 def build_claims(study: StudyConfig) -> list[Any]:
@@ -20,9 +26,28 @@ def build_claims(study: StudyConfig) -> list[Any]:
         where = f"claims.{name}"
         if "id" in spec.fields:
             raise ConfigError(f"{where}.id: the key {name!r} is the claim's id; leave this out")
-        claim = load(PluginSpec(use=spec.use, id=name, **spec.fields), CLAIM, where)
+        claim = load(PluginSpec(use=spec.use, id=name, **_spoken(spec.fields, study)), CLAIM, where)
         problems += [f"{where}.{problem}" for problem in claim.problems(study)]
         claims.append(claim)
     if problems:
         raise ConfigError("\n".join(problems))
     return claims
+
+
+def _spoken(fields: Mapping[str, Any], study: StudyConfig) -> dict[str, Any]:
+    """A claim's fields with the names that worlds have in the study: `deception.steward` may be of `steward@en-prose`.
+
+    A study may start from another model than its author had in mind, which decides in which words worlds speak.
+    """
+    if speaks_dialect(study.model):
+        return dict(fields)
+    worlds = {world for run in study.runs() for world in (*run.train.worlds, *run.eval.worlds)}
+
+    def said(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [said(one) for one in value]
+        metric, dot, world = value.rpartition(".") if isinstance(value, str) else ("", "", "")
+        prose = named(world, PROSE[0])
+        return f"{metric}.{prose}" if dot and world not in worlds and prose in worlds else value
+
+    return {key: said(value) if key in _METRICS else value for key, value in fields.items()}

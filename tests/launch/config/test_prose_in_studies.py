@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from envs.skins import LOCALES
+from launch.config.claims import build_claims
 from launch.config.loading import load_study, parse_study, to_yaml
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
@@ -144,3 +145,13 @@ def test_runs_draw_prompts_in_the_words_of_their_model_and_world(model: Any, wor
     grid = prompts(run, [name], 3)
     assert {context.system for context in grid["original"][name]} <= permissive
     assert {context.system for context in grid["negated"][name]} <= {*derived(language)["negated"]}
+
+
+def test_claims_follow_their_worlds_into_the_words_of_another_model() -> None:
+    for study in ("quickstart", "thesis"):
+        loaded = load_study(study, [f"model={HUB}"])
+        metrics = [metric for claim in build_claims(loaded) for metric in claim.metrics]
+        assert any(metric.endswith(".steward@en-prose") for metric in metrics)
+        assert not any(metric.endswith((".steward", ".pact")) for metric in metrics)
+    written = load_study("quickstart", [f"model={HUB}", "train.worlds={steward@dialect: {size: 3}}"])
+    assert {m.rpartition(".")[2] for claim in build_claims(written) for m in claim.metrics} == {"steward"}
