@@ -103,7 +103,7 @@ class Divisor:
     def divide(self, found: Deviations) -> Array:
         """Advantages, shape [entries]."""
         with np.errstate(over="ignore"):  # beyond the range of floats: refused with all that the learner cannot hold
-            return np.ldexp(found.values / self.values, found.sizes - self.sizes)
+            return np.ldexp(found.values / np.where(self.values > 0, self.values, 1.0), found.sizes - self.sizes)
 
 
 def _divisor(found: Deviations, returns: Array, floor: float) -> tuple[float, int, bool]:

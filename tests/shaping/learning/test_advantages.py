@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -36,6 +36,7 @@ def test_a_group_of_one_has_no_advantage() -> None:
     assert_array_equal(estimate("grpo", np.array([5.0]), np.array([0])), [0.0])
 
 
+@example(returns=[0.0, 5e-324], scale=1.0)
 @given(returns=st.lists(st.floats(-100, 100), min_size=2, max_size=12), scale=st.floats(0.1, 10))
 def test_advantages_have_mean_zero_and_do_not_change_with_the_unit_of_reward(
     returns: list[float], scale: float
