@@ -103,7 +103,7 @@ class Divisor:
     def divide(self, found: Deviations) -> Array:
         """Advantages, shape [entries]."""
         with np.errstate(over="ignore"):  # beyond the range of floats: refused with all that the learner cannot hold
-            return np.ldexp(found.values / np.where(self.values > 0, self.values, 1.0), found.sizes - self.sizes)
+            return np.ldexp(found.values / self.values, found.sizes - self.sizes)
 
 
 def _divisor(found: Deviations, returns: Array, floor: float) -> tuple[float, int, bool]:
@@ -112,7 +112,7 @@ def _divisor(found: Deviations, returns: Array, floor: float) -> tuple[float, in
     Where all returns are zero the floor is 1, one unit of reward, so that costs alone can be learned from.
     """
     of_returns, largest = exponent(returns), float(np.abs(scaled(returns)).max(initial=0.0))
-    size = max(of_returns, int(found.sizes.max(initial=of_returns)))
+    size = int(found.sizes[found.values != 0].max(initial=of_returns))  # zeros have none: a tiny floor would be lost
     spread = float(np.ldexp(found.values, found.sizes - size).std())
     least = float(np.ldexp(floor * largest, of_returns - size) if largest else np.ldexp(1.0, -size))
     return max(spread, least), size, spread < least
