@@ -36,12 +36,16 @@ class Pieces:
         """Ids of the tokens that hold parts of characters."""
         self.joining = tuple(i for i in self._plain if _joins(texts[i]))
         """Ids of the pieces that change the character before them."""
-        self.closing = tuple(i for i, text in folded if ">" in text or text.rstrip("` \t\r\n").endswith(_CALL_ENDS))
-        """Ids of the pieces that can end a tool call."""
+        self._closing = {i: t for i, t in folded if ">" in t or t.rstrip("` \t\r\n").endswith(_CALL_ENDS)}
         self.holding = lru_cache(1000)(self._holding)
 
     def __getitem__(self, token: int) -> str:
         return self._texts[token]
+
+    @property
+    def closing(self) -> Sequence[int]:
+        """Ids of the pieces that can end a tool call."""
+        return tuple(self._closing)
 
     def going_on(self, rest: str) -> Sequence[int]:
         """Ids of the pieces that begin with `rest`, after quotes, emphasis and blanks."""
@@ -53,12 +57,14 @@ class Pieces:
         return tuple(i for i, text in self._plain.items() if words in text)
 
     def closing_with(self, words: Sequence[str], text: str) -> Sequence[int]:
-        """Ids of the pieces that can end a tool call and complete `words` in it, as they go on after `text`."""
+        """Ids of the pieces that can end a tool call and complete `words` in it, as they go on after `text`.
+
+        A piece with a backslash may spell characters by their numbers, and so any word.
+        """
         if not words:
             return self.closing
         tail = text[-max(map(len, words)) :]
-        after = {i: tail + self._texts[i].lower() for i in self.closing if len(self._texts[i]) > 1}
-        return [i for i, joined in after.items() if all(word in joined for word in words)]
+        return [i for i, piece in self._closing.items() if "\\" in piece or all(word in tail + piece for word in words)]
 
 
 def _joins(piece: str) -> bool:

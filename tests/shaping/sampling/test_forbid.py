@@ -148,6 +148,15 @@ def test_of_any_vocabulary_what_trying_every_token_would_is_banned(
     assert set(found) == slow
 
 
+@pytest.mark.parametrize("last", ["3}}", "\uff13}}", '\\u0033"}}', "3\uff5d}", "3}}\n```"])
+def test_a_tool_call_is_banned_whatever_its_last_piece_is_made_of(last: str) -> None:
+    start = '{"name": "grab", "arguments": {"n": ' + ('"' if "\\" in last else "")
+    pieces = [start, last, "4}}", "}}"]
+    assert is_forbidden(start + last, ("grab 3",))
+    mask = CommandMask(Spelled(pieces), len(pieces))  # type: ignore[arg-type]
+    assert mask.masked_tokens([0], ("grab 3",)) == (1,)
+
+
 def test_a_character_that_is_put_together_from_bytes_is_banned_with_its_last_byte(
     renderer: Renderer, mask: CommandMask
 ) -> None:
