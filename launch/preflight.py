@@ -10,7 +10,7 @@ from envs import WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
-from launch.config.model import OrganismModel
+from launch.config.model import HubModel, OrganismModel
 from launch.config.paths import expanded
 from launch.config.plugins import (
     SECTION,
@@ -61,7 +61,7 @@ def check_study(study: StudyConfig) -> None:
         for model in sorted(models, key=str):
             check_model(model, pins)
     check_plugins(runs)
-    if any(isinstance(run.model, str) for run in runs):
+    if any(isinstance(run.model, str | HubModel) for run in runs):
         from launch.run.rendering import check_templates
 
         check_templates(runs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from launch.config.model import HubModel
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
@@ -100,7 +101,7 @@ def check_templates(runs: Iterable[RunConfig]) -> None:
     """
     seen: dict[str, Renderer] = {}
     for run in runs:
-        if not isinstance(run.model, str):
+        if not isinstance(run.model, str | HubModel):
             continue
         path = present_model(run.model)
         if path is None:
