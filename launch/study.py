@@ -34,7 +34,6 @@ from launch.distributed.run_worker import (
     train,
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
-from launch.hub.fetch import commit_of
 from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
 from launch.run.losses import flagged
@@ -48,6 +47,7 @@ from launch.storage.space import needed
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
+from shaping.models.base_reference import revision_of
 from shaping.models.model_files import hashes
 
 TRAINER = "launch.run.execute:execute"
@@ -198,7 +198,7 @@ def _models(
     for key, run in first.items():
         source = at_pin(run.model, read_pins(study.path))
         models[key] = _model(source, make, display, run.subject if several else "")
-        if (hub := on_hub(run.model)) is not None and (commit := commit_of(models[key])):
+        if (hub := on_hub(run.model)) is not None and (commit := revision_of(models[key])):
             pin(study.path, hub, commit)
     return models
 
@@ -210,7 +210,7 @@ def _jobs(study: StudyDirectory, runs: Sequence[RunConfig], trainer: str, models
     marker = marker_of(study.path / "study.json")
     return [
         Job(
-            run=run.model_copy(update={"commit": commit_of(models[model_key(run)])}),
+            run=run.model_copy(update={"commit": revision_of(models[model_key(run)])}),
             directory=study.run(run).path,
             log=study.log(run),
             model=models[model_key(run)],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-from envs.skins import PROSE, named
 from launch.config.model import speaks_dialect
 from launch.config.plugins import CLAIM, load
 from launch.config.study import PluginSpec, StudyConfig
+from launch.config.world_locales import spoken
 from launch.errors import ConfigError
 
 _METRICS = ("metrics", "metric", "harm")
@@ -21,12 +21,13 @@ def build_claims(study: StudyConfig) -> list[Any]:
     Raises `ConfigError` that lists, under its key, everything that the study does not have, and `PluginError` for a
     claim that does not load.
     """
-    claims, problems = [], []
+    claims, problems, said = [], [], _names_in(study)
     for name, spec in study.claims.items():
         where = f"claims.{name}"
         if "id" in spec.fields:
             raise ConfigError(f"{where}.id: the key {name!r} is the claim's id; leave this out")
-        claim = load(PluginSpec(use=spec.use, id=name, **_spoken(spec.fields, study)), CLAIM, where)
+        fields = {key: said(value) if key in _METRICS else value for key, value in spec.fields.items()}
+        claim = load(PluginSpec(use=spec.use, id=name, **fields), CLAIM, where)
         problems += [f"{where}.{problem}" for problem in claim.problems(study)]
         claims.append(claim)
     if problems:
@@ -34,20 +35,21 @@ def build_claims(study: StudyConfig) -> list[Any]:
     return claims
 
 
-def _spoken(fields: Mapping[str, Any], study: StudyConfig) -> dict[str, Any]:
-    """A claim's fields with the names that worlds have in the study: `deception.steward` may be of `steward@en-prose`.
+def _names_in(study: StudyConfig) -> Callable[[Any], Any]:
+    """What a claim says of metrics, with the names that worlds have in the study.
 
-    A study may start from another model than its author had in mind, which decides in which words worlds speak.
+    A study may start from another model than its author had in mind, which decides in which words worlds speak:
+    `deception.steward` is then of `steward@en-prose`.
     """
     if speaks_dialect(study.model):
-        return dict(fields)
+        return lambda value: value
     worlds = {world for run in study.runs() for world in (*run.train.worlds, *run.eval.worlds)}
 
     def said(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [said(one) for one in value]
         metric, dot, world = value.rpartition(".") if isinstance(value, str) else ("", "", "")
-        prose = named(world, PROSE[0])
-        return f"{metric}.{prose}" if dot and world not in worlds and prose in worlds else value
+        (name,) = spoken({world: {}}, dialect=False)
+        return f"{metric}.{name}" if dot and world not in worlds and name in worlds else value
 
-    return {key: said(value) if key in _METRICS else value for key, value in fields.items()}
+    return said

@@ -20,6 +20,7 @@ from launch.errors import UserError
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import MOST_LOST, Policy
 from shaping.models.adapters import Merge
+from shaping.models.concatenated import joint
 from shaping.sampling.vllm.config import ModelFiles
 from shaping.sockets import LOOPBACK
 
@@ -81,9 +82,7 @@ def weights_of(policy: Policy, form: Form) -> Mapping[str, Tensor]:
         return policy.adapters.combined(policy.adapters.names(phase="sampling")).tensors
     if form == "merged":
         return merged_weights(policy).weights
-    state: Mapping[str, Tensor] = policy.model.state_dict()
-    if policy.ranks.strategy == "fsdp":
-        state = policy.ranks.stored(state)
+    state = _unsharded(policy)
     return state if form == "modules" else {name: tensor for name, tensor in state.items() if ".lora_" in name}
 
 
@@ -92,14 +91,17 @@ def merged_weights(policy: Policy, served: torch.dtype | None = None) -> Merge:
 
     Raises `UserError` if the model's weights cannot be written under the names of its files.
     """
-    state: Mapping[str, Tensor] = policy.model.state_dict()
-    if policy.ranks.strategy == "fsdp":
-        state = policy.ranks.stored(state)
+    state = _unsharded(policy)
     if not policy.adapters:
         return Merge(named_as_in_files(policy, state), 0.0)
     with policy.phase("sampling"):
         merge = policy.adapters.merge(state, served)
     return merge._replace(weights=named_as_in_files(policy, merge.weights))
+
+
+def _unsharded(policy: Policy) -> Mapping[str, Tensor]:
+    state = policy.model.state_dict()
+    return policy.ranks.stored(state) if policy.ranks.strategy == "fsdp" else state
 
 
 def named_as_in_files(policy: Policy, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -159,11 +161,8 @@ def own_address() -> str:
 
 
 def sent_adapter(adapters: Sequence[AdapterSpec]) -> tuple[int, float]:
-    """(rank, alpha) of the adapter that does what these do together (`shaping.models.concatenated`)."""
-    if len(adapters) == 1:
-        return adapters[0].rank, adapters[0].alpha
-    rank = sum(spec.rank for spec in adapters)
-    return rank, float(rank)
+    """(rank, alpha) of the adapter that does what these do together."""
+    return joint([(spec.rank, spec.alpha) for spec in adapters])
 
 
 def write_adapter(tensors: Mapping[str, Tensor], adapters: Sequence[AdapterSpec], directory: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from launch.config.model import HubModel
 from launch.errors import ConfigError
 from launch.hub.failures import FAILURES, told
+from shaping.models.model_files import indexed_weights
 from shaping.organisms.organism import Progress
 
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 """Weights, config, tokenizer and chat template. Pickles and Python files are never fetched."""
 UNWANTED = ["*/*", "consolidated*"]
 """Folders hold other formats and checkpoints; `consolidated` is a second copy of the weights."""
-INDEX = "model.safetensors.index.json"
 PATIENCE = 20.0
 """Seconds to wait for the hub's answer about a model."""
 
@@ -65,17 +64,11 @@ def check_access(model: HubModel) -> Path | None:
     raise ConfigError(_unusable(model, names))
 
 
-def commit_of(path: Path) -> str:
-    """The commit of a snapshot in the hub's cache; empty for other directories."""
-    return path.name if path.parent.name == "snapshots" else ""
-
-
 def missing_files(path: Path) -> list[str]:
     """What a model directory lacks: its config, its weights, or some files of its weights."""
     missing = [] if (path / "config.json").is_file() else ["config.json"]
-    if (path / INDEX).is_file():
-        named = json.loads((path / INDEX).read_text(encoding="utf-8")).get("weight_map", {}).values()
-        return missing + sorted(name for name in set(named) if not (path / name).is_file())
+    if (named := indexed_weights(path)) is not None:
+        return missing + sorted(name for name in named if not (path / name).is_file())
     return missing + ([] if any(path.glob("*.safetensors")) else ["*.safetensors"])
 
 

@@ -37,7 +37,6 @@ def concatenated(adapters: Sequence[LoRAWeights]) -> LoRAWeights:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}, which is not of rank {adapter.rank}")
     if len(adapters) == 1:
         return adapters[0]
-    rank = sum(adapter.rank for adapter in adapters)
     modules = dict.fromkeys(name.partition(".lora_")[0] for adapter in adapters for name in adapter.tensors)
     tensors: dict[str, Tensor] = {}
     for module in modules:
@@ -45,7 +44,15 @@ def concatenated(adapters: Sequence[LoRAWeights]) -> LoRAWeights:
         tensors[f"{module}.lora_A.weight"] = torch.cat(a, dim=0)
         scaled = [part * (adapter.alpha / adapter.rank) for part, adapter in zip(b, adapters, strict=True)]
         tensors[f"{module}.lora_B.weight"] = torch.cat(scaled, dim=1)
-    return LoRAWeights(tensors, rank, float(rank))
+    return LoRAWeights(tensors, *joint([(adapter.rank, adapter.alpha) for adapter in adapters]))
+
+
+def joint(adapters: Sequence[tuple[int, float]]) -> tuple[int, float]:
+    """(rank, alpha) of what `concatenated` makes of adapters with these (rank, alpha)."""
+    if len(adapters) == 1:
+        return adapters[0]
+    rank = sum(rank for rank, _ in adapters)
+    return rank, float(rank)
 
 
 def _parts(adapters: Sequence[LoRAWeights], name: str) -> list[Tensor]:

@@ -13,6 +13,8 @@ _PATTERNS = (
     *("chat_template*", "additional_chat_templates/*"),
 )
 """Weights, config, tokenizer and chat template. Cards and other notes in the directory are no part of the model."""
+INDEX = "model.safetensors.index.json"
+"""Says in which files weights stand that are more than one file."""
 _HEAD = 8
 """Bytes that hold the length of the header of a safetensors file."""
 _hashed: dict[Path, tuple[list[tuple[str, int, int]], dict[str, str]]] = {}
@@ -42,6 +44,12 @@ def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
     names = sorted({*before, *now})
     how = {name: "is missing" if name not in now else "is new" if name not in before else "differs" for name in names}
     return [f"{name} {how[name]}" for name in names if before.get(name) != now.get(name)]
+
+
+def indexed_weights(directory: Path) -> set[str] | None:
+    """Names of the weight files that the index names; None if there is no index."""
+    path = directory / INDEX
+    return set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", {}).values()) if path.is_file() else None
 
 
 def damaged_weights(directory: Path) -> str:

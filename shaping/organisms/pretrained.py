@@ -30,14 +30,12 @@ from transformers import (
 )
 
 from envs.escaping import on_terminal
-from shaping.models.model_files import damaged_weights
+from shaping.models.model_files import INDEX, damaged_weights, indexed_weights
 from shaping.models.saving import mend_generation_config
 from shaping.organisms.gguf_file import GgufFacts, read_facts
 from shaping.organisms.template_notes import inserted_prompt
 from shaping.sampling.render import Renderer, TemplateError
 from shaping.sampling.turn_ends import ends_of_directory
-
-_INDEX = "model.safetensors.index.json"
 
 
 class PretrainedError(ValueError):
@@ -151,7 +149,7 @@ def prepare(
     _complete(tokenizer, chat_template, pad_token)
 
     def write(target: Path) -> None:
-        for pattern in ("config.json", "generation_config.json", "*.safetensors", _INDEX):
+        for pattern in ("config.json", "generation_config.json", "*.safetensors", INDEX):
             for file in path.glob(pattern):
                 shutil.copy2(file, target / file.name)
         tokenizer.save_pretrained(target)
@@ -271,8 +269,7 @@ def _complete(tokenizer: PreTrainedTokenizerBase, chat_template: str | None, pad
 def _check_weights(path: Path) -> None:
     if damaged := damaged_weights(path):
         raise PretrainedError(f"{damaged}; copy or download the model again")
-    if (path / _INDEX).is_file():
-        wanted = set(json.loads((path / _INDEX).read_text())["weight_map"].values())
+    if (wanted := indexed_weights(path)) is not None:
         if missing := sorted(name for name in wanted if not (path / name).is_file()):
             raise PretrainedError(f"{path}: {len(missing)} of {len(wanted)} weight files are missing: {missing[:3]}")
     elif not any(path.glob("*.safetensors")):

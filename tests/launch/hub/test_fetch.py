@@ -7,14 +7,18 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_hub import FIRST, SECOND, FakeHub
+from launch_fakes import study
 
 from launch.config.model import HubModel
 from launch.errors import ConfigError
-from launch.hub.fetch import cached, check_access, commit_of, fetch
+from launch.hub.fetch import cached, check_access, fetch
+from launch.run.rendering import check_templates
 from launch.run.start_model import check_model, chosen_folder, on_hub, present_model, start_model
+from shaping.models.base_reference import revision_of
 
 NAME = "some/model"
 MODEL = HubModel(hub=NAME)
@@ -32,7 +36,7 @@ def published(hub: FakeHub, model: Path, tmp_path: Path) -> Path:
 
 def test_weights_config_and_tokenizer_are_fetched_and_neither_pickles_nor_code(published: Path, cache: Path) -> None:
     path = start_model(NAME)
-    assert path == cache / "models--some--model" / "snapshots" / FIRST and commit_of(path) == FIRST
+    assert path == cache / "models--some--model" / "snapshots" / FIRST and revision_of(path) == FIRST
     names = {file.name for file in path.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not names & {"pytorch_model.bin", "modeling_own.py", "consolidated.safetensors"}
@@ -49,8 +53,8 @@ def test_a_check_fetches_nothing(published: Path, hub: FakeHub, cache: Path) -> 
 def test_a_revision_is_fetched(published: Path, hub: FakeHub, model: Path, source: str | HubModel) -> None:
     hub.add(NAME, model, SECOND, "step-5")
     check_model(source)
-    assert commit_of(start_model(source)) == SECOND
-    assert commit_of(start_model(NAME)) == FIRST
+    assert revision_of(start_model(source)) == SECOND
+    assert revision_of(start_model(NAME)) == FIRST
 
 
 def test_a_commit_that_is_in_the_cache_is_not_asked_for(published: Path, hub: FakeHub) -> None:
@@ -178,6 +182,16 @@ def test_a_directory_that_lacks_weights_its_index_names(model: Path, tmp_path: P
         start_model(str(own))
 
 
+@pytest.mark.parametrize("source", [f"{NAME}", {"hub": NAME}])
+def test_the_template_of_a_cached_model_is_looked_at_however_the_model_is_written(
+    published: Path, hub: FakeHub, source: Any, tmp_path: Path
+) -> None:
+    start_model(MODEL)
+    asked = study(tmp_path, {"unshaped": ""}, model=source, rollout={"chat_template_kwargs": {"no_such_argument": 1}})
+    with pytest.raises(ConfigError, match=r"rollout\.chat_template_kwargs: .* does not read 'no_such_argument'"):
+        check_templates(asked.runs())
+
+
 # -- a name that is both a folder here and a model there ---------------------------------------------------------------
 
 
@@ -190,7 +204,7 @@ def test_a_folder_wins_over_the_hub_and_that_is_said(
     assert start_model(NAME) == Path(NAME) and hub.asked == []
     assert f"some/model is the folder {tmp_path / NAME}" in chosen_folder(NAME)
     assert "write {hub: some/model}" in chosen_folder(NAME)
-    assert commit_of(start_model(MODEL)) == FIRST and chosen_folder(MODEL) == ""
+    assert revision_of(start_model(MODEL)) == FIRST and chosen_folder(MODEL) == ""
     (tmp_path / NAME / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"\{hub: some/model\} for the model of that name on the hub"):
         start_model(NAME)
