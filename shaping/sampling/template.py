@@ -185,7 +185,7 @@ class ChatTemplate:
     def closings(self) -> tuple[str, str]:
         """What follows a reply: before the next message, and at the end of a conversation."""
         talk = [Message("user", USER), Message("assistant", REPLY)]
-        texts = self.text([*talk, Message("user", NEXT)]), self.text(talk, generate=False)
+        texts = self._talk(NEXT), self.text(talk, generate=False)
         start = self.text(talk[:1])  # tells where a reply begins whose content the template drops
         rests = [t.partition(REPLY)[2] if REPLY in t else t.removeprefix(start) for t in texts]
         return rests[0].partition(NEXT)[0], rests[1]

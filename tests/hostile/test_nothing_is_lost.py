@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from controller_worlds import FailsLater
 from launch_fakes import START_MODEL, TRAINER, study
-from rich.console import Console
+from spoken_lines import Lines
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig, StudyConfig
@@ -33,7 +33,6 @@ from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from launch.storage.studydir import StudyDirectory
 from launch.study import StudyResult, run_study
-from launch.tracking.progress import Display
 
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
 SMALL: dict[str, Any] = {
@@ -47,17 +46,6 @@ SMALL: dict[str, Any] = {
     "eval": {"worlds": {"clerk": {"size": 2}}, "episodes": 1, "access_episodes": 0},
     "arms": {"unshaped": {"role": "reference"}},
 }
-
-
-class Lines(Display):
-    """A terminal that keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(Console(quiet=True))
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module", autouse=True)

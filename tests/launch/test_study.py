@@ -17,7 +17,7 @@ import pytest
 import ray
 import yaml
 from launch_fakes import START_MODEL, TRAINER, results, study
-from rich.console import Console
+from spoken_lines import Lines
 from waiting import interruptible_children, patience, wait_until
 
 from launch.config.study import StudyConfig
@@ -26,20 +26,8 @@ from launch.distributed.run_worker import archive, extract
 from launch.errors import DiskFullError, RunDirectoryError
 from launch.storage.rundir import RunDirectory
 from launch.study import StudyResult, run_study
-from launch.tracking.progress import Display
 
 CLI = Path(__file__).parents[1] / "support" / "cli_with_fakes.py"
-
-
-class Lines(Display):
-    """A display that keeps what it says."""
-
-    def __init__(self) -> None:
-        super().__init__(Console(quiet=True))
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def here(config: StudyConfig, lines: Lines | None = None, **arguments: Any) -> StudyResult:

@@ -11,7 +11,7 @@ import pytest
 from fake_hub import FIRST, SECOND, FakeHub
 from hub_trainer import TRAINER
 from launch_fakes import study
-from rich.console import Console
+from spoken_lines import Lines
 
 from launch.config.loading import parse_study
 from launch.config.model import HubModel, hub_model, subject_of
@@ -20,20 +20,8 @@ from launch.errors import ConfigError, RunDirectoryError
 from launch.hub.pins import pin, pinned, read_pins
 from launch.storage.rundir import RunDirectory
 from launch.study import run_study
-from launch.tracking.progress import Display
 
 NAME = "some/model"
-
-
-class Lines(Display):
-    """A display that keeps what it says."""
-
-    def __init__(self) -> None:
-        super().__init__(Console(quiet=True))
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def config(folder: Path, **changes: Any) -> StudyConfig:
