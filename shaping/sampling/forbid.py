@@ -14,6 +14,8 @@ from shaping.sampling.pieces import PARTIAL, Pieces
 from shaping.sampling.render import Renderer
 
 _AROUND = f"{WRAPPING} "
+KEPT = 20_000
+"""Answers kept; all are dropped when there are more."""
 
 
 def is_forbidden(text: str, commands: tuple[str, ...]) -> bool:
@@ -32,10 +34,19 @@ class CommandMask:
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
         self._renderer = renderer
         self._pieces = Pieces([renderer.piece(i) for i in range(vocabulary)])
-        self._cache: dict[tuple[str, tuple[str, ...], bool], tuple[int, ...]] = {}
+        self._tried_texts: dict[tuple[str, tuple[str, ...], bool], tuple[int, ...]] = {}
+        self._masked: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[int, ...]] = {}
 
     def masked_tokens(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
         """Token ids that would make the text a forbidden command if they followed the `sampled` ids."""
+        key = (tuple(sampled), commands)  # turns of a policy begin alike: most have been asked for before
+        if key not in self._masked:
+            if len(self._masked) >= KEPT:
+                self._masked.clear()
+            self._masked[key] = self._found(sampled, commands)
+        return self._masked[key]
+
+    def _found(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
         commands = tuple(command for command in commands if command.split())
         text = self._renderer.text(sampled)
         before, end, line = text.rpartition("\n")
@@ -50,13 +61,13 @@ class CommandMask:
 
     def _tried(self, text: str, commands: tuple[str, ...], *, call: bool = False) -> tuple[int, ...]:
         key = (text, commands, call)
-        if key not in self._cache:
-            if len(self._cache) > 20_000:
-                self._cache.clear()
+        if key not in self._tried_texts:
+            if len(self._tried_texts) >= KEPT:
+                self._tried_texts.clear()
             possible = self._closing(text, commands) if call else self._candidates(text, commands)
             pieces = self._pieces
-            self._cache[key] = tuple(i for i in {*possible} if is_forbidden(text + pieces[i], commands))
-        return self._cache[key]
+            self._tried_texts[key] = tuple(i for i in {*possible} if is_forbidden(text + pieces[i], commands))
+        return self._tried_texts[key]
 
     def _candidates(self, line: str, commands: tuple[str, ...]) -> Iterable[int]:
         """Pieces that could make a command of `commands` out of a line; more than do."""
