@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench organisms models-table clean setup
+.PHONY: help study test test-all lint bench gpu-check organisms models-table clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
+	@echo "make gpu-check   on a machine with a GPU: equality with the CPU, kernels, speed, memory, in runs/gpu-check.json"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
 	@echo "make models-table   write the table of model families in docs/models.md again"
@@ -45,6 +46,9 @@ lint: $(DEV_READY)
 bench: $(RUN_READY)
 	@for name in worlds organism sampling vocabulary learning update learner rollouts controller; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
+
+gpu-check: $(RUN_READY)
+	@$(BIN)/python -m benchmarks.gpu --json runs/gpu-check.json --page runs/gpu-check.md $(ARGS)
 
 # Only after a change of the worlds' texts or of the corpus: a test says so. The new weights are for committing.
 organisms: $(RUN_READY)

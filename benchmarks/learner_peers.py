@@ -24,7 +24,7 @@ PROMPT = 30
 class Trl:
     """One step of the released `GRPOTrainer.compute_loss`, in micro-batches of `rows` sequences with TRL's padding."""
 
-    def __init__(self, directory: Path, dtype: str, rows: int, lr: float) -> None:
+    def __init__(self, directory: Path, dtype: str, rows: int, lr: float, *, use_cpu: bool = True) -> None:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
@@ -36,7 +36,7 @@ class Trl:
             output_dir=self._folder.name,
             per_device_train_batch_size=rows,
             num_generations=rows,
-            use_cpu=True,
+            use_cpu=use_cpu,
             bf16=False,  # the weights already have their type
             loss_type="bnpo",
             temperature=1.0,
@@ -60,7 +60,8 @@ class Trl:
         parts = [samples[i : i + self._rows] for i in range(0, len(samples), self._rows)]
         self.trainer.current_gradient_accumulation_steps = len(parts)  # its training loop sets this
         for part in parts:
-            self.trainer.compute_loss(self.trainer.model, _inputs(part)).backward()
+            inputs = {name: tensor.to(self.trainer.model.device) for name, tensor in _inputs(part).items()}
+            self.trainer.compute_loss(self.trainer.model, inputs).backward()
         torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), 1.0)
         self._optimizer.step()
 

@@ -16,8 +16,12 @@ PACKAGES = ("envs", "rewards", "shaping", "launch")
 
 
 def pins() -> dict[str, str]:
-    """Package -> version pinned in pyproject.toml."""
-    matches = (re.match(r"^([A-Za-z0-9_.-]+)==([^;\s]+)$", line) for line in requires("shaping") or ())
+    """Package -> version pinned in pyproject.toml; empty where the code is used without being installed."""
+    try:
+        lines = requires("shaping") or []
+    except PackageNotFoundError:
+        return {}
+    matches = (re.match(r"^([A-Za-z0-9_.-]+)==([^;\s]+)$", line) for line in lines)
     return {match[1]: match[2] for match in matches if match}
 
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from shaping.models.fused_attention import grouped_attention, packed_attention, repeated
+
 ATTENTION = "shaping"
 """Name of the attention function in transformers' registry."""
 _HARMLESS = frozenset({"position_ids", "cache_position", "num_items_in_batch", "output_router_logits", "use_cache"})
@@ -61,6 +63,11 @@ class Packed:
     """Sequence i is tokens[starts[i] : starts[i + 1]]; the last entry is the number of tokens."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
+        if query.is_cuda:
+            scale, window, softcap, sinks = rules.scale, rules.window, rules.softcap, rules.sinks
+            return packed_attention(
+                query, key, value, self.starts, scale=scale, window=window, softcap=softcap, sinks=sinks
+            )
         lengths = [b - a for a, b in pairwise(self.starts)]
         # split() rather than slices: the gradient of each slice would be a tensor as large as the whole row.
         parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
@@ -79,6 +86,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules
         mask, causal = _band(length, rules.window, query.device), False
     grouped = query.shape[1] != key.shape[1]
     if rules.softcap is None and rules.sinks is None:
+        if grouped and query.is_cuda and not causal:
+            return grouped_attention(query, key, value, mask, rules.scale)
+        if grouped and query.is_cuda:
+            key, value, grouped = repeated(key, query), repeated(value, query), False
         return F.scaled_dot_product_attention(
             query, key, value, mask, is_causal=causal, scale=rules.scale, enable_gqa=grouped
         )
@@ -89,8 +100,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules
 
 def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules: Rules) -> Tensor:
     """Attention whose scores [B, H, Q, K] exist as a whole, since the fused kernels know neither soft cap nor sinks."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = (t.repeat_interleave(groups, dim=1) if groups > 1 else t for t in (key, value))
+    key, value = repeated(key, query), repeated(value, query)
     scores = (query @ key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if rules.scale is None else rules.scale)
     if rules.softcap is not None:
         scores = torch.tanh(scores / rules.softcap) * rules.softcap

@@ -53,12 +53,16 @@ class Slots:
     """The attention plan of one forward pass: new tokens of `rows` (sorted slot numbers) at `positions` [rows, Q].
 
     Padding tokens take the row's next positions. They are overwritten before any token can attend to them.
+
+    `positions` are best given on the CPU, where they are looked at; `device` is that of the cache.
     """
 
-    def __init__(self, cache: SlotCache, rows: list[int], positions: Tensor) -> None:
+    def __init__(self, cache: SlotCache, rows: list[int], positions: Tensor, device: torch.device) -> None:
         self._cache = cache
-        self._positions = positions
         self._span = int(positions.max()) + 1
+        # The first tokens of all rows need no cache and no mask, only causality, for which a GPU has faster kernels.
+        self._first = device.type == "cuda" and positions.shape[1] > 1 and not bool(positions[:, 0].any())
+        self._positions = positions = positions.to(device)
         contiguous = rows[-1] - rows[0] + 1 == len(rows)
         self._slice = slice(rows[0], rows[-1] + 1) if contiguous else None
         self._rows = torch.tensor(rows, device=positions.device)
@@ -69,6 +73,8 @@ class Slots:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rules: Rules) -> Tensor:
         keys = self._store(self._cache.store(layer, "keys", key), key)
         values = self._store(self._cache.store(layer, "values", value), value)
+        if self._first:
+            return attend(query, key, value, None, rules)
         return attend(query, keys, values, self._visible(rules.window), rules)
 
     def _visible(self, window: int | None) -> Tensor:
@@ -115,7 +121,7 @@ def _read(model: PreTrainedModel, short: Tensor, long: Tensor) -> Tensor:
     for start, stop in ((0, half), (half, len(short)), *((n, n + 1) for n in range(len(short), len(long)))):
         rows = [0, 1] if stop <= len(short) else [1]
         positions = torch.arange(start, stop, device=long.device).expand(len(rows), -1)
-        plan = Slots(cache, rows, positions)
+        plan = Slots(cache, rows, positions, long.device)
         logits.append((rows, head_logits(model, packed_states(model, whole[rows, start:stop], positions, plan))))
     first = torch.cat([part[0] for rows, part in logits if rows == [0, 1]])
     second = torch.cat([part[-1] for _, part in logits])

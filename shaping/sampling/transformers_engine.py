@@ -262,7 +262,7 @@ class TransformersEngine:
             return self._reread(requests)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
-        plan = Slots(self._cache, rows, positions.to(self.device))
+        plan = Slots(self._cache, rows, positions, self.device)
         with applied(self.model, self._edits):
             hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
