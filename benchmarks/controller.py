@@ -1,4 +1,4 @@
-"""Controller: its cost, and how idle it leaves its 64 simulated workers.
+"""Controller: its cost, and how idle it leaves 64 and 1,000 simulated workers.
 
 `python -m benchmarks.controller [--json FILE]`. Loop, queue, placement, ledger, staleness, credit and audit are those
 of a run. Workers are simulated (`benchmarks.simulated`), and the learner learns nothing.
@@ -40,18 +40,22 @@ from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
 GROUPS, SIZE = 100, 4
+MANY = 1000
+"""Workers of the large run."""
+FLAT = "ratio >= 0.9"
+"""The controller's time per episode may grow by a tenth from few workers to many."""
 STEWARD = {"size": 4, "horizon": 20}
 PERSONAS = ("honest", "opportunist")
 MARKS = (0.1, 0.5, 1.0)
 """Memory is measured after these shares of a run."""
 
 
-def config(workers: int, updates: int, staleness: int) -> RunConfig:
+def config(workers: int, updates: int, staleness: int, groups: int = GROUPS) -> RunConfig:
     worlds = {"steward": STEWARD}
     document = {
         "name": "controller",
         "seeds": 1,
-        "train": {"worlds": worlds, "updates": updates, "groups": GROUPS, "group_size": SIZE},
+        "train": {"worlds": worlds, "updates": updates, "groups": groups, "group_size": SIZE},
         "eval": {"worlds": worlds},
         "rollout": {"workers": workers, "slots": SIZE, "max_staleness": staleness},
         "arms": {"unshaped": {"role": "reference"}},
@@ -118,6 +122,8 @@ class Measured:
     """Duration on the workers' clock."""
     idle: float
     """Share of the slots' time without an episode, up to the last start of an episode."""
+    cpu: float
+    """CPU seconds of the controller per episode; 0 through Ray."""
     ideal: float
     """Seconds that the same episodes need if every free slot takes the next one at no cost."""
     resident: list[tuple[int, float]] = field(default_factory=list)
@@ -127,7 +133,14 @@ class Measured:
 Workers = AbstractContextManager[tuple[Simulated, Callable[[], Busy]]]
 
 
-def measure(run: RunConfig, load: Load, renderer: Renderer, workers: Workers, now: Callable[[], float]) -> Measured:
+def measure(
+    run: RunConfig,
+    load: Load,
+    renderer: Renderer,
+    workers: Workers,
+    now: Callable[[], float],
+    clock: Clock | None = None,
+) -> Measured:
     resident: list[tuple[int, float]] = []
     marks = [max(round(run.train.updates * share), 1) for share in MARKS]
     with workers as (rollouts, busy):
@@ -147,7 +160,9 @@ def measure(run: RunConfig, load: Load, renderer: Renderer, workers: Workers, no
     taken = sum(min(stop, last) - max(begin, start) for begin, stop in spans if begin < last)
     idle = 1 - taken / (slots * (last - start)) if last > start else 0.0
     durations = [load.duration(request, member) for request in rollouts.submitted for member in range(SIZE)]
-    return Measured(trainer.ledger.episodes, trainer.ledger.stale, seconds, idle, makespan(durations, slots), resident)
+    cpu = clock.cpu / trainer.ledger.episodes if clock else 0.0
+    ideal = makespan(durations, slots)
+    return Measured(trainer.ledger.episodes, trainer.ledger.stale, seconds, idle, cpu, ideal, resident)
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:
@@ -160,7 +175,7 @@ def makespan(durations: Sequence[float], slots: int) -> float:
 
 def plain(run: RunConfig, load: Load) -> float:
     """CPU seconds per episode of a bare asyncio loop: workers take groups from a queue and collect them."""
-    requests = [GroupRequest(update, group) for update in range(run.train.updates) for group in range(GROUPS)]
+    requests = [GroupRequest(update, group) for update in range(run.train.updates) for group in range(run.train.groups)]
     sent = pickle.dumps([load.episode(run, requests[0], n, Contexts(), 0) for n in range(SIZE)])
     groups: list[list[Episode]] = []
 
@@ -174,7 +189,7 @@ def plain(run: RunConfig, load: Load) -> float:
                 queue.get_nowait()
                 await asyncio.sleep(0)
                 groups.append(pickle.loads(sent))
-                del groups[:-GROUPS]
+                del groups[: -run.train.groups]
 
         await asyncio.gather(*(worker() for _ in range(run.rollout.workers)))
 
@@ -194,17 +209,30 @@ def benchmark(quick: bool) -> list[Row]:
     print(f"{turns:.0f} turns and {tokens:.0f} tokens")
 
     rows: list[Row] = []
+    few: Measured | None = None
     for staleness in (2,) if quick else (2, 1, 0):  # memory is measured in the first run
-        run, clock = config(workers, updates, staleness), Clock(charged=True)
-        measured = measure(run, slow, renderer, in_process(run, UNSHAPED, slow, clock), partial(getattr, clock, "now"))
+        measured = simulated(config(workers, updates, staleness), slow, renderer)
         rows += idle_rows(f"in process, staleness {staleness}", measured)
         rows += memory_rows("in process", measured) if staleness == 2 else []
+        few = few or measured
     rows.append(cost(config(workers, updates, 2), at_once, renderer))
+    many = 4 * workers if quick else MANY
+    measured = simulated(config(many, 2 if quick else 16, 2, GROUPS * many // workers), slow, renderer)
+    rows += idle_rows(f"{many} workers, staleness 2", measured) + memory_rows(f"{many} workers", measured)
+    assert few is not None
+    ours, peer = 1e6 * measured.cpu, 1e6 * few.cpu
+    rows.append(Row(f"{many} workers, beside {workers}: controller per episode", ours, peer, "us", peer / ours, FLAT))
     if not quick:
         run, load = config(workers, updates, 2), Load(episodes, 2.0)
         measured = measure(run, load, renderer, through_ray(run, UNSHAPED, load, 4), time.monotonic)
         rows += idle_rows("Ray, staleness 2", measured) + memory_rows("Ray", measured)
     return rows
+
+
+def simulated(run: RunConfig, load: Load, renderer: Renderer) -> Measured:
+    """A run whose clock is moved by the workers and by the controller's CPU time."""
+    clock = Clock(charged=True)
+    return measure(run, load, renderer, in_process(run, UNSHAPED, load, clock), partial(getattr, clock, "now"), clock)
 
 
 def cost(run: RunConfig, load: Load, renderer: Renderer) -> Row:

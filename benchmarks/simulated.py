@@ -162,12 +162,13 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
     """Workers on `clock`. Answers are pickled and unpickled, like those of other processes."""
     busy: Busy = []
 
-    def wait(answers: list[_Answer], num_returns: int = 1, timeout: float = 0) -> tuple[list[_Answer], list[_Answer]]:
+    def wait(answers: list[_Answer], num_returns: int = 1, timeout: float = 1) -> tuple[list[_Answer], list[_Answer]]:
         clock.tick()
-        at = sorted(answer.at for answer in answers)[num_returns - 1]
-        clock.now = max(clock.now, at)
+        if timeout:
+            clock.now = max(clock.now, sorted(answer.at for answer in answers)[num_returns - 1])
         ready = [answer for answer in answers if answer.at <= clock.now][:num_returns]
-        rest = [answer for answer in answers if answer not in ready] if num_returns < len(answers) else []
+        known = {id(answer) for answer in ready}
+        rest = [answer for answer in answers if id(answer) not in known]
         clock.rest()
         return ready, rest
 

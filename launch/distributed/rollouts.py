@@ -18,6 +18,7 @@ from torch import Tensor
 
 from envs.episode import RolloutStatus
 from launch.config.study import RunConfig
+from launch.distributed.group_queue import GroupQueue
 from launch.distributed.placement import worker_placements
 from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE, GroupTask, WorkerRecord
 from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFailure, WorkerStatus, worker_actor
@@ -64,12 +65,12 @@ class RayRollouts:
     ) -> None:
         self._run, self._arm, self._model, self._source, self._log = run, arm, model, source, log
         self._config = run.rollout
-        self._queue: deque[GroupTask] = deque()
         self._snapshot: Snapshot | None = None
         self._workers: list[WorkerRecord] = []
         # A group ends with its longest episode, after about twice the time of an average one. A worker with fewer
         # groups than this would have empty slots while stragglers hold its groups open.
-        self._groups_per_worker = 2 * -(-slots_of(run) // run.train.group_size) + 1
+        self._groups = GroupQueue(2 * -(-slots_of(run) // run.train.group_size) + 1)
+        self._answered: deque[Any] = deque()
         self._broadcaster: Broadcaster | None = None
         self._resources = contextlib.ExitStack()
         try:
@@ -77,12 +78,14 @@ class RayRollouts:
         except BaseException:
             self._resources.close()
             raise
+        for worker in self._workers:
+            self._groups.admit(worker)
 
     # -- protocol ------------------------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Start playing these groups."""
-        self._queue += [GroupTask(request, draw(self._run, self._arm, request)) for request in requests]
+        self._groups.add(GroupTask(request, draw(self._run, self._arm, request)) for request in requests)
         self._dispatch()
 
     def next(self) -> RolloutGroup:
@@ -90,18 +93,13 @@ class RayRollouts:
         started = beat = time.monotonic()
         while True:
             self._dispatch()
-            playing = {ref: (worker, task) for worker in self._workers for ref, task in worker.playing.items()}
-            if not playing and not self._queue:
-                raise RolloutError("a group was asked for, but none was submitted")
-            pending = [*playing, *(w.reload for w in self._workers if w.reload is not None)]
-            ready, _ = ray.wait(pending, num_returns=1, timeout=self._beat / 4)
-            if ready and ready[0] in playing:
-                worker, task = playing[ready[0]]
-                del worker.playing[ready[0]]
-                if (group := self._collect(worker, task, ready[0])) is not None:
+            reference = self._next_answer()
+            if (played := self._groups.taken(reference)) is not None:
+                if (group := self._collect(*played, reference)) is not None:
                     return group
-            elif ready:
-                self._on_restarted(next(w for w in self._workers if w.reload == ready[0]))
+            elif reference is not None:
+                for restarted in [w for w in self._workers if w.reload == reference]:
+                    self._on_restarted(restarted)
             if time.monotonic() - beat > self._beat:
                 beat = time.monotonic()
                 self._heartbeat(beat - started)
@@ -166,7 +164,8 @@ class RayRollouts:
 
     def close(self) -> None:
         """End the workers and release their placement group."""
-        self._queue.clear()
+        self._groups.clear()
+        self._answered.clear()
         with contextlib.suppress(Exception):
             closing = [w.actor.close.remote() for w in self._workers if w.reload is None and self._snapshot]
             if closing:  # engines end their own processes and remove their files
@@ -224,29 +223,27 @@ class RayRollouts:
                 "Please report this with the run's config"
             )
 
-    def _dispatch(self) -> None:
-        """Hand out groups, the oldest first, each to the worker with the fewest."""
-        if self._snapshot is None:
-            return
-        up = [w for w in self._workers if w.reload is None]
-        for task in list(self._queue):
-            able = [w for w in up if self._can_play(w, task)]
-            if not able and not task.alone:
-                return  # no worker can take any other group either
-            if not able:
-                if up:  # keep one worker free of new groups, or this one would wait until the queue is empty
-                    up.remove(min(up, key=lambda w: len(w.playing)))
-                continue
-            worker = min(able, key=lambda w: len(w.playing))
-            self._queue.remove(task)
-            worker.playing[worker.actor.play.remote(task.request, task.contexts, self._snapshot)] = task
+    def _next_answer(self) -> Any:
+        """The reference of an answer that has come, of a group or of a restarted worker; None: none comes for now.
 
-    def _can_play(self, worker: WorkerRecord, task: GroupTask) -> bool:
-        if worker.stuck:
-            return False
-        if task.alone:
-            return not worker.playing
-        return len(worker.playing) < self._groups_per_worker and not any(t.alone for t in worker.playing.values())
+        All answers that are there are noted at once: a look at all that are pending costs as much as for one.
+        """
+        if not self._answered:
+            pending = [*self._groups.playing, *(w.reload for w in self._workers if w.reload is not None)]
+            if not pending and not self._groups.queue:
+                raise RolloutError("a group was asked for, but none was submitted")
+            ready, waiting = ray.wait(pending, num_returns=1, timeout=self._beat / 4)
+            if ready and waiting:
+                ready += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
+            self._answered += ready
+        return self._answered.popleft() if self._answered else None
+
+    def _dispatch(self) -> None:
+        if self._snapshot is not None:
+            self._groups.hand_out(self._workers, self._play)
+
+    def _play(self, worker: WorkerRecord, task: GroupTask) -> Any:
+        return worker.actor.play.remote(task.request, task.contexts, self._snapshot)
 
     def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> RolloutGroup | None:
         """The finished group, or None if its worker failed and the group is queued again."""
@@ -259,7 +256,7 @@ class RayRollouts:
         worker.last_answer = time.monotonic()
         if isinstance(answer, WorkerFailure):
             if answer.model_missing and self._ship_model():
-                self._queue.appendleft(task)
+                self._groups.put_back(task)
                 return None
             if not answer.engine_failed:
                 raise self._failure(worker, answer)
@@ -270,6 +267,7 @@ class RayRollouts:
             self._look_for_stuck_calls(worker)
         if worker.stuck and not worker.playing:
             self._restart(worker, WorkerFailure(worker.stuck, "", engine_failed=False))
+        self._groups.done(task)
         return RolloutGroup(task.request, answer)
 
     def _look_for_stuck_calls(self, worker: WorkerRecord) -> None:
@@ -290,7 +288,7 @@ class RayRollouts:
                 f"(rollout.retries), the last {alone} times with no other group beside it: {reason}. Does the world "
                 "end its process? Replay this seed alone to check"
             )
-        self._queue.appendleft(task)
+        self._groups.put_back(task)
 
     def _restart(self, worker: WorkerRecord, failure: WorkerFailure) -> None:
         """Kill a worker whose engine failed, so that Ray restarts it."""
@@ -320,6 +318,7 @@ class RayRollouts:
         if not isinstance(answer, WorkerFailure):
             self._check(worker, answer)
             worker.reload, worker.failed_starts, worker.last_answer = None, 0, time.monotonic()
+            self._groups.admit(worker)
         elif answer.model_missing and self._ship_model():
             self._reload(worker)
         else:
@@ -359,7 +358,7 @@ class RayRollouts:
         text = "no episode is under way" if slowest is None else f"{slowest[2]}, {slowest[1]}, for {slowest[0]:.0f} s"
         self._log(
             f"waiting for a group for {waited:.0f} s; the slowest stage: {text}. {groups} groups under way, "
-            f"{len(self._queue)} queued, {len(up)} of {len(self._workers)} workers up"
+            f"{len(self._groups.queue)} queued, {len(up)} of {len(self._workers)} workers up"
         )
         limit = self._config.stage_timeout
         if slowest is not None and slowest[0] > limit:
