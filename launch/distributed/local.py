@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+import torch
 from ray._private import ray_constants
 
 from launch.distributed.nodes import check_nodes, unreachable
@@ -62,7 +63,9 @@ def _start(settings: RaySettings) -> None:
         else:
             # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
-            local = {"num_cpus": settings.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
+            gpus = torch.cuda.device_count()  # Ray also counts those that this torch cannot use
+            local = {"num_cpus": settings.cpus, "num_gpus": gpus, "include_dashboard": False}
+            local |= {"object_store_memory": 256 * 1024**2}
             with _on_loopback():
                 ray.init(address="local", **local, **quiet)
     except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:

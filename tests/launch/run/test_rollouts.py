@@ -18,7 +18,7 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.rollout import RolloutConfig
 from launch.config.study import RunConfig
-from launch.distributed.placement import bundles
+from launch.distributed.needs import bundles
 from launch.distributed.weights import pack_tensors, unpack_tensors
 from launch.errors import ConfigError, UserError
 from launch.run.build import build
