@@ -13,12 +13,12 @@ from launch.config.study import RunConfig
 from launch.distributed.weights import weight_source
 from launch.isolation.standins import walls
 from launch.run.device import local_device
-from launch.run.episodes import slots
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rendering import check_unbroken, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
+from launch.run.slots import own_slots
 from launch.run.trainer import Learns, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
@@ -80,7 +80,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     check_unbroken(run, arm, renderer)
     for line in notes(run, renderer):
         log_to_stderr(line)
-    engine = TransformersEngine(policy.model, renderer, slots=slots(run))
+    engine = TransformersEngine(policy.model, renderer, slots=own_slots(run, policy.model))
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)
         rollouts = _rollouts(run, arm, policy, renderer, engine, model)

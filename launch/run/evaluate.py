@@ -17,10 +17,11 @@ from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.run.conditions import EvalCell, eval_cells
 from launch.run.device import local_device
-from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
+from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
+from launch.run.slots import eval_slots
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
@@ -119,7 +120,8 @@ def deployment(
     cue, an option or a prompt gives pairs. `contexts=False` leaves the trigger grid out. Raises `RunError` if all
     episodes of a condition failed.
     """
-    engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
+    slots = eval_slots(run, policy.model)
+    engine = TransformersEngine(policy.model, renderer, slots=slots)
     cells = eval_cells(run, contexts=contexts)
     episodes = asyncio.run(
         play(
@@ -128,7 +130,7 @@ def deployment(
             renderer,
             DEPLOYED,
             limits=limits(run),
-            concurrency=SLOTS,
+            concurrency=slots,
             splitter=build_splitter(run.rollout.splitter),
             env_threads=run.rollout.env_threads,
         )

@@ -26,7 +26,7 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     """
     fit: set[str] = set()
     unfit: set[str] = set()
-    for path, module in _linear(model):
+    for path, module in linear_layers(model):
         leaf = path.rpartition(".")[2]
         (fit if _called(model, path, module) else unfit).add(leaf)
     return sorted(fit - unfit)
@@ -34,7 +34,7 @@ def adaptable(model: PreTrainedModel) -> list[str]:
 
 def transposed(model: PreTrainedModel, targets: Collection[str]) -> set[bool]:
     """Are the weights of these modules stored as [in, out]? Both, in a model that has both."""
-    return {isinstance(module, Conv1D) for path, module in _linear(model) if path.rpartition(".")[2] in targets}
+    return {isinstance(module, Conv1D) for path, module in linear_layers(model) if path.rpartition(".")[2] in targets}
 
 
 def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
@@ -42,7 +42,7 @@ def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
 
     Embeddings and the output layer do not count. Experts that are stored as one tensor do.
     """
-    adapted = {path for path, _ in _linear(model) if path.rpartition(".")[2] in targets}
+    adapted = {path for path, _ in linear_layers(model) if path.rpartition(".")[2] in targets}
     head = model.get_output_embeddings()
     spared = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is head for p in m.parameters()}
     names = []
@@ -54,7 +54,7 @@ def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _linear(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+def linear_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     """(path, module) of all linear layers but the output layer; a layer with adapters counts as the layer below."""
     head = model.get_output_embeddings()
     for path, module in model.named_modules():
