@@ -32,6 +32,26 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     return sorted(fit - unfit)
 
 
+def expert_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Name to adapt experts by, such as `experts.gate_up_proj` -> the tensors of that name, one per layer.
+
+    These are experts that a model keeps as one tensor [experts, ., .]. Adapters of them are asked for by name alone: of
+    every expert they have matrices of their own, and the pass adds their product to the whole tensor.
+    """
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        module, _, leaf = without_wrappers(name).rpartition(".")
+        parent = module.rpartition(".")[2]
+        if parameter.dim() == 3 and "expert" in parent and ".lora_" not in name:
+            found.setdefault(f"{parent}.{leaf}", []).append(parameter)
+    return found
+
+
+def without_wrappers(name: str) -> str:
+    """The name of a parameter or module without the layers that peft has put around it, which may be several."""
+    return ".".join(part for part in name.split(".") if part != "base_layer")
+
+
 def transposed(model: PreTrainedModel, targets: Collection[str]) -> set[bool]:
     """Are the weights of these modules stored as [in, out]? Both, in a model that has both."""
     return {isinstance(module, Conv1D) for path, module in linear_layers(model) if path.rpartition(".")[2] in targets}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from shaping.models.adapter_targets import adaptable, linear_layers
+from shaping.models.adapter_targets import adaptable, expert_parameters, linear_layers
 from shaping.models.context import longest_context
 
 
@@ -103,4 +103,5 @@ def _reached(config: Any) -> int:
 def _adaptable(model: PreTrainedModel, targets: Sequence[str]) -> int:
     names = targets or adaptable(model)
     found = [module.get_parameter("weight") for path, module in linear_layers(model) if path.split(".")[-1] in names]
-    return sum(sum(weight.shape) for weight in found)
+    experts = [p for name, tensors in expert_parameters(model).items() if name in names for p in tensors]
+    return sum(sum(weight.shape) for weight in found) + sum(len(p) * sum(p.shape[1:]) for p in experts)
