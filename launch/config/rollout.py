@@ -142,6 +142,11 @@ class RolloutConfig(BaseModel):
                 parts = self.vllm_config().tensor_parallel_size
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+            if parts > 1 and 0 < self.gpus < parts:
+                raise ValueError(
+                    f"vllm.tensor_parallel_size={parts} spreads an engine over as many GPUs, and gpus={self.gpus:g} "
+                    f"reserves fewer: set gpus to {parts}"
+                )
             if self.transfer == "broadcast" and parts > 1:
                 raise ValueError(
                     f"transfer=broadcast sends to one process, but vllm.tensor_parallel_size={parts} gives an engine "

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 import ray
-import torch
 from ray._private import ray_constants
 
 from launch.distributed.nodes import check_nodes, unreachable
@@ -63,6 +62,8 @@ def _start(settings: RaySettings) -> None:
         else:
             # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
+            import torch  # not needed for a cluster
+
             gpus = torch.cuda.device_count()  # Ray also counts those that this torch cannot use
             local = {"num_cpus": settings.cpus, "num_gpus": gpus, "include_dashboard": False}
             local |= {"object_store_memory": 256 * 1024**2}

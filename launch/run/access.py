@@ -47,6 +47,7 @@ def audit_access(
     engine.set_edits(arm.edits("sampling"))
     with policy.phase("sampling"):
         found = access_audit(run, arm, policy, renderer, engine, trajectories=when == "initial")
+    engine.release()
     if when == "initial" and "reward_access" in found:
         found["reward_access_initial"] = found.pop("reward_access")
     return found

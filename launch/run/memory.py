@@ -123,7 +123,11 @@ def check_memory(starts: Iterable[tuple[RunConfig, Path]], memory: float | None 
     if memory is None:
         return
     for run, model in starts:
-        if why := refusal(run, sizes_of(model, _targets(run)), memory, gpu=run.train.device != "cpu"):
+        try:
+            sizes = sizes_of(model, _targets(run))
+        except ValueError:  # of a model of unknown size nothing is refused
+            continue
+        if why := refusal(run, sizes, memory, gpu=run.train.device != "cpu"):
             raise TooLargeError(f"{run.directory_name} does not fit: {why}")
 
 
@@ -137,7 +141,10 @@ def gpu_memory() -> float | None:
 
 def memory_lines(run: RunConfig, model: Path, memory: float | None = None) -> list[str]:
     """A table of what each kind of process of a run holds, in GiB per device."""
-    sizes = sizes_of(model, _targets(run))
+    try:
+        sizes = sizes_of(model, _targets(run))
+    except ValueError as error:
+        return [f"not estimated: {error}"]
     gpu = run.train.device.startswith("cuda") or (run.train.device == "auto" and memory is not None)
     found = holdings(run, sizes, gpu=gpu, memory=memory)
     rows = []

@@ -24,7 +24,7 @@ def eval_slots(run: RunConfig, model: PreTrainedModel) -> int:
     torch.cuda.empty_cache()  # what training has freed counts as free
     free, _ = torch.cuda.mem_get_info(model.device)
     each = longest(run, model) * cached_numbers(model.config) * model.dtype.itemsize
-    return max(1, min(SLOTS, int(FOR_CACHE * free / each)))
+    return max(1, min(SLOTS, int(FOR_CACHE * free / each))) if each else SLOTS
 
 
 def own_slots(run: RunConfig, model: PreTrainedModel) -> int:

@@ -43,24 +43,32 @@ class ModelSizes:
 def sizes_of(directory: Path, targets: Sequence[str] = ()) -> ModelSizes:
     """The sizes of the model in a directory with a config.json. `targets`: what adapters adapt; none: all they can.
 
+    Raises: ValueError if the config says too little.
+
     Of a token, one layer keeps about 10 hidden states (inputs of norms and projections, residuals), queries, keys and
     values twice, and three times the width of the feed-forward part, of the experts that a token reaches.
     """
-    return _sizes(str(directory.resolve()), tuple(targets))
+    try:
+        written = (directory / "config.json").read_text(encoding="utf-8")
+        return _sizes(str(directory.resolve()), written, tuple(targets))
+    except (AttributeError, LookupError, ImportError, RuntimeError, OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"the config in {directory} does not say how large the model is: {str(error)[:200]}"
+        ) from error
 
 
 @functools.lru_cache(maxsize=16)
-def _sizes(directory: str, targets: tuple[str, ...]) -> ModelSizes:
+def _sizes(directory: str, written: str, targets: tuple[str, ...]) -> ModelSizes:
+    """`written`: the config itself, by which the result is kept."""
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     model.tie_weights()
     text = config.get_text_config()
-    heads = int(text.num_attention_heads)
-    width = _head_width(text)
     keys = cached_numbers(config) // int(text.num_hidden_layers)
+    queries = _head_width(text) * int(text.num_attention_heads) if keys else 0
     head = model.get_output_embeddings().weight
-    attention = 2 * (width * heads + keys)
+    attention = 2 * (queries + keys)
     return ModelSizes(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         head=head.numel(),
@@ -77,7 +85,9 @@ def _sizes(directory: str, targets: tuple[str, ...]) -> ModelSizes:
 def cached_numbers(config: Any) -> int:
     """Keys and values of one token, as if every layer were one of attention over the whole context."""
     text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None)
+    if heads is None:  # it has no attention, and no cache that grows
+        return 0
     return 2 * int(text.num_hidden_layers) * int(heads) * _head_width(text)
 
 

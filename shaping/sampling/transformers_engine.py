@@ -174,6 +174,12 @@ class TransformersEngine:
         if self._served:
             self._served.drop(tuple(self._served.specs))
 
+    def release(self) -> None:
+        """Free the memory of keys and values on a GPU, for whoever samples there next. The engine can go on."""
+        if self._cache is not None and self.device.type == "cuda":
+            self._drop_cache()
+            self._cache = SlotCache(self.slots, self.context_length)
+
     def set_version(self, version: int) -> None:
         """Declare that the shared module has been updated in place. Cached keys and values are dropped."""
         self.version = version

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig, Qwen3Config, Qwen3MoeConfig
 
 from launch.config.loading import load_study
 from launch.config.study import RunConfig
 from launch.distributed.needs import at_once, check_room
+from launch.errors import ConfigError
 from launch.run.memory import GIB, TooLargeError, by_device, check_memory, holdings, memory_lines, refusal
 from shaping.models.sizes import ModelSizes, sizes_of
 
@@ -86,8 +87,21 @@ def test_what_cannot_fit_is_refused_with_what_to_change(
     run, _ = example(name, tmp_path, *overrides)
     with pytest.raises(TooLargeError, match=told):
         check_memory([(run, tmp_path)], GPU)
+    (tmp_path / "config.json").write_text('{"model_type": "none that is known"}')
+    check_memory([(run, tmp_path)], GPU)  # of unknown size
+    assert memory_lines(run, tmp_path)[0].startswith("not estimated: the config in")
     if not torch.cuda.is_available():
         check_memory([(run, tmp_path)])  # of no GPU nothing is known, and nothing refused
+
+
+def test_a_model_without_attention_has_no_cache_that_grows(tmp_path: Path) -> None:
+    MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=100).save_pretrained(tmp_path)
+    assert sizes_of(tmp_path).cached == 0 < sizes_of(tmp_path).parameters
+
+
+def test_an_engine_on_several_gpus_reserves_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tensor_parallel_size=2 .* gpus=1 reserves fewer: set gpus to 2"):
+        example("eight_gpus", tmp_path, "rollout.gpus=1")
 
 
 def test_the_table_names_every_process_and_the_learner_s_share(tmp_path: Path) -> None:
