@@ -43,9 +43,15 @@ def own_device(run: RunConfig) -> Iterator[str]:
     if wanted == "cpu":
         yield wanted
     elif (assigned := _assigned()) is not None:
-        if wanted != "auto" and not assigned:
-            raise ConfigError(f"train.device is {wanted}, and Ray has reserved no GPU for this run: set it to auto")
-        yield "cuda" if assigned and local_device("auto") == "cuda" else "cpu"
+        usable = bool(assigned) and torch.cuda.is_available()
+        if wanted != "auto" and not usable:
+            why = (
+                "PyTorch cannot use the one that Ray has assigned"
+                if assigned
+                else "Ray has reserved no GPU for this run"
+            )
+            raise ConfigError(f"train.device is {wanted}, and {why}: set it to auto (`shaping doctor` shows why)")
+        yield "cuda" if usable else "cpu"
     elif local_device(wanted) == "cpu" or not (run.rollout.workers or run.train.learner_group.strategy != "none"):
         yield local_device(wanted)
     else:
