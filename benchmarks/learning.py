@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks.padded import Padded
 from benchmarks.quickstart import UNSHAPED, Player, episode_requests, organism_config, started, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
-from launch.config.study import RunConfig, Worlds
+from launch.config.fields import Worlds
+from launch.config.study import RunConfig
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner

@@ -9,10 +9,11 @@ from itertools import cycle
 from pathlib import Path
 
 from envs.episode import Episode
+from launch.config.fields import Worlds
 from launch.config.loading import load_study
 from launch.config.model import OrganismModel, Organisms, OrganismSeries, ShippedModel
 from launch.config.plugins import build_world
-from launch.config.study import RunConfig, StudyConfig, Worlds
+from launch.config.study import RunConfig, StudyConfig
 from launch.run.seeds import derive
 from launch.run.start_model import start_model
 from shaping.arm import Arm

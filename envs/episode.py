@@ -234,7 +234,8 @@ class Turn:
     policy_versions: NDArray[np.int32]
     """The version of the policy that sampled each of them."""
     masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """Token ids that a mask made impossible, as (offset into `tokens`, ids): the learner applies the same mask."""
+    """Token ids that a mask made impossible, as (offset into `tokens`, ids): the learner applies the same mask. Where
+    sampling was truncated, the ids of all tokens that were possible, each as ~id, which is negative."""
     overt_shortcuts: tuple[str, ...] = ()
     """Commands that would have been the overt shortcut in this turn. An action mask would remove them."""
     rejected: int = 0

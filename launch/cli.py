@@ -177,7 +177,10 @@ def nodes(
 
 
 @app.command("eval")
-def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")]) -> None:
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one")] = "auto",
+) -> None:
     """Evaluate a run's checkpoint again and replace its eval.jsonl."""
     from launch.storage import jsonl
 
@@ -185,7 +188,7 @@ def evaluate(run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/
     from launch.run.evaluate import evaluate as evaluate_policy
 
     with directory.locked(patience=0.0):
-        evaluate_policy(run, directory.checkpoint, directory)
+        evaluate_policy(run, directory.checkpoint, directory, device)
     for cell in jsonl.read(run_dir / "eval.jsonl"):
         # phase: of the model before training, if at all
         shown = ("phase", "world", "watch", "placebo", "cell", "reward")

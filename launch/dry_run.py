@@ -33,6 +33,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
         say(f"#   {run.directory_name} from {run.subject}")
+    for line in plan_of_memory(runs):
+        say(on_one_line(f"# {line}"))
     say(
         "# pressure: what deception can gain, net of prices, as a share of the largest honest return (docs/pressure.md)"
     )
@@ -40,6 +42,25 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(on_one_line(f"#   {line}"))
     for line in plan_lines(config, runs):
         say(on_one_line(f"# {line}"))
+
+
+def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
+    """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
+    from launch.run.memory import check_memory, gpu_memory, memory_lines
+    from launch.run.start_model import present_model
+
+    memory = gpu_memory()
+    tables: dict[tuple[str, ...], str] = {}
+    for run in {run.point_name: run for run in reversed(runs)}.values():
+        if (model := present_model(run.model)) is None:
+            tables.setdefault((f"not estimated, as {run.subject} is not here yet",), run.point_name)
+            continue
+        tables.setdefault(tuple(memory_lines(run, model, memory)), run.point_name)
+        check_memory([(run, model)], memory)
+    lines: list[str] = []
+    for (first, *rest), name in tables.items():
+        lines += [f"memory{f' of {name}' if len(tables) > 1 else ''}: {first}", *(f"  {line}" for line in rest)]
+    return lines
 
 
 def worlds_line(runs: Sequence[RunConfig]) -> str:

@@ -25,7 +25,7 @@ from launch.config.plugins import (
 )
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
-from launch.errors import UserError
+from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
 from launch.run.conditions import eval_cells
 from launch.run.monitors import check_held_out
@@ -92,17 +92,26 @@ def _pressure_cells(pressure: Pressure) -> tuple[str, str, str]:
 
 
 def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
-    """Raise `UserError` if the Ray that a study needs cannot start here, or does not answer."""
-    groups = [run.rollout.workers or run.train.learner_group.strategy != "none" for run in study.runs()]
-    if cluster is None and not any(groups):
+    """Raise `UserError` if the Ray that a study needs cannot start here, has no room for a run, or does not answer."""
+    runs = study.runs()
+    alone = [not run.rollout.workers and run.train.learner_group.strategy == "none" for run in runs]
+    if cluster is None and all(alone):
+        from launch.run.device import local_device  # imports torch
+
+        for device in {run.train.device for run in runs}:
+            local_device(device)
         return
+    from launch.distributed.needs import check_room, this_machine
     from launch.distributed.ray_folder import check_ray_folder
     from launch.distributed.reachable import VARIABLE, check_reachable
 
+    if numbered := next((run.train.device for run in runs if ":" in run.train.device), ""):
+        raise ConfigError(f"train.device is {numbered}, but Ray chooses the GPUs of its processes: set it to cuda")
     if address := cluster.address if cluster else os.environ.get(VARIABLE):
         check_reachable(address)
     else:
         check_ray_folder()
+        check_room(runs, this_machine(cluster.cpus if cluster else None), own_cpus=1.0 if cluster else 0.0)
 
 
 def check_plugins(runs: Iterable[RunConfig]) -> None:

@@ -19,7 +19,8 @@ from launch.config.model import ModelSource, idle_organisms
 from launch.config.published import without_places
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
-from launch.distributed.placement import PlacementError, bundles, placement, release, reserve, shortage
+from launch.distributed.needs import at_once, check_room, needs, shortage
+from launch.distributed.placement import living, release, reserve
 from launch.distributed.run_worker import (
     Job,
     ProgressActor,
@@ -37,6 +38,7 @@ from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
 from launch.run.losses import flagged
+from launch.run.memory import check_memory
 from launch.run.origin import model_key, settle, tell_other_versions
 from launch.slices.seeds import as_text
 from launch.storage.checkpoint import Checkpoints
@@ -143,23 +145,31 @@ def run_study(
         if todo.pending:
             if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
+                _note_room(todo.pending, shown)
             models = _models(todo.pending, study, load_function(start_model), shown)
             made = {key: path for key, path in models.items() if known[key] is None}
             if settle(study, runs, made, force=force, note=shown.note):
                 todo = plan(study, runs, shown.note)
                 result.kept = [run.directory_name for run in todo.kept]
             starts = [(run, models[model_key(run)]) for run in todo.pending]
+            if cluster is None or not cluster.address:
+                check_memory(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
             shown.begin(len(jobs))
-            if cluster is None:
-                _run_here(jobs, result, shown)
-            elif cluster.address:  # with versions: an autoscaler may start further nodes, which must match this one
-                _RunScheduler([replace(job, versions=versions()) for job in jobs], cluster, result, shown).run()
-            else:
-                with running_ray(cluster):
-                    _RunScheduler(jobs, cluster, result, shown).run()
+            _execute(jobs, cluster, result, shown)
     return result
+
+
+def _execute(jobs: Sequence[Job], cluster: RaySettings | None, result: StudyResult, display: Display) -> None:
+    """Execute the jobs in this process, on the cluster that is connected, or on a local Ray."""
+    if cluster is None:
+        _run_here(jobs, result, display)
+    elif cluster.address:  # with versions: an autoscaler may start further nodes, which must match this one
+        _RunScheduler([replace(job, versions=versions()) for job in jobs], cluster, result, display).run()
+    else:
+        with running_ray(cluster):
+            _RunScheduler(jobs, cluster, result, display).run()
 
 
 def _at_once(cluster: RaySettings | None, runs: int) -> int:
@@ -313,8 +323,7 @@ class _RunScheduler:
         while self.queue and len(self.active) < self.slots:
             job, attempt = self.queue.popleft()
             self.display.start(job.name, job.run.train.updates)
-            group = reserve(job.run)
-            options = {} if group is None else {"scheduling_strategy": placement(group, 0)}
+            group, options = reserve(job.run)
             reference = execute.options(**options).remote(job, self.progress, self.shipped[job.model])
             self.active[reference] = (job, attempt, group)
 
@@ -354,8 +363,15 @@ class _RunScheduler:
 
 def _parallel_runs(runs: Sequence[RunConfig]) -> int:
     """How many runs fit into the local Ray at a time. Raises `PlacementError` if it is too small for one of them."""
+    nodes = living()
+    check_room(runs, nodes)
+    return at_once(runs, nodes)
+
+
+def _note_room(runs: Sequence[RunConfig], display: Display) -> None:
+    """Show the first run that has to wait until the cluster has grown, as it may by itself."""
+    nodes = living()
     for run in runs:
-        if missing := shortage(bundles(run)):
-            raise PlacementError(f"no room for {run.directory_name}: {missing}")
-    largest = max((sum(bundle["CPU"] for bundle in bundles(run)) for run in runs), default=1.0)
-    return max(1, int(ray.cluster_resources().get("CPU", 1) / largest))
+        if why := shortage(needs(run, nodes), nodes):
+            display.note(f"{run.directory_name} waits until the cluster has grown: {why}")
+            return

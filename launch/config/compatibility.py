@@ -43,6 +43,7 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
         )
     if run.eval.average_last > 1:
         _check_average(run, arm)
+    _check_experts(run, arm)
     if rollout.sync == "lora":
         _check_sent_adapters(run, arm)
     if rollout.engine == "vllm" and arm.edits("sampling"):
@@ -52,6 +53,27 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
                 f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
                 "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
             )
+
+
+def _check_experts(run: RunConfig, arm: Arm) -> None:
+    """Adapters of experts are added to tensors of all experts at once, which neither vLLM nor shards can do."""
+    adapters: dict[str, tuple[str, ...]] = {spec.name: tuple(spec.targets) for spec in arm.adapters()}
+    if run.learner.lora:
+        adapters["learner.lora"] = run.learner.lora.targets
+    adapted = [(name, target) for name, targets in adapters.items() for target in targets if "." in target]
+    if not adapted:
+        return
+    name, target = adapted[0]
+    if run.rollout.engine == "vllm" and run.rollout.sync == "lora":
+        raise ConfigError(
+            f"{name} adapts {target}, and vLLM takes adapters of experts in another form than peft makes: set "
+            "rollout.sync=full, which merges them, or rollout.engine=transformers, or leave the experts out"
+        )
+    if run.train.learner_group.strategy == "fsdp":
+        raise ConfigError(
+            f"{name} adapts {target}, which peft adds to a whole tensor of experts, and fsdp keeps only parts of it: "
+            "set train.learner_group.strategy=data, or leave the experts out"
+        )
 
 
 def _check_sent_adapters(run: RunConfig, arm: Arm) -> None:

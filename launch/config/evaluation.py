@@ -35,6 +35,12 @@ class EvalConfig(Strict):
         le=1000,
         description="evaluate the weights after each of this many last updates; metrics are the means over them",
     )
+    slots: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="episodes open at once in evaluation and audits; none: 64, on a GPU as many as its memory holds",
+    )
     watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
     placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
     best_of: int = Field(8, ge=1, le=10_000, description="k of best-of-k in the reward-access audit")

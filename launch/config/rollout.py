@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from launch.errors import ConfigError, describe
 from shaping.sampling.template import CLOCK, TemplateSettings, Thoughts
+from shaping.sampling.truncate import MOST_KEPT
 
 if TYPE_CHECKING:
     from shaping.sampling.vllm.config import VLLMConfig
@@ -48,6 +49,19 @@ class RolloutConfig(BaseModel):
     )
     batching: Literal["shared", "group"] = Field(
         "shared", description="group: only members of a group share a batch, and results do not depend on the workers"
+    )
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_KEPT,
+        description="sample among this many likeliest tokens, in training and evaluation; the learner's log-probs are "
+        "then over the same tokens, too; none: all tokens",
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="sample among the likeliest tokens that have this probability; below 1 with top_k"
+    )
+    min_p: float = Field(
+        0.0, ge=0, lt=1, description="sample no token below this share of the likeliest's probability; with top_k"
     )
     splitter: str = Field(
         "marker",
@@ -100,6 +114,11 @@ class RolloutConfig(BaseModel):
                     "max_staleness above 0 lets play and learning overlap, which needs rollout workers: set workers to "
                     "at least 1, or max_staleness to 0"
                 )
+        if self.top_k is None and (self.top_p < 1 or self.min_p):
+            raise ValueError(
+                "top_p and min_p need top_k as a bound: which tokens were kept is recorded for every token, so that "
+                f"the learner can use the same distribution. Set top_k, at most to {MOST_KEPT}"
+            )
         if self.vllm and self.engine != "vllm":
             raise ValueError("settings under `vllm` have no effect with engine=transformers: remove them")
         if self.transfer == "broadcast":
@@ -123,6 +142,11 @@ class RolloutConfig(BaseModel):
                 parts = self.vllm_config().tensor_parallel_size
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+            if parts > 1 and 0 < self.gpus < parts:
+                raise ValueError(
+                    f"vllm.tensor_parallel_size={parts} spreads an engine over as many GPUs, and gpus={self.gpus:g} "
+                    f"reserves fewer: set gpus to {parts}"
+                )
             if self.transfer == "broadcast" and parts > 1:
                 raise ValueError(
                     f"transfer=broadcast sends to one process, but vllm.tensor_parallel_size={parts} gives an engine "
@@ -155,6 +179,10 @@ class RolloutConfig(BaseModel):
         from shaping.sampling.vllm.config import VLLMConfig
 
         document = {"dtype": dtype, "max_num_seqs": self.slots or 64, **self.vllm}
+        if self.top_k is not None:
+            from shaping.sampling.vllm.start import asked_for
+
+            document["max_logprobs"] = max(asked_for(self.top_k), document.get("max_logprobs", 0))
         if self.sync == "lora":
             document["enable_lora"] = True
             document["max_staleness"] = max(self.max_staleness, document.get("max_staleness", 0))

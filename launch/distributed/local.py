@@ -62,7 +62,11 @@ def _start(settings: RaySettings) -> None:
         else:
             # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
-            local = {"num_cpus": settings.cpus, "include_dashboard": False, "object_store_memory": 256 * 1024**2}
+            import torch  # not needed for a cluster
+
+            gpus = torch.cuda.device_count()  # Ray also counts those that this torch cannot use
+            local = {"num_cpus": settings.cpus, "num_gpus": gpus, "include_dashboard": False}
+            local |= {"object_store_memory": 256 * 1024**2}
             with _on_loopback():
                 ray.init(address="local", **local, **quiet)
     except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from launch.config.study import LearnerGroupConfig, RunConfig
-from launch.errors import UserError
+from launch.config.study import RunConfig
+from launch.config.train import LearnerGroupConfig
+from launch.distributed.needs import Node, PlacementError, bundles, needs, shortage
 
 PATIENCE = 5.0
 """Seconds of waiting after which the log mentions the wait."""
 POLL = 0.5
 """Seconds between two looks at the placement group."""
-
-
-class PlacementError(UserError):
-    """The cluster lacks the cores or GPUs that a run needs at the same time."""
 
 
 @contextlib.contextmanager
@@ -33,14 +30,15 @@ def worker_placements(run: RunConfig, log: Callable[[str], None]) -> Iterator[li
 
     Raises `PlacementError` if the cluster is too small, or busy for `rollout.stage_timeout` seconds.
     """
-    wanted = bundles(run)[1 : 1 + run.rollout.workers]
+    nodes = living()
+    workers = needs(run, nodes)[1 : 1 + run.rollout.workers]
     group = ray.util.get_current_placement_group()
-    if group is not None and len(group.bundle_specs) == len(bundles(run)):
-        yield [placement(group, number + 1) for number in range(len(wanted))]
+    if group is not None and len(group.bundle_specs) == len(bundles(run, nodes)):
+        yield [placement(group, number + 1) for number in range(len(workers))]
         return
-    if missing := shortage(wanted):
+    if missing := shortage(workers, nodes):
         raise PlacementError(f"no room for {run.rollout.workers} rollout workers: {missing}")
-    group = placement_group(wanted, strategy="PACK")
+    group = placement_group([worker.bundle for worker in workers], strategy="PACK")
     try:
         deadline = time.monotonic() + run.rollout.stage_timeout
         if not group.wait(PATIENCE):
@@ -51,18 +49,22 @@ def worker_placements(run: RunConfig, log: Callable[[str], None]) -> Iterator[li
                     f"no room for {run.rollout.workers} rollout workers within {run.rollout.stage_timeout:.0f} s "
                     "(rollout.stage_timeout): others use the cluster"
                 )
-        yield [placement(group, number) for number in range(len(wanted))]
+        yield [placement(group, number) for number in range(len(workers))]
     finally:
         remove_placement_group(group)
 
 
-def reserve(run: RunConfig) -> PlacementGroup | None:
-    """A placement group for a run and its processes, or None if the run has only one process.
+def reserve(run: RunConfig) -> tuple[PlacementGroup | None, dict[str, Any]]:
+    """A placement group for a run and its processes, None if the run has only one, and the options of the run's task.
 
-    Tasks that are submitted to the group wait until it is ready.
+    Tasks that are submitted to the group wait until it is ready. One with a GPU goes to a node that has one.
     """
-    wanted = bundles(run)
-    return placement_group(wanted, strategy="PACK") if len(wanted) > 1 else None
+    wanted = bundles(run, living())
+    options: dict[str, Any] = {"num_gpus": wanted[0].get("GPU", 0.0)}
+    if len(wanted) == 1:
+        return None, options
+    group = placement_group(wanted, strategy="PACK")
+    return group, {**options, "scheduling_strategy": placement(group, 0)}
 
 
 def release(group: PlacementGroup | None) -> None:
@@ -78,46 +80,9 @@ def placement(group: PlacementGroup, number: int) -> PlacementGroupSchedulingStr
     )
 
 
-def shortage(wanted: Sequence[dict[str, float]]) -> str:
-    """Say what the cluster lacks even when it is idle; empty if all bundles fit."""
-    nodes = [dict[str, Any](node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    for kind in ("CPU", "GPU"):
-        needed = sum(bundle.get(kind, 0.0) for bundle in wanted)
-        available = sum(node.get(kind, 0.0) for node in nodes)
-        if needed > available:
-            return (
-                f"{needed:g} {kind}s are needed ({_sum_of(wanted, kind)}), and the cluster has {available:g}. Lower "
-                f"rollout.workers, train.learner_group.ranks or their {kind.lower()}s, or use a larger cluster (--cpus "
-                "for a local Ray)"
-            )
-    free = [dict(node) for node in nodes]
-    for bundle in sorted(wanted, key=lambda b: (b.get("GPU", 0.0), b.get("CPU", 0.0)), reverse=True):
-        fits = [node for node in free if all(node.get(kind, 0.0) >= amount for kind, amount in bundle.items())]
-        if not fits:
-            largest = max(node.get("CPU", 0.0) for node in nodes)
-            return (
-                f"one process needs {bundle}, which no node has left (the largest has {largest:g} CPUs). Lower what "
-                "rollout or train.learner_group reserve"
-            )
-        for kind, amount in bundle.items():
-            fits[0][kind] -= amount
-    return ""
-
-
-def _sum_of(wanted: Sequence[dict[str, float]], kind: str) -> str:
-    return " + ".join(f"{bundle.get(kind, 0.0):g}" for bundle in wanted if bundle.get(kind))
-
-
-def bundles(run: RunConfig) -> list[dict[str, float]]:
-    """The resources of a run's processes: the run itself, then each rollout worker, then each learner rank.
-
-    Learner ranks are left out with `nodes: spread`: they have a placement group of their own. A worker without cores
-    gets a sliver of one.
-    """
-    rollout, learner_group = run.rollout, run.train.learner_group
-    worker = {"CPU": rollout.cpus or 0.01} | ({"GPU": rollout.gpus} if rollout.gpus else {})
-    ranks = learner_group.bundles() if learner_group.nodes == "pack" else []
-    return [{"CPU": 1.0}, *([worker] * rollout.workers), *ranks]
+def living() -> list[Node]:
+    """The resources of every living node."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager
@@ -128,7 +93,7 @@ def rank_placements(run: RunConfig, log: Callable[[str], None]) -> Iterator[list
     """
     config = run.train.learner_group
     group = ray.util.get_current_placement_group()
-    if group is not None and config.nodes == "pack" and len(group.bundle_specs) == len(bundles(run)):
+    if group is not None and config.nodes == "pack" and len(group.bundle_specs) == len(bundles(run, living())):
         yield [placement(group, len(group.bundle_specs) - config.ranks + rank) for rank in range(config.ranks)]
         return
     group = _reserve_ranks(config, f"learners of {run.directory_name}", log)

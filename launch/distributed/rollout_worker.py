@@ -266,6 +266,11 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
 def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
     from shaping.sampling.vllm.engine import VLLMEngine
 
+    if not run.rollout.gpus and torch.cuda.is_available():
+        raise UserError(
+            "rollout.engine=vllm would take the first GPU of this node, which this worker has not reserved: set "
+            "rollout.gpus to 1, or to the share of a GPU that it may have"
+        )
     rank = sent_adapter(sampling_adapters(run.learner, arm))[0]
     renderer = renderer_of(run, load_tokenizer(model))
     engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))

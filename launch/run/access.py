@@ -13,8 +13,9 @@ from envs.episode import Contexts, Episode
 from envs.personas.persona import POLICIES, persona
 from launch.config.plugins import build_splitter, build_world
 from launch.config.study import RunConfig
-from launch.run.episodes import DEPLOYED, episode_request, limits, slots
+from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.seeds import derive
+from launch.run.slots import audit_slots
 from shaping.arm import Arm
 from shaping.audits import access
 from shaping.hooks import GroupInfo, TurnContext
@@ -46,6 +47,7 @@ def audit_access(
     engine.set_edits(arm.edits("sampling"))
     with policy.phase("sampling"):
         found = access_audit(run, arm, policy, renderer, engine, trajectories=when == "initial")
+    engine.release()
     if when == "initial" and "reward_access" in found:
         found["reward_access_initial"] = found.pop("reward_access")
     return found
@@ -80,7 +82,7 @@ def access_audit(
                 renderer,
                 arm,
                 limits=limits(run),
-                concurrency=slots(run),
+                concurrency=audit_slots(run, engine),
                 splitter=build_splitter(run.rollout.splitter),
                 env_threads=threads,
             )

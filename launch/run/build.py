@@ -12,12 +12,13 @@ from launch.config.plugins import build_arm, build_monitors, build_reward
 from launch.config.study import RunConfig
 from launch.distributed.weights import weight_source
 from launch.isolation.standins import walls
-from launch.run.episodes import slots
+from launch.run.device import local_device
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rendering import check_unbroken, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
+from launch.run.slots import own_slots
 from launch.run.trainer import Learns, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
@@ -59,8 +60,10 @@ class Parts:
         self.end_workers()
 
 
-def build(run: RunConfig, model: Path) -> Parts:
+def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     """Load the model and start the workers of a run. Seeds the global random generators of this process.
+
+    `device`: the one that is reserved for this process; None: the config's, reserved by nobody.
 
     Raises `UserError` if the config asks for parts that do not go together.
     """
@@ -72,12 +75,12 @@ def build(run: RunConfig, model: Path) -> Parts:
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
-    policy = load_policy(run, model, arm, run.train.device)
+    policy = load_policy(run, model, arm, device or local_device(run.train.device))
     renderer = renderer_of(run, policy.tokenizer)
     check_unbroken(run, arm, renderer)
     for line in notes(run, renderer):
         log_to_stderr(line)
-    engine = TransformersEngine(policy.model, renderer, slots=slots(run))
+    engine = TransformersEngine(policy.model, renderer, slots=own_slots(run, policy.model))
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)
         rollouts = _rollouts(run, arm, policy, renderer, engine, model)

@@ -14,6 +14,7 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.hooks import GroupInfo
 from shaping.sampling.play import EpisodeRequest, Limits
+from shaping.sampling.truncate import Truncation
 
 DEPLOYED = Arm("deployed")
 SLOTS = 64
@@ -54,6 +55,7 @@ def limits(run: RunConfig) -> Limits:
         context=run.learner.token_budget,
         step_seconds=run.train.step_timeout,
         temperature=run.train.temperature,
+        truncation=Truncation(run.rollout.top_k or 0, run.rollout.top_p, run.rollout.min_p),
     )
 
 

@@ -16,10 +16,12 @@ from envs.episode import Context, Contexts, Episode
 from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.run.conditions import EvalCell, eval_cells
-from launch.run.episodes import DEPLOYED, SLOTS, episode_request, limits
+from launch.run.device import local_device
+from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
+from launch.run.slots import eval_slots
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
@@ -38,9 +40,14 @@ START = "base"
 """Value of `phase` in the rows of eval.jsonl that measure the model before training."""
 
 
-def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory) -> dict[EvalCondition, list[Episode]]:
-    """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training."""
-    policy = load_trained(run, policy_dir)
+def evaluate(
+    run: RunConfig, policy_dir: Path, directory: RunDirectory, device: str = "auto"
+) -> dict[EvalCondition, list[Episode]]:
+    """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training.
+
+    `device`: `auto` is a GPU where there is one. Raises `ConfigError` for one that torch cannot use here.
+    """
+    policy = load_trained(run, policy_dir, local_device(device, "--device"))
     policy.model.eval()
     conditions = deployment(run, policy, renderer_of(run, policy.tokenizer))
     directory.evaluation([*_rows_of_start(directory), *rows(conditions)])
@@ -56,7 +63,7 @@ def rows(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> list[dict[str
     ]
 
 
-def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
+def before_training(run: RunConfig, model: Path, device: str) -> list[dict[str, Any]]:
     """Rows of the model before training, with the conditions, seeds and sampling noise of the evaluation.
 
     Empty unless `eval.base` asks for it and the arm is the reference: all arms of a seed start from this model.
@@ -67,7 +74,7 @@ def before_training(run: RunConfig, model: Path) -> list[dict[str, Any]]:
         model,
         dtype=getattr(torch, run.learner.dtype),
         temperature=run.train.temperature,
-        device=run.train.device,
+        device=device,
     )
     policy.model.eval()
     conditions = deployment(run, policy, renderer_of(run, policy.tokenizer), contexts=False)
@@ -113,7 +120,8 @@ def deployment(
     cue, an option or a prompt gives pairs. `contexts=False` leaves the trigger grid out. Raises `RunError` if all
     episodes of a condition failed.
     """
-    engine = TransformersEngine(policy.model, renderer, slots=SLOTS)
+    slots = eval_slots(run, policy.model)
+    engine = TransformersEngine(policy.model, renderer, slots=slots)
     cells = eval_cells(run, contexts=contexts)
     episodes = asyncio.run(
         play(
@@ -122,7 +130,7 @@ def deployment(
             renderer,
             DEPLOYED,
             limits=limits(run),
-            concurrency=SLOTS,
+            concurrency=slots,
             splitter=build_splitter(run.rollout.splitter),
             env_threads=run.rollout.env_threads,
         )

@@ -15,6 +15,7 @@ from launch.config.world_names import trained_worlds
 from launch.run import rendering
 from launch.run.access import audit_access
 from launch.run.build import Parts, build
+from launch.run.device import own_device
 from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
 from launch.run.losses import losses, lost_share
 from launch.run.monitors import evaluation_metrics
@@ -52,9 +53,14 @@ def execute(
 
 
 def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
+    with own_device(run) as device:
+        return _on(device, run, model, directory, on_update)
+
+
+def _on(device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
     started = time.monotonic()
-    before = before_training(run, model)
-    with contextlib.closing(build(run, model)) as parts:
+    before = before_training(run, model, device)
+    with contextlib.closing(build(run, model, device)) as parts:
         first, access = _first_update(parts, run, model, directory)
         thoughts = ThoughtWatch(run.max_tokens)
         watchers = [

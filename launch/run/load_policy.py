@@ -33,7 +33,7 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str) -> Policy:
     )
 
 
-def load_trained(run: RunConfig, checkpoint: Path) -> Policy:
+def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu") -> Policy:
     """The policy that a run has saved: the weights it was evaluated with, adapters beside their base.
 
     Raises `ConfigError` if the base is gone or has changed, or if the adapters are damaged or belong to another one.
@@ -45,6 +45,7 @@ def load_trained(run: RunConfig, checkpoint: Path) -> Policy:
             checkpoint if stored is None else _base_of(run, checkpoint, stored),
             dtype=getattr(torch, run.learner.dtype),
             temperature=run.train.temperature,
+            device=device,
             adapters=specs,
             name=name_of(run),
         )

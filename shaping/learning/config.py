@@ -33,7 +33,11 @@ class LoRAConfig(_Strict):
 
     rank: int = Field(16, ge=1, le=10_000, description="rank of the adapter")
     alpha: float = Field(32.0, gt=0, le=1e6, description="LoRA alpha; the adapter's output is scaled by alpha / rank")
-    targets: tuple[str, ...] = Field((), description="linear modules, e.g. q_proj; none: all but the output layer")
+    targets: tuple[str, ...] = Field(
+        (),
+        description="linear modules, e.g. q_proj, and experts that are one tensor, e.g. experts.down_proj; none: all "
+        "linear modules but the output layer",
+    )
 
 
 class CriticConfig(_Strict):

@@ -35,7 +35,8 @@ def token_logprobs(
         model: gives the output layer.
         hidden: hidden states [m, hidden].
         targets: token ids [m].
-        masked_tokens: (row, token id) pairs [k, 2] with probability zero, as in sampling.
+        masked_tokens: (row, token id) pairs [k, 2] with probability zero, as in sampling; in rows of pairs (row, ~id)
+            every other token has.
         temperature: divisor of the logits; 0 counts as 1.
         chunk: tokens per chunk; 0: from the size of the vocabulary.
         entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
@@ -85,13 +86,23 @@ def _chunk(
 ) -> tuple[Tensor, Tensor]:
     logits = head_logits(model, hidden, exact) / temperature
     if len(masked):
-        logits = logits.index_put((masked[:, 0], masked[:, 1]), logits.new_tensor(-torch.inf))
+        logits = logits.masked_fill(_impossible(logits, masked), -torch.inf)
     logp = torch.log_softmax(logits, dim=-1)
     picked = logp.gather(1, targets[:, None])[:, 0]
     # The entropy comes last, so that the backward pass does not compute it again unless it has a gradient.
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(logp.exp() * logp.clamp_min(IMPOSSIBLE)).sum(-1)
     return picked, entropy
+
+
+def _impossible(logits: Tensor, masked: Tensor) -> Tensor:
+    """True for tokens that could not be sampled: those of pairs (row, id), and all but those of pairs (row, ~id)."""
+    rows, ids = masked.unbind(1)
+    kept = ids < 0
+    impossible = torch.zeros_like(logits, dtype=torch.bool)
+    impossible[rows[kept]] = True
+    impossible[rows, torch.where(kept, ~ids, ids)] = ~kept
+    return impossible
 
 
 class _LinearLogprobs(torch.autograd.Function):
@@ -160,5 +171,5 @@ def _log_distribution(
     if temperature != 1.0:
         logits.div_(temperature)
     if len(masked):
-        logits.index_put_((masked[:, 0], masked[:, 1]), logits.new_tensor(-torch.inf))
+        logits.masked_fill_(_impossible(logits, masked), -torch.inf)
     return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))

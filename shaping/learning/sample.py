@@ -51,7 +51,8 @@ class Sample:
     weight: NDArray[np.float32]
     """Further factors of the policy-gradient term."""
     masked_tokens: NDArray[np.int64]
-    """(position, token id) pairs [n, 2] that the sampler's mask made impossible. The learner applies the same mask."""
+    """(position, token id) pairs [n, 2] that the sampler's mask made impossible. The learner applies the same mask. A
+    position with pairs (position, ~token id) had no other tokens than these."""
     ratio: RatioMode = "sampler"
     """Old log-probs of the policy ratio."""
     on_policy: bool = True

@@ -57,7 +57,7 @@ def specs_of(directory: Path, stored: AdapterCheckpoint) -> list[AdapterSpec]:
         folder = directory / FOLDER / name
         try:
             settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-            targets = tuple(map(str, settings["target_modules"]))
+            targets = (*map(str, settings["target_modules"]), *map(str, settings.get("target_parameters") or ()))
             specs.append(AdapterSpec(name, "kept", int(settings["r"]), settings["lora_alpha"], targets, str(folder)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AdapterError(f"{folder}/adapter_config.json cannot be read: {error!r}") from error

@@ -26,15 +26,35 @@ def adaptable(model: PreTrainedModel) -> list[str]:
     """
     fit: set[str] = set()
     unfit: set[str] = set()
-    for path, module in _linear(model):
+    for path, module in linear_layers(model):
         leaf = path.rpartition(".")[2]
         (fit if _called(model, path, module) else unfit).add(leaf)
     return sorted(fit - unfit)
 
 
+def expert_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Name to adapt experts by, such as `experts.gate_up_proj` -> the tensors of that name, one per layer.
+
+    These are experts that a model keeps as one tensor [experts, ., .]. Adapters of them are asked for by name alone: of
+    every expert they have matrices of their own, and the pass adds their product to the whole tensor.
+    """
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        module, _, leaf = without_wrappers(name).rpartition(".")
+        parent = module.rpartition(".")[2]
+        if parameter.dim() == 3 and "expert" in parent and ".lora_" not in name:
+            found.setdefault(f"{parent}.{leaf}", []).append(parameter)
+    return found
+
+
+def without_wrappers(name: str) -> str:
+    """The name of a parameter or module without the layers that peft has put around it, which may be several."""
+    return ".".join(part for part in name.split(".") if part != "base_layer")
+
+
 def transposed(model: PreTrainedModel, targets: Collection[str]) -> set[bool]:
     """Are the weights of these modules stored as [in, out]? Both, in a model that has both."""
-    return {isinstance(module, Conv1D) for path, module in _linear(model) if path.rpartition(".")[2] in targets}
+    return {isinstance(module, Conv1D) for path, module in linear_layers(model) if path.rpartition(".")[2] in targets}
 
 
 def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
@@ -42,7 +62,7 @@ def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
 
     Embeddings and the output layer do not count. Experts that are stored as one tensor do.
     """
-    adapted = {path for path, _ in _linear(model) if path.rpartition(".")[2] in targets}
+    adapted = {path for path, _ in linear_layers(model) if path.rpartition(".")[2] in targets}
     head = model.get_output_embeddings()
     spared = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is head for p in m.parameters()}
     names = []
@@ -54,7 +74,7 @@ def left_alone(model: PreTrainedModel, targets: Collection[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _linear(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+def linear_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     """(path, module) of all linear layers but the output layer; a layer with adapters counts as the layer below."""
     head = model.get_output_embeddings()
     for path, module in model.named_modules():

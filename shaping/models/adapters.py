@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shaping.hooks import AdapterSpec, Phase
-from shaping.models.adapter_targets import adaptable, left_alone, transposed
+from shaping.models.adapter_targets import (
+    adaptable,
+    expert_parameters,
+    left_alone,
+    transposed,
+    without_wrappers,
+)
 from shaping.models.base_reference import BaseReference
 from shaping.models.concatenated import LoRAWeights, concatenated
 
@@ -115,7 +121,7 @@ class Adapters:
         self.activate([name for name in self.active if name not in names])
         for name in names:
             del self.specs[name]
-        for path, module in self._named_layers():
+        for path, module in reversed(self._named_layers()):  # wrappers of one module lie in each other: inner first
             for name in names:
                 if name in module.lora_A:
                     module.delete_adapter(name)
@@ -135,6 +141,9 @@ class Adapters:
     def combined(self, names: Sequence[str]) -> LoRAWeights:
         """One adapter under PEFT's names that computes what these compute together."""
         self._check_known(names)
+        for path, module in self._named_layers():
+            if hasattr(module, "parameter_name") and any(name in module.lora_A for name in names):
+                raise AdapterError(f"adapters of {_target_of(path, module)} cannot be one with others: merge them")
         return concatenated([LoRAWeights(self.tensors(n), self.specs[n].rank, self.specs[n].alpha) for n in names])
 
     def save(self, name: str, directory: Path, base: BaseReference | None = None) -> None:
@@ -143,7 +152,8 @@ class Adapters:
         `base`: the model it was trained on; it is written beside the adapter, and a later load compares.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        config = _config(self.model, self.specs[name], sorted({key.split(".")[-3] for key in self.tensors(name)}))
+        adapted = sorted({_target_of(path, m) for path, m in self._named_layers() if name in m.lora_A})
+        config = _config(self.model, self.specs[name], adapted)
         config.inference_mode = True
         if base is not None:
             base.write(directory)
@@ -170,7 +180,7 @@ class Adapters:
         for key, tensor in (self.model.state_dict() if whole is None else whole).items():
             if ".lora_" in key:
                 continue
-            key = key.replace(".base_layer.", ".")
+            key = without_wrappers(key)
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             if key not in deltas:
                 state[key] = tensor.to(kind)
@@ -188,7 +198,7 @@ class Adapters:
             for name in self.active:
                 if name in module.lora_A:
                     delta = module.get_delta_weight(name).float()
-                    key = f"{path}.weight"
+                    key = f"{without_wrappers(path)}.{getattr(module, 'parameter_name', 'weight')}"
                     deltas[key] = deltas[key] + delta if key in deltas else delta
         return deltas
 
@@ -210,7 +220,9 @@ class Adapters:
         if spec.path is not None:
             self._load(spec, Path(spec.path))
         elif not spec.targets and (alone := left_alone(self.model, targets)):
-            _tell(f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}")
+            experts = ", ".join(expert_parameters(self.model))
+            how = f" (targets can also name {experts})" if experts else ""
+            _tell(f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}{how}")
         self._set_trainable()
 
     @torch.no_grad()
@@ -284,18 +296,30 @@ def _config(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str]) -
 
     alpha: Any = spec.alpha  # peft annotates int, but any number works
     turned = True in transposed(model, targets)
+    modules, experts = ([t for t in targets if ("." in t) == within] for within in (False, True))
     return LoraConfig(
-        r=spec.rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM", fan_in_fan_out=turned
+        r=spec.rank,
+        lora_alpha=alpha,
+        target_modules=modules,
+        target_parameters=experts or None,
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=turned,
     )
 
 
+def _target_of(path: str, layer: Any) -> str:
+    """What a spec calls the module or the experts' tensor that an adapter's layer adapts."""
+    leaf = without_wrappers(path).rpartition(".")[2]
+    return f"{leaf}.{layer.parameter_name}" if hasattr(layer, "parameter_name") else leaf
+
+
 def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
-    """Last components of the paths of the linear modules to adapt."""
-    linear = adaptable(model)
+    """Last components of the paths of the linear modules to adapt, and names of experts that are one tensor."""
+    linear, experts = adaptable(model), expert_parameters(model)
     stored = _stored_targets(spec, Path(spec.path)) if spec.path is not None else []
     wanted = spec.targets or stored or linear
-    if missing := sorted(set(wanted) - set(linear)):
-        kind, others = type(model).__name__, ", ".join(linear) or "none"
+    if missing := sorted(set(wanted) - {*linear, *experts}):
+        kind, others = type(model).__name__, ", ".join([*linear, *experts]) or "none"
         if any(path.rpartition(".")[2] == missing[0] for path, _ in model.named_modules()):
             raise AdapterError(
                 f"adapter {spec.name!r}: {kind} does not call {missing[0]!r} as a plain linear layer, so that an "
@@ -328,4 +352,4 @@ def _stored_targets(spec: AdapterSpec, directory: Path) -> list[str]:
     for key, expected, on_disk in (("rank", spec.rank, rank), ("alpha", spec.alpha, alpha)):
         if expected != on_disk:
             raise AdapterError(f"{name} has {key} {on_disk}, not {expected}: set `{key}` to {on_disk}")
-    return targets
+    return [*targets, *(stored.get("target_parameters") or [])]

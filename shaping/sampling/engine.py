@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shaping.sampling.truncate import Truncation
+
 if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.hooks import ActivationEdit
@@ -31,6 +33,8 @@ class SamplingParams:
     """Seed of the completion, which does not depend on the other requests of a batch."""
     forbid: tuple[str, ...] = ()
     """Commands that must be impossible to sample (action masks), compared word by word."""
+    truncation: Truncation = Truncation()
+    """Which tokens can be drawn, of those that masks leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Completion:
     finished: bool
     """True if the end-of-turn token was sampled, False if `max_tokens` was reached first."""
     masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """(position, token ids that the mask made impossible there), as in `envs.episode.Turn`."""
+    """(position, token ids that the mask made impossible there), as in `envs.episode.Turn`; with a truncation
+    (position, ~id of all tokens that were possible there)."""
 
 
 class Engine(Protocol):

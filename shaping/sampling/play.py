@@ -27,6 +27,7 @@ from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
+from shaping.sampling.truncate import Truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Limits:
     """Refused completions per turn before the replacement is sent."""
     temperature: float = 1.0
     """Temperature of sampling; 0 is greedy."""
+    truncation: Truncation = Truncation()
+    """Which tokens can be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +273,8 @@ class _Rollout:
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
-            params = SamplingParams(self._limits.max_tokens, self._limits.temperature, seed, forbid)
+            limits = self._limits
+            params = SamplingParams(limits.max_tokens, limits.temperature, seed, forbid, limits.truncation)
             completion = await self._engine.complete(session, transcript.tokens, params)
             said = self._splitter.sent(transcript.text(completion))
             decision: ActionDecision = self._arm.allow(turn, parse_action(said))

@@ -32,6 +32,7 @@ from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
+from shaping.sampling.truncate import Truncation, recorded, truncate
 from shaping.sampling.turn_ends import ends_of_model
 
 LOG = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class TransformersEngine:
         self._ends = renderer.ends | ends_of_model(model)
         self.context_length = context_length or longest_context(model.config)
         self.version = 0
+        self.slots = slots
         self._verify: Literal["first", "always", "done"] = verify
         self._vocabulary = int(model.get_output_embeddings().weight.shape[0])
         if why := why_not_cached(model):
@@ -171,6 +173,12 @@ class TransformersEngine:
         self._fail(EngineError("the engine has been shut down"))
         if self._served:
             self._served.drop(tuple(self._served.specs))
+
+    def release(self) -> None:
+        """Free the memory of keys and values on a GPU, for whoever samples there next. The engine can go on."""
+        if self._cache is not None and self.device.type == "cuda":
+            self._drop_cache()
+            self._cache = SlotCache(self.slots, self.context_length)
 
     def set_version(self, version: int) -> None:
         """Declare that the shared module has been updated in place. Cached keys and values are dropped."""
@@ -286,6 +294,7 @@ class TransformersEngine:
             if request.params.forbid and (ids := self._masked_tokens(request)):
                 logits[row, list(ids)] = -torch.inf
                 request.masked_tokens.append((len(request.sampled), ids))
+        self._truncate(requests, logits)
         uniforms = torch.tensor([r.uniforms[len(r.sampled)] for r in requests], dtype=torch.float64)
         greedy = torch.tensor([r.params.temperature == 0 for r in requests])
         try:
@@ -297,6 +306,20 @@ class TransformersEngine:
             request.sampled.append(token)
             request.logprobs.append(logprob)
             request.version.append(self.version)
+
+    @staticmethod
+    def _truncate(requests: list[_Request], logits: Tensor) -> None:
+        """Leave each row the tokens that its truncation keeps, and record them. Greedy rows need none."""
+        alike: dict[Truncation, list[int]] = {}
+        for row, request in enumerate(requests):
+            if request.params.truncation.on and request.params.temperature:
+                alike.setdefault(request.params.truncation, []).append(row)
+        for how, rows in alike.items():
+            for row, kept in zip(rows, truncate(logits, rows, how), strict=True):
+                request, position = requests[row], len(requests[row].sampled)
+                if request.masked_tokens and request.masked_tokens[-1][0] == position:
+                    request.masked_tokens.pop()  # what is kept says it all
+                request.masked_tokens.append((position, recorded(kept)))
 
     def _masked_tokens(self, request: _Request) -> tuple[int, ...]:
         if self._mask is None:

@@ -130,8 +130,8 @@ def test_eval_replaces_the_evaluation_of_a_finished_run(
     shaping("study", file, "seeds=1")
     run = RunDirectory(tmp_path / "runs" / "small" / "runs" / "mask" / "seed-0")
 
-    def evaluate(config: Any, policy: Path, directory: RunDirectory) -> None:
-        assert (config.arm, policy) == ("mask", directory.checkpoint)
+    def evaluate(config: Any, policy: Path, directory: RunDirectory, device: str) -> None:
+        assert (config.arm, policy, device) == ("mask", directory.checkpoint, "auto")
         cell = {"world": "clerk", "watch": "never", "placebo": "off"}
         directory.evaluation([{"phase": "base", **cell, "reward": 0.5}, {**cell, "reward": 0.75}])
 

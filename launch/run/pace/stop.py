@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from launch.config.study import TrainConfig
+from launch.config.train import TrainConfig
 
 
 class RewardStop:

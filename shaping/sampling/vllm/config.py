@@ -56,6 +56,9 @@ class VLLMConfig(BaseModel):
     max_loras: int = Field(2, ge=1, le=10_000, description="adapters in one batch, at least max_staleness + 2")
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(16, description="highest rank of adapters")
     max_staleness: int = Field(0, ge=0, le=1000, description="versions that may be in use besides the newest")
+    max_logprobs: int = Field(
+        20, ge=0, le=4096, description="log-probs per token that a completion may ask for; a run sets it from top_k"
+    )
     update_timeout: float = Field(120.0, gt=0, le=604_800, description="seconds for new weights, adapters or edits")
     verify: Literal["first", "always"] = Field("first", description="weight updates to check by checksum")
 

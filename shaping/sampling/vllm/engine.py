@@ -113,7 +113,7 @@ class VLLMEngine:
         completion = await self._loop.wait(self._complete(f"{session.id}-{next(self._count)}", list(tokens), params))
         if not np.isfinite(completion.logprobs).all():
             raise EngineError("the model's logits are not finite: its weights are broken, or an activation edit is")
-        if not params.forbid:
+        if not params.forbid or completion.masked_tokens:  # what a truncation has kept is what a mask had left
             return completion
         self._mask = self._mask or CommandMask(self.renderer, self._serving[0].vocabulary)
         sampled = completion.tokens.tolist()
@@ -146,7 +146,9 @@ class VLLMEngine:
                 self._release(adapter)
         self.prompt_tokens += len(tokens)
         self.cached_tokens += output.num_cached_tokens or 0
-        return completion_of(output.outputs[0], self._ends, adapter.version if adapter else None)
+        truncated = params.truncation.on and params.temperature > 0
+        version = adapter.version if adapter else None
+        return completion_of(output.outputs[0], self._ends, version, truncated=truncated)
 
     def _check(self) -> None:
         if self._broken:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from shaping.sampling.engine import Completion, EngineError, SamplingParams
+from shaping.sampling.truncate import recorded
 from shaping.sampling.vllm.config import TEMPLATE, ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
 from shaping.sockets import LOOPBACK, use_interface
@@ -113,6 +114,7 @@ def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool)
         kv_cache_memory_bytes=config.cache_bytes(cpu=cpu),
         tensor_parallel_size=config.tensor_parallel_size,
         enforce_eager=eager,
+        max_logprobs=config.max_logprobs,
         enable_prefix_caching=True,
         worker_extension_cls="shaping.sampling.vllm.worker.ShapingWorker",
         weight_transfer_config=WeightTransferConfig(backend="shaping"),
@@ -143,13 +145,19 @@ def vllm_request(params: SamplingParams, ends: Collection[int]) -> Any:
 
     from shaping.sampling.vllm.masks import FORBID
 
+    how = params.truncation
+    if how.on and not how.top_k:
+        raise EngineError("vLLM tells which tokens top_p and min_p have kept only below a top_k: set one")
     return VLLMSamplingParams(
         max_tokens=params.max_tokens,
         temperature=params.temperature,
         seed=params.seed,
         ignore_eos=True,  # only the tokens of `ends` end a turn
         stop_token_ids=sorted(ends),
-        logprobs=0,
+        logprobs=asked_for(how.top_k) if how.on else 0,
+        top_k=how.top_k,
+        top_p=how.top_p,
+        min_p=how.min_p,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
@@ -157,14 +165,42 @@ def vllm_request(params: SamplingParams, ends: Collection[int]) -> Any:
     )
 
 
-def completion_of(output: Any, ends: Collection[int], version: int | None) -> Completion:
-    """A `Completion` from vLLM's output. Each token carries the adapter's `version`, or that of its weights."""
+def completion_of(output: Any, ends: Collection[int], version: int | None, *, truncated: bool = False) -> Completion:
+    """A `Completion` from vLLM's output. Each token carries the adapter's `version`, or that of its weights.
+
+    `truncated`: the tokens that were kept are recorded.
+    """
     tokens = np.array(output.token_ids, np.int32)
     versions = np.full(len(tokens), -1 if version is None else version, np.int32)
     if version is None:
         for span in output.weight_versions:
             versions[span.start : span.end] = int(span.version)
-    logprobs = np.array(output.logprobs.logprobs, np.float32)
-    if len(logprobs) != len(tokens):
-        raise EngineError(f"vLLM gave {len(logprobs)} log-probs for {len(tokens)} tokens")
-    return Completion(tokens, logprobs, versions, finished=bool(len(tokens)) and int(tokens[-1]) in ends)
+    flat = output.logprobs
+    if len(flat.start_indices) != len(tokens):
+        raise EngineError(f"vLLM gave {len(flat.start_indices)} log-probs for {len(tokens)} tokens")
+    logprobs = np.array([flat.logprobs[start] for start in flat.start_indices], np.float32)  # the sampled one is first
+    masked = kept_tokens(flat) if truncated else ()
+    return Completion(tokens, logprobs, versions, bool(len(tokens)) and int(tokens[-1]) in ends, masked)
+
+
+def asked_for(top_k: int) -> int:
+    """Log-probs to ask for, so that all tokens kept are among them: vLLM also keeps those that tie with the last."""
+    return 2 * top_k + 64
+
+
+def kept_tokens(flat: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """(position, ~id of the tokens that could be drawn there) from vLLM's log-probs of the likeliest ones.
+
+    Raises: EngineError if there may be more of them than it has told.
+    """
+    found = []
+    for position, (start, stop) in enumerate(zip(flat.start_indices, flat.end_indices, strict=True)):
+        chances = flat.logprobs[start:stop]
+        if all(map(np.isfinite, chances)):
+            raise EngineError(
+                f"vLLM keeps more than {stop - start - 1} tokens that tie under rollout.top_k: lower it, or sample "
+                "with the transformers engine"
+            )
+        kept = {token for token, chance in zip(flat.token_ids[start:stop], chances, strict=True) if np.isfinite(chance)}
+        found.append((position, recorded(sorted(kept))))
+    return tuple(found)

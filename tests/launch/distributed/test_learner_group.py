@@ -13,10 +13,11 @@ import ray
 from safetensors.torch import load_file
 
 from launch.config.loading import parse_study
-from launch.config.study import LearnerGroupConfig, RunConfig
+from launch.config.study import RunConfig
+from launch.config.train import LearnerGroupConfig
 from launch.distributed.learner_group import LearnerGroup
 from launch.distributed.local import RaySettings, running_ray
-from launch.distributed.placement import PlacementError
+from launch.distributed.needs import PlacementError
 from launch.errors import ConfigError, UserError
 from launch.run.build import Parts, build
 from launch.run.execute import execute

@@ -91,7 +91,9 @@ def test_a_merge_is_rounded_to_the_type_that_is_served(base: Path) -> None:
     assert said == [] and {tensor.dtype for tensor in sent.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral", "llama", "gpt2"])
+@pytest.mark.parametrize(
+    "family", ["qwen3_moe", "mixtral", "olmoe", "granitemoe", "gpt_oss", "llama4_text", "llama", "gpt2"]
+)
 @pytest.mark.parametrize("adapters", [[], [AdapterSpec("kept", "kept", 2)]])
 def test_merged_weights_have_the_names_and_shapes_of_the_models_files(
     family: str, adapters: list[AdapterSpec], make_policy: Callable[..., Policy], tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from envs.store import read_episodes, write_episodes
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.run.build import build
 from launch.run.stages import credit, play
 from launch.train import update
+from shaping.learning.learner import LearnerError
 from shaping.learning.policy import Policy
 
 Array = NDArray[np.float64]
@@ -61,6 +64,28 @@ def test_a_study_sets_the_ratio_and_the_seed_of_its_arms(make_policy: Callable[.
     episodes, _ = play(trainer, 0)
     samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float)] * len(episodes)).samples
     assert {s.ratio for s in samples} == {"recomputed"} and trainer.learner._seed == 3  # type: ignore[attr-defined]
+
+
+def test_a_run_learns_from_the_distribution_that_truncated_sampling_drew_from(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    """Priced over all tokens, every sampled token would look less likely than it was."""
+    make_policy().save(tmp_path / "model")
+    plain = config({"kl": 0.1})
+    run = plain.model_copy(update={"rollout": plain.rollout.model_copy(update={"top_k": 6, "top_p": 0.8})})
+    trainer = build(run, tmp_path / "model").trainer
+    trainer.sync()
+    episodes, _ = play(trainer, 0)
+    assert all(0 < len(ids) <= 6 and max(ids) < 0 for e in episodes for _, ids in e.masked_tokens())
+    write_episodes(tmp_path / "episodes.parquet", episodes)
+    stored = read_episodes(tmp_path / "episodes.parquet")
+    assert [list(e.masked_tokens()) for e in stored] == [list(e.masked_tokens()) for e in episodes]
+    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float) * n for n in range(len(episodes))]).samples
+    metrics = trainer.learner.update(samples)
+    assert metrics["mismatch_kl"] < 1e-6 and metrics["entropy"] <= np.log(6)
+    bare = [replace(s, masked_tokens=np.zeros((0, 2), np.int64)) for s in samples]
+    with pytest.raises(LearnerError, match="mismatch"):
+        build(run, tmp_path / "model").trainer.learner.update(bare)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.rollout import RolloutConfig
 from launch.config.study import RunConfig
-from launch.distributed.placement import bundles
+from launch.distributed.needs import bundles
 from launch.distributed.weights import pack_tensors, unpack_tensors
 from launch.errors import ConfigError, UserError
 from launch.run.build import build
@@ -296,3 +296,18 @@ def test_weights_arrive_as_they_were_and_tied_ones_travel_once() -> None:
 def test_an_arm_and_a_sampler_that_do_not_go_together_stop_a_run_before_it_starts(model: Path) -> None:
     with pytest.raises(UserError, match=r"set learner\.lora"):
         build(config({"workers": 1, "sync": "lora"}), model)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "group", "told"),
+    [
+        ({"workers": 1, "engine": "vllm"}, {}, r"learner\.lora adapts experts\.down_proj, and vLLM takes .*sync=full"),
+        ({}, {"strategy": "fsdp", "ranks": 2}, r"learner\.lora adapts experts\.down_proj, .* fsdp keeps only parts"),
+    ],
+)
+def test_adapters_of_experts_are_refused_where_they_cannot_be(rollout: Any, group: Any, told: str) -> None:
+    run = config(rollout, {"lora": {"rank": 4, "targets": ["q_proj", "experts.down_proj"]}})
+    train = run.train.model_copy(update={"learner_group": run.train.learner_group.model_copy(update=group)})
+    with pytest.raises(UserError, match=told):
+        check_rollout(run.model_copy(update={"train": train}), build_arm(run.arm, run.arm_config))
+    check_rollout(config({}, {"lora": {"targets": ["experts.down_proj"]}}), build_arm(run.arm, run.arm_config))

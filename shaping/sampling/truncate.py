@@ -1,0 +1,54 @@
+"""Truncated sampling: only the likeliest tokens of a distribution can be drawn, and which these were is recorded.
+
+The record is what makes it honest to train on such samples: a token's log-prob is taken over the tokens that were kept,
+in the sampler and in the learner alike. The learner cannot find them by itself: its logits differ by rounding, and from
+its second step on by the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MOST_KEPT = 1024
+"""Largest `top_k`, so that the tokens kept can be recorded for every token sampled."""
+
+
+class Truncation(NamedTuple):
+    """Which tokens are kept, after temperature and masks: `min_p` is asked first, then `top_k`, then `top_p`."""
+
+    top_k: int = 0
+    """The likeliest tokens, this many; 0: all."""
+    top_p: float = 1.0
+    """The likeliest tokens that together have this probability, among those that `top_k` keeps."""
+    min_p: float = 0.0
+    """Tokens with at least this share of the likeliest one's probability."""
+
+    @property
+    def on(self) -> bool:
+        """Does it drop any token?"""
+        return self != Truncation()
+
+
+def truncate(logits: Tensor, rows: Sequence[int], how: Truncation) -> list[tuple[int, ...]]:
+    """Set the logits [batch, vocabulary] of tokens that are not kept to -inf in place. Returns those kept, per row."""
+    index = torch.tensor(list(rows), device=logits.device)
+    chosen = logits[index]
+    values, ids = chosen.topk(min(how.top_k or chosen.shape[1], chosen.shape[1]), dim=-1)
+    if how.min_p:
+        values = values.masked_fill(values < values[:, :1] + torch.tensor(how.min_p).log(), -torch.inf)
+    chances = values.double().softmax(-1)
+    kept = torch.isfinite(values) & (chances.cumsum(-1) - chances < how.top_p)
+    kept[:, 0] = True
+    values = values.masked_fill(~kept, -torch.inf)
+    logits[index] = torch.full_like(chosen, -torch.inf).scatter_(1, ids, values)
+    sizes = kept.sum(-1).tolist()
+    return [tuple(part) for part in map(Tensor.tolist, ids[kept].split(sizes))]
+
+
+def recorded(kept: Sequence[int]) -> tuple[int, ...]:
+    """The entry of `masked_tokens` that says that no other tokens were possible: their ids, each as ~id."""
+    return tuple(~token for token in kept)
