@@ -165,10 +165,11 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
     def wait(answers: list[_Answer], num_returns: int = 1, timeout: float = 1) -> tuple[list[_Answer], list[_Answer]]:
         clock.tick()
         if timeout:
-            clock.now = max(clock.now, sorted(answer.at for answer in answers)[num_returns - 1])
+            times = [answer.at for answer in answers]
+            clock.now = max(clock.now, min(times) if num_returns == 1 else sorted(times)[num_returns - 1])
         ready = [answer for answer in answers if answer.at <= clock.now][:num_returns]
         known = {id(answer) for answer in ready}
-        rest = [answer for answer in answers if id(answer) not in known]
+        rest = [answer for answer in answers if id(answer) not in known] if num_returns < len(answers) else []
         clock.rest()
         return ready, rest
 
