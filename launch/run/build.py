@@ -10,14 +10,15 @@ from pathlib import Path
 from launch.config.compatibility import check_rollout
 from launch.config.plugins import build_arm, build_monitors, build_reward
 from launch.config.study import RunConfig
-from launch.distributed.weights import weight_source
+from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
-from launch.run.episodes import slots
+from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rendering import check_unbroken, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
+from launch.run.trained import PolicyHere, TrainedPolicy
 from launch.run.trainer import Learns, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
@@ -25,7 +26,6 @@ from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.monitors.base import Monitor
 from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,10 @@ class Parts:
     """What the loop works with."""
     policy: Policy
     """The policy in this process; with a learner group it is given the trained weights after every update."""
-    engine: TransformersEngine
-    """Samples from `policy` in this process."""
+    trained: TrainedPolicy
+    """The same policy, for audits and for saving it."""
+    player: EvalPlayer
+    """Plays evaluations and audits."""
     monitors: Sequence[Monitor]
     """All monitors of the config; they read the evaluation."""
     workers: contextlib.ExitStack
@@ -50,6 +52,11 @@ class Parts:
     @property
     def renderer(self) -> Renderer:
         return self.trainer.renderer
+
+    @property
+    def evaluates_on_workers(self) -> bool:
+        """Does `player` need the workers?"""
+        return self.trainer.run.rollout.workers > 0
 
     def end_workers(self) -> None:
         """End rollout workers and learner ranks, and free what they hold. No update may follow."""
@@ -77,10 +84,9 @@ def build(run: RunConfig, model: Path) -> Parts:
     check_unbroken(run, arm, renderer)
     for line in notes(run, renderer):
         log_to_stderr(line)
-    engine = TransformersEngine(policy.model, renderer, slots=slots(run))
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)
-        rollouts = _rollouts(run, arm, policy, renderer, engine, model)
+        rollouts = _rollouts(run, arm, policy, renderer, model)
         undo.callback(rollouts.close)
         workers = undo.pop_all()
     trainer = Trainer(
@@ -93,7 +99,8 @@ def build(run: RunConfig, model: Path) -> Parts:
         scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
         monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
-    return Parts(trainer, policy, engine, monitors, workers)
+    player = _player(run, arm, policy, trainer)
+    return Parts(trainer, policy, PolicyHere(policy, arm), player, monitors, workers)
 
 
 def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: contextlib.ExitStack) -> Learns:
@@ -114,12 +121,21 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
     )
 
 
-def _rollouts(
-    run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, engine: TransformersEngine, model: Path
-) -> Rollouts:
+def _rollouts(run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, model: Path) -> Rollouts:
     """In this process, or by Ray workers."""
     if run.rollout.workers == 0:
-        return LocalRollouts(run, arm, policy, renderer, engine)
+        return LocalRollouts(run, arm, policy, renderer)
     from launch.distributed.rollouts import RayRollouts
 
-    return RayRollouts(run, arm, model, weight_source(run, policy, model, log_to_stderr))
+    return RayRollouts(run, arm, model, PolicyWeights(run, policy, model, log_to_stderr))
+
+
+def _player(run: RunConfig, arm: Arm, policy: Policy, trainer: Trainer) -> EvalPlayer:
+    """Evaluations are played where training episodes are."""
+    if run.rollout.workers == 0:
+        return LocalEvalPlayer(run, policy, trainer.renderer, arm)
+    from launch.distributed.evaluation import WorkerEvalPlayer
+    from launch.distributed.rollouts import RayRollouts
+
+    assert isinstance(trainer.rollouts, RayRollouts)
+    return WorkerEvalPlayer(run, arm, trainer.rollouts, lambda: trainer.learner.version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -88,8 +87,3 @@ def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
     """The adapter that is trained in place of the base weights, if the config asks for one."""
     lora = learner.lora
     return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []
-
-
-def sampling_adapters(learner: LearnerConfig, arm: Arm) -> Sequence[AdapterSpec]:
-    """The adapters that are active while the arm samples, in the order of `load_policy`."""
-    return [spec for spec in [*kept_adapter(learner), *arm.adapters()] if "sampling" in spec.phases]
