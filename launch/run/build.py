@@ -15,7 +15,7 @@ from launch.isolation.standins import walls
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
-from launch.run.rendering import check_unbroken, notes, renderer_of
+from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
 from launch.run.trained import PolicyHere, TrainedPolicy
@@ -34,8 +34,11 @@ class Parts:
 
     trainer: Trainer
     """What the loop works with."""
-    policy: Policy
-    """The policy in this process; with a learner group it is given the trained weights after every update."""
+    policy: Policy | None
+    """The policy in this process; with a learner group it is given the trained weights after every update.
+
+    None: rollout workers sample with it and learner ranks hold it, so that this process needs none of it.
+    """
     trained: TrainedPolicy
     """The same policy, for audits and for saving it."""
     player: EvalPlayer
@@ -79,14 +82,15 @@ def build(run: RunConfig, model: Path) -> Parts:
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
-    policy = load_policy(run, model, arm, run.train.device)
-    renderer = renderer_of(run, policy.tokenizer)
+    ranks = run.train.learner_group.strategy != "none"
+    policy = None if ranks and run.rollout.workers else load_policy(run, model, arm, run.train.device)
+    renderer = renderer_of(run, load_tokenizer(model) if policy is None else policy.tokenizer)
     check_unbroken(run, arm, renderer)
     for line in notes(run, renderer):
         log_to_stderr(line)
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)
-        rollouts = _rollouts(run, arm, policy, renderer, model)
+        rollouts = _rollouts(run, arm, policy, learner, renderer, model)
         undo.callback(rollouts.close)
         workers = undo.pop_all()
     trainer = Trainer(
@@ -100,10 +104,10 @@ def build(run: RunConfig, model: Path) -> Parts:
         monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
     player = _player(run, arm, policy, trainer)
-    return Parts(trainer, policy, PolicyHere(policy, arm), player, monitors, workers)
+    return Parts(trainer, policy, _trained(policy, arm, learner), player, monitors, workers)
 
 
-def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: contextlib.ExitStack) -> Learns:
+def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, workers: contextlib.ExitStack) -> Learns:
     """In this process, or a group of ranks."""
     if run.train.learner_group.strategy != "none":
         from launch.distributed.learner_group import LearnerGroup  # imports Ray, which other runs do not need
@@ -111,6 +115,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
         group = LearnerGroup(run, model, policy, arm)
         workers.callback(group.close)
         return group
+    assert policy is not None
     return Learner(
         policy,
         run.learner,
@@ -121,18 +126,35 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
     )
 
 
-def _rollouts(run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, model: Path) -> Rollouts:
-    """In this process, or by Ray workers."""
+def _rollouts(
+    run: RunConfig, arm: Arm, policy: Policy | None, learner: Learns, renderer: Renderer, model: Path
+) -> Rollouts:
+    """In this process, or by Ray workers, which get the weights from whoever has them."""
     if run.rollout.workers == 0:
+        assert policy is not None
         return LocalRollouts(run, arm, policy, renderer)
+    from launch.distributed.learner_group import LearnerGroup
     from launch.distributed.rollouts import RayRollouts
 
-    return RayRollouts(run, arm, model, PolicyWeights(run, policy, model, log_to_stderr))
+    if policy is not None:
+        return RayRollouts(run, arm, model, PolicyWeights(run, policy, model, log_to_stderr))
+    assert isinstance(learner, LearnerGroup)
+    return RayRollouts(run, arm, model, learner)
 
 
-def _player(run: RunConfig, arm: Arm, policy: Policy, trainer: Trainer) -> EvalPlayer:
+def _trained(policy: Policy | None, arm: Arm, learner: Learns) -> TrainedPolicy:
+    if policy is not None:
+        return PolicyHere(policy, arm)
+    from launch.distributed.learner_group import LearnerGroup
+
+    assert isinstance(learner, LearnerGroup)
+    return learner
+
+
+def _player(run: RunConfig, arm: Arm, policy: Policy | None, trainer: Trainer) -> EvalPlayer:
     """Evaluations are played where training episodes are."""
     if run.rollout.workers == 0:
+        assert policy is not None
         return LocalEvalPlayer(run, policy, trainer.renderer, arm)
     from launch.distributed.evaluation import WorkerEvalPlayer
     from launch.distributed.rollouts import RayRollouts

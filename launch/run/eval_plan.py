@@ -113,6 +113,20 @@ def batches(parts: Sequence[EvalPart], adapters: Iterable[AdapterSpec], arm: Arm
     return [batch for _, batch in found]
 
 
+def requests_of(parts: Sequence[EvalPart], batch: EvalBatch, size: int | None = None) -> list[tuple[int, EvalRequest]]:
+    """(Number of the part, request) for all episodes of a batch, `size` of them in each; none: a part in each.
+
+    What is played together depends on nothing else, so that results do not depend on who plays it.
+    """
+    found: list[tuple[int, EvalRequest]] = []
+    for member in batch.members:
+        policy, episodes = parts[member].policy, parts[member].episodes
+        step = size or len(episodes)
+        for start in range(0, len(episodes), step):
+            found.append((member, EvalRequest(len(found), policy, episodes[start : start + step])))
+    return found
+
+
 def active_adapters(adapters: Iterable[AdapterSpec], policy: EvalPolicy) -> list[AdapterSpec]:
     """Those of the policy's adapters that are on."""
     if policy == "base":

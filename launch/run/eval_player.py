@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.episode import Episode
-from launch.config.plugins import build_splitter
+from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
-from launch.run.episodes import DEPLOYED, SLOTS, limits
+from launch.run.episodes import DEPLOYED, SLOTS
 from launch.run.eval_plan import (
     EvalBatch,
     EvalPart,
+    EvalRequest,
     Played,
     active_adapters,
     active_edits,
     batches,
-    playing_arm,
+    requests_of,
 )
+from launch.run.rollouts import Player
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
-from shaping.sampling.play import play
 from shaping.sampling.render import Renderer
 from shaping.sampling.time_limit import time_limits
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -49,31 +49,25 @@ class LocalEvalPlayer:
         model.eval()
         found: Played = [[] for _ in parts]
         for batch in batches(parts, self._policy.adapters.specs.values(), self._arm):
-            played = asyncio.run(self._played([parts[number] for number in batch.members], batch))
-            for number, episodes in zip(batch.members, played, strict=True):
-                found[number] = episodes
+            requests = requests_of(parts, batch, self._size)
+            played = asyncio.run(self._played([request for _, request in requests], batch))
+            for (number, _), episodes in zip(requests, played, strict=True):
+                found[number] += episodes
         model.train(training)
         return found
 
-    async def _played(self, parts: Sequence[EvalPart], batch: EvalBatch) -> list[list[Episode]]:
+    async def _played(self, requests: Sequence[EvalRequest], batch: EvalBatch) -> list[list[Episode]]:
         run, policy = self._run, self._policy
-        engine = TransformersEngine(policy.model, self._renderer, slots=SLOTS)
-        engine.set_edits(active_edits(self._arm, batch.policy))
+        slots = self._size or SLOTS
+        engines = [TransformersEngine(policy.model, self._renderer, slots=slots) for _ in range(-(-SLOTS // slots))]
+        for engine in engines:
+            engine.set_edits(active_edits(self._arm, batch.policy))
         names = [spec.name for spec in active_adapters(policy.adapters.specs.values(), batch.policy)]
-        gate, splitter = asyncio.Semaphore(SLOTS), build_splitter(run.rollout.splitter)
         with policy.adapters.using(names), time_limits(run.rollout.env_threads) as limited:
-            return await asyncio.gather(
-                *(
-                    play(
-                        [episode.request(run) for episode in part.episodes],
-                        engine,
-                        self._renderer,
-                        playing_arm(self._arm, part.policy),
-                        limits=limits(run),
-                        concurrency=gate,
-                        splitter=splitter,
-                        limited=limited,
-                    )
-                    for part in parts
-                )
-            )
+            player = Player(run, self._arm, self._renderer, engines, limited, slots * len(engines))
+            return await asyncio.gather(*(player.play(request, Contexts()) for request in requests))
+
+    @property
+    def _size(self) -> int | None:
+        """Episodes that share a batch; none: all do."""
+        return self._run.train.group_size if self._run.rollout.batching == "group" else None

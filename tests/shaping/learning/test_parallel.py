@@ -23,8 +23,10 @@ import torch
 import waiting
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import Peak
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from shaping.hooks import ActivationEdit, AdapterSpec, LossTerm
 from shaping.intervention import Shaper
@@ -146,6 +148,9 @@ CASES = {
 }
 
 
+FROM_FILES = LearnerConfig(token_budget=40, lr=1e-4, kl=0.1, max_mismatch_kl=99.0)
+
+
 # one of the two processes
 
 
@@ -170,7 +175,29 @@ def main(rank: str, *ports_and_directory: str) -> None:
                 learner.policy.save(Path(out) / f"{strategy}-{name}")
             if name == "weights":
                 _resume(case, ranks, Path(out))
+        if strategy == "fsdp":
+            _from_files(ranks, Path(out))
         ranks.close()
+
+
+def _from_files(ranks: Ranks, out: Path) -> None:
+    """A policy and its reference that are read from their files while they are sharded."""
+    with Peak() as peak:
+        before = peak.now()
+        policy, start = (Policy.load(out / "stored", unread=True) for _ in range(2))
+        learner = Learner(policy, FROM_FILES, ranks=ranks, start=start)
+    shards = sum(_local(p).nbytes for p in (*policy.model.parameters(), *start.model.parameters()))
+    found = {"metrics": [learner.update(uneven(0))], "grown": peak.bytes - before, "shards": shards}
+    (out / f"files-{ranks.rank}.json").write_text(json.dumps(found))
+
+
+def store(directory: Path) -> None:
+    """A random model in bfloat16 that is large beside all else that a rank allocates."""
+    policy = make_policy(0)
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6}
+    settings = type(policy.model.config).from_dict(policy.model.config.to_dict() | sizes)
+    torch.manual_seed(0)
+    Policy(AutoModelForCausalLM.from_config(settings).bfloat16(), policy.tokenizer).save(directory)
 
 
 def _resume(case: Case, ranks: Ranks, out: Path) -> None:
@@ -209,6 +236,7 @@ def together(
     """Where two processes have left what came of every case under every strategy."""
     out = tmp_path_factory.mktemp("ranks")
     save_file(states["weights"], out / "single.safetensors")
+    store(out / "stored")
     (out / "single.json").write_text(json.dumps(alone["weights"][0].state_dict()[1]))
     ports = [_free_port() for _ in STRATEGIES]
     found_in = os.pathsep.join([os.getcwd(), str(Path(waiting.__file__).parent)])
@@ -321,6 +349,18 @@ def test_a_state_moves_between_one_rank_and_two(
 def test_sharded_ranks_hold_a_part_of_the_weights(together: Path) -> None:
     assert found(together, "data", "weights")["here"] == 1.0
     assert found(together, "fsdp", "weights")["here"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_sharded_ranks_read_a_model_and_its_reference_from_their_files_layer_by_layer(together: Path) -> None:
+    """In the type of the config, and with little more memory than their shards."""
+    alone = Learner(Policy.load(together / "stored"), FROM_FILES)
+    expected = alone.update(uneven(0))
+    for rank in range(2):
+        read = json.loads((together / f"files-{rank}.json").read_text())
+        assert read["metrics"][0] == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True)
+        whole = 2 * sum(p.nbytes for p in alone.policy.model.parameters())
+        assert read["shards"] == pytest.approx(whole / 2, rel=0.02)
+        assert read["grown"] < 0.75 * whole
 
 
 @given(
