@@ -129,7 +129,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
 def _rollouts(
     run: RunConfig, arm: Arm, policy: Policy | None, learner: Learns, renderer: Renderer, model: Path
 ) -> Rollouts:
-    """In this process, or by Ray workers, which get the weights from whoever has them."""
+    """In this process, or by Ray workers, which get the weights from `policy`, or from the learner without one."""
     if run.rollout.workers == 0:
         assert policy is not None
         return LocalRollouts(run, arm, policy, renderer)

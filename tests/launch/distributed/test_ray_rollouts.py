@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -15,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
+from rollout_groups import equal, played, tokens
 from waiting import patience
 
-from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.distributed.evaluation import WorkerEvalPlayer
@@ -60,31 +58,6 @@ def config(worlds: Any = None, learner: Any = None, arm: Any = None, train: Any 
         "arms": {"arm": {"role": "reference", **(arm or {})}},
     }
     return parse_study(document, "test").runs()[0]
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def same(a: Episode, b: Episode) -> bool:
-    """Also in the last bit."""
-    arrays = ("tokens", "loss_mask", "logprobs", "turn_index")
-    return (
-        (a.world, a.seed, a.contexts, a.status, a.truth.open())
-        == (b.world, b.seed, b.contexts, b.status, b.truth.open())
-        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
-        and all(np.array_equal(s.policy_versions, t.policy_versions) for s, t in zip(a.turns, b.turns, strict=True))
-    )
-
-
-def played(rollouts: Any, requests: list[GroupRequest]) -> list[RolloutGroup]:
-    rollouts.submit(requests)
-    return sorted((rollouts.next() for _ in requests), key=lambda p: p.request)
-
-
-def equal(found: list[RolloutGroup], expected: list[RolloutGroup]) -> bool:
-    pairs = zip(found, expected, strict=True)
-    return all(f.request == e.request and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
 
 
 @contextlib.contextmanager
@@ -136,10 +109,6 @@ def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollou
     assert not equal(found, before)
     assert {e.version for p in found for e in p.episodes} == {1}
     assert {status.version for status in rollouts.workers()} == {1}
-
-
-def tokens(played: list[list[Episode]]) -> list[list[list[int]]]:
-    return [[e.tokens.tolist() for e in episodes] for episodes in played]
 
 
 def evaluation(parts: Parts) -> tuple[RunConfig, list[EvalPart]]:
