@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import ray
-from rollout_groups import equal, played, tokens
+from rollout_groups import equal, played, rows, tokens
 from waiting import patience
 
 from launch.config.loading import parse_study
