@@ -24,7 +24,7 @@ from launch.distributed.placement import rank_placements
 from launch.distributed.run_worker import archive_model, extract, marker_of
 from launch.distributed.weights import Form, Sent, pack_tensors, unpack_tensors
 from launch.run.eval_plan import EvalPolicy
-from launch.storage.files import disk_errors
+from launch.storage.files import disk_errors, remove
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
@@ -116,12 +116,14 @@ class LearnerGroup:
 
     def save(self, directory: RunDirectory) -> None:
         """As `TrainedPolicy.save`: rank 0 writes into `directory`, or sends its files if it does not share the disk."""
-        with disk_errors(directory.path):
-            if packed := self._call("save", directory.path, marker_of(directory.path / "run.json"))[0]:
-                with tempfile.TemporaryDirectory(dir=directory.path.parent) as folder:
-                    extract(packed, Path(folder))
-                    for weights in sorted(Path(folder).iterdir()):
-                        shutil.copytree(weights, directory.path / weights.name, dirs_exist_ok=True)
+        packed = self._call("save", directory.path, marker_of(directory.path / "run.json"))[0]
+        if not packed:
+            return
+        with disk_errors(directory.path), tempfile.TemporaryDirectory() as folder:
+            extract(packed, Path(folder))
+            for weights in sorted(Path(folder).iterdir()):
+                remove(directory.path / weights.name)
+                shutil.copytree(weights, directory.path / weights.name)
 
     def close(self) -> None:
         """End the ranks and release their placement group."""

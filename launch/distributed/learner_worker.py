@@ -32,6 +32,7 @@ from launch.run.eval_plan import EvalPolicy
 from launch.run.load_policy import load_policy, load_reference
 from launch.run.rng import rng_state, seed_all, set_rng_state
 from launch.run.trained import mean_logprob, save, undo
+from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
 from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
@@ -210,7 +211,8 @@ class LearnerWorker:
         local = self._ranks.rank > 0 or marker_of(marker[0]) == marker
         with contextlib.ExitStack() as stack:
             home = directory if local else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            save(self._learner.policy, RunDirectory(home))
+            with disk_errors(home):
+                save(self._learner.policy, RunDirectory(home))
             return b"" if local else archive(home)
 
     @_errors_as_data

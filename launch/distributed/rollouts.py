@@ -116,11 +116,12 @@ class RayRollouts:
         Groups under way are waited for, and returned by `next` later; those that are queued wait. `version` is the
         learner's, and `fresh` says that its weights have changed though the version has not.
         """
-        while any(worker.playing for worker in self._workers):
+        held, self._queue = self._queue, deque()
+        while self._queue or any(worker.playing for worker in self._workers):
             request, episodes = self._next()
             assert isinstance(request, GroupRequest)
             self._finished.append(RolloutGroup(request, episodes))
-        held, self._queue = self._queue, deque(GroupTask(request, Contexts()) for request in requests)
+        self._queue += [GroupTask(request, Contexts()) for request in requests]
         self._serve(version, policy, fresh=fresh)
         played: dict[int, list[Episode]] = {}
         for _ in requests:

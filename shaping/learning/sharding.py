@@ -67,7 +67,7 @@ def _read(
         copy = parameter.detach().to(device, kind, copy=True)
         dist.broadcast(copy, 0)
         copies[parameter] = nn.Parameter(copy, parameter.requires_grad)
-    for part in module.modules():
+    for part in model.modules():
         for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
             if parameter in copies:  # tied ones stay one
                 part.register_parameter(name, copies[parameter])

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory import Peak
+from rank_samples import uneven
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
+from launch.distributed.learner_group import LearnerGroup
 from launch.distributed.local import RaySettings, running_ray
+from launch.distributed.weights import PolicyWeights
+from launch.run.build import build
 from launch.run.execute import execute
+from launch.run.trained import PolicyHere
 from launch.storage.rundir import RunDirectory
 from shaping.learning.policy import Policy
 
@@ -62,6 +68,27 @@ def test_a_run_without_a_copy_in_the_controller_is_the_run_of_one_process(model:
     assert found["summary"] == pytest.approx(expected["summary"], rel=1e-4, abs=1e-5, nan_ok=True)
     assert (spread.path / "eval.jsonl").read_text() == (alone.path / "eval.jsonl").read_text()
     assert Policy.load(spread.checkpoint).tokenizer.eos_token
+
+
+def test_sharded_ranks_answer_for_the_policy(model: Path, tmp_path: Path) -> None:
+    """Log-probs of the audit, checksums, and the saved model, wherever the disk of the controller is."""
+    run, here = config(1, "fsdp", 2, kl=0.1), Policy.load(model)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run.model_dump(mode="json"), {})
+    with contextlib.closing(build(run, model)) as parts:
+        ranks, local = parts.trained, PolicyHere(here, parts.arm)
+        assert parts.policy is None and isinstance(ranks, LearnerGroup)
+        assert ranks.vocabulary == local.vocabulary
+        samples = uneven(0)
+        expected = local.mean_logprob(samples, edited=True)
+        assert ranks.mean_logprob(samples, edited=True) == pytest.approx(expected, abs=1e-5)
+        weights = PolicyWeights(run, here, model, print)
+        assert ranks.checksum("modules", "deployed", None) == weights.checksum("modules", "deployed", None)
+        elsewhere = (directory.path / "run.json", "the digest of another file")
+        assert ranks._call("save", directory.path, elsewhere)[0], "sent, since rank 0 takes the disk for another one"
+        ranks.save(directory)
+    saved, start = (load_file(d / "model.safetensors") for d in (directory.checkpoint, model))
+    assert saved.keys() == start.keys() and all(bool((saved[name] == start[name]).all()) for name in start)
 
 
 def test_the_controllers_memory_does_not_grow_with_the_model(model: Path, tmp_path: Path) -> None:
