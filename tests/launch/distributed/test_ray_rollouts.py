@@ -94,16 +94,19 @@ def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollo
     assert {len(rollouts.workers())} == {2}
 
 
-def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Parts]) -> None:
-    import torch
+def train(both: tuple[RayRollouts, Parts], version: int) -> None:
+    """Let both sample with other weights, under a new version."""
+    rollouts, parts = both
+    for parameter in parts.policy.adapters.parameters("kept"):
+        parameter.data += 0.3
+    for sampler in (rollouts, parts.trainer.rollouts):
+        sampler.sync(version)
 
+
+def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
     before = played(rollouts, WORKS)
-    with torch.no_grad():
-        for parameter in parts.policy.adapters.parameters("kept"):
-            parameter.add_(0.3)
-    for sampler in (rollouts, parts.trainer.rollouts):
-        sampler.sync(1)
+    train(two, 1)
     found, expected = played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS)
     assert equal(found, expected)
     assert not equal(found, before)
@@ -120,9 +123,10 @@ def evaluation(parts: Parts) -> tuple[RunConfig, list[EvalPart]]:
 def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts, Parts]) -> None:
     """With the adapters and masks of each policy; afterwards they sample as in training again."""
     rollouts, parts = two
+    train(two, 2)
     run, wanted = evaluation(parts)
     expected, trained = parts.player.play(wanted), played(parts.trainer.rollouts, WORKS)
-    player = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 1)
+    player = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 2)
     rollouts.submit(WORKS[:2])  # under way, as in an asynchronous run
     assert tokens(player.play(wanted)) == tokens(expected)
     assert equal(sorted((rollouts.next() for _ in range(2)), key=lambda p: p.request), trained[:2])
@@ -132,10 +136,11 @@ def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts,
 
 def test_workers_that_come_back_have_the_newest_weights_also_in_an_evaluation(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
+    train(two, 3)
     run, wanted = evaluation(parts)
     for status in rollouts.workers():
         os.kill(status.pid, signal.SIGKILL)
-    found = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 1).play(wanted)
+    found = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 3).play(wanted)
     assert tokens(found) == tokens(parts.player.play(wanted))
     assert equal(played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS))
 
