@@ -10,7 +10,8 @@ import numpy as np
 
 from envs.episode import Episode
 from launch.run.episodes import GroupRequest
-from launch.run.rollouts import RolloutGroup
+from launch.run.rollouts import RolloutGroup, Rollouts
+from shaping.learning.policy import Policy
 
 
 def same(a: Episode, b: Episode) -> bool:
@@ -40,3 +41,11 @@ def tokens(played: list[list[Episode]]) -> list[list[list[int]]]:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def other_weights(policy: Policy, *samplers: Rollouts, version: int) -> None:
+    """Change the kept adapter, and let all sample with it under a new version."""
+    for parameter in policy.adapters.parameters("kept"):
+        parameter.data += 0.3
+    for sampler in samplers:
+        sampler.sync(version)

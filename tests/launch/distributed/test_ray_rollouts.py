@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import ray
-from rollout_groups import equal, played, rows, tokens
+from rollout_groups import equal, other_weights, played, rows, tokens
 from waiting import patience
 
 from launch.config.loading import parse_study
@@ -94,19 +94,10 @@ def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollo
     assert {len(rollouts.workers())} == {2}
 
 
-def train(both: tuple[RayRollouts, Parts], version: int) -> None:
-    """Let both sample with other weights, under a new version."""
-    rollouts, parts = both
-    for parameter in parts.policy.adapters.parameters("kept"):
-        parameter.data += 0.3
-    for sampler in (rollouts, parts.trainer.rollouts):
-        sampler.sync(version)
-
-
 def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
     before = played(rollouts, WORKS)
-    train(two, 1)
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=1)
     found, expected = played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS)
     assert equal(found, expected)
     assert not equal(found, before)
@@ -123,7 +114,7 @@ def evaluation(parts: Parts) -> tuple[RunConfig, list[EvalPart]]:
 def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts, Parts]) -> None:
     """With the adapters and masks of each policy; afterwards they sample as in training again."""
     rollouts, parts = two
-    train(two, 2)
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=2)
     run, wanted = evaluation(parts)
     expected, trained = parts.player.play(wanted), played(parts.trainer.rollouts, WORKS)
     player = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 2)
@@ -136,7 +127,7 @@ def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts,
 
 def test_workers_that_come_back_have_the_newest_weights_also_in_an_evaluation(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
-    train(two, 3)
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=3)
     run, wanted = evaluation(parts)
     for status in rollouts.workers():
         os.kill(status.pid, signal.SIGKILL)
