@@ -27,12 +27,15 @@ import torch
 from ray.exceptions import RayActorError
 
 import launch.distributed.rollouts
+import launch.distributed.worker_watch
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
 from launch.distributed.rollout_records import WorkerRecord
 from launch.distributed.rollout_worker import Snapshot, WeightsLoaded
 from launch.distributed.rollouts import RayRollouts
+from launch.distributed.weights import Form, Sent
 from launch.run.episodes import GroupRequest, slots_of
+from launch.run.eval_plan import EvalPolicy
 from launch.run.seeds import derive
 from launch.storage.versions import versions
 from shaping.arm import Arm
@@ -69,9 +72,8 @@ class Simulated(RayRollouts):
 
     def __init__(self, run: RunConfig, arm: Arm, make_actors: Callable[[], Sequence[Any]]) -> None:
         self._make_actors = make_actors
-        weights = {"weights": torch.zeros(1000)}
         self.submitted: list[GroupRequest] = []
-        super().__init__(run, arm, Path("none"), lambda form: weights)
+        super().__init__(run, arm, Path("none"), _Weights())
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         self.submitted += requests
@@ -79,6 +81,16 @@ class Simulated(RayRollouts):
 
     def _start(self) -> None:
         self._workers += [WorkerRecord(number, actor) for number, actor in enumerate(self._make_actors())]
+
+
+class _Weights:
+    """Some numbers in place of a policy's."""
+
+    def send(self, form: Form, policy: EvalPolicy) -> Sent:
+        return Sent({"weights": torch.zeros(1000)})
+
+    def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
+        return ""
 
 
 def _loaded(version: int) -> WeightsLoaded:
@@ -180,7 +192,8 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
         return pickle.loads(sent)
 
     ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
-    with patch.object(launch.distributed.rollouts, "ray", ray):
+    modules = (launch.distributed.rollouts, launch.distributed.worker_watch)
+    with patch.object(modules[0], "ray", ray), patch.object(modules[1], "ray", ray):
         deaths = Counter(load.deaths)
         actors = [_SimulatedActor(run, load, clock, busy, deaths) for _ in range(run.rollout.workers)]
         yield Simulated(run, arm, lambda: actors), lambda: busy

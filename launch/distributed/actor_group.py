@@ -43,15 +43,18 @@ class ActorGroup:
         """Call the method `stage` on every rank with the shared arguments plus `per_rank[rank]`.
 
         Returns:
-            The answers, in the order of the ranks.
+            The answers, in the order of the ranks. Of a method with two, the second one stays a reference.
 
         Raises:
             RankLost: A rank died, or has not answered within `timeout` seconds.
             LearnerError, PolicyError: A rank raised an error; the message names the rank.
         """
-        waiting = {}
+        waiting, kept = {}, dict[int, Any]()
         for rank, actor in enumerate(self.actors):
-            waiting[getattr(actor, stage).remote(*shared, *per_rank[rank : rank + 1])] = rank
+            reference = getattr(actor, stage).remote(*shared, *per_rank[rank : rank + 1])
+            if isinstance(reference, list):
+                reference, kept[rank] = reference
+            waiting[reference] = rank
         answers: dict[int, Any] = {}
         started = time.monotonic()
         deadline, beat = started + timeout, started + HEARTBEAT
@@ -68,7 +71,7 @@ class ActorGroup:
                 self._log(f"the learner group has been in {stage} for {waited:.0f} s: {_rank_list(waiting.values())}")
         if waiting or any(isinstance(answer, (RankFailure, ActorDied)) for answer in answers.values()):
             raise self._explain(stage, answers, time.monotonic() - started)
-        return [answers[rank] for rank in range(len(answers))]
+        return [(answers[rank], kept[rank]) if rank in kept else answers[rank] for rank in range(len(answers))]
 
     def kill(self) -> None:
         """End all actors at once."""

@@ -37,6 +37,12 @@ class GroupQueue:
         """Groups to play, after all others."""
         self.queue += tasks
 
+    def withheld(self) -> list[GroupTask]:
+        """Take out all groups that no worker has."""
+        held = list(self.queue)
+        self.queue.clear()
+        return held
+
     def put_back(self, task: GroupTask) -> None:
         """A group that has been handed out in vain comes next. `lost_workers` is up to date."""
         self.queue.appendleft(task)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,9 +21,12 @@ from launch.config.study import RunConfig
 from launch.distributed.actor_group import ActorGroup
 from launch.distributed.learner_worker import LearnerActor, RankInfo, load_trained_weights
 from launch.distributed.placement import rank_placements
-from launch.distributed.run_worker import archive_model
-from launch.distributed.weights import pack_tensors, unpack_tensors
+from launch.distributed.run_worker import archive_model, extract, marker_of
+from launch.distributed.weights import Form, Sent, pack_tensors, unpack_tensors
+from launch.run.eval_plan import EvalPolicy
+from launch.storage.files import disk_errors, remove
 from launch.storage.resume import log_to_stderr
+from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -33,15 +39,19 @@ START_TIMEOUT = 600.0
 class LearnerGroup:
     """Has the interface of `Learner`. After every update the trained weights are copied into `policy`, of this process.
 
+    Without a `policy`, weights stay on the ranks: it is then the `WeightSource` of the samplers and the
+    `TrainedPolicy` of the run, and no tensor of it is in the memory of this process.
+
     Raises `RankLost` if a rank dies, hangs or cannot be reached. Errors of a rank (`LearnerError`, `PolicyError`) are
     raised with its name. Either way the group is closed and cannot be used again.
     """
 
     def __init__(
-        self, run: RunConfig, model: Path, policy: Policy, arm: Arm, log: Callable[[str], None] = log_to_stderr
+        self, run: RunConfig, model: Path, policy: Policy | None, arm: Arm, log: Callable[[str], None] = log_to_stderr
     ) -> None:
         self.policy = policy
-        self.version = 0
+        self.version = self.vocabulary = 0
+        self._log = log
         self._arm, self._config = arm, run.train.learner_group
         self._resources = contextlib.ExitStack()
         try:
@@ -54,8 +64,10 @@ class LearnerGroup:
         """As `Learner.update`. The samples go into the object store once, and every rank reads them there."""
         if not samples:
             return {}
-        metrics, weights = self._call("update", ray.put(list(samples)), self._arm.state_dict())[0]
-        load_trained_weights(self.policy, unpack_tensors(weights))
+        copied = self.policy is not None
+        metrics, weights = self._call("update", ray.put(list(samples)), self._arm.state_dict(), copied)[0]
+        if self.policy is not None:
+            load_trained_weights(self.policy, unpack_tensors(weights))
         self.version += 1
         return dict(metrics)
 
@@ -77,8 +89,41 @@ class LearnerGroup:
         learner = _under("learner.", tensors)
         rngs = [(pack_tensors(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
         self._call("load", ray.put(pack_tensors(learner)), dict(values), per_rank=rngs)
-        self.policy.load_state_dict(_under("policy.", learner))
+        if self.policy is not None:
+            self.policy.load_state_dict(_under("policy.", learner))
         self.version = int(values["version"])
+
+    # -- for samplers, evaluation and saving ------------------------------------------------------------------------
+
+    def send(self, form: Form, policy: EvalPolicy) -> Sent:
+        """As `WeightSource.send`: rank 0 puts them into the object store, which this process does not read."""
+        told, reference = self._call("weights", form, policy)[0]
+        for line in told:
+            self._log(line)
+        return Sent(None, reference)
+
+    def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
+        """As `WeightSource.checksum`."""
+        return str(self._call("checksum", form, policy, dtype)[0])
+
+    def mean_logprob(self, samples: Sequence[Sample], *, edited: bool) -> float:
+        """As `TrainedPolicy.mean_logprob`."""
+        return float(self._call("mean_logprob", ray.put(list(samples)), edited)[0])
+
+    def undo(self) -> None:
+        """As `TrainedPolicy.undo`."""
+        self._call("undo", self._arm.state_dict())
+
+    def save(self, directory: RunDirectory) -> None:
+        """As `TrainedPolicy.save`: rank 0 writes into `directory`, or sends its files if it does not share the disk."""
+        packed = self._call("save", directory.path, marker_of(directory.path / "run.json"))[0]
+        if not packed:
+            return
+        with disk_errors(directory.path), tempfile.TemporaryDirectory() as folder:
+            extract(packed, Path(folder))
+            for weights in sorted(Path(folder).iterdir()):
+                remove(directory.path / weights.name)
+                shutil.copytree(weights, directory.path / weights.name)
 
     def close(self) -> None:
         """End the ranks and release their placement group."""
@@ -113,7 +158,8 @@ class LearnerGroup:
         search_path = (os.getcwd(), *(entry for entry in sys.path if entry))
         # Ray shows a process only its own GPU, so the local rank is 0 in every process.
         environments = [{**rendezvous, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
-        group.call("start", run, model, shipped, search_path, per_rank=environments, timeout=config.timeout)
+        starting = ("start", run, model, shipped, search_path)
+        self.vocabulary = int(group.call(*starting, per_rank=environments, timeout=config.timeout)[0])
         return group
 
 

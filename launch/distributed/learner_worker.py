@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +24,16 @@ from torch import Tensor
 from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
-from launch.distributed.run_worker import extract_model
+from launch.distributed.run_worker import archive, extract_model, marker_of
 from launch.distributed.thread_dump import dump, other_threads
-from launch.distributed.weights import Packed, pack_tensors, unpack_tensors
+from launch.distributed.weights import Form, Packed, PolicyWeights, pack_tensors, unpack_tensors
 from launch.errors import UserError
-from launch.run.load_policy import load_policy
+from launch.run.eval_plan import EvalPolicy
+from launch.run.load_policy import load_policy, load_reference
 from launch.run.rng import rng_state, seed_all, set_rng_state
+from launch.run.trained import mean_logprob, save, undo
+from launch.storage.files import disk_errors
+from launch.storage.rundir import RunDirectory
 from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
@@ -115,8 +121,8 @@ class LearnerWorker:
         shipped: Sequence[Any],
         search_path: Sequence[str],
         environment: Mapping[str, str],
-    ) -> None:
-        """Connect to the other ranks and load the policy.
+    ) -> int:
+        """Connect to the other ranks and load the policy. Returns its vocabulary.
 
         Args:
             run: The run's config.
@@ -137,7 +143,8 @@ class LearnerWorker:
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
         self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
-        policy = load_policy(run, path, self._arm, self._ranks.device)
+        sharded = config.strategy == "fsdp" and config.ranks > 1
+        policy = load_policy(run, path, self._arm, self._ranks.device, unread=sharded)
         training = self._arm.edits("training")
         self._learner = Learner(
             policy,
@@ -147,18 +154,66 @@ class LearnerWorker:
             updates=run.train.updates,
             seed=run.seed,
             ranks=self._ranks,
+            start=load_reference(run, path, policy) if sharded else None,
         )
+        self._told: list[str] = []
+        self._weights = PolicyWeights(run, policy, path, self._told.append)
+        return len(policy.model.get_output_embeddings().weight)
 
     @_errors_as_data
-    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any]) -> tuple[dict[str, float], State]:
+    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool) -> tuple[dict[str, float], State]:
         """Train on `samples`. `arm` is the state of the interventions.
 
         Returns:
-            Metrics, and the trained weights (on rank 0 only).
+            Metrics, and if they are `copied`, the trained weights (on rank 0 only).
         """
         if arm:
             self._arm.load_state_dict(arm)
-        return self._learner.update(samples), pack_tensors(self._learner.policy.state_dict())
+        metrics = self._learner.update(samples)
+        return metrics, pack_tensors(self._learner.policy.state_dict()) if copied else {}
+
+    @ray.method(num_returns=2)
+    def weights(self, form: Form, policy: EvalPolicy) -> tuple[list[str] | RankFailure, State]:
+        """What is to be told, and the weights for samplers (on rank 0 only), which stay in the object store."""
+
+        def sent() -> tuple[list[str], State]:
+            tensors = self._weights.send(form, policy).tensors or {}
+            told, self._told[:] = list(self._told), []
+            return told, pack_tensors(tensors) if self._ranks.rank == 0 else {}
+
+        answer: tuple[list[str], State] | RankFailure = _errors_as_data(sent)()
+        return (answer, {}) if isinstance(answer, RankFailure) else answer
+
+    @_errors_as_data
+    def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
+        """The checksum of these weights; it holds on rank 0 only."""
+        return self._weights.checksum(form, policy, dtype)
+
+    @_errors_as_data
+    def mean_logprob(self, samples: Sequence[Sample], edited: bool) -> float:
+        """As `launch.run.trained.TrainedPolicy.mean_logprob`."""
+        return mean_logprob(self._learner.policy, samples, self._arm, edited=edited)
+
+    @_errors_as_data
+    def undo(self, arm: Mapping[str, Any]) -> None:
+        """As `launch.run.trained.TrainedPolicy.undo`. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
+        undo(self._learner.policy, self._arm)
+
+    @_errors_as_data
+    def save(self, directory: Path, marker: tuple[Path, str]) -> bytes:
+        """As `launch.run.trained.TrainedPolicy.save`: rank 0 writes.
+
+        `marker`: a file of the run directory and its digest. If rank 0 cannot read it, it shares no disk with the
+        controller, and returns what it would have written as a tar file.
+        """
+        local = self._ranks.rank > 0 or marker_of(marker[0]) == marker
+        with contextlib.ExitStack() as stack:
+            home = directory if local else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with disk_errors(home):
+                save(self._learner.policy, RunDirectory(home))
+            return b"" if local else archive(home)
 
     @_errors_as_data
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:

@@ -42,9 +42,16 @@ def this_machine(cpus: int | None = None) -> list[Node]:
     return [{"CPU": float(cpus or os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
 
 
+def computes_itself(run: RunConfig) -> bool:
+    """Does the run's own process hold the model? Not if rollout workers play and learner ranks train."""
+    return not run.rollout.workers or run.train.learner_group.strategy == "none"
+
+
 def wants_gpu(run: RunConfig, nodes: Iterable[Node]) -> bool:
     """Does the run's own process compute on a GPU? With `auto` it does wherever some node has one."""
     device = run.train.device
+    if not computes_itself(run):
+        return False
     return device.startswith("cuda") or (device == "auto" and any(node.get("GPU", 0.0) > 0 for node in nodes))
 
 

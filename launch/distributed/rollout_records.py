@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envs.episode import Contexts
+from launch.config.study import RunConfig
 from launch.distributed.rollout_worker import WorkerStatus
-from launch.run.episodes import GroupRequest
+from launch.run.episodes import GroupRequest, describe_group
+from launch.run.eval_plan import EvalRequest
 
 LOSSES_BEFORE_ALONE = 2
 """A group that has lost this many workers is played alone, to find the group that kills its process."""
@@ -18,10 +20,10 @@ LOSSES_BEFORE_ALONE = 2
 class GroupTask:
     """A submitted group that has not been returned yet."""
 
-    request: GroupRequest
-    """Which group."""
+    request: GroupRequest | EvalRequest
+    """Which group, or which episodes of an evaluation."""
     contexts: Contexts
-    """The one draw that all its members share."""
+    """The one draw that all its members share; episodes of an evaluation have their own."""
     lost_workers: int = 0
     """Number of workers that died while they played it."""
 
@@ -29,6 +31,10 @@ class GroupTask:
     def alone(self) -> bool:
         """Must it be played with no other group beside it?"""
         return self.lost_workers >= LOSSES_BEFORE_ALONE
+
+    def describe(self, run: RunConfig) -> str:
+        """What it plays, for messages."""
+        return str(self.request) if isinstance(self.request, EvalRequest) else describe_group(run, self.request)
 
 
 @dataclass(slots=True, eq=False)

@@ -27,12 +27,14 @@ from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
 from launch.errors import UserError
 from launch.run.episodes import GroupRequest, slots_of
-from launch.run.load_policy import load_policy, sampling_adapters
+from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
+from launch.run.load_policy import kept_adapter, load_policy
 from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
 from launch.storage.versions import versions
 from shaping.arm import Arm
-from shaping.hooks import InterventionError
+from shaping.hooks import AdapterSpec, InterventionError
+from shaping.models.adapters import Adapters
 from shaping.sampling.broadcast import WeightTransfer
 from shaping.sampling.engine import Engine, EngineError
 from shaping.sampling.pair_group import TransferError
@@ -51,11 +53,17 @@ class Snapshot:
     version: int
     """Version of the policy."""
     weights: list[Any]
-    """One reference to packed weights (`pack_tensors`). Only workers with an older version fetch them."""
+    """One reference to packed weights (`pack_tensors`). Only workers that lack them fetch them."""
     arm_state: Mapping[str, Any]
     """State of the interventions."""
     model: list[Any] = field(default_factory=list)
     """One reference to the packed model, once a worker has reported that its node lacks it."""
+    number: int = 0
+    """Its place in the order of snapshots: workers take none that is older than their own."""
+    weights_number: int = 0
+    """The snapshot that first had these weights."""
+    policy: EvalPolicy = "sampling"
+    """Which adapters and edits are on. Weights that are sent merged are those of these adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +133,15 @@ class RolloutWorker:
         sys.path += [entry for entry in search_path if entry not in sys.path]
         self._run, self._model = run, model
         self._watch: Watch = {}
-        self._version = -1
+        self._version = self._number = self._weights_number = -1
         self._loading = asyncio.Lock()
         self._resources = contextlib.ExitStack()
         self._sampler: Sampler | None = None
 
     async def play(
-        self, request: GroupRequest, contexts: Contexts, snapshot: Snapshot
+        self, request: GroupRequest | EvalRequest, contexts: Contexts, snapshot: Snapshot
     ) -> list[Episode] | WorkerFailure:
-        """Play a whole group with the weights of `snapshot`, or newer ones."""
+        """Play a whole group, or episodes of an evaluation, with the weights of `snapshot`, or newer ones."""
 
         async def playing() -> list[Episode]:
             await self._load(snapshot)
@@ -178,9 +186,12 @@ class RolloutWorker:
         async with self._loading:
             if self._sampler is None:
                 self._sampler = Sampler(self._run, await self._model_path(snapshot), self._watch, self._resources)
-            if self._version >= snapshot.version:
+            if self._number >= snapshot.number:
                 return "", "the worker had these weights already" if transfer else ""
-            self._sampler.set_arm_state(snapshot.arm_state)
+            self._sampler.set_policy(snapshot.arm_state, snapshot.policy)
+            if self._weights_number == snapshot.weights_number:
+                self._number = snapshot.number
+                return "", ""
             checksum, transfer_error = None, ""
             if transfer is not None:
                 try:
@@ -189,7 +200,8 @@ class RolloutWorker:
                     transfer_error = str(error)
             if checksum is None:
                 checksum = await self._sampler.load(await snapshot.weights[0], snapshot.version)
-            self._version = snapshot.version
+            self._version, self._number = snapshot.version, snapshot.number
+            self._weights_number = snapshot.weights_number
             return checksum, transfer_error
 
     async def _model_path(self, snapshot: Snapshot) -> Path:
@@ -206,23 +218,34 @@ class Sampler:
     def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
         self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
-        self._arm_state: Mapping[str, Any] | None = None
-        make = _vllm if run.rollout.engine == "vllm" else _transformers
-        self._engines, renderer, self.dtype = make(run, model, self._arm)
+        self._set: tuple[Mapping[str, Any], EvalPolicy] | None = None
+        self._specs = [*kept_adapter(run.learner), *self._arm.adapters()]
+        self._adapters: Adapters | None = None
+        if run.rollout.engine == "vllm":
+            self._engines, renderer, self.dtype = _vllm(run, model, self._specs)
+        else:
+            self._engines, renderer, self._adapters = _transformers(run, model, self._arm)
+            self.dtype = self._adapters.model.dtype
         for engine in self._engines:
             resources.callback(engine.shutdown)
         self.limited = resources.enter_context(time_limits(run.rollout.env_threads))
         self.player = Player(run, self._arm, renderer, self._engines, self.limited, slots_of(run), watch)
 
-    def set_arm_state(self, state: Mapping[str, Any]) -> None:
-        """Set the state of the interventions, and the activation edits that follow from it."""
-        if self._arm_state != state:
-            if state:
-                self._arm.load_state_dict(state)
-            edits = self._arm.edits("sampling")
-            for engine in self._engines:
-                engine.set_edits(edits)
-            self._arm_state = state
+    def set_policy(self, state: Mapping[str, Any], policy: EvalPolicy) -> None:
+        """Set the state of the interventions, and the adapters and activation edits of `policy`.
+
+        Adapters that are sent merged, or as one, are set by `load`.
+        """
+        if self._set == (state, policy):
+            return
+        if state and (self._set is None or self._set[0] != state):
+            self._arm.load_state_dict(state)
+        if self._adapters is not None:
+            self._adapters.activate([spec.name for spec in active_adapters(self._specs, policy)])
+        edits = active_edits(self._arm, policy)
+        for engine in self._engines:  # it also forgets the keys and values of other adapters
+            engine.set_edits(edits)
+        self._set = state, policy
 
     async def receive(self, transfer: WeightTransfer, version: int) -> str:
         """Receive weights from the learner's process. Returns their checksum; raises `TransferError`."""
@@ -237,7 +260,10 @@ class Sampler:
         tensors = unpack_tensors(packed)
         first = self._engines[0]
         if self._form == "adapter":
-            adapters = sampling_adapters(self._run.learner, self._arm)
+            assert self._set is not None
+            adapters = active_adapters(self._specs, self._set[1])
+            if not adapters:
+                return await first.load_adapter(None, version)
             with tempfile.TemporaryDirectory() as folder:
                 directory = Path(folder) / "adapter"
                 write_adapter(tensors, adapters, directory)
@@ -249,21 +275,20 @@ class Sampler:
         return checksum
 
 
-def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
+def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, Adapters]:
     """The learner's model with separate adapters: merging them would round the weights."""
     policy = load_policy(run, model, arm, "auto" if run.rollout.gpus else "cpu")
     policy.value_head = None
     policy.model.requires_grad_(False).eval()
-    policy.adapters.activate(policy.adapters.names(phase="sampling"))
     renderer = renderer_of(run, policy.tokenizer)
     slots, count = slots_of(run), 1
     if run.rollout.batching == "group":
         slots, count = run.train.group_size, slots // run.train.group_size
     engines: list[Engine] = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(count)]
-    return engines, renderer, policy.model.dtype
+    return engines, renderer, policy.adapters
 
 
-def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, torch.dtype]:
+def _vllm(run: RunConfig, model: Path, adapters: Sequence[AdapterSpec]) -> tuple[list[Engine], Renderer, torch.dtype]:
     from shaping.sampling.vllm.engine import VLLMEngine
 
     if not run.rollout.gpus and torch.cuda.is_available():
@@ -271,7 +296,7 @@ def _vllm(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer
             "rollout.engine=vllm would take the first GPU of this node, which this worker has not reserved: set "
             "rollout.gpus to 1, or to the share of a GPU that it may have"
         )
-    rank = sent_adapter(sampling_adapters(run.learner, arm))[0]
+    rank = sent_adapter(active_adapters(adapters, "sampling"))[0]
     renderer = renderer_of(run, load_tokenizer(model))
     engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
     return [engine], renderer, engine.dtype

@@ -16,35 +16,26 @@ from typing import Any
 import ray
 from torch import Tensor
 
-from envs.episode import RolloutStatus
+from envs.episode import Contexts, Episode, RolloutStatus
 from launch.config.study import RunConfig
 from launch.distributed.group_queue import GroupQueue
 from launch.distributed.placement import worker_placements
 from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE, GroupTask, WorkerRecord
 from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFailure, WorkerStatus, worker_actor
 from launch.distributed.run_worker import archive_model
-from launch.distributed.weights import WeightSource, form_of, own_address, pack_tensors
-from launch.run.episodes import GroupRequest, describe_group, draw, slots_of
+from launch.distributed.weights import Sent, WeightSource, form_of, own_address, pack_tensors, unpack_tensors
+from launch.distributed.worker_watch import GRACE, LOST_ERRORS, WorkerWatch
+from launch.run.episodes import GroupRequest, draw, slots_of
+from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters
+from launch.run.load_policy import kept_adapter
 from launch.run.rollouts import RolloutError, RolloutGroup
 from launch.storage.resume import log_to_stderr
 from launch.storage.versions import differences, versions
 from shaping.arm import Arm
-from shaping.sampling import weights as checksums
 from shaping.sampling.broadcast import Broadcaster
 
-LOST_ERRORS = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.ObjectLostError,
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.NodeDiedError,
-)
-"""A process or a node died, and its answer is lost."""
 COMPARED_VERSIONS = ("python", "packages", "source")
 """Versions that must be equal on all nodes."""
-HEARTBEAT = 30.0
-"""Seconds between two lines in the log while a group is waited for."""
-GRACE = 10.0
-"""Seconds that workers have to send a thread dump, or to close."""
 
 
 class RayRollouts:
@@ -67,6 +58,8 @@ class RayRollouts:
         self._config = run.rollout
         self._snapshot: Snapshot | None = None
         self._workers: list[WorkerRecord] = []
+        self._finished: deque[RolloutGroup] = deque()
+        self._watch = WorkerWatch(self._workers, run.rollout.stage_timeout, log)
         # A group ends with its longest episode, after about twice the time of an average one. A worker with fewer
         # groups than this would have empty slots while stragglers hold its groups open.
         self._groups = GroupQueue(2 * -(-slots_of(run) // run.train.group_size) + 1)
@@ -86,54 +79,121 @@ class RayRollouts:
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Start playing these groups."""
         self._groups.add(GroupTask(request, draw(self._run, self._arm, request)) for request in requests)
+        self._train_on()
         self._dispatch()
 
     def next(self) -> RolloutGroup:
         """Wait for a finished group, in any order."""
+        if self._finished:
+            return self._finished.popleft()
+        self._train_on()
+        request, episodes = self._next()
+        assert isinstance(request, GroupRequest)
+        return RolloutGroup(request, episodes)
+
+    def _next(self) -> tuple[GroupRequest | EvalRequest, list[Episode]]:
         started = beat = time.monotonic()
         while True:
             self._dispatch()
             reference = self._next_answer()
             if (played := self._groups.taken(reference)) is not None:
-                if (group := self._collect(*played, reference)) is not None:
-                    return group
+                if (episodes := self._collect(*played, reference)) is not None:
+                    return played[1].request, episodes
             elif reference is not None:
                 for restarted in [w for w in self._workers if w.reload == reference]:
                     self._on_restarted(restarted)
-            if time.monotonic() - beat > self._beat:
+            if time.monotonic() - beat > self._watch.beat:
                 beat = time.monotonic()
-                self._heartbeat(beat - started)
+                self._watch.heartbeat(beat - started, len(self._groups.queue))
+
+    def evaluate(
+        self, version: int, policy: EvalPolicy, requests: Sequence[EvalRequest], *, fresh: bool = False
+    ) -> list[list[Episode]]:
+        """Play these episodes with the adapters and edits of `policy`. In the order of `requests`.
+
+        Groups under way are waited for, and returned by `next` later; those that are queued wait. `version` is the
+        learner's, and `fresh` says that its weights have changed though the version has not.
+        """
+        held = self._groups.withheld()
+        while self._groups.queue or self._groups.playing:
+            request, episodes = self._next()
+            assert isinstance(request, GroupRequest)
+            self._finished.append(RolloutGroup(request, episodes))
+        self._groups.add(GroupTask(request, Contexts()) for request in requests)
+        self._serve(version, policy, fresh=fresh)
+        played: dict[int, list[Episode]] = {}
+        for _ in requests:
+            request, episodes = self._next()
+            assert isinstance(request, EvalRequest)
+            played[request.number] = episodes
+        if held:
+            self._groups.add(held)
+            self._train_on()
+            self._dispatch()
+        return [played[request.number] for request in requests]
 
     def sync(self, version: int) -> None:
         """Send the weights to all workers that are up, also for groups under way. Restarting workers get them later."""
-        first = self._snapshot is None
-        shipped = [] if self._snapshot is None else self._snapshot.model
-        state = self._source(form_of(self._run))
-        self._snapshot = Snapshot(version, [ray.put(pack_tensors(state))], self._arm.state_dict(), shipped)
+        self._serve(version, "sampling", fresh=True)
+
+    def _train_on(self) -> None:
+        """Sample as in training again, after an evaluation with other adapters or edits."""
+        if self._snapshot is not None and self._snapshot.policy != "sampling":
+            self._serve(self._snapshot.version, "sampling")
+
+    def _serve(self, version: int, policy: EvalPolicy, *, fresh: bool = False) -> None:
+        """Let all workers sample as `policy` says. Weights are sent if they are `fresh`, of another version, or if
+        those that are sent depend on the adapters that are on.
+        """
+        first, last = self._snapshot is None, self._snapshot
+        if last is not None and not fresh and last.version == version and self._alike(last.policy, policy):
+            self._snapshot = replace(last, number=last.number + 1, policy=policy, arm_state=self._arm.state_dict())
+            sent = None
+        else:
+            sent = self._source.send(form_of(self._run), policy)
+            reference = ray.put(pack_tensors(sent.tensors or {})) if sent.reference is None else sent.reference
+            number = 0 if last is None else last.number + 1
+            shipped = [] if last is None else last.model
+            self._snapshot = Snapshot(version, [reference], self._arm.state_dict(), shipped, number, number, policy)
+        state = self._to_broadcast(sent)
         for worker, answer in self._load([w for w in self._workers if first or w.reload is None], state):
             if isinstance(answer, WorkerFailure) and answer.model_missing and self._ship_model():
                 answer = next((second for _, second in self._load([worker], state)), answer)
             if isinstance(answer, WorkerFailure):
                 if first or not answer.engine_failed:
-                    raise self._failure(worker, answer)
+                    raise self._watch.failure(worker, answer)
                 self._restart(worker, answer)
             elif first:
                 self._check(worker, answer)
         self._dispatch()
 
+    def _alike(self, one: EvalPolicy, other: EvalPolicy) -> bool:
+        """Are the same weights sent for both?"""
+        specs = [*kept_adapter(self._run.learner), *self._arm.adapters()]
+        separate = form_of(self._run) in ("modules", "lora")
+        return separate or active_adapters(specs, one) == active_adapters(specs, other)
+
+    def _to_broadcast(self, sent: Sent | None) -> Mapping[str, Tensor] | None:
+        """The tensors for the broadcast, if there is one."""
+        if sent is None or self._broadcaster is None:
+            return None
+        return unpack_tensors(ray.get(sent.reference)) if sent.tensors is None else sent.tensors
+
     def _load(
-        self, workers: Sequence[WorkerRecord], state: Mapping[str, Tensor]
+        self, workers: Sequence[WorkerRecord], state: Mapping[str, Tensor] | None
     ) -> list[tuple[WorkerRecord, WeightsLoaded | WorkerFailure]]:
         """Send new weights and return the answers. A worker that dies here gets the weights after its restart."""
         assert self._snapshot is not None
-        broadcaster = self._broadcaster
-        transfers = {w: broadcaster.offer(w.number, state) if broadcaster else None for w in workers}
+        broadcaster = self._broadcaster if state is not None else None
+        transfers = {w: broadcaster.offer(w.number, state) if broadcaster and state else None for w in workers}
         pending = {w.actor.load.remote(self._snapshot, transfer): w for w, transfer in transfers.items()}
-        late = self._wait_for(pending, f"new weights (version {self._snapshot.version})")
+        late = self._watch.wait_for(pending, f"new weights (version {self._snapshot.version})")
         answers: list[tuple[WorkerRecord, WeightsLoaded | WorkerFailure]] = []
         for reference, worker in pending.items():
             if reference in late:
-                self._give_up(f"{worker} has not loaded version {self._snapshot.version} of the weights", [worker])
+                self._watch.give_up(
+                    f"{worker} has not loaded version {self._snapshot.version} of the weights", [worker]
+                )
             answer: WeightsLoaded | WorkerFailure | None = None
             try:
                 answer = ray.get(reference)
@@ -197,10 +257,6 @@ class RayRollouts:
             options = actor.options(num_cpus=config.cpus or 0.01, num_gpus=config.gpus, scheduling_strategy=placement)
             self._workers.append(WorkerRecord(number, options.remote(self._run, self._model, search_path)))
 
-    @property
-    def _beat(self) -> float:
-        return min(HEARTBEAT, self._config.stage_timeout / 4)
-
     def _check(self, worker: WorkerRecord, loaded: WeightsLoaded) -> None:
         """Compare the software and weights of a newly started worker with those of this process."""
         ours, theirs = (
@@ -215,9 +271,9 @@ class RayRollouts:
         if self._snapshot is not None and loaded.version != self._snapshot.version:
             return  # the learner has newer weights by now
         form = form_of(self._run)
-        whole = self._source("modules" if form == "lora" else form)
         dtype = None if form == "adapter" else loaded.dtype
-        if loaded.checksum and loaded.checksum != checksums.checksum(whole, dtype):
+        policy = "sampling" if self._snapshot is None else self._snapshot.policy
+        if loaded.checksum and loaded.checksum != self._source.checksum(form, policy, dtype):
             raise RolloutError(
                 f"{worker} does not sample with the learner's weights: the checksums differ after its first sync. "
                 "Please report this with the run's config"
@@ -232,7 +288,7 @@ class RayRollouts:
             pending = [*self._groups.playing, *(w.reload for w in self._workers if w.reload is not None)]
             if not pending and not self._groups.queue:
                 raise RolloutError("a group was asked for, but none was submitted")
-            ready, waiting = ray.wait(pending, num_returns=1, timeout=self._beat / 4)
+            ready, waiting = ray.wait(pending, num_returns=1, timeout=self._watch.beat / 4)
             if ready and waiting:
                 ready += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
             self._answered += ready
@@ -245,8 +301,8 @@ class RayRollouts:
     def _play(self, worker: WorkerRecord, task: GroupTask) -> Any:
         return worker.actor.play.remote(task.request, task.contexts, self._snapshot)
 
-    def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> RolloutGroup | None:
-        """The finished group, or None if its worker failed and the group is queued again."""
+    def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> list[Episode] | None:
+        """The episodes of a finished group, or None if its worker failed and the group is queued again."""
         try:
             answer = ray.get(reference)
         except LOST_ERRORS:
@@ -259,7 +315,7 @@ class RayRollouts:
                 self._groups.put_back(task)
                 return None
             if not answer.engine_failed:
-                raise self._failure(worker, answer)
+                raise self._watch.failure(worker, answer)
             self._restart(worker, answer)
             self._requeue(task, answer.message)
             return None
@@ -268,7 +324,7 @@ class RayRollouts:
         if worker.stuck and not worker.playing:
             self._restart(worker, WorkerFailure(worker.stuck, "", engine_failed=False))
         self._groups.done(task)
-        return RolloutGroup(task.request, answer)
+        return list(answer)
 
     def _look_for_stuck_calls(self, worker: WorkerRecord) -> None:
         """A worker in which late calls of a class do not end plays its groups to the end, and is then replaced."""
@@ -284,7 +340,7 @@ class RayRollouts:
         if task.lost_workers >= self._config.retries:
             alone = max(task.lost_workers - LOSSES_BEFORE_ALONE, 0)
             raise RolloutError(
-                f"{describe_group(self._run, task.request)} has lost its worker {task.lost_workers} times "
+                f"{task.describe(self._run)} has lost its worker {task.lost_workers} times "
                 f"(rollout.retries), the last {alone} times with no other group beside it: {reason}. Does the world "
                 "end its process? Replay this seed alone to check"
             )
@@ -324,65 +380,5 @@ class RayRollouts:
         else:
             worker.failed_starts += 1
             if not answer.engine_failed or worker.failed_starts >= self._config.retries:
-                raise self._failure(worker, answer)
+                raise self._watch.failure(worker, answer)
             self._restart(worker, answer)
-
-    # -- waiting ------------------------------------------------------------------------------------------------
-
-    def _wait_for(self, pending: Mapping[Any, WorkerRecord], what: str) -> list[Any]:
-        """Wait for all answers. Returns the references without one after `rollout.stage_timeout` seconds."""
-        started = time.monotonic()
-        waiting = list(pending)
-        while waiting and (waited := time.monotonic() - started) < self._config.stage_timeout:
-            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=self._beat)
-            if waiting and waited > self._beat:
-                self._log(f"{' and '.join(str(pending[r]) for r in waiting)}: waiting for {what} for {waited:.0f} s")
-        return waiting
-
-    def _heartbeat(self, waited: float) -> None:
-        """Log the slowest stage, and give up if nothing has moved for too long."""
-        up = [w for w in self._workers if w.reload is None]
-        pending = {w.actor.status.remote(): w for w in up}
-        answered, _ = ray.wait(list(pending), num_returns=len(pending), timeout=GRACE / 2) if pending else ([], [])
-        now = time.monotonic()
-        for reference in answered:
-            with contextlib.suppress(*LOST_ERRORS):
-                pending[reference].status = ray.get(reference)
-                pending[reference].last_answer = now
-        slowest = max(
-            ((*w.status.stages[0], w) for w in up if w.status and w.status.stages and w.playing),
-            key=lambda stage: stage[0],
-            default=None,
-        )
-        groups = sum(len(w.playing) for w in self._workers)
-        text = "no episode is under way" if slowest is None else f"{slowest[2]}, {slowest[1]}, for {slowest[0]:.0f} s"
-        self._log(
-            f"waiting for a group for {waited:.0f} s; the slowest stage: {text}. {groups} groups under way, "
-            f"{len(self._groups.queue)} queued, {len(up)} of {len(self._workers)} workers up"
-        )
-        limit = self._config.stage_timeout
-        if slowest is not None and slowest[0] > limit:
-            self._give_up(f"{slowest[2]} has been in one stage for {slowest[0]:.0f} s: {slowest[1]}", [slowest[2]])
-        if silent := [w for w in up if w.playing and now - w.last_answer > limit]:
-            self._give_up(f"{silent[0]} has not answered for {now - silent[0].last_answer:.0f} s", silent)
-        if not up and min(now - w.last_answer for w in self._workers) > limit:
-            self._give_up(f"no worker has come back within {limit:.0f} s", [])
-
-    def _give_up(self, problem: str, workers: Sequence[WorkerRecord]) -> None:
-        """Log the thread dumps of `workers` and raise `RolloutError`."""
-        pending = {w.actor.status.remote(True): w for w in workers}
-        answered, _ = ray.wait(list(pending), num_returns=len(pending), timeout=GRACE) if pending else ([], [])
-        for reference, worker in pending.items():
-            text = "no answer: its process is stopped, or in native code"
-            if reference in answered:
-                with contextlib.suppress(*LOST_ERRORS):
-                    text = ray.get(reference).thread_dump
-            self._log(f"--- thread dump of {worker}\n{text}")
-        raise RolloutError(
-            f"{problem} (rollout.stage_timeout={self._config.stage_timeout:g}); thread dumps of the workers are in the "
-            "log. Raise the timeout if the stage needs that long; run again to resume from the last saved state"
-        )
-
-    def _failure(self, worker: WorkerRecord, failure: WorkerFailure) -> RolloutError:
-        self._log(f"--- {worker}\n{failure.details}")
-        return RolloutError(f"{worker}: {failure.message}")

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from launch.config.study import RunConfig
 from launch.errors import UserError
+from launch.run.eval_plan import EvalPolicy, active_adapters
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import MOST_LOST, Policy
 from shaping.models.adapters import Merge
 from shaping.models.concatenated import joint
 from shaping.sampling.vllm.config import ModelFiles
+from shaping.sampling.weights import checksum as checksum_of
 from shaping.sockets import LOOPBACK
 
 Form = Literal["modules", "lora", "merged", "adapter"]
@@ -32,8 +34,25 @@ Form = Literal["modules", "lora", "merged", "adapter"]
 - `merged`: the base model with the adapters added to its weights, under the names of its files;
 - `adapter`: one adapter under PEFT's names, which does what all adapters of sampling do together.
 """
-WeightSource = Callable[[Form], Mapping[str, Tensor]]
-"""Returns the learner's current weights."""
+
+
+class Sent(NamedTuple):
+    """Weights to send to samplers."""
+
+    tensors: Mapping[str, Tensor] | None
+    """In the memory of this process; None: they are in Ray's object store alone."""
+    reference: Any = None
+    """Packed (`pack_tensors`), in the object store; None: not yet."""
+
+
+class WeightSource(Protocol):
+    """Where samplers get the learner's current weights from."""
+
+    def send(self, form: Form, policy: EvalPolicy) -> Sent:
+        """The weights; adapters that are merged or sent as one are those that are on in `policy`."""
+
+    def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
+        """What a sampler that has received them must have: `shaping.sampling.weights.checksum`."""
 
 
 def form_of(run: RunConfig) -> Form:
@@ -47,28 +66,34 @@ def form_of(run: RunConfig) -> Form:
     return "adapter" if lora else "merged"
 
 
-def weight_source(run: RunConfig, policy: Policy, model: Path, log: Callable[[str], None]) -> WeightSource:
-    """The weights of `policy`, for the samplers of a run.
+class PolicyWeights:
+    """The weights of a policy in this process, for the samplers of a run.
 
     `log` is told once how much of the adapters' update a merge loses, if it is more than `MOST_LOST`.
     """
-    told: list[float] = []
-    served = served_type(run, model) if form_of(run) == "merged" else None
 
-    def source(form: Form) -> Mapping[str, Tensor]:
+    def __init__(self, run: RunConfig, policy: Policy, model: Path, log: Callable[[str], None]) -> None:
+        self._policy, self._log = policy, log
+        self._served = served_type(run, model) if form_of(run) == "merged" else None
+        self._told = False
+
+    def send(self, form: Form, policy: EvalPolicy = "sampling") -> Sent:
+        """As `WeightSource.send`. Ranks that share the policy must call it together; rank 0 gets the weights."""
         if form != "merged":
-            return weights_of(policy, form)
-        merge = merged_weights(policy, served)
-        if merge.lost > MOST_LOST and not told:
-            told.append(merge.lost)
-            log(
-                f"rollout.sync=full merges the adapters into {str(served).removeprefix('torch.')} weights for vLLM, "
-                f"which loses {merge.lost:.1%} of what they have learned so far: samples come from another policy than "
-                "the trained one. rollout.sync=lora sends the adapters as they are"
+            return Sent(weights_of(self._policy, form, policy))
+        merge = merged_weights(self._policy, self._served, policy)
+        if merge.lost > MOST_LOST and not self._told:
+            self._told = True
+            self._log(
+                f"rollout.sync=full merges the adapters into {str(self._served).removeprefix('torch.')} weights for "
+                f"vLLM, which loses {merge.lost:.1%} of what they have learned so far: samples come from another "
+                "policy than the trained one. rollout.sync=lora sends the adapters as they are"
             )
-        return merge.weights
+        return Sent(merge.weights)
 
-    return source
+    def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
+        """As `WeightSource.checksum`. Ranks that share the policy must call it together; rank 0 knows the answer."""
+        return checksum_of(self.send("modules" if form == "lora" else form, policy).tensors or {}, dtype)
 
 
 def served_type(run: RunConfig, model: Path) -> torch.dtype:
@@ -76,27 +101,37 @@ def served_type(run: RunConfig, model: Path) -> torch.dtype:
     return ModelFiles(model).dtype(run.rollout.vllm_config(dtype=run.learner.dtype))
 
 
-def weights_of(policy: Policy, form: Form) -> Mapping[str, Tensor]:
-    """A policy's weights, unsharded. Ranks that share it must call this together; rank 0 gets the weights."""
+def weights_of(policy: Policy, form: Form, of: EvalPolicy = "sampling") -> Mapping[str, Tensor]:
+    """A policy's weights, unsharded. Ranks that share it must call this together; rank 0 gets the weights.
+
+    `of`: whose adapters are merged, or sent as one.
+    """
     if form == "adapter":
-        return policy.adapters.combined(policy.adapters.names(phase="sampling")).tensors
+        names = _active(policy, of)
+        return policy.adapters.combined(names).tensors if names else {}
     if form == "merged":
-        return merged_weights(policy).weights
+        return merged_weights(policy, of=of).weights
     state = _unsharded(policy)
     return state if form == "modules" else {name: tensor for name, tensor in state.items() if ".lora_" in name}
 
 
-def merged_weights(policy: Policy, served: torch.dtype | None = None) -> Merge:
-    """The base with the adapters of sampling added, in the type in which it is served: it is rounded once.
+def merged_weights(policy: Policy, served: torch.dtype | None = None, of: EvalPolicy = "sampling") -> Merge:
+    """The base with the adapters that are on in `of` added, in the type in which it is served: it is rounded once.
 
     Raises `UserError` if the model's weights cannot be written under the names of its files.
     """
     state = _unsharded(policy)
+    if policy.ranks.rank > 0:
+        return Merge({}, 0.0)
     if not policy.adapters:
         return Merge(named_as_in_files(policy, state), 0.0)
-    with policy.phase("sampling"):
+    with policy.adapters.using(_active(policy, of)):
         merge = policy.adapters.merge(state, served)
     return merge._replace(weights=named_as_in_files(policy, merge.weights))
+
+
+def _active(policy: Policy, of: EvalPolicy) -> list[str]:
+    return [spec.name for spec in active_adapters(policy.adapters.specs.values(), of)]
 
 
 def _unsharded(policy: Policy) -> Mapping[str, Tensor]:

@@ -10,15 +10,17 @@ from pathlib import Path
 from launch.config.compatibility import check_rollout
 from launch.config.plugins import build_arm, build_monitors, build_reward
 from launch.config.study import RunConfig
-from launch.distributed.weights import weight_source
+from launch.distributed.needs import computes_itself
+from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
 from launch.run.device import local_device
+from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_policy
 from launch.run.monitors import TrainingMonitors, check_held_out
-from launch.run.rendering import check_unbroken, notes, renderer_of
+from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
-from launch.run.slots import own_slots
+from launch.run.trained import PolicyHere, TrainedPolicy
 from launch.run.trainer import Learns, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
@@ -26,7 +28,6 @@ from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.monitors.base import Monitor
 from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,15 @@ class Parts:
 
     trainer: Trainer
     """What the loop works with."""
-    policy: Policy
-    """The policy in this process; with a learner group it is given the trained weights after every update."""
-    engine: TransformersEngine
-    """Samples from `policy` in this process."""
+    policy: Policy | None
+    """The policy in this process; with a learner group it is given the trained weights after every update.
+
+    None: rollout workers sample with it and learner ranks hold it, so that this process needs none of it.
+    """
+    trained: TrainedPolicy
+    """The same policy, for audits and for saving it."""
+    player: EvalPlayer
+    """Plays evaluations and audits."""
     monitors: Sequence[Monitor]
     """All monitors of the config; they read the evaluation."""
     workers: contextlib.ExitStack
@@ -51,6 +57,11 @@ class Parts:
     @property
     def renderer(self) -> Renderer:
         return self.trainer.renderer
+
+    @property
+    def evaluates_on_workers(self) -> bool:
+        """Does `player` need the workers?"""
+        return self.trainer.run.rollout.workers > 0
 
     def end_workers(self) -> None:
         """End rollout workers and learner ranks, and free what they hold. No update may follow."""
@@ -75,15 +86,15 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
-    policy = load_policy(run, model, arm, device or local_device(run.train.device))
-    renderer = renderer_of(run, policy.tokenizer)
+    here = computes_itself(run)
+    policy = load_policy(run, model, arm, device or local_device(run.train.device)) if here else None
+    renderer = renderer_of(run, load_tokenizer(model) if policy is None else policy.tokenizer)
     check_unbroken(run, arm, renderer)
     for line in notes(run, renderer):
         log_to_stderr(line)
-    engine = TransformersEngine(policy.model, renderer, slots=own_slots(run, policy.model))
     with contextlib.ExitStack() as undo:
         learner = _learner(run, arm, policy, model, undo)
-        rollouts = _rollouts(run, arm, policy, renderer, engine, model)
+        rollouts = _rollouts(run, arm, policy, learner, renderer, model)
         undo.callback(rollouts.close)
         workers = undo.pop_all()
     trainer = Trainer(
@@ -96,10 +107,11 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
         scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
         monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
-    return Parts(trainer, policy, engine, monitors, workers)
+    player = _player(run, arm, policy, trainer)
+    return Parts(trainer, policy, _trained(policy, arm, learner), player, monitors, workers)
 
 
-def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: contextlib.ExitStack) -> Learns:
+def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, workers: contextlib.ExitStack) -> Learns:
     """In this process, or a group of ranks."""
     if run.train.learner_group.strategy != "none":
         from launch.distributed.learner_group import LearnerGroup  # imports Ray, which other runs do not need
@@ -107,6 +119,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
         group = LearnerGroup(run, model, policy, arm)
         workers.callback(group.close)
         return group
+    assert policy is not None
     return Learner(
         policy,
         run.learner,
@@ -118,11 +131,37 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy, model: Path, workers: con
 
 
 def _rollouts(
-    run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, engine: TransformersEngine, model: Path
+    run: RunConfig, arm: Arm, policy: Policy | None, learner: Learns, renderer: Renderer, model: Path
 ) -> Rollouts:
-    """In this process, or by Ray workers."""
+    """In this process, or by Ray workers, which get the weights from `policy`, or from the learner without one."""
     if run.rollout.workers == 0:
-        return LocalRollouts(run, arm, policy, renderer, engine)
+        assert policy is not None
+        return LocalRollouts(run, arm, policy, renderer)
+    from launch.distributed.learner_group import LearnerGroup
     from launch.distributed.rollouts import RayRollouts
 
-    return RayRollouts(run, arm, model, weight_source(run, policy, model, log_to_stderr))
+    if policy is not None:
+        return RayRollouts(run, arm, model, PolicyWeights(run, policy, model, log_to_stderr))
+    assert isinstance(learner, LearnerGroup)
+    return RayRollouts(run, arm, model, learner)
+
+
+def _trained(policy: Policy | None, arm: Arm, learner: Learns) -> TrainedPolicy:
+    if policy is not None:
+        return PolicyHere(policy, arm)
+    from launch.distributed.learner_group import LearnerGroup
+
+    assert isinstance(learner, LearnerGroup)
+    return learner
+
+
+def _player(run: RunConfig, arm: Arm, policy: Policy | None, trainer: Trainer) -> EvalPlayer:
+    """Evaluations are played where training episodes are."""
+    if run.rollout.workers == 0:
+        assert policy is not None
+        return LocalEvalPlayer(run, policy, trainer.renderer, arm)
+    from launch.distributed.evaluation import WorkerEvalPlayer
+    from launch.distributed.rollouts import RayRollouts
+
+    assert isinstance(trainer.rollouts, RayRollouts)
+    return WorkerEvalPlayer(run, arm, trainer.rollouts, lambda: trainer.learner.version)

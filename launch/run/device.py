@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from launch.config.study import RunConfig
+from launch.distributed.needs import computes_itself
 from launch.errors import ConfigError
 
 
@@ -40,8 +41,8 @@ def own_device(run: RunConfig) -> Iterator[str]:
     takes one out of Ray's hands, so that none of them gets the same. Without Ray there is nothing to reserve.
     """
     wanted = run.train.device
-    if wanted == "cpu":
-        yield wanted
+    if wanted == "cpu" or not computes_itself(run):
+        yield "cpu"
     elif (assigned := _assigned()) is not None:
         usable = bool(assigned) and torch.cuda.is_available()
         if wanted != "auto" and not usable:

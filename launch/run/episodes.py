@@ -43,11 +43,6 @@ def episode_request(
     )
 
 
-def slots(run: RunConfig) -> int:
-    """Number of episodes that an engine for training keeps open at once."""
-    return min(SLOTS, run.train.groups * run.train.group_size)
-
-
 def limits(run: RunConfig) -> Limits:
     """Limits of one episode, in training and in evaluation alike. One that fits into no micro-batch ends before."""
     return Limits(

@@ -13,10 +13,11 @@ from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
-from launch.run.access import audit_access
+from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import Parts, build
 from launch.run.device import own_device
-from launch.run.evaluate import before_training, deploy, deployment, evaluate_with_quarantine, rows
+from launch.run.eval_plan import Played
+from launch.run.evaluate import Evaluated, evaluate_trained, rows, rows_of_start, start_parts
 from launch.run.losses import losses, lost_share
 from launch.run.monitors import evaluation_metrics
 from launch.run.origin import check_origin, origin
@@ -25,6 +26,7 @@ from launch.run.pressure import audit_pressure
 from launch.run.recovery import surviving
 from launch.run.spike_in import spike_in_metrics
 from launch.run.thoughts import ThoughtWatch
+from launch.run.timing import add, of_run, timed
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
 from launch.storage.rundir import RunDirectory
@@ -59,56 +61,70 @@ def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: On
 
 def _on(device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
     started = time.monotonic()
-    before = before_training(run, model, device)
+    seconds: dict[str, float] = {}
     with contextlib.closing(build(run, model, device)) as parts:
-        first, access = _first_update(parts, run, model, directory)
+        before, first, access = _first_update(parts, run, model, directory, seconds)
         thoughts = ThoughtWatch(run.max_tokens)
         watchers = [
             lambda done: record(run, done.row, done.seconds),
             lambda done: thoughts.see(done.episodes),
+            lambda done: add(seconds, "evaluate", done.seconds),
             lambda done: on_update(done.number, done.row),
         ]
-        measure = partial(evaluation_after, run, parts.policy, parts.renderer)
-        updates = train(parts.trainer, directory, first, access, watchers, measure)
+        updates = train(parts.trainer, directory, first, access, watchers, partial(evaluation_after, run, parts.player))
         parts.trainer.check_ledger()
         directory.check_rows(updates)  # the summary is of them: replay what is lost before the evaluation
-        parts.end_workers()  # the evaluation samples in this process: give it their memory
-        result = {**_evaluate(parts, run, directory, before, access), **gates_in_result(run, model)}
-    directory.timings({"phase": "run", "first_update": first, "seconds": round(time.monotonic() - started, 2)})
+        if not parts.evaluates_on_workers:
+            parts.end_workers()  # the evaluation samples in this process: give it their memory
+        with timed(seconds, "evaluate"):
+            evaluated = evaluate_trained(run, parts.arm, parts.player, parts.trained)
+        result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model)}
+    directory.timings({"phase": "run", "first_update": first, **of_run(time.monotonic() - started, seconds)})
     directory.finish(result)
     return result
 
 
-def _first_update(parts: Parts, run: RunConfig, model: Path, directory: RunDirectory) -> tuple[int, dict[str, float]]:
-    """The update to begin with, and the initial audit: from a saved state, or of a new run."""
-    if directory.status() == "partial" and Checkpoints.of(directory, run).newest() is not None:
+def _first_update(
+    parts: Parts, run: RunConfig, model: Path, directory: RunDirectory, seconds: dict[str, float]
+) -> tuple[list[dict[str, Any]], int, dict[str, float]]:
+    """(Rows of the model before training, the update to begin with, the initial audit): new, or of a saved state."""
+    saved = directory.status() == "partial" and Checkpoints.of(directory, run).newest() is not None
+    base, played = start_parts(run), Played()
+    if saved:
         check_origin(directory, run, model)
+        with timed(seconds, "evaluate"):
+            played = parts.player.play(base)  # before the state replaces the weights
     if (resumed := resume(parts.trainer, directory, run)) is not None:
-        return resumed
+        return rows_of_start(run, played), *resumed
     made_of = {**origin(run, model), "rendering": rendering.record(parts.renderer)}
     directory.create(run.model_dump(mode="json"), versions(), **made_of)
-    return 0, audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
+    with timed(seconds, "evaluate"):
+        audited = access_parts(run, parts.arm)
+        played += parts.player.play(audited if saved else [*base, *audited])
+        reached = reward_access(run, played[len(base) :])
+        access = trajectory_access(run, parts.arm, parts.trained, parts.renderer)
+    initial = {f"{metric}_initial": value for metric, value in reached.items()}
+    return rows_of_start(run, played[: len(base)]), 0, {**access, **initial}
 
 
-def _evaluate(
+def _result(
     parts: Parts,
     run: RunConfig,
     directory: RunDirectory,
     before: list[dict[str, Any]],
     access: Mapping[str, float],
+    evaluated: Evaluated,
 ) -> dict[str, Any]:
-    """Audit, deploy, evaluate and save the trained policy. Returns the result."""
-    policy, renderer, engine = parts.policy, parts.renderer, parts.engine
-    access = {**access, **audit_access(run, parts.arm, policy, renderer, engine, "final")}
-    quarantined = evaluate_with_quarantine(run, policy, renderer, directory)
-    deploy(parts.arm, policy, engine)
-    conditions = deployment(run, policy, renderer)
+    """Write the evaluation, save the trained policy, and compute the result."""
+    conditions, renderer = evaluated.conditions, parts.renderer
+    access = {**access, **evaluated.access}
     directory.evaluation([*before, *rows(conditions)])
     episodes = [e for condition in conditions.values() for e in condition]
     lost = losses(conditions)
     pressure, strategies = audit_pressure(run)
     directory.episodes("eval", episodes)
-    policy.save(directory.weights("checkpoint"))
+    parts.trained.save(directory)
+    parts.end_workers()
     return {
         "arm": run.arm,
         "label": run.arm_config.label or run.arm,
@@ -125,7 +141,7 @@ def _evaluate(
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
         # from what is on disk, so that a resumed run gives the same numbers
         "summary": averaged(summarise(directory.rows(), conditions, access), directory.rows())
-        | quarantined
+        | dict(evaluated.quarantined)
         | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
         | lost_share(lost)
         | pressure

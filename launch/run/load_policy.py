@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,8 +19,11 @@ from shaping.models.adapters import AdapterError
 from shaping.models.base_reference import BaseReference
 
 
-def load_policy(run: RunConfig, model: Path, arm: Arm, device: str) -> Policy:
-    """The model with the adapters and the critic that the run trains. New adapters draw from torch's generator."""
+def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: bool = False) -> Policy:
+    """The model with the adapters and the critic that the run trains. New adapters draw from torch's generator.
+
+    `unread`: as of `Policy.load`.
+    """
     return Policy.load(
         model,
         dtype=getattr(torch, run.learner.dtype),
@@ -30,7 +32,19 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str) -> Policy:
         adapters=[*kept_adapter(run.learner), *arm.adapters()],
         critics=1 + len(arm.constraints) if run.learner.algorithm == "ppo" else 0,
         name=name_of(run),
+        unread=unread,
     )
+
+
+def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None:
+    """The policy at its start once more, unread, for the KL of sharded ranks: a copy would be whole.
+
+    None where the policy needs none, or has adapters, whose first weights are nowhere else.
+    """
+    if run.learner.kl <= 0 or policy.adapters:
+        return None
+    dtype = getattr(torch, run.learner.dtype)
+    return Policy.load(model, dtype=dtype, temperature=run.train.temperature, unread=True)
 
 
 def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu") -> Policy:
@@ -89,8 +103,3 @@ def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
     """The adapter that is trained in place of the base weights, if the config asks for one."""
     lora = learner.lora
     return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []
-
-
-def sampling_adapters(learner: LearnerConfig, arm: Arm) -> Sequence[AdapterSpec]:
-    """The adapters that are active while the arm samples, in the order of `load_policy`."""
-    return [spec for spec in [*kept_adapter(learner), *arm.adapters()] if "sampling" in spec.phases]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launch.config.study import RunConfig
+from launch.distributed.needs import computes_itself
 from launch.errors import UserError
 from launch.run.episodes import slots_of
 from shaping.learning.logprobs import CHUNK
@@ -58,15 +59,16 @@ def holdings(run: RunConfig, sizes: ModelSizes, *, gpu: bool, memory: float | No
     `gpu`: does the run itself compute on one? `memory`: bytes of a GPU, of which vLLM takes a share; None: not known.
     """
     group, rollout = run.train.learner_group, run.rollout
-    own = [_weights(run, sizes), *([] if group.strategy != "none" else _learning(run, sizes, 1))]
-    open_here = max(0 if rollout.workers else slots_of(run), run.eval.slots or 1)
-    setting = "rollout.slots, eval.slots" if not rollout.workers else "eval.slots"
-    own.append(_cache(run, sizes, open_here, f"{setting} or learner.token_budget"))
+    own = [_weights(run, sizes)] if computes_itself(run) else []
+    own += [] if group.strategy != "none" else _learning(run, sizes, 1)
+    if not rollout.workers:
+        open_here = max(slots_of(run), run.eval.slots or 1)
+        own.append(_cache(run, sizes, open_here, "rollout.slots, eval.slots or learner.token_budget"))
     worker = _vllm(run, sizes, memory) if rollout.engine == "vllm" else _sampling(run, sizes)
     shards = group.ranks if group.strategy == "fsdp" else 1
     rank = [_weights(run, sizes, shards), *_learning(run, sizes, shards)]
     return [
-        Holding("the run itself", run.train.gpus if gpu else 0.0, tuple(own)),
+        Holding("the run itself", run.train.gpus if gpu and computes_itself(run) else 0.0, tuple(own)),
         *[Holding("rollout worker", rollout.gpus, tuple(worker))] * rollout.workers,
         *[Holding("learner rank", group.gpus, tuple(rank))] * len(group.bundles()),
     ]

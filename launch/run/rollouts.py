@@ -13,10 +13,11 @@ from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.episodes import GroupRequest, draw, episode_requests, limits, slots_of
+from launch.run.eval_plan import EvalRequest, playing_arm
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import Engine
-from shaping.sampling.play import Watch, play
+from shaping.sampling.play import EpisodeRequest, Watch, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.time_limit import Limited, time_limits
 from shaping.sampling.transformers_engine import TransformersEngine
@@ -76,22 +77,28 @@ class Player:
         self._gate = asyncio.Semaphore(slots)
         self._splitter = build_splitter(run.rollout.splitter)
 
-    async def play(self, request: GroupRequest, drawn: Contexts) -> list[Episode]:
+    async def play(self, request: GroupRequest | EvalRequest, drawn: Contexts) -> list[Episode]:
+        """A group under its draw, or episodes of an evaluation under contexts of their own."""
+        if isinstance(request, EvalRequest):
+            arm = playing_arm(self._arm, request.policy)
+            episodes = [episode.request(self._run) for episode in request.episodes]
+        else:
+            arm, episodes = self._arm, episode_requests(self._run, self._arm, request, drawn)
         if not self._grouped:
-            return await self._play(request, drawn, self._engines[0])
+            return await self._play(episodes, arm, self._engines[0])
         async with self._free:
             engine = self._engines.pop()
             try:
-                return await self._play(request, drawn, engine)
+                return await self._play(episodes, arm, engine)
             finally:
                 self._engines.append(engine)
 
-    async def _play(self, request: GroupRequest, drawn: Contexts, engine: Engine) -> list[Episode]:
+    async def _play(self, episodes: Sequence[EpisodeRequest], arm: Arm, engine: Engine) -> list[Episode]:
         return await play(
-            episode_requests(self._run, self._arm, request, drawn),
+            episodes,
             engine,
             self._renderer,
-            self._arm,
+            arm,
             limits=limits(self._run),
             concurrency=self._gate,
             splitter=self._splitter,
@@ -103,16 +110,11 @@ class Player:
 class LocalRollouts:
     """Plays all submitted groups at once in this process, with the module that the learner updates."""
 
-    def __init__(
-        self, run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer, engine: TransformersEngine
-    ) -> None:
+    def __init__(self, run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer) -> None:
         self._run, self._arm, self._policy, self._renderer = run, arm, policy, renderer
         self._slots = slots_of(run)
-        self._engines = [engine]
-        if run.rollout.batching == "group":
-            size = run.train.group_size
-            count = self._slots // size
-            self._engines = [TransformersEngine(policy.model, renderer, slots=size) for _ in range(count)]
+        slots = run.train.group_size if run.rollout.batching == "group" else self._slots
+        self._engines = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(self._slots // slots)]
         self._waiting: list[GroupRequest] = []
         self._finished: deque[RolloutGroup] = deque()
 
@@ -131,6 +133,8 @@ class LocalRollouts:
     def close(self) -> None:
         self._waiting.clear()
         self._finished.clear()
+        for engine in self._engines:
+            engine.release()
 
     async def _play(self) -> list[RolloutGroup]:
         requests, self._waiting = self._waiting, []

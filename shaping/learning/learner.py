@@ -48,6 +48,7 @@ class Learner:
         seed: seed of the order in which samples make up minibatches.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
+        start: `policy` as it is now, loaded apart, for the KL; none: it is copied where it must be.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Learner:
         updates: int | None = None,
         seed: int = 0,
         ranks: Ranks = SINGLE,
+        start: Policy | None = None,
     ) -> None:
         self.policy = policy
         self.config = config
@@ -68,7 +70,7 @@ class Learner:
         self._seed = seed
         config.lr_share(0, updates)  # a schedule without a number of updates is refused before anything is trained
         self._ranks = ranks
-        self._reference = Reference(policy) if config.kl > 0 else None
+        self._reference = Reference(policy, start) if config.kl > 0 else None
         if self._reference is not None:
             self._reference.distribute(ranks)
         policy.distribute(ranks)

@@ -102,22 +102,30 @@ class Ranks:
         if self.strategy != "none":
             dist.destroy_process_group()
 
-    def distribute(self, model: PreTrainedModel, others: Iterable[Tensor], keep: Collection[nn.Parameter]) -> Run[Any]:
-        """Copy rank 0's weights to all ranks; under fsdp also shard them.
+    def distribute(
+        self,
+        model: PreTrainedModel,
+        others: Iterable[Tensor],
+        keep: Collection[nn.Parameter],
+        dtype: torch.dtype | None = None,
+    ) -> Run[Any]:
+        """Copy rank 0's weights to all ranks; under fsdp also shard them, layer by layer.
 
         Args:
-            model: the model.
+            model: the model; under fsdp its weights may still be on the CPU.
             others: further tensors to copy.
             keep: parameters that stay whole under fsdp.
+            dtype: type that fsdp gives to all other weights; none: their own.
         Returns: a function that must run every computation with the model (see `sharding.shard`).
         """
         if self.size == 1:
             return run_here
-        for tensor in (*model.parameters(), *model.buffers(), *others):
+        sharded = self.strategy == "fsdp"
+        for tensor in (*(keep if sharded else model.parameters()), *model.buffers(), *others):
             dist.broadcast(tensor.detach(), 0)
-        if self.strategy == "data":
+        if not sharded:
             return run_here
-        return shard(model, init_device_mesh(self.device.partition(":")[0], (self.size,)), keep)
+        return shard(model, init_device_mesh(self.device.partition(":")[0], (self.size,)), keep, dtype)
 
     def share(
         self, batches: Sequence[T], kind: Callable[[T], Hashable], cost: Callable[[T], int]

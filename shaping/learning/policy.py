@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,16 @@ from shaping.models.adapters import Adapters
 from shaping.models.base_reference import BaseReference
 from shaping.models.edits import applied
 from shaping.models.forward import adopt, hidden_states, layout_of
-from shaping.models.model_files import damaged_weights
+from shaping.models.model_files import damaged_weights, float_types
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
 
 MOST_LOST = 0.01
 """Largest share of the adapters' update that a merge may lose by rounding."""
+
+
+_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""Types by their names in safetensors files."""
 
 
 class PolicyError(ValueError):
@@ -56,6 +61,7 @@ class Policy:
         critics: outputs of a value head on the final hidden state; 0: no head.
         source: the directory that the model was loaded from, which saved adapters refer to.
         name: what saved adapters call the model; empty: its directory.
+        sharded_dtype: type that the base gets when it is sharded; none: it keeps its own.
     """
 
     def __init__(
@@ -68,13 +74,14 @@ class Policy:
         critics: int = 0,
         source: Path | None = None,
         name: str = "",
+        sharded_dtype: torch.dtype | None = None,
     ) -> None:
         self.model = adopt(model)
         self.tokenizer = tokenizer
         self.temperature = temperature
         base = list(model.parameters())
         self.adapters = Adapters(model, adapters, source)
-        self._source, self._name = source, name
+        self._source, self._name, self._sharded_dtype = source, name, sharded_dtype
         self._base = base
         self.ranks = SINGLE
         self._run: Run = run_here
@@ -95,6 +102,7 @@ class Policy:
         adapters: Sequence[AdapterSpec] = (),
         critics: int = 0,
         name: str = "",
+        unread: bool = False,
     ) -> Policy:
         """Load a Hugging Face directory with safetensors weights.
 
@@ -102,6 +110,8 @@ class Policy:
             directory: the model directory.
             dtype: type of the weights.
             device: a torch device, or `auto`: the first GPU of this process, or else the CPU.
+            unread: for a policy that `distribute` shards: leave the weights in their files until then, if their type is
+                no wider than `dtype`. They take no memory, on no device; `device` is that of the ranks afterwards.
             temperature, adapters, critics, name: as for `Policy`.
         Raises: `PolicyError` that names the missing files or weights.
         """
@@ -117,8 +127,9 @@ class Policy:
             raise PolicyError(f"{path} has no *.safetensors weights; other formats are not loaded")
         if damaged := damaged_weights(path):
             raise PolicyError(f"{damaged}; copy or download the model again")
+        kind = _stored_dtype(path, dtype) if unread else dtype
         model, told = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            path, dtype=kind, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         if missing := sorted(told["missing_keys"]):
             raise PolicyError(
@@ -129,11 +140,11 @@ class Policy:
         mend_generation_config(model, path)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.to(device)
+        if not unread:
+            model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        return cls(
-            model, tokenizer, temperature=temperature, adapters=adapters, critics=critics, source=path, name=name
-        )
+        settings: dict[str, Any] = {"temperature": temperature, "adapters": adapters, "critics": critics}
+        return cls(model, tokenizer, **settings, source=path, name=name, sharded_dtype=dtype if unread else None)
 
     @property
     def padded(self) -> bool:
@@ -154,7 +165,9 @@ class Policy:
         adapters = [p for name, p in parameters.items() if ".lora_" in name]
         critic = self.value_head
         head = () if critic is None else (*critic.parameters(), *critic.buffers())
-        self.ranks, self._run = ranks, ranks.distribute(self.model, head, adapters)
+        for tensor in (*adapters, *head):
+            tensor.data = tensor.data.to(ranks.device)
+        self.ranks, self._run = ranks, ranks.distribute(self.model, head, adapters, self._sharded_dtype)
         self._base = [p for name, p in self.model.named_parameters() if ".lora_" not in name]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -330,3 +343,10 @@ class Policy:
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
         return merged.lost
+
+
+def _stored_dtype(path: Path, wanted: torch.dtype) -> torch.dtype:
+    """The type of the weights in their files, if they can stay there until they are sharded: else the `wanted` one."""
+    stored = [_TYPES.get(kind) for kind in float_types(path)]
+    (kind,) = stored if len(stored) == 1 else (None,)
+    return kind if kind is not None and kind.itemsize <= wanted.itemsize else wanted

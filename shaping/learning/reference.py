@@ -18,16 +18,20 @@ from shaping.learning.policy import Policy
 class Reference:
     """The present policy, frozen, with the adapters of the training phase.
 
-    Where the base is trained it is a copy. Where only adapters are trained, the policy itself computes it: frozen
-    adapters stay in place, trained ones that were warm-started get their first weights back for the pass, and new ones,
-    which add nothing yet, are left out.
+    Where the base is trained it is a copy, or `start`: the same policy, loaded apart. Where only adapters are trained,
+    the policy itself computes it: frozen adapters stay in place, trained ones that were warm-started get their first
+    weights back for the pass, and new ones, which add nothing yet, are left out.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, start: Policy | None = None) -> None:
         self._policy = policy
         self._copy: Policy | None = None
         self._names = policy.adapters.names(phase="training")
         self._start: dict[str, tuple[nn.Parameter, Tensor]] = {}
+        if start is not None:
+            start.model.requires_grad_(False).eval()
+            self._copy = start
+            return
         if not policy.adapters.names("kept"):
             with policy.phase("training"):
                 model = copy.deepcopy(policy.model).requires_grad_(False).eval()

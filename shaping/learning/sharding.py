@@ -7,6 +7,7 @@ from types import MethodType
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -24,18 +25,27 @@ def run_here(compute: Callable[[], T]) -> T:
     return compute()
 
 
-def shard(model: PreTrainedModel, mesh: DeviceMesh, keep: Collection[nn.Parameter]) -> Run[Any]:
-    """Shard the weights over the ranks of `mesh`, except those to `keep` whole. A layer is gathered when it computes.
+def shard(
+    model: PreTrainedModel, mesh: DeviceMesh, keep: Collection[nn.Parameter], dtype: torch.dtype | None = None
+) -> Run[Any]:
+    """Shard rank 0's weights over the ranks of `mesh`, except those to `keep` whole, which all must have already.
 
-    Gradients are summed over ranks, not averaged, and accumulate in each rank's shard.
+    The weights may still lie in their files, as `from_pretrained` leaves them on the CPU: layer by layer they are read,
+    given their `dtype`, moved to the device, taken from rank 0 and sharded, so that no rank ever holds more than its
+    shards and one layer. A layer is gathered when it computes. Gradients are summed over ranks, not averaged, and
+    accumulate in each rank's shard.
 
     Returns: a function that must run every computation with the model. The computation returns a tensor or a tuple of
     tensors; inside it the embeddings and the output layer are gathered, too. It replaces the model's forward, which
     would compute all logits.
     """
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    cuda = mesh.device_type == "cuda"
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device(mesh.device_type)
+    held = set(keep)
     for module in (*decoder_layers(model), model):
-        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=set(keep))
+        _read(model, module, held, device, dtype)
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=held)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -43,6 +53,24 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, keep: Collection[nn.Paramete
     model.run_sharded = MethodType(lambda _model, compute: compute(), model)
     register_fsdp_forward_method(model, "run_sharded")
     return model.run_sharded
+
+
+@torch.no_grad()
+def _read(
+    model: nn.Module, module: nn.Module, held: Collection[nn.Parameter], device: torch.device, dtype: torch.dtype | None
+) -> None:
+    """Replace the parameters of a module that are neither sharded nor `held` by copies of rank 0's on the device."""
+    own = {p for p in module.parameters() if not isinstance(p, DTensor) and p not in held}
+    copies: dict[nn.Parameter, nn.Parameter] = {}
+    for parameter in (p for p in model.parameters() if p in own):  # in an order that is the same on all ranks
+        kind = dtype if dtype is not None and parameter.is_floating_point() else parameter.dtype
+        copy = parameter.detach().to(device, kind, copy=True)
+        dist.broadcast(copy, 0)
+        copies[parameter] = nn.Parameter(copy, parameter.requires_grad)
+    for part in model.modules():
+        for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+            if parameter in copies:  # tied ones stay one
+                part.register_parameter(name, copies[parameter])
 
 
 def release(model: nn.Module) -> None:

@@ -70,6 +70,16 @@ def shapes(directory: Path) -> dict[str, list[int]]:
     return found
 
 
+def float_types(directory: Path) -> set[str]:
+    """The floating-point types of a model's weights as safetensors calls them, from the headers of its files."""
+    found: set[str] = set()
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(_HEAD), "little")))
+        found |= {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    return {kind for kind in found if "F" in kind}
+
+
 def _files(directory: Path) -> Iterator[Path]:
     for pattern in _PATTERNS:
         for path in directory.glob(pattern):

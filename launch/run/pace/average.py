@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.config.study import RunConfig
-from launch.run.evaluate import deployment
+from launch.run.eval_player import EvalPlayer
+from launch.run.evaluate import conditions_of, deployment_part
 from launch.run.rng import rng_state, set_rng_state
 from shaping.audits.summary import summarise
-from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
 
 PREFIX = "eval/"
 """Begins the columns of metrics.jsonl that hold an evaluation, so that a resumed run need not play it again."""
 
 
-def evaluation_after(run: RunConfig, policy: Policy, renderer: Renderer, update: int) -> dict[str, float]:
+def evaluation_after(run: RunConfig, player: EvalPlayer, update: int) -> dict[str, float]:
     """The metrics of the weights after the 0-based `update`, as deployed; empty but for the last updates.
 
     The evaluation after the very last update is the run's own. Training is not affected: weights, adapters and random
@@ -27,12 +26,10 @@ def evaluation_after(run: RunConfig, policy: Policy, renderer: Renderer, update:
     """
     if not run.train.updates - run.eval.average_last <= update < run.train.updates - 1:
         return {}
-    training, (tensors, values) = policy.model.training, rng_state()
-    policy.model.eval()
-    with policy.adapters.using(policy.adapters.names("kept")):
-        conditions = deployment(run, policy, renderer, contexts=False)
-    policy.model.train(training)
+    tensors, values = rng_state()
+    (played,) = player.play([deployment_part(run, "deployed", contexts=False)])
     set_rng_state(tensors, values)
+    conditions = conditions_of(run, played, contexts=False)
     return {f"{PREFIX}{metric}": value for metric, value in summarise([], conditions, {}).items()}
 
 

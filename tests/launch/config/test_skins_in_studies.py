@@ -14,13 +14,13 @@ from launch.config.plugins import build_arm, build_world
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, UserError
 from launch.preflight import check_plugins
-from launch.run.access import access_audit
+from launch.run.access import trajectory_access
 from launch.run.evaluate import deployment
+from launch.run.trained import PolicyHere
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import ensure
 from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
 
 EVERY = {"clerk" if locale == "en-2025" else f"clerk@{locale}" for locale in LOCALES}
 
@@ -136,8 +136,7 @@ class TestRuns:
         spelled = run.train.model_copy(update={"max_tokens": 200})  # a small vocabulary spells what personas say
         run = run.model_copy(update={"train": spelled})
         renderer = Renderer(policy.tokenizer)
-        engine = TransformersEngine(policy.model, renderer)
         arm = build_arm("mask", run.arm_config)
-        found = access_audit(run, arm, policy, renderer, engine, trajectories=True)
+        found = trajectory_access(run, arm, PolicyHere(policy, arm), renderer)
         assert found["blocked"] > 0, "scripted false reports are overt shortcuts in Arabic, too"
         assert "access_logprob" in found

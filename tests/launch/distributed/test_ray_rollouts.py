@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -15,19 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
+from rollout_groups import equal, other_weights, played, rows, tokens
 from waiting import patience
 
-from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
+from launch.distributed.evaluation import WorkerEvalPlayer
 from launch.distributed.rollouts import RayRollouts
-from launch.distributed.weights import weights_of
+from launch.distributed.weights import PolicyWeights
 from launch.errors import UserError
+from launch.run.access import access_parts
 from launch.run.build import Parts, build
 from launch.run.episodes import GroupRequest
+from launch.run.eval_plan import EvalPart
+from launch.run.evaluate import deployment_part
 from launch.run.execute import execute
 from launch.run.rollouts import RolloutError, RolloutGroup
 from launch.storage.rundir import RunDirectory
@@ -58,38 +60,13 @@ def config(worlds: Any = None, learner: Any = None, arm: Any = None, train: Any 
     return parse_study(document, "test").runs()[0]
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def same(a: Episode, b: Episode) -> bool:
-    """Also in the last bit."""
-    arrays = ("tokens", "loss_mask", "logprobs", "turn_index")
-    return (
-        (a.world, a.seed, a.contexts, a.status, a.truth.open())
-        == (b.world, b.seed, b.contexts, b.status, b.truth.open())
-        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
-        and all(np.array_equal(s.policy_versions, t.policy_versions) for s, t in zip(a.turns, b.turns, strict=True))
-    )
-
-
-def played(rollouts: Any, requests: list[GroupRequest]) -> list[RolloutGroup]:
-    rollouts.submit(requests)
-    return sorted((rollouts.next() for _ in requests), key=lambda p: p.request)
-
-
-def equal(found: list[RolloutGroup], expected: list[RolloutGroup]) -> bool:
-    pairs = zip(found, expected, strict=True)
-    return all(f.request == e.request and all(map(same, f.episodes, e.episodes)) for f, e in pairs)
-
-
 @contextlib.contextmanager
 def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Iterator[tuple[RayRollouts, Parts]]:
     """Workers of their own beside a run that plays in this process, with the same weights."""
     here = run.model_copy(update={"rollout": run.rollout.model_copy(update={"workers": 0})})
     parts = build(here, model)
     tell = (told if told is not None else []).append
-    rollouts = RayRollouts(run, parts.arm, model, lambda form: weights_of(parts.policy, form), tell)
+    rollouts = RayRollouts(run, parts.arm, model, PolicyWeights(run, parts.policy, model, tell), tell)
     with contextlib.closing(rollouts):
         rollouts.sync(0)
         parts.trainer.rollouts.sync(0)
@@ -99,11 +76,13 @@ def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Itera
 # Equality -------------------------------------------------------------------------------------------------------------
 
 
+MASKED = {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}
+
+
 @pytest.fixture(scope="module")
 def two(model: Path) -> Iterator[tuple[RayRollouts, Parts]]:
     """Two workers under an arm with a context, a mask and an adapter of its own kind."""
-    arm = {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}
-    with workers(config(arm=arm, learner={"lora": {"rank": 2}}, workers=2, batching="group"), model) as both:
+    with workers(config(arm=MASKED, learner={"lora": {"rank": 2}}, workers=2, batching="group"), model) as both:
         yield both
 
 
@@ -116,15 +95,9 @@ def test_two_workers_play_what_one_process_plays_bit_for_bit(two: tuple[RayRollo
 
 
 def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollouts, Parts]) -> None:
-    import torch
-
     rollouts, parts = two
     before = played(rollouts, WORKS)
-    with torch.no_grad():
-        for parameter in parts.policy.adapters.parameters("kept"):
-            parameter.add_(0.3)
-    for sampler in (rollouts, parts.trainer.rollouts):
-        sampler.sync(1)
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=1)
     found, expected = played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS)
     assert equal(found, expected)
     assert not equal(found, before)
@@ -132,12 +105,35 @@ def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollou
     assert {status.version for status in rollouts.workers()} == {1}
 
 
-def test_a_worker_that_comes_back_has_the_newest_weights(two: tuple[RayRollouts, Parts]) -> None:
+def evaluation(parts: Parts) -> tuple[RunConfig, list[EvalPart]]:
+    run = config(arm=MASKED, learner={"lora": {"rank": 2}}, workers=2, batching="group")
+    run = run.model_copy(update={"eval": run.eval.model_copy(update={"episodes": 4, "access_episodes": 2})})
+    return run, [*access_parts(run, parts.arm), deployment_part(run, "base"), deployment_part(run, "deployed")]
+
+
+def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts, Parts]) -> None:
+    """With the adapters and masks of each policy; afterwards they sample as in training again."""
     rollouts, parts = two
-    expected = played(parts.trainer.rollouts, WORKS)
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=2)
+    run, wanted = evaluation(parts)
+    expected, trained = parts.player.play(wanted), played(parts.trainer.rollouts, WORKS)
+    player = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 2)
+    rollouts.submit(WORKS[:2])  # under way, as in an asynchronous run
+    assert tokens(player.play(wanted)) == tokens(expected)
+    assert equal(sorted((rollouts.next() for _ in range(2)), key=lambda p: p.request), trained[:2])
+    assert equal(played(rollouts, WORKS), trained)
+    assert len({str(of_part[0]) for of_part in tokens(expected)}) == 3, "the policies play alike"
+
+
+def test_workers_that_come_back_have_the_newest_weights_also_in_an_evaluation(two: tuple[RayRollouts, Parts]) -> None:
+    rollouts, parts = two
+    other_weights(parts.policy, two[0], parts.trainer.rollouts, version=3)
+    run, wanted = evaluation(parts)
     for status in rollouts.workers():
         os.kill(status.pid, signal.SIGKILL)
-    assert equal(played(rollouts, WORKS), expected)
+    found = WorkerEvalPlayer(run, parts.arm, rollouts, lambda: 3).play(wanted)
+    assert tokens(found) == tokens(parts.player.play(wanted))
+    assert equal(played(rollouts, WORKS), played(parts.trainer.rollouts, WORKS))
 
 
 # Whole runs -----------------------------------------------------------------------------------------------------------
@@ -393,6 +389,7 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(model: Path) -> 
 
 def test_what_a_worker_cannot_do_is_told_with_its_name(model: Path) -> None:
     here = build(config(), model)
-    rollouts = RayRollouts(config(workers=1), here.arm, Path("nowhere"), lambda form: weights_of(here.policy, form))
+    run = config(workers=1)
+    rollouts = RayRollouts(run, here.arm, Path("nowhere"), PolicyWeights(run, here.policy, model, print))
     with contextlib.closing(rollouts), pytest.raises(RolloutError, match=r"worker 0: nowhere is not on "):
         rollouts.sync(0)

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.distributed.weights import (
+    PolicyWeights,
     merged_weights,
     named_as_in_files,
     sent_adapter,
     served_type,
-    weight_source,
     weights_of,
     write_adapter,
 )
@@ -71,12 +71,12 @@ def test_the_adapters_of_sampling_are_sent_as_one(base: Path, tmp_path: Path) ->
 
 def test_a_merge_that_loses_the_update_is_told_once_with_the_remedy(base: Path) -> None:
     policy, said = Policy.load(base, dtype=torch.bfloat16, adapters=SPECS), list[str]()
-    source = weight_source(run_with(sync="full"), policy, base, said.append)
-    source("merged")
+    source = PolicyWeights(run_with(sync="full"), policy, base, said.append)
+    source.send("merged")
     assert said == [], "before training there is nothing to lose"
     disturb(policy, 1e-3)
     for _ in range(2):
-        source("merged")
+        source.send("merged")
     (line,) = said
     assert "into bfloat16 weights for vLLM, which loses" in line and "rollout.sync=lora sends" in line
 
@@ -87,7 +87,7 @@ def test_a_merge_is_rounded_to_the_type_that_is_served(base: Path) -> None:
     assert served_type(run_with("float32", sync="full", vllm={"dtype": "bfloat16"}), base) is torch.bfloat16
     policy, said = Policy.load(base, dtype=torch.bfloat16, adapters=SPECS), list[str]()
     disturb(policy, 1e-2)
-    sent = weight_source(wide, policy, base, said.append)("merged")
+    sent = PolicyWeights(wide, policy, base, said.append).send("merged").tensors or {}
     assert said == [] and {tensor.dtype for tensor in sent.values()} == {torch.float32}
 
 

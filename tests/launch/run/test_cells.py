@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import launch.run.evaluate as module
+import launch.run.eval_player as module
 from envs.episode import Episode
 from envs.store import read_episodes
 from launch.config.loading import parse_study

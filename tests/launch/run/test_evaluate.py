@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 from controller_worlds import Vowels
+from evaluation_arms import Undoing
 
-import launch.run.access as module
 from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
-from launch.run.access import access_audit, audit_access
+from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import build
-from launch.run.evaluate import deployment, evaluate, rows
+from launch.run.eval_plan import EvalPart, batches
+from launch.run.evaluate import deployment, deployment_part, evaluate, evaluate_trained, rows
 from launch.run.execute import execute
+from launch.run.trained import PolicyHere
 from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
+from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.sampling.play import play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
@@ -34,9 +39,15 @@ ARMS: dict[str, Any] = {
     "inoculation": {"role": "treatment", "interventions": ["Inoculation"]},
     "penalty": {"role": "treatment", "interventions": ["OverseerPenalty"]},
 }
+EVALUATED: dict[str, Any] = {
+    "masked_context": {"role": "treatment", "interventions": ["ActionMask", "Inoculation"]},
+    "steered": {"role": "treatment", "interventions": ["evaluation_arms:Steered"]},
+    "undoing": {"role": "treatment", "interventions": ["evaluation_arms:Undoing"]},
+}
 BOTH = ("own", "train")
 """The worlds have the options that are trained in."""
 STEWARD = {"steward": {"size": 1, "inquiry": 0.2}}
+SHORT = {"steward": {"size": 1, "horizon": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +61,7 @@ def config(arm: str = "unshaped", worlds: Any = STEWARD, **evaluation: Any) -> R
         "seeds": 1,
         "train": {"worlds": worlds, "updates": 1, "groups": 1, "group_size": 2, "max_tokens": 24},
         "eval": {"worlds": worlds, "episodes": 2, "access_episodes": 2, "best_of": 2, **evaluation},
-        "arms": ARMS,
+        "arms": {**ARMS, **EVALUATED},
     }
     return {run.arm: run for run in parse_study(document, "test").runs()}[arm]
 
@@ -107,7 +118,8 @@ def test_evaluating_a_finished_run_again_gives_the_same_numbers(model: Path, tmp
 def audit(model: Path, arm: str, **changes: Any) -> dict[str, float]:
     run = config(arm, **changes)
     parts = build(run, model)
-    return audit_access(run, parts.arm, parts.policy, parts.renderer, parts.engine, "initial")
+    reached = reward_access(run, parts.player.play(access_parts(run, parts.arm)))
+    return reached | trajectory_access(run, parts.arm, parts.trained, parts.renderer)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +131,7 @@ def audits(model: Path) -> dict[str, dict[str, float]]:
 def test_without_an_arm_nothing_is_out_of_reach(audits: dict[str, dict[str, float]]) -> None:
     unshaped = audits["unshaped"]
     assert unshaped["blocked"] == 0.0 and unshaped["access_logprob"] == 0.0
-    assert 0.0 <= unshaped["reward_access_initial"] <= 1.0
+    assert 0.0 <= unshaped["reward_access"] <= 1.0
     assert audits["identity"] == unshaped
 
 
@@ -145,7 +157,7 @@ def test_a_price_changes_nothing_within_reach(audits: dict[str, dict[str, float]
 
 
 def test_a_world_without_scripted_personas_has_best_of_k_only(model: Path) -> None:
-    assert set(audit(model, "unshaped", worlds={"controller_worlds:Vowels": {}})) == {"reward_access_initial"}
+    assert set(audit(model, "unshaped", worlds={"controller_worlds:Vowels": {}})) == {"reward_access"}
 
 
 def test_no_audit_episodes_no_audit(model: Path) -> None:
@@ -167,31 +179,35 @@ def test_best_of_k_is_the_best_of_k_episodes_of_the_arms_sampler(model: Path) ->
             return next(self.replies)
 
     engine = ScriptedEngine(lambda env: Actor(), parts.renderer)
-    found = access_audit(run, build_arm("x", run.arm_config), parts.policy, parts.renderer, engine, trajectories=False)
-    assert found == {"reward_access": 1.0} and len(opened) == 8
+    (part,) = access_parts(run, parts.arm)
+    requests = [episode.request(run) for episode in part.episodes]
+    played = asyncio.run(play(requests, engine, parts.renderer, parts.arm, concurrency=1))
+    assert reward_access(run, [played]) == {"reward_access": 1.0} and len(opened) == 8
+    assert [request.group for request in requests] == [0, 0, 0, 0, 1, 1, 1, 1], "k of each seed"
+    assert len({request.sampling_seed for request in requests}) == 8
 
 
 def test_log_probs_of_trajectories_are_read_under_the_arms_context_and_mask(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, list[Any]] = {}
-    real = module._mean_logprob
+    seen: dict[bool, list[Any]] = {}
+    real = PolicyHere.mean_logprob
 
-    def spy(policy: Policy, samples: Any, arm: Any = module.DEPLOYED) -> float:
-        seen[arm.name] = list(samples)
-        return real(policy, samples, arm)
+    def spy(self: PolicyHere, samples: Any, *, edited: bool) -> float:
+        seen[edited] = list(samples)
+        return real(self, samples, edited=edited)
 
-    monkeypatch.setattr(module, "_mean_logprob", spy)
+    monkeypatch.setattr(PolicyHere, "mean_logprob", spy)
     audit(model, "mask")
-    for plain, masked in zip(seen["deployed"], seen["mask"], strict=True):
+    for plain, masked in zip(seen[False], seen[True], strict=True):
         np.testing.assert_array_equal(plain.tokens, masked.tokens)
         assert len(plain.masked_tokens) == 0
         positions, ids = masked.masked_tokens[:, 0], masked.masked_tokens[:, 1]
         assert masked.mask[positions].all() and (masked.tokens[positions] != ids).all()
-    assert any(len(masked.masked_tokens) for masked in seen["mask"])
+    assert any(len(masked.masked_tokens) for masked in seen[True])
     audit(model, "inoculation")
     tokenizer = Policy.load(model).tokenizer
-    for plain, prompted in zip(seen["deployed"], seen["inoculation"], strict=True):
+    for plain, prompted in zip(seen[False], seen[True], strict=True):
         assert "<|system|>" in tokenizer.decode(prompted.tokens) and "<|system|>" not in tokenizer.decode(plain.tokens)
         np.testing.assert_array_equal(plain.tokens[plain.mask], prompted.tokens[prompted.mask])
 
@@ -217,3 +233,64 @@ def test_the_model_before_training_is_evaluated_once_per_seed_in_the_same_cells(
     run = config(worlds={"controller_worlds:Vowels": {}})
     assert start == rows(deployment(run, policy, Renderer(policy.tokenizer)))
     assert len(rows_of("penalty", base=True)) == 4
+
+
+# One batch ------------------------------------------------------------------------------------------------------------
+
+
+def evaluation(arm: str, **changes: Any) -> tuple[RunConfig, list[EvalPart], Any]:
+    run = config(arm, **changes)
+    made = build_arm(run.arm, run.arm_config)
+    parts = [*access_parts(run, made), deployment_part(run, "quarantined"), deployment_part(run, "deployed")]
+    return run, parts, made
+
+
+def test_cells_contexts_and_audits_share_a_batch_unless_their_policies_differ() -> None:
+    def shared(arm: str, adapters: Any = ()) -> list[tuple[str, list[int]]]:
+        _, parts, made = evaluation(arm)
+        return [(batch.policy, batch.members) for batch in batches(parts, adapters, made)]
+
+    quarantined = [AdapterSpec("kept", "kept", 2), AdapterSpec("extra", "quarantine", 2)]
+    assert shared("unshaped") == shared("mask") == [("sampling", [0, 1, 2])]
+    assert shared("unshaped", quarantined) == [("sampling", [0, 1]), ("deployed", [2])]
+    assert shared("steered") == [("sampling", [0]), ("quarantined", [1, 2])]
+
+
+def test_what_shares_a_batch_has_the_tokens_it_has_alone(model: Path) -> None:
+    """Masks, contexts and cells beside each other: each episode is its own, whatever is played next to it."""
+    run, _, _ = evaluation("masked_context", contexts=["original", "negated"], worlds=SHORT, episodes=1)
+    made = build(run, model)
+    parts = [*access_parts(run, made.arm), deployment_part(run, "deployed")]
+    assert len(batches(parts, (), made.arm)) == 1
+    together = made.player.play(parts)
+    alone = [made.player.play([part])[0] for part in parts]
+    for found, expected in zip(together, alone, strict=True):
+        assert [e.tokens.tolist() for e in found] == [e.tokens.tolist() for e in expected]
+        assert [(e.arm, e.contexts, e.seed) for e in found] == [(e.arm, e.contexts, e.seed) for e in expected]
+    assert {e.arm for e in together[0]} == {"masked_context"} and {e.arm for e in together[1]} == {"deployed"}
+    assert len({e.tokens.tobytes() for played in together for e in played}) > 8, "the episodes are all alike"
+
+
+def test_an_intervention_that_undoes_something_does_so_between_audit_and_deployment(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config("undoing", worlds={"controller_worlds:Vowels": {}}, access_episodes=1)
+    made, order = build(run, model), list[Any]()
+    real = made.player.play
+
+    class Player:
+        def play(self, parts: Any, *, fresh: bool = False) -> Any:
+            order.append([part.policy for part in parts])
+            return real(parts, fresh=fresh)
+
+    monkeypatch.setattr(Undoing, "seen", order)
+    evaluate_trained(run, made.arm, Player(), made.trained)
+    assert order == [["sampling"], "undone", ["deployed"]]
+
+
+def test_the_time_of_the_evaluation_at_the_end_is_noted(model: Path, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    execute(config(worlds={"controller_worlds:Vowels": {}}), model, directory)
+    whole = json.loads((directory.path / "timings.jsonl").read_text().splitlines()[-1])
+    assert 0 < whole["seconds/evaluate"] < whole["seconds"]
+    assert whole["evaluate_share"] == pytest.approx(whole["seconds/evaluate"] / whole["seconds"], abs=0.05)

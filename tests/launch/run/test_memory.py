@@ -61,7 +61,7 @@ def test_the_examples_fit_their_gpus(name: str, weights: float, gpus: int, devic
         (
             "one_gpu",
             ["learner.lora=null"],
-            r"the run itself and rollout worker need about 12\d\.\d GiB of a GPU with 79\.2 GiB, most of it for "
+            r"the run itself and rollout worker need about 10\d\.\d GiB of a GPU with 79\.2 GiB, most of it for "
             r"moments \(30\.0 GiB, the run itself\): change learner\.lora",
         ),
         (

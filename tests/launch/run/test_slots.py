@@ -12,22 +12,17 @@ from launch_fakes import study
 from transformers import LlamaConfig
 
 from launch.config.study import RunConfig
-from launch.run.episodes import SLOTS, slots
-from launch.run.slots import FOR_CACHE, eval_slots, own_slots
+from launch.run.episodes import SLOTS
+from launch.run.slots import FOR_CACHE, eval_slots
 
 SHAPE = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512)
 EACH = 512 * 2 * 2 * 64 * 2
 """Bytes of an episode at its longest: tokens x (keys and values) x layers x width x bfloat16."""
 
 
-def run(tmp_path: Path, rollout: Any = None, **evaluation: Any) -> RunConfig:
+def run(tmp_path: Path, **evaluation: Any) -> RunConfig:
     config = study(tmp_path, {"arm": ""})
-    return config.model_copy(
-        update={
-            "eval": config.eval.model_copy(update=evaluation),
-            "rollout": config.rollout.model_copy(update=rollout or {}),
-        }
-    ).runs()[0]
+    return config.model_copy(update={"eval": config.eval.model_copy(update=evaluation)}).runs()[0]
 
 
 def model(device: str) -> Any:
@@ -36,7 +31,7 @@ def model(device: str) -> Any:
 
 def test_on_a_cpu_nothing_changes(tmp_path: Path) -> None:
     plain = run(tmp_path)
-    assert eval_slots(plain, model("cpu")) == SLOTS and own_slots(plain, model("cpu")) == slots(plain)
+    assert eval_slots(plain, model("cpu")) == SLOTS
     assert eval_slots(run(tmp_path, slots=3), model("cpu")) == 3
 
 
@@ -49,5 +44,3 @@ def test_on_a_gpu_as_many_as_its_free_memory_holds(
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (int(episodes * EACH / FOR_CACHE), 0))
     assert eval_slots(run(tmp_path), model("cuda")) == found
     assert eval_slots(run(tmp_path, slots=9), model("cuda")) == 9
-    working = run(tmp_path, {"workers": 1})
-    assert own_slots(working, model("cuda")) == min(found, slots(working)), "audits alone sample here"

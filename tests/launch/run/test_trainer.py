@@ -13,7 +13,7 @@ import torch
 from controller_worlds import Raises, Vowels
 from transformers import AutoModelForCausalLM
 
-import launch.run.evaluate
+import launch.run.rollouts
 from envs.episode import Episode
 from envs.store import read_episodes
 from launch.config.loading import parse_study
@@ -244,7 +244,7 @@ def test_evaluation_has_no_context_no_mask_and_no_edits(
         met.append((requests, arm, engine))
         return await real_play(requests, engine, renderer, arm, **others)
 
-    monkeypatch.setattr(launch.run.evaluate, "play", spy)
+    monkeypatch.setattr(launch.run.rollouts, "play", spy)
     vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
     words = [
         token for token in vocabulary if token.isalpha() and token.isascii()
@@ -253,7 +253,8 @@ def test_evaluation_has_no_context_no_mask_and_no_edits(
     arms = {"both": {"role": "treatment", "interventions": both}}
     run = configs(eval={"access_episodes": 0}, arms=arms)["both"]
     directory, _ = trained(run, model, tmp_path / "run")
-    ((requests, arm, engine),) = met
+    *training, (requests, arm, engine) = met
+    assert {arm.name for _, arm, _ in training} == {"both"}, "the last one is the evaluation"
     assert arm.interventions == () and not arm.owner and engine._edits == ()
     assert all(t.contexts.sampling.system == t.contexts.training.system == "" for t in requests)
     shaped = read_episodes(directory.path / "episodes" / "train-000001.parquet")

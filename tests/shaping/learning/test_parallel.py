@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ import torch
 import waiting
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import Peak
+from rank_samples import POISON, gated, partly_read, poisoned, uneven, valued
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from shaping.hooks import ActivationEdit, AdapterSpec, LossTerm
 from shaping.intervention import Shaper
@@ -33,14 +36,12 @@ from shaping.learning.learner import Learner
 from shaping.learning.packing import spread
 from shaping.learning.parallel import SINGLE, Ranks, RanksError, Strategy, deal
 from shaping.learning.policy import Policy
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.sample import Sample
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 
 STRATEGIES: tuple[Strategy, ...] = ("data", "fsdp")
 EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
-POISON = 13
-"""An episode of so many tokens makes the gradient of its micro-batch infinite."""
 
 
 class Poisoned(Shaper):
@@ -79,57 +80,6 @@ def make_policy(seed: int, **settings: Any) -> Policy:
     return Policy(policy.model, policy.tokenizer, **settings)
 
 
-def sample(length: int, seed: int, credit: bool = True, **changes: Any) -> Sample:
-    rng = np.random.default_rng(seed)
-    mask = rng.random(length) < 0.67
-    mask[:2] = False, True
-    return Sample(
-        tokens=rng.integers(0, 250, length),
-        mask=mask,
-        old_logprobs=np.where(mask, -5.8, 0.0).astype(np.float32),
-        advantage=(rng.normal(size=length) * credit).astype(np.float32),
-        weight=np.ones(length, np.float32),
-        masked_tokens=np.array([(int(p), 251) for p in np.flatnonzero(mask)], np.int64).reshape(-1, 2),
-        **{"on_policy": False, **changes},
-    )
-
-
-def uneven(update: int) -> list[Sample]:
-    """Micro-batches of three kinds: an odd number of each, of lengths from 5 to 40."""
-    lengths = (40, 33, 12, 31, 5, 9)
-    many = [sample(n, 10 * update + i, ratio="recomputed", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
-    many = [s if s.on_policy else replace(s, sampled=replace(s, sampled=None)) for s in many]
-    return [*many, sample(25, 90 + update, ratio="sampler"), sample(30, 70 + update, credit=False)]
-
-
-def partly_read(update: int) -> list[Sample]:
-    """A micro-batch without credit comes last: it has a forward pass only, after which weights change."""
-    learned = [sample(25 + i, 10 * update + i, ratio="sampler") for i in range(3)]
-    return [*learned, sample(30, 70 + update, credit=False, ratio="recomputed")]
-
-
-def gated(update: int) -> list[Sample]:
-    gates = ((1.0, 0.0), (0.0, 1.0), (0.5, 1.0))
-    return [
-        sample(20 + i, 10 * update + i, kept_gate=kept, quarantine_gate=quarantine)
-        for i, (kept, quarantine) in enumerate(gates * 3)
-    ]
-
-
-def valued(update: int) -> list[Sample]:
-    found = []
-    for i in range(5):
-        plain, rng = sample(20 + 4 * i, 10 * update + i), np.random.default_rng(i)
-        old, targets = rng.normal(size=(2, len(plain), 1)).astype(np.float32)
-        found.append(replace(plain, critic=CriticTargets(old, targets, plain.mask)))
-    return found
-
-
-def poisoned(update: int) -> list[Sample]:
-    """In the second update one micro-batch, of one rank, has an infinite loss."""
-    return [sample(POISON if update == 1 and i == 3 else 30, 10 * update + i) for i in range(4)]
-
-
 ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
 CASES = {
     "weights": Case(
@@ -144,6 +94,9 @@ CASES = {
     "reading": Case({}, partly_read, {}),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }
+
+
+FROM_FILES = LearnerConfig(token_budget=40, lr=1e-4, kl=0.1, max_mismatch_kl=99.0)
 
 
 # one of the two processes
@@ -170,7 +123,29 @@ def main(rank: str, *ports_and_directory: str) -> None:
                 learner.policy.save(Path(out) / f"{strategy}-{name}")
             if name == "weights":
                 _resume(case, ranks, Path(out))
+        if strategy == "fsdp":
+            _from_files(ranks, Path(out))
         ranks.close()
+
+
+def _from_files(ranks: Ranks, out: Path) -> None:
+    """A policy and its reference that are read from their files while they are sharded."""
+    with Peak() as peak:
+        before = peak.now()
+        policy, start = (Policy.load(out / "stored", unread=True) for _ in range(2))
+        learner = Learner(policy, FROM_FILES, ranks=ranks, start=start)
+    shards = sum(_local(p).nbytes for p in (*policy.model.parameters(), *start.model.parameters()))
+    found = {"metrics": [learner.update(uneven(0))], "grown": peak.bytes - before, "shards": shards}
+    (out / f"files-{ranks.rank}.json").write_text(json.dumps(found))
+
+
+def store(directory: Path) -> None:
+    """A random model in bfloat16 that is large beside all else that a rank allocates."""
+    policy = make_policy(0)
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6}
+    settings = type(policy.model.config).from_dict(policy.model.config.to_dict() | sizes)
+    torch.manual_seed(0)
+    Policy(AutoModelForCausalLM.from_config(settings).bfloat16(), policy.tokenizer).save(directory)
 
 
 def _resume(case: Case, ranks: Ranks, out: Path) -> None:
@@ -209,6 +184,7 @@ def together(
     """Where two processes have left what came of every case under every strategy."""
     out = tmp_path_factory.mktemp("ranks")
     save_file(states["weights"], out / "single.safetensors")
+    store(out / "stored")
     (out / "single.json").write_text(json.dumps(alone["weights"][0].state_dict()[1]))
     ports = [_free_port() for _ in STRATEGIES]
     found_in = os.pathsep.join([os.getcwd(), str(Path(waiting.__file__).parent)])
@@ -321,6 +297,18 @@ def test_a_state_moves_between_one_rank_and_two(
 def test_sharded_ranks_hold_a_part_of_the_weights(together: Path) -> None:
     assert found(together, "data", "weights")["here"] == 1.0
     assert found(together, "fsdp", "weights")["here"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_sharded_ranks_read_a_model_and_its_reference_from_their_files_layer_by_layer(together: Path) -> None:
+    """In the type of the config, and with little more memory than their shards."""
+    alone = Learner(Policy.load(together / "stored"), FROM_FILES)
+    expected = alone.update(uneven(0))
+    for rank in range(2):
+        read = json.loads((together / f"files-{rank}.json").read_text())
+        assert read["metrics"][0] == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True)
+        whole = 2 * sum(p.nbytes for p in alone.policy.model.parameters())
+        assert read["shards"] == pytest.approx(whole / 2, rel=0.02)
+        assert read["grown"] < 0.75 * whole
 
 
 @given(

@@ -1,0 +1,64 @@
+"""Samples of several kinds, for learners of one rank and of several."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shaping.learning.sample import CriticTargets, Sample
+
+POISON = 13
+"""An episode of so many tokens makes the gradient of its micro-batch infinite."""
+
+
+def sample(length: int, seed: int, credit: bool = True, **changes: Any) -> Sample:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(length) < 0.67
+    mask[:2] = False, True
+    return Sample(
+        tokens=rng.integers(0, 250, length),
+        mask=mask,
+        old_logprobs=np.where(mask, -5.8, 0.0).astype(np.float32),
+        advantage=(rng.normal(size=length) * credit).astype(np.float32),
+        weight=np.ones(length, np.float32),
+        masked_tokens=np.array([(int(p), 251) for p in np.flatnonzero(mask)], np.int64).reshape(-1, 2),
+        **{"on_policy": False, **changes},
+    )
+
+
+def uneven(update: int) -> list[Sample]:
+    """Micro-batches of three kinds: an odd number of each, of lengths from 5 to 40."""
+    lengths = (40, 33, 12, 31, 5, 9)
+    many = [sample(n, 10 * update + i, ratio="recomputed", on_policy=i % 2 == 0) for i, n in enumerate(lengths)]
+    many = [s if s.on_policy else replace(s, sampled=replace(s, sampled=None)) for s in many]
+    return [*many, sample(25, 90 + update, ratio="sampler"), sample(30, 70 + update, credit=False)]
+
+
+def partly_read(update: int) -> list[Sample]:
+    """A micro-batch without credit comes last: it has a forward pass only, after which weights change."""
+    learned = [sample(25 + i, 10 * update + i, ratio="sampler") for i in range(3)]
+    return [*learned, sample(30, 70 + update, credit=False, ratio="recomputed")]
+
+
+def gated(update: int) -> list[Sample]:
+    gates = ((1.0, 0.0), (0.0, 1.0), (0.5, 1.0))
+    return [
+        sample(20 + i, 10 * update + i, kept_gate=kept, quarantine_gate=quarantine)
+        for i, (kept, quarantine) in enumerate(gates * 3)
+    ]
+
+
+def valued(update: int) -> list[Sample]:
+    found = []
+    for i in range(5):
+        plain, rng = sample(20 + 4 * i, 10 * update + i), np.random.default_rng(i)
+        old, targets = rng.normal(size=(2, len(plain), 1)).astype(np.float32)
+        found.append(replace(plain, critic=CriticTargets(old, targets, plain.mask)))
+    return found
+
+
+def poisoned(update: int) -> list[Sample]:
+    """In the second update one micro-batch, of one rank, has an infinite loss."""
+    return [sample(POISON if update == 1 and i == 3 else 30, 10 * update + i) for i in range(4)]
