@@ -253,7 +253,8 @@ class Learner:
 
     def _packed(self, samples: Sequence[Sample], budget: int = 0) -> list[Batch]:
         budget = budget or self.config.token_budget
-        return pack(samples, budget, self.policy.device, ranks=self._ranks.size, padded=self.policy.padded)
+        policy, shared = self.policy, self.config.shared_prefixes and self.policy.shares
+        return pack(samples, budget, policy.device, ranks=self._ranks.size, padded=policy.padded, shared=shared)
 
     def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
         """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""

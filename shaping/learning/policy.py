@@ -141,6 +141,11 @@ class Policy:
         return not layout_of(self.model).packed
 
     @property
+    def shares(self) -> bool:
+        """True if sequences of a batch that begin alike can have their common prefix in it once."""
+        return layout_of(self.model).shares
+
+    @property
     def device(self) -> torch.device:
         """Device of the model."""
         return next(self.model.parameters()).device
@@ -216,8 +221,7 @@ class Policy:
         if self.value_head is None:
             raise PolicyError("this policy has no critic: build it with critics >= 1")
         hidden = self._run(lambda: self._hidden(batch, edits))
-        ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
-        return self.value_head(hidden[batch.rows]), self.value_head(hidden[ends])
+        return self.value_head(hidden[batch.rows]), self.value_head(hidden[batch.ends])
 
     def critic_steps(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
         """(features [steps, hidden + 1], targets [steps, heads]) of the critic in a batch, both float64.
