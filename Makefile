@@ -43,7 +43,7 @@ lint: $(DEV_READY)
 	@$(BIN)/mypy
 
 bench: $(RUN_READY)
-	@for name in worlds organism sampling vocabulary learning update learner rollouts controller; do \
+	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
 # Only after a change of the worlds' texts or of the corpus: a test says so. The new weights are for committing.

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from shaping.learning.sample import Sample
 from shaping.models.shared_prefix import Family
 
-LEAST = 0.02
-"""Smallest share of its tokens that a common prefix must save; below, more calls of attention may cost as much."""
+CALL = 8
+"""What it costs a sequence to see its prefix from elsewhere in the row, in tokens: 4 to 7 with a million parameters."""
+LEAST = 0.03
+"""Smallest gain from a common prefix, as a share of its samples' tokens: less is not measurable."""
 Lengths = Sequence[int] | Mapping[int, int]
 Bins = Callable[[Sequence[int]], list[list[int]]]
 """Lengths of units -> the units of each micro-batch."""
@@ -39,9 +41,9 @@ class Relatives:
         return cls(tuple(members), Family(prefix, tuple(lengths[i] - prefix for i in members)))
 
     @property
-    def saved(self) -> int:
-        """Tokens that are computed once instead of several times."""
-        return self.family.prefix * (len(self.members) - 1)
+    def gain(self) -> int:
+        """Tokens that need not be computed again, less the cost of seeing them from elsewhere in the row."""
+        return (self.family.prefix - CALL) * (len(self.members) - 1)
 
     def halves(self) -> list[Relatives]:
         """The same samples in two parts of similar length, each with the prefix."""
@@ -51,7 +53,7 @@ class Relatives:
 
 
 def relatives(samples: Sequence[Sample]) -> list[Relatives]:
-    """The samples in families, such that the most tokens are saved with one common prefix per family.
+    """The samples in families, such that one common prefix per family gains the most.
 
     A prefix ends before the first loss token of all members: what is in the loss has weights of its own. Its last token
     predicts the first own token of every member.
@@ -101,7 +103,7 @@ def _common(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
 def _families(order: Sequence[int], common: Sequence[int], lengths: Sequence[int]) -> list[Relatives]:
     """Families among samples in the order of their tokens; `common` is what neighbours share.
 
-    From the longest common prefix to the shortest, neighbours are joined where one prefix for all saves no less than
+    From the longest common prefix to the shortest, neighbours are joined where one prefix for all gains no less than
     longer ones for some.
     """
     found = [[Relatives.of([i], lengths, 0)] for i in order]
@@ -119,12 +121,12 @@ def _families(order: Sequence[int], common: Sequence[int], lengths: Sequence[int
 
 
 def _joined(stretch: Sequence[list[Relatives]], prefix: int, lengths: Sequence[int]) -> list[Relatives]:
-    """One family of all samples of a stretch if that saves enough, and no less than their present families."""
+    """One family of all samples of a stretch if that gains enough, and no less than their present families."""
     apart = [each for families in stretch for each in families]
     members = sorted(i for each in apart for i in each.members)
     together = Relatives.of(members, lengths, prefix)
-    enough = max(sum(each.saved for each in apart), LEAST * sum(lengths[i] for i in members))
-    return [together] if len(stretch) > 1 and together.saved >= enough else apart
+    enough = max(sum(each.gain for each in apart), LEAST * sum(lengths[i] for i in members))
+    return [together] if len(stretch) > 1 and together.gain >= enough else apart
 
 
 def _filled(whole: Sequence[Relatives], bins: Bins) -> list[list[Relatives]]:

@@ -70,16 +70,17 @@ def test_a_prefix_ends_where_samples_differ_or_before_the_first_loss_token(make_
     other = make_group(20, 9, seed=1)[0]
     assert families([a, other, b]) == [(20, (0, 2)), (0, (1,))]
     early = b.mask.copy()
-    early[7] = True
-    assert families([a, replace(b, mask=early)]) == [(7, (0, 1))]
-    assert families([a, replace(b, mask=early), c]) == [(20, (0, 2)), (0, (1,))], "more is saved without the second"
+    early[12] = True
+    assert families([a, replace(b, mask=early)]) == [(12, (0, 1))]
+    assert families([a, replace(b, mask=early), c]) == [(20, (0, 2)), (0, (1,))], "more is gained without the second"
     assert families([a, a]) == [(20, (0, 1))]
     silent = replace(b, mask=np.zeros(len(b), bool))
     assert families([silent, silent]) == [(26, (0, 1))], "each keeps a token of its own"
-    assert families(make_group(1, 60, 60)) == [(0, (0,)), (0, (1,))], "too little is saved"
+    for prefix, own in ((8, 9), (12, 60)):
+        assert families(make_group(prefix, own, own)) == [(0, (0,)), (0, (1,))], "sharing costs more than it gains"
 
 
-def test_the_families_are_those_that_save_the_most(make_group: Any) -> None:
+def test_the_families_are_those_that_gain_the_most(make_group: Any) -> None:
     def within(common: int, sample: Sample) -> Sample:
         tokens = sample.tokens.copy()
         tokens[:common] = 7
