@@ -76,7 +76,8 @@ def units(samples: Sequence[Sample], budget: int, ranks: int, bins: Bins) -> lis
         whole = [part for each in whole for part in (each.halves() if id(each) in large else [each])]
     best = _filled(whole, bins)
     while ranks > 1:
-        largest = max(max(best, key=_tokens), key=lambda each: (len(each.members) > 1, each.family.tokens))
+        heaviest = max(best, key=_tokens)
+        largest = max(heaviest, key=lambda each: (len(each.members) > 1, each.family.tokens))
         if len(largest.members) == 1:
             break
         whole = [part for each in whole for part in (each.halves() if each is largest else [each])]
