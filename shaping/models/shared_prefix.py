@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,10 +94,8 @@ class SharedPrefixes:
         if device not in self._kept:
             begins = accumulate((family.tokens for family in self.families), initial=0)
             places = [family.places(begin) for family, begin in zip(self.families, begins, strict=False)]
-            taken = torch.tensor([place for of_family in places for piece in of_family for place in piece])
-            lengths = (family.prefix + own for family in self.families for own in family.own)
-            first = torch.empty(int(taken.max()) + 1, dtype=torch.long)
-            first[taken.flip(0)] = torch.arange(len(taken)).flip(0)
-            plan = Packed([0, *accumulate(lengths)])
-            self._kept[device] = plan, taken.to(device), first.to(device)
+            taken = np.concatenate([np.asarray(piece) for of_family in places for piece in of_family])
+            first = np.unique(taken, return_index=True)[1]
+            plan = Packed([0, *accumulate(f.prefix + own for f in self.families for own in f.own)])
+            self._kept[device] = plan, *(torch.from_numpy(index).long().to(device) for index in (taken, first))
         return self._kept[device]
