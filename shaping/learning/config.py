@@ -122,6 +122,11 @@ class LearnerConfig(_Strict):
     token_budget: int = Field(
         8192, ge=16, le=100_000_000, description="tokens of one packed micro-batch, and of the longest episode"
     )
+    shared_prefixes: bool = Field(
+        True,
+        description="compute the common prefix of samples that begin alike once: same gradient but for rounding, less "
+        "time and memory",
+    )
     kl: float = Field(0.0, ge=0, le=1e6, description="coefficient of the KL to the reference policy; 0: no reference")
     kl_estimator: KLEstimator = Field(
         "k3", description="estimator of that KL; k2 has the KL's own gradient, the gradient of k1 is zero on average"

@@ -28,6 +28,7 @@ from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 from shaping.learning.sharding import release
 from shaping.models.edits import applied
+from shaping.models.value_head import Regression
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +256,8 @@ class Learner:
 
     def _packed(self, samples: Sequence[Sample], budget: int = 0) -> list[Batch]:
         budget = budget or self.config.token_budget
-        return pack(samples, budget, self.policy.device, ranks=self._ranks.size, padded=self.policy.padded)
+        policy, shared = self.policy, self.config.shared_prefixes and self.policy.shares
+        return pack(samples, budget, policy.device, ranks=self._ranks.size, padded=policy.padded, shared=shared)
 
     def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
         """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""
@@ -294,22 +296,21 @@ class Learner:
         Gradient steps would need longer to reach the level of each turn. Until then, advantages favour early actions
         of an episode, because more reward is still to come there.
         """
-        products: list[tuple[Tensor, Tensor]] = []
+        head = self.policy.value_head
+        assert head is not None
+        fitted = Regression(head.linear.in_features, head.linear.out_features, self.policy.device)
         batches = self._packed(samples)
         counts = TokenCounts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
             into = sums if real else MetricSums()
             self._objective.loss(batch, counts, into, first=True, warm_up=True)
             into.tokens += batch.loss_tokens * batch.policy
-            features, targets = self.policy.critic_steps(batch, self._objective.edits)
+            states, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
-                products.append((features.T @ features, features.T @ targets))
+                fitted.add(states, targets)
         self._refuse_mismatch(sums.summed(self._ranks).mean("mismatch_kl"))
-        products = [pair for of_rank in self._ranks.gather(products) for pair in of_rank]
-        grams, moments = zip(*products, strict=True)
-        head = self.policy.value_head
-        assert head is not None
-        head.fit(torch.stack(grams).sum(0), torch.stack(moments).sum(0))
+        self._ranks.add_up(fitted.gram, fitted.moment)
+        head.fit(fitted)
 
     def _passes(self, batch: Batch) -> tuple[object, ...]:
         """Kind of a batch: all batches of one kind run the same forward and backward passes."""

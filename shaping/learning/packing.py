@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shaping.hooks import RatioMode
+from shaping.learning.prefixes import Bins, Relatives, units
 from shaping.learning.sample import Sample
-from shaping.models.attention import Packed
+from shaping.models.attention import Packed, Plan
+from shaping.models.shared_prefix import Family, SharedPrefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,12 @@ class Batch:
     """Token ids [1, n]."""
     positions: Tensor
     """Positions within the samples [1, n]."""
-    plan: Packed
-    """The attention plan."""
+    plan: Plan
+    """The attention plan: `Packed`, or `SharedPrefixes` if samples have a common prefix that is in the row once."""
     rows: Tensor
-    """Positions [m] of the hidden states that predict the loss tokens."""
+    """Positions [m] of the hidden states that predict the loss tokens; the last of a common prefix predicts several."""
+    ends: Tensor
+    """Positions of the hidden states of the samples' last tokens [samples]."""
     targets: Tensor
     """Token ids of the loss tokens [m]."""
     old: Tensor
@@ -135,6 +141,7 @@ def pack(
     *,
     ranks: int = 1,
     padded: bool = False,
+    shared: bool = False,
 ) -> list[Batch]:
     """Pack samples into homogeneous micro-batches.
 
@@ -151,19 +158,34 @@ def pack(
         device: device of the tensors.
         ranks: processes that share the micro-batches; each gets a similar part of every kind.
         padded: the model will pad the samples of a micro-batch to the longest, which the budget then counts.
+        shared: samples that begin alike have their common prefix in the row once, and the budget counts it once.
     Raises: ValueError if one sample alone exceeds the budget.
     """
     kinds: dict[tuple[RatioMode, float, float, bool, bool, bool, bool], list[Sample]] = defaultdict(list)
     for s in samples:
         kinds[s.ratio, s.kept_gate, s.quarantine_gate, _has_credit(s), s.policy, s.kl, s.critic is None].append(s)
+    bins = partial(spread, budget=budget, ranks=ranks, padded=padded)
     return [
-        _lay_out([group[i] for i in members], device)
+        _lay_out([group[i] for each in batch for i in each.members], [each.family for each in batch], device)
         for _, group in sorted(kinds.items())
-        for members in spread([len(s) for s in group], budget, ranks, padded=padded)
+        for batch in (units(group, budget, ranks, bins) if shared else _single(group, bins))
     ]
 
 
-def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
+def _single(samples: Sequence[Sample], bins: Bins) -> list[list[Relatives]]:
+    """The samples of each micro-batch, each by itself."""
+    lengths = [len(s) for s in samples]
+    return [[Relatives.of([i], lengths, 0) for i in members] for members in bins(lengths)]
+
+
+def _places(families: Sequence[Family]) -> NDArray[np.int64]:
+    """The place in the row of every token of every sample."""
+    begins = accumulate((family.tokens for family in families), initial=0)
+    pieces = [piece for family, begin in zip(families, begins, strict=False) for piece in family.places(begin)]
+    return np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
+
+
+def _lay_out(samples: list[Sample], families: list[Family], device: torch.device | str) -> Batch:
     starts = np.concatenate([[0], np.cumsum([len(s) for s in samples])])
     mask = np.concatenate([s.mask for s in samples])
     mask[starts[:-1]] = False  # no hidden state predicts the first token of a sequence
@@ -188,14 +210,19 @@ def _lay_out(samples: list[Sample], device: torch.device | str) -> Batch:
         critics = [s.critic for s in samples if s.critic is not None]
         critic = tuple(loss_tokens([getattr(c, name) for c in critics]) for name in ("old", "targets", "mask"))
 
-    ids = torch.from_numpy(np.concatenate([s.tokens for s in samples]))
+    ids = np.concatenate([s.tokens for s in samples])
+    places = _places(families)
+    row = np.zeros((2, sum(family.tokens for family in families)), np.int64)
+    row[:, places] = ids, np.concatenate([np.arange(len(s)) for s in samples])
+    shares = any(family.prefix for family in families)
     return Batch(
         samples=tuple(samples),
-        ids=ids[None].to(device),
-        positions=torch.from_numpy(np.concatenate([np.arange(len(s)) for s in samples]))[None].to(device),
-        plan=Packed(starts.tolist()),
-        rows=torch.from_numpy(targets - 1).to(device),
-        targets=ids[targets].to(device),
+        ids=torch.from_numpy(row[:1]).to(device),
+        positions=torch.from_numpy(row[1:]).to(device),
+        plan=SharedPrefixes(families) if shares else Packed(starts.tolist()),
+        rows=torch.from_numpy(places[targets - 1]).to(device),
+        ends=torch.from_numpy(places[starts[1:] - 1]).to(device),
+        targets=torch.from_numpy(ids[targets]).to(device),
         old=stream("old_logprobs"),
         advantage=stream("advantage"),
         weight=stream("weight"),

@@ -163,6 +163,11 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    def add_up(self, *tensors: Tensor) -> None:
+        """Sum tensors over ranks in place."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.all_reduce(tensor)
+
     def stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole copies on the CPU, on rank 0; empty on other ranks. All ranks must call it together."""
         copies: dict[str, Tensor] = {}

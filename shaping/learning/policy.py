@@ -152,6 +152,11 @@ class Policy:
         return not layout_of(self.model).packed
 
     @property
+    def shares(self) -> bool:
+        """True if sequences of a batch that begin alike can have their common prefix in it once."""
+        return layout_of(self.model).shares
+
+    @property
     def device(self) -> torch.device:
         """Device of the model."""
         return next(self.model.parameters()).device
@@ -229,22 +234,17 @@ class Policy:
         if self.value_head is None:
             raise PolicyError("this policy has no critic: build it with critics >= 1")
         hidden = self._run(lambda: self._hidden(batch, edits))
-        ends = torch.tensor(batch.plan.starts[1:], device=hidden.device) - 1
-        return self.value_head(hidden[batch.rows]), self.value_head(hidden[ends])
+        return self.value_head(hidden[batch.rows]), self.value_head(hidden[batch.ends])
 
     def critic_steps(self, batch: Batch, edits: Sequence[ActivationEdit] = ()) -> tuple[Tensor, Tensor]:
-        """(features [steps, hidden + 1], targets [steps, heads]) of the critic in a batch, both float64.
-
-        Features are a hidden state and a one. Targets are in units of the value head.
-        """
+        """(hidden states [steps, hidden], targets [steps, heads] in units of the value head) of the critic's steps."""
+        if self.value_head is None:
+            raise PolicyError("this policy has no critic: build it with critics >= 1")
         hidden = self._run(lambda: self._hidden(batch, edits))
-        if self.value_head is None or batch.critic is None:
-            heads = 0 if self.value_head is None else len(self.value_head.mean)
-            return hidden.new_zeros(0, hidden.shape[-1] + 1).double(), hidden.new_zeros(0, heads).double()
+        if batch.critic is None:
+            return hidden.new_zeros(0, hidden.shape[-1]), hidden.new_zeros(0, len(self.value_head.mean))
         _, targets, mask = batch.critic
-        states = hidden[batch.rows][mask].double()
-        scaled = (targets[mask] - self.value_head.mean) / self.value_head.deviation
-        return torch.cat([states, states.new_ones(len(states), 1)], dim=1), scaled.double()
+        return hidden[batch.rows[mask]], (targets[mask] - self.value_head.mean) / self.value_head.deviation
 
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
         with applied(self.model, edits):

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from shaping.models.attention import ATTENTION, Packed, Plan, without_masks
 from shaping.models.head import Head, candidates, features
+from shaping.models.shared_prefix import Family, SharedPrefixes
 from shaping.models.trunk import trunk
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ WINDOW = 8
 """Length of sliding windows during the check."""
 LENGTHS = (5, 21)
 """Tokens of the two sequences."""
+FAMILIES = (Family(5, (9, 4, 7)), Family(12, (2, 4, 9)))
+"""Sequences with a common prefix, shorter and longer than windows; some have more own tokens than that, some fewer."""
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 _RECURRENT = re.compile(r"mamba|ssm|recurrent|shortconv|delta|rwkv|[xms]lstm|linearattention|lightning|kda", re.I)
 
@@ -48,6 +51,8 @@ class Layout:
     """The arithmetic of the output layer."""
     why: str = ""
     """Why it is not packed."""
+    shares: bool = False
+    """True: sequences that begin alike may have their common prefix in the row once."""
 
 
 def packed_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
@@ -89,7 +94,9 @@ def examine(model: PreTrainedModel) -> Layout:
             )
         why = _set_attention(model, ATTENTION) or plain.fault(model, packed=True)
         if not why:
-            return Layout(True, plain.head)
+            if fault := plain.fault_of_sharing(model):
+                LOG.warning("%s computes a common prefix once for every sequence, since sharing it %s", name, fault)
+            return Layout(True, plain.head, shares=not fault)
         for attention in dict.fromkeys(("sdpa" if own == ATTENTION else own, "eager")):
             if not (other := _set_attention(model, attention) or plain.fault(model, packed=False)):
                 LOG.warning("%s is run with one sequence per padded row, since packing %s", name, why)
@@ -144,6 +151,28 @@ class Plain:
         if not apart <= self.tolerance:
             return f"gives log-probs that differ by {apart:.2g} (tolerance {self.tolerance:.1g}) ({_suspects(model)})"
         return ""
+
+    def fault_of_sharing(self, model: PreTrainedModel) -> str:
+        """How sequences in a row that holds common prefixes once disagree with each by itself; empty if not at all."""
+        ids = torch.cat(self.sequences)
+        if len(ids) < sum(LENGTHS):
+            return f"cannot be checked: its context is shorter than {LENGTHS[1]} tokens"
+        whole = [
+            torch.cat([ids[: family.prefix], ids.roll(number)[:own]])
+            for family in FAMILIES
+            for number, own in enumerate(family.own)
+        ]
+        begins = accumulate((family.tokens for family in FAMILIES), initial=0)
+        places = [p for f, begin in zip(FAMILIES, begins, strict=False) for piece in f.places(begin) for p in piece]
+        row = ids.new_zeros(2, max(places) + 1)
+        row[:, places] = torch.stack([torch.cat(whole), torch.cat([torch.arange(len(s)).to(ids) for s in whole])])
+        try:
+            shared = packed_states(model, row[:1], row[1:], SharedPrefixes(FAMILIES))[0][places]
+        except Exception as error:  # models raise exceptions of many types for arguments that they do not take
+            return f"fails: {_message(error)}"
+        both = [self.head.logits(model, states).log_softmax(-1) for states in (shared, _packed(model, whole))]
+        apart = _apart(*both, typical=self.routes)
+        return "" if apart <= self.tolerance else f"changes log-probs by {apart:.2g} (tolerance {self.tolerance:.1g})"
 
     def apart(self, logits: Tensor) -> float:
         """Largest difference of log-probs from this; `logits` [tokens, vocabulary] are of both sequences."""

@@ -10,6 +10,33 @@ RATE = 0.1
 RIDGE = 1e-2
 """Ridge penalty relative to the mean square of a feature: it keeps directions that hardly vary out of the fit."""
 
+CHUNK = 1024
+"""Steps of which features are held in float64 at once."""
+
+
+class Regression:
+    """Sums over steps from which `ValueHead.fit` finds a regression, in float64.
+
+    Args:
+        hidden: size of a hidden state.
+        heads: number of targets.
+        device: where the sums are taken.
+    """
+
+    def __init__(self, hidden: int, heads: int, device: torch.device | str = "cpu") -> None:
+        self.gram = torch.zeros(hidden + 1, hidden + 1, dtype=torch.float64, device=device)
+        """Sum of x x^T; x is a hidden state and a one."""
+        self.moment = torch.zeros(hidden + 1, heads, dtype=torch.float64, device=device)
+        """Sum of x y^T; y are the targets."""
+
+    @torch.no_grad()
+    def add(self, states: Tensor, targets: Tensor) -> None:
+        """Add hidden states [steps, hidden] and their targets [steps, heads], a chunk at a time."""
+        for own, wanted in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
+            features = torch.cat([own.double(), own.new_ones(len(own), 1, dtype=torch.float64)], dim=1)
+            self.gram.addmm_(features.T, features)
+            self.moment.addmm_(features.T, wanted.double())
+
 
 class ValueHead(nn.Module):
     """Values [..., heads] of hidden states [..., hidden], in float32.
@@ -66,16 +93,10 @@ class ValueHead(nn.Module):
         self.seen.add_(1)
 
     @torch.no_grad()
-    def fit(self, gram: Tensor, moment: Tensor) -> None:
-        """Set the layer to the ridge regression of normalised targets on features, in float64.
-
-        A feature vector x is a hidden state and a one; a target y is in units of `mean` and `deviation`.
-
-        Args:
-            gram: sum of x x^T over steps, shape [hidden + 1, hidden + 1].
-            moment: sum of x y over steps, shape [hidden + 1, heads].
-        """
+    def fit(self, sums: Regression) -> None:
+        """Set the layer to the ridge regression of targets, in units of `mean` and `deviation`, on features."""
+        gram = sums.gram
         ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        solution = torch.linalg.solve(gram + ridge, moment).to(self.linear.weight.dtype)
+        solution = torch.linalg.solve(gram + ridge, sums.moment).to(self.linear.weight.dtype)
         self.linear.weight.copy_(solution[:-1].T)
         self.linear.bias.copy_(solution[-1])

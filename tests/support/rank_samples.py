@@ -51,9 +51,13 @@ def gated(update: int) -> list[Sample]:
 
 
 def valued(update: int) -> list[Sample]:
+    """They begin alike, and are too many for one micro-batch."""
     found = []
     for i in range(5):
         plain, rng = sample(20 + 4 * i, 10 * update + i), np.random.default_rng(i)
+        tokens, mask, own = plain.tokens.copy(), plain.mask.copy(), plain.masked_tokens[:, 0] >= 16
+        tokens[:16], mask[:16] = 7, False
+        plain = replace(plain, tokens=tokens, mask=mask, masked_tokens=plain.masked_tokens[own])
         old, targets = rng.normal(size=(2, len(plain), 1)).astype(np.float32)
         found.append(replace(plain, critic=CriticTargets(old, targets, plain.mask)))
     return found

@@ -25,7 +25,8 @@ from shaping.learning.losses import value_loss
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import CriticTargets, Sample
-from shaping.models.value_head import ValueHead
+from shaping.models import value_head
+from shaping.models.value_head import Regression, ValueHead
 from shaping.sampling.render import Renderer
 
 MakeSample = Callable[..., Sample]
@@ -174,6 +175,21 @@ def test_after_one_update_of_warm_up_the_critic_predicts_what_hidden_states_tell
     ((values, _),) = learner.values([sample])
     unexplained = np.var(values[:, 0] - truth.numpy()) / np.var(truth.numpy())
     assert unexplained < 0.01
+
+
+def test_a_fit_is_ridge_regression_however_its_steps_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    states, targets = 5.0 + random(50, 8), random(50, 2, seed=1)
+    features = torch.cat([states, torch.ones(50, 1)], dim=1).double()
+    ridge = 1e-2 * features.square().sum(0).mean()
+    expected = torch.linalg.solve(features.T @ features + ridge * torch.eye(9).double(), features.T @ targets.double())
+    for chunk in (7, 1000):
+        monkeypatch.setattr(value_head, "CHUNK", chunk)
+        head, sums = ValueHead(8, 2), Regression(8, 2)
+        for part in (slice(0, 13), slice(13, 13), slice(13, 50)):
+            sums.add(states[part], targets[part])
+        head.fit(sums)
+        torch.testing.assert_close(head.linear.weight.T.double(), expected[:-1], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(head.linear.bias.double(), expected[-1], atol=1e-6, rtol=1e-5)
 
 
 def gradients(policy: Policy, samples: Sequence[Sample], **options: Any) -> tuple[list[Tensor], list[Tensor]]:

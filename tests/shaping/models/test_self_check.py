@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from shaping.models.context import longest_context
 from shaping.models.edits import decoder_layers
 from shaping.models.forward import layout_of
 from shaping.models.self_check import ModelRefused, examine
+from shaping.models.shared_prefix import SharedPrefixes
 
 RECURRENT = {
     *("qwen3_next", "qwen3_5_text", "granitemoehybrid", "bamba", "falcon_h1", "mamba", "mamba2", "lfm2"),
@@ -58,7 +60,30 @@ def test_models_are_packed_unless_state_would_leak_between_sequences(
         layout = layout_of(tiny(family))
     assert layout.packed == (family not in RECURRENT | CHUNKED | OWN_ATTENTION)
     assert layout.packed or "one sequence per padded row, since packing" in caplog.text
+    assert layout.shares == layout.packed
     assert family not in RECURRENT | CHUNKED or "layers" in layout.why
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_model_that_shares_no_prefix_exactly_computes_each_and_says_so(
+    fails: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SharedPrefixes.attend
+
+    def attend(plan: SharedPrefixes, *args: Any) -> torch.Tensor:
+        if fails:
+            raise RuntimeError("no such kernel")
+        return real(plan, *args) * 1.1
+
+    monkeypatch.setattr(SharedPrefixes, "attend", attend)
+    layout = examine(tiny("llama"))
+    assert layout.packed and not layout.shares
+    said = "sharing it fails: no such kernel" if fails else "sharing it changes log-probs by"
+    assert f"LlamaForCausalLM computes a common prefix once for every sequence, since {said}" in caplog.text
+
+
+def test_a_context_that_is_too_short_for_the_check_shares_nothing() -> None:
+    assert not examine(tiny("llama", max_position_embeddings=16)).shares
 
 
 @pytest.mark.parametrize(
