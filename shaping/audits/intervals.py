@@ -79,7 +79,11 @@ def bootstrap_interval(
     if len(parts) == 1:
         return estimate, math.nan, math.nan
     draws = np.random.default_rng(seed).integers(len(parts), size=(resamples, len(parts)))
-    resampled = [statistic(np.concatenate([parts[i] for i in draw])) for draw in draws]
+    if len(parts) == len(data):  # the same values in the same order as below, without a loop over clusters
+        singles = np.concatenate(parts)
+        resampled = [statistic(singles[draw]) for draw in draws]
+    else:
+        resampled = [statistic(np.concatenate([parts[i] for i in draw])) for draw in draws]
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return estimate, float(low), float(high)
 

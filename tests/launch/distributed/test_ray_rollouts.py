@@ -132,7 +132,8 @@ def test_new_weights_reach_every_worker_under_their_version(two: tuple[RayRollou
     assert {status.version for status in rollouts.workers()} == {1}
 
 
-def test_a_worker_that_comes_back_has_the_newest_weights(two: tuple[RayRollouts, Parts]) -> None:
+@pytest.mark.slow
+def test_workers_that_come_back_have_the_newest_weights(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
     expected = played(parts.trainer.rollouts, WORKS)
     for status in rollouts.workers():
@@ -155,9 +156,10 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[d
 def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happened(
     model: Path, tmp_path: Path, alone: tuple[list[dict[str, Any]], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Its one worker: the run needs the one that comes back, and needs it with the newest weights."""
     fuse = tmp_path / "fuse"
     fused = {"ray_worlds:Fused": {"fuse": str(fuse), "spare": os.getpid()}}
-    run = config(fused, workers=2, batching="group")
+    run = config(fused, workers=1, batching="group")
 
     def light(update: int, row: dict[str, Any]) -> None:
         if update == 0:
@@ -391,6 +393,7 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(model: Path) -> 
         build(config(workers=4, cpus=3), model)
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_do_is_told_with_its_name(model: Path) -> None:
     here = build(config(), model)
     rollouts = RayRollouts(config(workers=1), here.arm, Path("nowhere"), lambda form: weights_of(here.policy, form))
