@@ -1,8 +1,8 @@
 """100,000 hostile actions over all worlds: commands, near misses, fragments, injections and noise, under any options.
 
-The fast lane plays fewer. Hypothesis draws the world's options, a seed and the mix; the actions of an example come from that seed. What is not
-executed has to be labelled invalid, and to leave everything as it is: a twin that is given blank text in its place must
-go through the same rewards and labels.
+The fast lane plays fewer. Hypothesis draws the world's options, a seed and the mix; the actions of an example come from
+that seed. What is not executed has to be labelled invalid, and to leave everything as it is: a twin that is given blank
+text in its place must go through the same rewards and labels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A trainer that trains nothing, and an organism that is an empty model: studies on a real Ray, in seconds.
 
 What a run does is told by its arm's label: "" finishes, "raises" and "exits" fail every time, "stumbles" and "crashes"
-only the first time, "waits" does not end the first time, "slow" takes a tenth of a second per update, "full" has no disk
-space left.
+only the first time, "waits" does not end the first time, "slow" takes a tenth of a second per update, "full" has no
+disk space left.
 """
 
 from __future__ import annotations
