@@ -19,13 +19,11 @@ from shaping.hooks import AdapterSpec, Phase
 from shaping.models.adapter_targets import adaptable, left_alone, transposed
 from shaping.models.base_reference import BaseReference
 from shaping.models.concatenated import LoRAWeights, concatenated
+from shaping.models.log_once import log_once
 
 LOG = logging.getLogger(__name__)
 PREFIX = "base_model.model."
 """Prefix of module names in PEFT's files; transformers and vLLM expect it."""
-
-
-_told: set[str] = set()
 
 
 class AdapterError(ValueError):
@@ -210,7 +208,7 @@ class Adapters:
         if spec.path is not None:
             self._load(spec, Path(spec.path))
         elif not spec.targets and (alone := left_alone(self.model, targets)):
-            _tell(f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}")
+            log_once(LOG, f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}")
         self._set_trainable()
 
     @torch.no_grad()
@@ -270,13 +268,6 @@ def _check_names(specs: Sequence[AdapterSpec]) -> None:
         if not spec.name.isidentifier():
             raise AdapterError(f"{spec.name!r} is no name for an adapter: letters, digits and underscores only")
         seen.add(spec.name)
-
-
-def _tell(line: str) -> None:
-    """Log a line once per process."""
-    if line not in _told:
-        _told.add(line)
-        LOG.warning(line)
 
 
 def _config(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str]) -> Any:
