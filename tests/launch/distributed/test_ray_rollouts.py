@@ -159,13 +159,12 @@ def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happe
     """Its one worker: the run needs the one that comes back, and needs it with the newest weights."""
     fuse = tmp_path / "fuse"
     fused = {"ray_worlds:Fused": {"fuse": str(fuse), "spare": os.getpid()}}
-    run = config(fused, workers=1, batching="group")
 
     def light(update: int, row: dict[str, Any]) -> None:
         if update == 0:
             fuse.touch()
 
-    result = execute(run, model, RunDirectory(tmp_path / "run"), light)
+    result = execute(config(fused, workers=1, batching="group"), model, RunDirectory(tmp_path / "run"), light)
     assert not fuse.exists(), "no worker was killed"
     assert "died" in capfd.readouterr().err
     assert rows(tmp_path / "run") == alone[0]
