@@ -90,6 +90,8 @@ class GatedOptimizer:
         """Drop all accumulated gradients."""
         self._sums.clear()
         self._adam.clear()
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def norm(self, max_norm: float, apart: Mapping[str, float] | None = None) -> float:
         """Sum the gradients over ranks, and scale them to a total norm of at most `max_norm`.
