@@ -30,10 +30,10 @@ help:
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
 
-# Without ARGS: the fast lane in two processes, each of which takes whole files. `make test-all` adds the slow one: real
-# engines and clusters, and kills for minutes.
+# Without ARGS: the fast lane in two processes, each of which takes whole files, the longest first (tests/conftest.py).
+# `make test-all` adds the slow lane: real engines and clusters, and kills for minutes.
 test: lint
-	@$(BIN)/pytest $(or $(ARGS),-m "not slow" -n 2 --dist loadfile)
+	@$(BIN)/pytest $(or $(ARGS),-m "not slow" -n 2 --dist loadfile --no-loadscope-reorder)
 
 test-all: lint
 	@$(BIN)/pytest $(ARGS)

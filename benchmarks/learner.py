@@ -19,7 +19,7 @@ from benchmarks.learner_peers import Raw, Trl
 from benchmarks.learning import _resident
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.hooks import ActivationEdit, AdapterSpec
-from shaping.learning.config import LearnerConfig
+from shaping.learning.config import LearnerConfig, OptimizerStates
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -29,6 +29,7 @@ from shaping.organisms.organism import build
 LR = 1e-6
 BUDGET = 2048
 NAMES = ("ours", "trl", "raw")
+ROUNDED = "ours, bfloat16 states"
 MICRO_BATCH = 4
 """Sequences per micro-batch of TRL. Larger ones are slower here and need more memory."""
 
@@ -109,22 +110,29 @@ def episodes(vocabulary: int, count: int, median: float) -> list[Sample]:
 Update = Callable[[Sequence[Sample]], object]
 
 
-def ours(directory: Path, dtype: str, *, gates: bool = False, edits: bool = False) -> Update:
+def ours(
+    directory: Path,
+    dtype: str,
+    *,
+    gates: bool = False,
+    edits: bool = False,
+    states: OptimizerStates = "float32",
+) -> Update:
     adapters = [AdapterSpec("retain", "kept"), AdapterSpec("forget", "quarantine")] if gates else []
     policy = Policy.load(directory, dtype=getattr(torch, dtype), adapters=adapters)
     hidden = policy.model.config.hidden_size
     steer = [ActivationEdit(0, "add", np.ones(hidden, np.float32), 0.1)] if edits else []
-    learner = Learner(policy, LearnerConfig(lr=LR, token_budget=BUDGET), edits=steer)
+    learner = Learner(policy, LearnerConfig(lr=LR, token_budget=BUDGET, optimizer_states=states), edits=steer)
     return learner.update
 
 
 def variant(name: str, directory: Path, dtype: str) -> Update:
-    """`ours`, `trl` or `raw`, by name, so that another process can build it."""
+    """`ours`, `trl`, `raw` or `ROUNDED`, by name, so that another process can build it."""
     if name == "trl":
         return Trl(directory, dtype, MICRO_BATCH, LR).update
     if name == "raw":
         return Raw(directory, dtype, BUDGET, LR).update
-    return ours(directory, dtype)
+    return ours(directory, dtype, states="bfloat16" if name == ROUNDED else "float32")
 
 
 def peak_memory(name: str, directory: Path, dtype: str, samples: Sequence[Sample]) -> float:
@@ -136,16 +144,18 @@ def peak_memory(name: str, directory: Path, dtype: str, samples: Sequence[Sample
 
 def memory_rows(shape: Shape, directory: Path, samples: list[Sample], quick: bool) -> list[Row]:
     """Peak memory of each variant in its own process: memory freed by one would hide the needs of the next."""
+    names = [*NAMES, ROUNDED] if shape.dtype == "bfloat16" else [*NAMES]
     if quick:
-        needed = [peak_memory(name, directory, shape.dtype, samples) for name in NAMES]
+        needed = [peak_memory(name, directory, shape.dtype, samples) for name in names]
     else:
         spawn = multiprocessing.get_context("spawn")
         needed = []
-        for name in NAMES:  # one at a time, since they share the machine's memory
+        for name in names:  # one at a time, since they share the machine's memory
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 needed.append(pool.submit(peak_memory, name, directory, shape.dtype, samples).result())
-    mine, trl, raw = needed
+    mine, trl, raw, *rounded = needed
     return [
+        *(Row(f"{shape.name}: memory, TRL, {ROUNDED}", m, trl, "MiB", trl / m, "ratio >= 2.2") for m in rounded),
         Row(f"{shape.name}: memory, TRL", mine, trl, "MiB", trl / mine, "ratio >= 2.5" if shape.against_trl else ""),
         Row(f"{shape.name}: memory, raw pass", mine, raw, "MiB", raw / mine),
     ]

@@ -19,6 +19,27 @@ from envs.episode import Contexts, Episode, Event, Labels, RolloutStatus, Sealed
 if TYPE_CHECKING:
     from shaping.learning.policy import Policy
 
+TESTS = Path(__file__).parent
+LONGEST = (
+    "launch/distributed/test_ray_rollouts.py",
+    "hostile/test_isolated.py",
+    "launch/test_study.py",
+    "shaping/learning/test_parallel.py",
+    "hostile/test_study_files.py",
+    "launch/storage/test_resume.py",
+    "launch/distributed/test_ray_cluster.py",
+    "hostile/test_worlds.py",
+    "hostile/test_network.py",
+    "envs/test_fuzz.py",
+    "launch/test_discovery.py",
+    "shaping/sampling/test_broadcast.py",
+    "docs/test_pressure_page.py",
+    "test_benchmarks.py",
+)
+"""Files that take longest, in the order in which they start: two processes end together if short files come last.
+
+Files that wait for Ray stand beside files that compute.
+"""
 MakeEpisode = Callable[..., Episode]
 TEXTS = (
     "turn 1 / 4 . you hold 1 unit . job 1 needs 4 . job 2 needs 7 .",
@@ -28,6 +49,14 @@ TEXTS = (
     "wait here a little . ACTION: wait",
 )
 """What the tokenizer of the tiny policies is learned from."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first. Needs xdist's `--no-loadscope-reorder`, or it sorts by the number of tests."""
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    if gone := [str(path) for path in place if not path.is_file()]:
+        raise pytest.UsageError(f"tests/conftest.py: LONGEST names files that are not there: {', '.join(gone)}")
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def _turn(reward: float, events: Sequence[Event], overt_shortcuts: tuple[str, ...]) -> Turn:

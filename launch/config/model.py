@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from os.path import isfile  # False, where Path.is_file raises for what can be no path
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -149,6 +151,13 @@ def speaks_dialect(model: object) -> bool:
     template = directory / "chat_template.jinja"
     if not isfile(template):
         return False
+    now = template.stat()
+    return _is_dialects(template, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(16)
+def _is_dialects(template: Path, changed: int, size: int) -> bool:
+    """Is a file the organisms' template? A study asks many times: it is read once, and again if it has changed."""
     from shaping.organisms.tokenizer import TEMPLATE
 
     return template.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are used
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from envs.episode import TRAITS, Episode
 from shaping.audits.concealment import answers
@@ -89,7 +89,7 @@ def detection_curve(
     each world replaced by the deceiver's of the same place. Detected: the interval of the difference of their rates, at
     `level`, excludes 0. So a share of 0 is detected in 1 - `level` of the resamples.
     """
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
     generator = np.random.default_rng(seed)
     seen = np.zeros(len(shares))
     for _ in range(resamples):

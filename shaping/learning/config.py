@@ -16,6 +16,7 @@ LossAggregation = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
 KLContext = Literal["training", "sampling"]
 Overlong = Literal["train", "mask"]
+OptimizerStates = Literal["float32", "bfloat16"]
 MismatchCorrection = Literal[
     "none", "truncate", "mask", "sequence_truncate", "sequence_mask", "geometric_truncate", "geometric_mask"
 ]
@@ -151,7 +152,12 @@ class LearnerConfig(_Strict):
         3, ge=1, le=1_000_000, description="stop after this many skipped (non-finite) steps in a row"
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="type of the weights; the optimiser steps float32 copies of bfloat16 weights"
+        "float32", description="type of the weights; see optimizer_states for the copies that bfloat16 weights need"
+    )
+    optimizer_states: OptimizerStates = Field(
+        "float32",
+        description="type of AdamW's moments; float32: it also steps float32 copies of bfloat16 weights; bfloat16: no "
+        "copies, and weights and moments are rounded at random, which costs noise and saves 8 bytes per weight",
     )
     activation_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
     lora: LoRAConfig | None = Field(None, description="train a LoRA adapter; none: all weights")

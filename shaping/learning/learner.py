@@ -46,7 +46,7 @@ class Learner:
         interventions: their auxiliary losses are called once per micro-batch.
         edits: activation edits of the learner's forward pass.
         updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
-        seed: seed of the order in which samples make up minibatches.
+        seed: seed of the order in which samples make up minibatches, and of the rounding of bfloat16 states.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
         start: `policy` as it is now, loaded apart, for the KL; none: it is copied where it must be.
@@ -80,7 +80,13 @@ class Learner:
         self._objective = Objective(policy, config, self._reference, auxiliary, edits)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
-            policy.groups(), lr=self._lr, weight_decay=config.weight_decay, lrs=lrs, ranks=ranks
+            policy.groups(),
+            lr=self._lr,
+            weight_decay=config.weight_decay,
+            lrs=lrs,
+            ranks=ranks,
+            states=config.optimizer_states,
+            seed=seed,
         )
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -14,7 +14,13 @@ from shaping.models.forward import head_logits, head_of
 from shaping.models.head import exact_head
 
 CHUNK = 2**23
-"""Number of logits in one chunk: 32 MiB in float32, enough for an efficient matrix product."""
+"""Number of logits in one chunk on a CPU: 32 MiB in float32, enough for an efficient matrix product."""
+CUDA_CHUNKS = 2**21, 2**28
+"""Smallest and largest number on a GPU, whose matrix products want hundreds of rows."""
+CUDA_SHARE = 0.25
+"""Share of a GPU's free memory that one chunk may take."""
+CUDA_BYTES = 16
+"""Bytes of one logit there: in float32, with its exponential, its gradient and what the softmax needs."""
 IMPOSSIBLE = -1e4
 """A log-prob whose exp is zero in float32. It is finite, so that zero times it is zero."""
 
@@ -38,14 +44,14 @@ def token_logprobs(
         masked_tokens: (row, token id) pairs [k, 2] with probability zero, as in sampling; in rows of pairs (row, ~id)
             every other token has.
         temperature: divisor of the logits; 0 counts as 1.
-        chunk: tokens per chunk; 0: from the size of the vocabulary.
+        chunk: tokens per chunk; 0: from the size of the vocabulary, and on a GPU from its free memory.
         entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
     Returns: (log-prob of each target [m], entropy of each distribution [m]).
     """
     if not len(targets):
         return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
     head = model.get_output_embeddings()
-    chunk = chunk or max(CHUNK // head.weight.shape[0], 16)
+    chunk = chunk or max(chunk_logits(hidden.device) // head.weight.shape[0], 16)
     temperature = temperature or 1.0
     arithmetic = head_of(model)
     plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not arithmetic.cap
@@ -62,6 +68,20 @@ def token_logprobs(
         else:
             pieces.append(_chunk(*args))
     return torch.cat([logp for logp, _ in pieces]), torch.cat([entropy for _, entropy in pieces])
+
+
+def chunk_logits(device: torch.device) -> int:
+    """Number of logits in one chunk. On a GPU a power of two, so that a little more or less free memory changes no sum.
+
+    Memory that torch holds and does not use counts as free.
+    """
+    if device.type != "cuda":
+        return CHUNK
+    free = torch.cuda.mem_get_info(device)[0]
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    fitting = max(int(free * CUDA_SHARE) // CUDA_BYTES, 1)
+    smallest, largest = CUDA_CHUNKS
+    return min(max(1 << fitting.bit_length() - 1, smallest), largest)
 
 
 def _chunks(count: int, chunk: int, masked_tokens: Tensor) -> Iterator[tuple[int, int, Tensor]]:

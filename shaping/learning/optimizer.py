@@ -1,4 +1,4 @@
-"""AdamW over parameter groups, with gates on parameter gradients and float32 master weights."""
+"""AdamW over parameter groups, with gates on parameter gradients."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shaping.learning.adamw import Group, make_adamw
+from shaping.learning.config import OptimizerStates
 from shaping.learning.parallel import SINGLE, Ranks, global_norm
-from shaping.learning.sharding import part
 
 Groups = Mapping[str, Sequence[nn.Parameter]]
 
@@ -23,8 +24,7 @@ class GatedOptimizer:
     gradient depends on a weight gradient. Cloud et al. (arXiv:2410.04332) scale activation gradients instead, which
     also changes the gradients of all earlier layers.
 
-    The optimiser steps float32 copies of bfloat16 parameters, and sums their gradients in float32: an update is often
-    smaller than the distance between two neighbouring bfloat16 numbers.
+    Gradients are summed in float32, those of bfloat16 parameters, too.
 
     Args:
         groups: name -> trained parameters.
@@ -32,6 +32,8 @@ class GatedOptimizer:
         weight_decay: weight decay of all groups.
         lrs: name -> learning rate of a group.
         ranks: gradients are summed over these ranks before a step.
+        states: type of what AdamW keeps from step to step.
+        seed: seed of the rounding of bfloat16 states.
     """
 
     def __init__(
@@ -42,21 +44,17 @@ class GatedOptimizer:
         weight_decay: float = 0.0,
         lrs: Mapping[str, float] | None = None,
         ranks: Ranks = SINGLE,
+        states: OptimizerStates = "float32",
+        seed: int = 0,
     ) -> None:
         self._ranks = ranks
         self.groups = {name: list(parameters) for name, parameters in groups.items() if len(parameters)}
         self.parameters = [p for parameters in self.groups.values() for p in parameters]
         self._sums: dict[nn.Parameter, Tensor] = {}
-        self._masters = {p: p.detach().float().clone() for p in self.parameters if p.dtype != torch.float32}
-        self._adam = torch.optim.AdamW(
-            [
-                {"params": [self._masters.get(p, p) for p in parameters], "lr": rate, "initial_lr": rate}
-                for name, parameters in self.groups.items()
-                for rate in [(lrs or {}).get(name, lr)]
-            ],
-            lr=lr,
-            weight_decay=weight_decay,
-        )
+        rates = lrs or {}
+        stepped = [Group(parameters, rates.get(name, lr)) for name, parameters in self.groups.items()]
+        self._adam = make_adamw(states, stepped, weight_decay, seed)
+        self._lr_share = 1.0
 
     @contextmanager
     def gated(self, gates: Mapping[str, float], *, freeze: bool = True) -> Iterator[None]:
@@ -91,8 +89,9 @@ class GatedOptimizer:
     def clear(self) -> None:
         """Drop all accumulated gradients."""
         self._sums.clear()
+        self._adam.clear()
         for parameter in self.parameters:
-            self._stepped(parameter).grad = None
+            parameter.grad = None
 
     def norm(self, max_norm: float, apart: Mapping[str, float] | None = None) -> float:
         """Sum the gradients over ranks, and scale them to a total norm of at most `max_norm`.
@@ -104,8 +103,6 @@ class GatedOptimizer:
             nothing is scaled.
         """
         self._ranks.reduce(self._sums, self.parameters)
-        for parameter in self.parameters:
-            self._stepped(parameter).grad = self._sums.get(parameter)
         alone = {name: limit for name, limit in (apart or {}).items() if name in self.groups}
         parts = [([name for name in self.groups if name not in alone], max_norm)]
         parts += [([name], limit) for name, limit in alone.items()]
@@ -113,9 +110,10 @@ class GatedOptimizer:
         if not all(map(torch.isfinite, norms)):
             return float("nan")
         for (names, limit), norm in zip(parts, norms, strict=True):
+            share = torch.clamp(limit / (norm + 1e-6), max=1.0)
             for name in names:  # one by one: in a group, either all parameters are sharded or none
-                stepped = [self._stepped(p) for p in self.groups[name]]
-                torch.nn.utils.clip_grads_with_norm_(stepped, limit, norm)
+                if gradients := [self._sums[p] for p in self.groups[name] if p in self._sums]:
+                    torch._foreach_mul_(gradients, share.to(gradients[0].device))
         return float(norms[0])
 
     def _norm_of(self, names: Sequence[str]) -> Tensor:
@@ -124,46 +122,29 @@ class GatedOptimizer:
 
     def set_lr_share(self, share: float) -> None:
         """Step with this share of every group's learning rate from now on."""
-        for group in self._adam.param_groups:
-            group["lr"] = share * group["initial_lr"]
+        self._lr_share = share
 
     def step(self) -> None:
         """Take one AdamW step with the gradients from `norm`. They stay in place for inspection until `clear`."""
-        self._adam.step()
-        with torch.no_grad():
-            for parameter, master in self._masters.items():
-                parameter.copy_(master)
+        self._adam.step(self._sums, self._lr_share)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(moments and master weights, step counts), by the parameter's index; tensors are on rank 0 only."""
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for number, parameter in enumerate(self.parameters):
-            if parameter in self._masters:
-                tensors[f"{number}.master"] = self._masters[parameter]
-            for key, value in self._adam.state.get(self._stepped(parameter), {}).items():
-                if key == "step":
-                    steps[str(number)] = float(value)
-                else:
-                    tensors[f"{number}.{key}"] = value
+            kept, taken = self._adam.state_of(parameter)
+            tensors |= {f"{number}.{name}": tensor for name, tensor in kept.items()}
+            if taken is not None:
+                steps[str(number)] = taken
         return self._ranks.stored(tensors), {"steps": steps}
 
-    @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.clear()
         for number, parameter in enumerate(self.parameters):
-            stepped = self._stepped(parameter)
-            if parameter in self._masters:
-                stepped.copy_(part(tensors[f"{number}.master"], stepped))
-            if (steps := values["steps"].get(str(number))) is None:
-                self._adam.state.pop(stepped, None)
-                continue
-            moments = {
-                key: part(tensors[f"{number}.{key}"].to(stepped.device), stepped).clone()  # Adam writes into them
-                for key in ("exp_avg", "exp_avg_sq")
-            }
-            self._adam.state[stepped] = {"step": torch.tensor(float(steps)), **moments}
+            own = {n.partition(".")[2]: t for n, t in tensors.items() if n.partition(".")[0] == str(number)}
+            self._adam.restore(parameter, own, values["steps"].get(str(number)))
 
     def _collect(self, gate: float, parameter: nn.Parameter) -> None:
         """Move a parameter's new gradient to the sum, times its gate."""
@@ -173,9 +154,5 @@ class GatedOptimizer:
         if parameter in self._sums:
             self._sums[parameter].add_(gradient, alpha=gate)
             return
-        first = gradient.float() if parameter in self._masters else gradient
+        first = gradient.float()
         self._sums[parameter] = first if gate == 1 else first * gate
-
-    def _stepped(self, parameter: nn.Parameter) -> Tensor:
-        """The tensor that AdamW steps for a parameter: its float32 copy, or itself."""
-        return self._masters.get(parameter, parameter)

@@ -25,13 +25,11 @@ from shaping.models.adapter_targets import (
 )
 from shaping.models.base_reference import BaseReference
 from shaping.models.concatenated import LoRAWeights, concatenated
+from shaping.models.log_once import log_once
 
 LOG = logging.getLogger(__name__)
 PREFIX = "base_model.model."
 """Prefix of module names in PEFT's files; transformers and vLLM expect it."""
-
-
-_told: set[str] = set()
 
 
 class AdapterError(ValueError):
@@ -222,7 +220,9 @@ class Adapters:
         elif not spec.targets and (alone := left_alone(self.model, targets)):
             experts = ", ".join(expert_parameters(self.model))
             how = f" (targets can also name {experts})" if experts else ""
-            _tell(f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}{how}")
+            log_once(
+                LOG, f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}{how}"
+            )
         self._set_trainable()
 
     @torch.no_grad()
@@ -282,13 +282,6 @@ def _check_names(specs: Sequence[AdapterSpec]) -> None:
         if not spec.name.isidentifier():
             raise AdapterError(f"{spec.name!r} is no name for an adapter: letters, digits and underscores only")
         seen.add(spec.name)
-
-
-def _tell(line: str) -> None:
-    """Log a line once per process."""
-    if line not in _told:
-        _told.add(line)
-        LOG.warning(line)
 
 
 def _config(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str]) -> Any:

@@ -16,10 +16,11 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from shaping.models.log_once import log_once
+
 LOG = logging.getLogger(__name__)
 _DECIDE = ("do_sample", "num_beams", "num_beam_groups", "return_dict_in_generate")
 """Settings on which it depends what others mean."""
-_told: set[str] = set()
 
 
 class SavingError(ValueError):
@@ -54,9 +55,8 @@ def mend_generation_config(model: PreTrainedModel, source: object) -> None:
         return
     model.generation_config, lost = saveable(config)
     line = f"{source}: generation_config.json: left out, as they have no effect together: {', '.join(lost)}"
-    if lost and line not in _told:
-        _told.add(line)
-        LOG.warning(line)
+    if lost:
+        log_once(LOG, line)
 
 
 def rehearse_saving(directory: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts load when they are used: scipy.stats takes two seconds
 from numpy.typing import NDArray
-from scipy import stats
 
 from envs.episode import TRAITS, Episode
 from shaping.monitors.base import Monitor, MonitorError
@@ -33,7 +33,7 @@ def validate(monitor: Monitor, episodes: Sequence[Episode], trait: str, threshol
     result |= _rate("recall", flagged[positive])
     result |= _rate("false_positive_rate", flagged[~positive])
     if positive.any() and not positive.all() and np.ptp(scores) > 0:
-        u = stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
+        u = scipy.stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
         result["auroc"] = float(u / (positive.sum() * (~positive).sum()))
     return result
 
@@ -57,5 +57,5 @@ def _scored_turns(
 def _rate(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
     if not len(hits):
         return {}
-    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
     return {name: float(hits.mean()), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}

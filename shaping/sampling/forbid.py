@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from envs.actions import THOUGHT, WRAPPING, continued, normalise, parse_action, thinking
-from shaping.sampling.pieces import PARTIAL, Pieces
+from shaping.sampling.pieces import PARTIAL
 from shaping.sampling.render import Renderer
 
 _AROUND = f"{WRAPPING} "
@@ -33,7 +33,7 @@ class CommandMask:
 
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
         self._renderer = renderer
-        self._pieces = Pieces([renderer.piece(i) for i in range(vocabulary)])
+        self._pieces = renderer.vocabulary(vocabulary)
         self._tried_texts: dict[tuple[str, tuple[str, ...], bool], tuple[int, ...]] = {}
         self._masked: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[int, ...]] = {}
 

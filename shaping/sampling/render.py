@@ -14,6 +14,7 @@ from itertools import pairwise
 from transformers import PreTrainedTokenizerBase
 
 from envs.actions import TAG
+from shaping.sampling.pieces import Pieces
 from shaping.sampling.template import USUAL, ChatTemplate, Message, TemplateError, TemplateSettings
 from shaping.sampling.turn_ends import closing_token
 
@@ -57,6 +58,7 @@ class Renderer:
         self.ends = frozenset({self.eos, tokenizer.eos_token_id} - {None})
         self._before_reply = _from_last(self.template.opening, [*map(str, added.values()), *special])
         self._pieces: dict[int, str] = {}
+        self._vocabularies: dict[int, Pieces] = {}
         self._windows: dict[tuple[int, ...], str] = {}
         self._opened: dict[tuple[str, str], list[int]] = {}
         self._extended: dict[str, tuple[list[int], list[int]]] = {}
@@ -174,6 +176,12 @@ class Renderer:
         if token not in self._pieces:
             self._pieces[token] = self._said([token])
         return self._pieces[token]
+
+    def vocabulary(self, size: int) -> Pieces:
+        """The pieces of the first `size` tokens, found once for all engines that share this renderer."""
+        if size not in self._vocabularies:
+            self._vocabularies[size] = Pieces([self.piece(token) for token in range(size)])
+        return self._vocabularies[size]
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of a reply from its start, without special tokens; but tags of thoughts are text, even special ones."""

@@ -1,8 +1,8 @@
 """100,000 hostile actions over all worlds: commands, near misses, fragments, injections and noise, under any options.
 
-Hypothesis draws the world's options, a seed and the mix; the actions of an example come from that seed. What is not
-executed has to be labelled invalid, and to leave everything as it is: a twin that is given blank text in its place must
-go through the same rewards and labels.
+The fast lane plays fewer. Hypothesis draws the world's options, a seed and the mix; the actions of an example come from
+that seed. What is not executed has to be labelled invalid, and to leave everything as it is: a twin that is given blank
+text in its place must go through the same rewards and labels.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from envs.episode import TRAITS
 from envs.worlds.base import World
 
 ACTIONS = 100_000
+FEWER = 15_000
+"""In the fast lane."""
 EXAMPLES = 40
-PER_EXAMPLE = math.ceil(ACTIONS / len(WORLDS) / EXAMPLES)
 
 CANARY = "zqxcanary"
 """In no world's vocabulary: an observation that says it repeats what the agent said."""
@@ -111,11 +112,11 @@ def said(world: World, kind: str, rng: random.Random) -> str:
     return rng.choice((text, f"ACTION: {text}", f"for reasons of {CANARY} .\nACTION: wait\nACTION: {text}"))
 
 
-def play_example(world: World, seed: int, kinds: list[str], seen: Counter[str]) -> None:
-    """`PER_EXAMPLE` actions, over as many episodes as they last."""
+def play_example(world: World, seed: int, kinds: list[str], actions: int, seen: Counter[str]) -> None:
+    """So many actions, over as many episodes as they last."""
     rng = random.Random(seed)
     twin = type(world)(**world.options.model_dump())
-    played = PER_EXAMPLE
+    played = actions
     while played:
         episode, total = rng.randrange(2**31), 0.0
         for one in (world, twin):
@@ -147,9 +148,11 @@ def play_example(world: World, seed: int, kinds: list[str], seen: Counter[str]) 
         assert total <= world.max_return + world.options.candour * len(world._asks) + 1e-9
 
 
+@pytest.mark.parametrize("actions", [FEWER, pytest.param(ACTIONS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(WORLDS))
-def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_command(name: str) -> None:
+def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_command(name: str, actions: int) -> None:
     seen: Counter[str] = Counter()
+    each = math.ceil(actions / len(WORLDS) / EXAMPLES)
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
@@ -162,10 +165,10 @@ def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_c
             world = WORLDS[name](**options)
         except ValueError:  # options that exclude each other
             assume(False)
-        play_example(world, seed, kinds, seen)
+        play_example(world, seed, kinds, each, seen)
 
     fuzz()
-    assert seen["actions"] * len(WORLDS) >= ACTIONS, "each world plays its share"
+    assert seen["actions"] * len(WORLDS) >= actions, "each world plays its share"
     assert seen["near refused"] and seen["near executed"], "near misses lie on both sides"
     assert seen["commands executed"] > seen["commands refused"]
     assert not seen["garbage executed"]

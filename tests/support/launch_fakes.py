@@ -1,7 +1,8 @@
 """A trainer that trains nothing, and an organism that is an empty model: studies on a real Ray, in seconds.
 
 What a run does is told by its arm's label: "" finishes, "raises" and "exits" fail every time, "stumbles" and "crashes"
-only the first time, "slow" takes a tenth of a second per update, "full" has no disk space left.
+only the first time, "waits" does not end the first time, "slow" takes a tenth of a second per update, "full" has no
+disk space left.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def train(
         directory.metrics(row)
         on_update(update, row)
         if label == "slow":
+            time.sleep(0.1)
+        while label == "waits" and first:
             time.sleep(0.1)
         if label == "raises" or (label == "stumbles" and first):
             raise ArithmeticError("the loss is not finite")

@@ -64,6 +64,9 @@ def test_a_world_without_a_locale_speaks_as_the_model_reads(tmp_path: Path) -> N
     (other := tmp_path / "other").mkdir()
     (other / "chat_template.jinja").write_text("{{ messages }}")
     assert run_of(worlds, model=str(other)).train.worlds == prose
+    organism_directory(other / "again", card=False)
+    (other / "again" / "chat_template.jinja").replace(other / "chat_template.jinja")
+    assert run_of(worlds, model=str(other)).train.worlds == worlds, "a template that has changed is read again"
 
 
 @pytest.mark.parametrize("written", ["clerk@dialect", "clerk@en-2025"])

@@ -125,6 +125,7 @@ def test_workers_play_an_evaluation_as_this_process_does(two: tuple[RayRollouts,
     assert len({str(of_part[0]) for of_part in tokens(expected)}) == 3, "the policies play alike"
 
 
+@pytest.mark.slow
 def test_workers_that_come_back_have_the_newest_weights_also_in_an_evaluation(two: tuple[RayRollouts, Parts]) -> None:
     rollouts, parts = two
     other_weights(parts.policy, two[0], parts.trainer.rollouts, version=3)
@@ -151,15 +152,15 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[d
 def test_a_run_whose_worker_is_killed_in_mid_update_ends_as_if_nothing_had_happened(
     model: Path, tmp_path: Path, alone: tuple[list[dict[str, Any]], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Its one worker: the run needs the one that comes back, and needs it with the newest weights."""
     fuse = tmp_path / "fuse"
     fused = {"ray_worlds:Fused": {"fuse": str(fuse), "spare": os.getpid()}}
-    run = config(fused, workers=2, batching="group")
 
     def light(update: int, row: dict[str, Any]) -> None:
         if update == 0:
             fuse.touch()
 
-    result = execute(run, model, RunDirectory(tmp_path / "run"), light)
+    result = execute(config(fused, workers=1, batching="group"), model, RunDirectory(tmp_path / "run"), light)
     assert not fuse.exists(), "no worker was killed"
     assert "died" in capfd.readouterr().err
     assert rows(tmp_path / "run") == alone[0]
@@ -387,6 +388,7 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(model: Path) -> 
         build(config(workers=4, cpus=3), model)
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_do_is_told_with_its_name(model: Path) -> None:
     here = build(config(), model)
     run = config(workers=1)

@@ -56,6 +56,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], torch.dtype]] = {
     "adapters": ({"kl": 0.1, "weight_decay": 0.01, **PPO}, {"adapters": ADAPTERS, "critics": 2}, torch.float32),
     "quarantine": ({"kl": 0.1, **PPO}, {"adapters": ADAPTERS[1:], "critics": 2}, torch.float32),
     "bfloat16": ({"kl": 0.1, "dtype": "bfloat16", **PPO}, {"critics": 2}, torch.bfloat16),
+    "rounded": (
+        {"kl": 0.1, "dtype": "bfloat16", "optimizer_states": "bfloat16", **PPO},
+        {"adapters": ADAPTERS[1:], "critics": 2},
+        torch.bfloat16,
+    ),
 }
 
 

@@ -91,6 +91,7 @@ CASES = {
     "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
     "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
     "critic": Case({"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
+    "rounded": Case({"optimizer_states": "bfloat16"}, uneven, {}),
     "reading": Case({}, partly_read, {}),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }
@@ -242,6 +243,18 @@ def test_both_ranks_report_the_metrics_of_one_rank(
     for rank in range(2):
         for ours, theirs in zip(found(together, strategy, name, rank)["metrics"], alone[name][1], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_round_every_element_as_one_rank_does(
+    strategy: str, together: Path, states: dict[str, dict[str, Tensor]]
+) -> None:
+    """Up to the last bits of their gradients: with random bits of their own, a shard would differ in half of them."""
+    ours, theirs = load_file(together / f"{strategy}-rounded.safetensors"), states["rounded"]
+    moments = [name for name in theirs if name.endswith("exp_avg")]
+    assert moments and {ours[name].dtype for name in moments} == {torch.bfloat16}
+    for name in moments:
+        assert (ours[name] == theirs[name]).float().mean() > 0.95, name
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

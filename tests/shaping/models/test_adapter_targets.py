@@ -13,6 +13,7 @@ from families import SEQUENCES, plain_logprobs, tiny
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.models import adapters as module
+from shaping.models import log_once
 from shaping.models.adapter_targets import adaptable, left_alone
 from shaping.models.adapters import AdapterError, Adapters
 
@@ -34,7 +35,7 @@ KEPT = AdapterSpec("kept", "kept", rank=2, alpha=6.0)
 def test_what_an_adapter_of_all_layers_leaves_alone_is_named(
     family: str, alone: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_told", set())
+    monkeypatch.setattr(log_once, "_told", set())
     model = tiny(family)
     with caplog.at_level(logging.WARNING, logger=module.__name__):
         Adapters(model, [KEPT])

@@ -12,7 +12,7 @@ import pytest
 from transformers import GenerationConfig
 
 from shaping.learning.policy import Policy
-from shaping.models import saving
+from shaping.models import log_once
 from shaping.models.saving import SavingError, rehearse_saving, saveable
 
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}
@@ -60,7 +60,7 @@ def test_settings_without_effect_are_left_out_and_no_others(
 def test_a_model_whose_generation_config_cannot_be_saved_is_mended_at_load_with_one_line(
     own: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "_told", set())
+    monkeypatch.setattr(log_once, "_told", set())
     path = own / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 0.6, "top_p": 0.9}))
     rehearse_saving(own)

@@ -209,6 +209,7 @@ def serve(offers: Any, answers: Any) -> None:
     torch.set_num_threads(1)
     broadcast.CHUNK = 4096
     receiver = Receiver(torch.device("cpu"))
+    answers.put("ready")
     while True:
         offer, wanted = offers.get()
         told = asked(receiver, offer, wanted)
@@ -220,13 +221,14 @@ def test_a_receiver_that_dies_or_hangs_in_mid_transfer_takes_nothing_with_it(
     receiver: Receiver, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast, "CHUNK", 4096)
-    limit = patience(6.0)
+    limit = patience(3.0)
     sender = Broadcaster(HOST, limit)
     context = multiprocessing.get_context("spawn")
     offers, answers = context.SimpleQueue(), context.SimpleQueue()
     process = context.Process(target=serve, args=(offers, answers), daemon=True)
     process.start()
     try:
+        assert answers.get() == "ready"
         offers.put((sender.offer("victim", small := weights(0)), described(small)))
         assert answers.get() == ("", digests(small))
         sender.settle("victim", True)

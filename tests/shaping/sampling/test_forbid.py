@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from envs.actions import normalise, parse_action, thinking
 from shaping.sampling.forbid import CommandMask, is_forbidden
+from shaping.sampling.pieces import Pieces
 from shaping.sampling.render import Renderer
 
 
@@ -104,8 +105,8 @@ class Spelled:
     def __init__(self, texts: list[str], opened: str = "") -> None:
         self.texts, self.opened = texts, opened
 
-    def piece(self, token: int) -> str:
-        return self.texts[token]
+    def vocabulary(self, size: int) -> Pieces:
+        return Pieces(self.texts[:size])
 
     def text(self, ids: Sequence[int]) -> str:
         return "".join(self.texts[i] for i in ids)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaping.learning.policy import Policy
+from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
 from shaping.sampling.template import Message, TemplateError, TemplateSettings
 
@@ -123,6 +124,13 @@ def test_the_piece_of_every_token_is_its_own_text(renderer: Renderer) -> None:
     for token in range(len(renderer.tokenizer)):
         expected = "" if token in renderer.tokenizer.all_special_ids else renderer.tokenizer.decode([token])
         assert renderer.piece(token) == expected
+
+
+def test_engines_that_share_a_renderer_share_its_pieces(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = renderer.vocabulary(300)
+    assert [found[token] for token in range(300)] == [renderer.piece(token) for token in range(300)]
+    monkeypatch.setattr(renderer, "piece", None)
+    assert CommandMask(renderer, 300)._pieces is CommandMask(renderer, 300)._pieces is found
 
 
 def test_pieces_take_time_in_proportion_to_their_number(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
