@@ -180,16 +180,17 @@ def _learning(run: RunConfig, sizes: ModelSizes, shards: int) -> list[Part]:
     learner, item = run.learner, _item(run)
     lora = learner.lora
     trained = sizes.adaptable * lora.rank if lora else sizes.parameters / shards
-    fewer = "learner.lora.rank" if lora else "learner.lora, or train.learner_group (strategy fsdp, more ranks)"
+    short = learner.optimizer_states == "bfloat16" and item < FLOAT and not lora
+    fewer = "learner.lora.rank" if lora else "learner.lora, learner.optimizer_states, or train.learner_group (strategy fsdp, more ranks)"
     layer = sizes.activated * item
     kept = sizes.layers * sizes.hidden * item + layer if learner.activation_checkpointing else sizes.layers * layer
     activations = "learner.token_budget" + ("" if learner.activation_checkpointing else " or activation_checkpointing")
     head = sizes.head * FLOAT * ((item < FLOAT) + (lora is None))
     parts = [
         Part("adapters", trained * FLOAT if lora else 0, fewer),
-        Part("float32 copies", trained * FLOAT if item < FLOAT and not lora else 0, fewer),
+        Part("float32 copies", trained * FLOAT if item < FLOAT and not (lora or short) else 0, fewer),
         Part("gradients", trained * FLOAT, fewer),
-        Part("moments", 2 * trained * FLOAT, fewer),
+        Part("moments", 2 * trained * (item if short else FLOAT), fewer),
         Part("reference", sizes.parameters * item / shards if learner.kl and not lora else 0, "learner.kl or lora"),
         Part("logits", 3 * max(CHUNK, 16 * sizes.vocabulary) * FLOAT + head, "learner.lora"),
         Part("activations", learner.token_budget * kept, activations),

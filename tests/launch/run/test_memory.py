@@ -131,3 +131,14 @@ def test_the_formula_counts_what_an_optimiser_holds(tmp_path: Path, lora: Any) -
     assert parts["weights"] == 2 * sizes.parameters
     assert parts["moments"] == 2 * parts["gradients"] == 8 * trained
     assert parts.get("float32 copies", 0) == (0 if lora else 4 * trained)
+
+
+def test_states_in_bfloat16_need_no_float32_copies_and_half_the_moments(tmp_path: Path) -> None:
+    def parts(*overrides: str) -> dict[str, float]:
+        run, sizes = example("one_gpu", tmp_path, "learner.lora=null", "rollout.sync=full", *overrides)
+        return {part.what: part.size for part in holdings(run, sizes, gpu=True)[0].parts}
+
+    long, short = parts(), parts("learner.optimizer_states=bfloat16")
+    assert "float32 copies" in long and "float32 copies" not in short
+    assert short["moments"] == long["moments"] / 2 == 2 * short["weights"]
+    assert short["gradients"] == long["gradients"]
