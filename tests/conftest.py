@@ -35,6 +35,7 @@ LONGEST = (
     "shaping/sampling/test_broadcast.py",
     "docs/test_pressure_page.py",
     "test_benchmarks.py",
+    "test_gpu_check.py",
 )
 """Files that take longest, in the order in which they start: two processes end together if short files come last.
 

@@ -181,7 +181,8 @@ def _learning(run: RunConfig, sizes: ModelSizes, shards: int) -> list[Part]:
     lora = learner.lora
     trained = sizes.adaptable * lora.rank if lora else sizes.parameters / shards
     short = learner.optimizer_states == "bfloat16" and item < FLOAT and not lora
-    fewer = "learner.lora.rank" if lora else "learner.lora, learner.optimizer_states, or train.learner_group (strategy fsdp, more ranks)"
+    whole = "learner.lora, learner.optimizer_states, or train.learner_group (strategy fsdp, more ranks)"
+    fewer = "learner.lora.rank" if lora else whole
     layer = sizes.activated * item
     kept = sizes.layers * sizes.hidden * item + layer if learner.activation_checkpointing else sizes.layers * layer
     activations = "learner.token_budget" + ("" if learner.activation_checkpointing else " or activation_checkpointing")
