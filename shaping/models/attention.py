@@ -26,6 +26,8 @@ from shaping.models.fused_attention import grouped_attention, packed_attention, 
 
 ATTENTION = "shaping"
 """Name of the attention function in transformers' registry."""
+SCORES = 2**28
+"""Scores of attention that exist at a time, where no fused kernel is used: 1 GiB in float32."""
 _HARMLESS = frozenset({"position_ids", "cache_position", "num_items_in_batch", "output_router_logits", "use_cache"})
 """Arguments that layers hand to attention functions and that say nothing about attention."""
 _planned: ContextVar[bool] = ContextVar("planned", default=False)
@@ -99,7 +101,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules
 
 
 def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rules: Rules) -> Tensor:
-    """Attention whose scores [B, H, Q, K] exist as a whole, since the fused kernels know neither soft cap nor sinks."""
+    """Attention whose scores [B, H, Q, K] exist, since the fused kernels know neither soft cap nor sinks.
+
+    They exist for as many rows at a time as `SCORES` allows: prompts of many episodes are read together.
+    """
+    rows = max(SCORES // (query.shape[1] * query.shape[2] * key.shape[2]), 1)
+    if rows < query.shape[0]:
+        shared = mask is None or mask.dim() == 2 or mask.shape[0] == 1
+        masks = [mask] * -(-query.shape[0] // rows) if shared else mask.split(rows)  # type: ignore[union-attr]
+        parts = zip(query.split(rows), key.split(rows), value.split(rows), masks, strict=True)
+        return torch.cat([_explicit(q, k, v, m, rules) for q, k, v, m in parts])
     key, value = repeated(key, query), repeated(value, query)
     scores = (query @ key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if rules.scale is None else rules.scale)
     if rules.softcap is not None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Mist
 
 from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
+from shaping.models import attention
 from shaping.models.attention import Packed, Rules, _attention, attend
 from shaping.models.edits import applied, decoder_layers, edit
 from shaping.models.forward import adopt, hidden_states
@@ -163,3 +164,22 @@ def test_layers_are_found_under_either_name(tmp_path: Path) -> None:
     assert len(decoder_layers(gpt)) == 3
     with pytest.raises(ValueError, match="no list of decoder layers"):
         decoder_layers(type("Odd", (), {"base_model": object()})())
+
+
+@pytest.mark.parametrize("rows", [None, 1, 5])
+def test_scores_of_many_rows_are_computed_some_rows_at_a_time(
+    rows: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    query, key = torch.randn(5, 4, 3, 8), torch.randn(5, 2, 7, 8)
+    mask = None if rows is None else torch.rand(rows, 1, 3, 7) > 0.3
+    rules = Rules(softcap=2.0, sinks=torch.randn(4))
+    if mask is None:
+        key = key[:, :, :3]
+    whole = attend(query, key, key, mask, rules)
+    held = []
+    softmax = torch.softmax
+    monkeypatch.setattr(attention, "SCORES", 2 * 4 * 3 * key.shape[2])
+    monkeypatch.setattr(torch, "softmax", lambda scores, **how: (held.append(len(scores)), softmax(scores, **how))[1])
+    assert torch.equal(attend(query, key, key, mask, rules), whole)
+    assert held == [2, 2, 1]
