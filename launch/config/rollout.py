@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from launch.errors import ConfigError, describe
 from shaping.sampling.template import CLOCK, TemplateSettings, Thoughts
-from shaping.sampling.truncate import MOST_KEPT
+from shaping.sampling.truncation import MOST_KEPT
 
 if TYPE_CHECKING:
     from shaping.sampling.vllm.config import VLLMConfig

@@ -14,7 +14,7 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.hooks import GroupInfo
 from shaping.sampling.play import EpisodeRequest, Limits
-from shaping.sampling.truncate import Truncation
+from shaping.sampling.truncation import Truncation
 
 DEPLOYED = Arm("deployed")
 SLOTS = 64

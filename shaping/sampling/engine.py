@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shaping.sampling.truncate import Truncation
+from shaping.sampling.truncation import Truncation
 
 if TYPE_CHECKING:
     from envs.core import TextEnv

@@ -27,7 +27,7 @@ from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
-from shaping.sampling.truncate import Truncation
+from shaping.sampling.truncation import Truncation
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
-from shaping.sampling.truncate import Truncation, recorded, truncate
+from shaping.sampling.truncate import recorded, truncate
+from shaping.sampling.truncation import Truncation
 from shaping.sampling.turn_ends import ends_of_model
 
 LOG = logging.getLogger(__name__)

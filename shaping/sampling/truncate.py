@@ -8,29 +8,11 @@ its second step on by the policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-MOST_KEPT = 1024
-"""Largest `top_k`, so that the tokens kept can be recorded for every token sampled."""
-
-
-class Truncation(NamedTuple):
-    """Which tokens are kept, after temperature and masks: `min_p` is asked first, then `top_k`, then `top_p`."""
-
-    top_k: int = 0
-    """The likeliest tokens, this many; 0: all."""
-    top_p: float = 1.0
-    """The likeliest tokens that together have this probability, among those that `top_k` keeps."""
-    min_p: float = 0.0
-    """Tokens with at least this share of the likeliest one's probability."""
-
-    @property
-    def on(self) -> bool:
-        """Does it drop any token?"""
-        return self != Truncation()
+from shaping.sampling.truncation import Truncation
 
 
 def truncate(logits: Tensor, rows: Sequence[int], how: Truncation) -> list[tuple[int, ...]]:

@@ -18,7 +18,8 @@ from shaping.learning.sample import Sample
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
-from shaping.sampling.truncate import Truncation, recorded, truncate
+from shaping.sampling.truncate import recorded, truncate
+from shaping.sampling.truncation import Truncation
 from shaping.sampling.vllm.start import kept_tokens
 
 PROMPTS = ["turn 1 / 4 .", "you hold 1 unit . job 1 needs 4 . job 2 needs 7 ."]
