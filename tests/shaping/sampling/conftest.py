@@ -73,9 +73,16 @@ def vllm(
         pytest.skip("vLLM is not installed here: docs/engines.md says how")
     from shaping.sampling.vllm.config import VLLMConfig
     from shaping.sampling.vllm.engine import VLLMEngine
+    from shaping.sampling.vllm.start import asked_for
 
     config = VLLMConfig(
-        dtype="float32", max_num_seqs=8, kv_cache_gib=0.25, enable_lora=True, max_loras=3, max_lora_rank=8
+        dtype="float32",
+        max_num_seqs=8,
+        kv_cache_gib=0.25,
+        enable_lora=True,
+        max_loras=3,
+        max_lora_rank=8,
+        max_logprobs=asked_for(20),
     )
     if "engine" not in serving:
         directory = tmp_path_factory.mktemp("served")

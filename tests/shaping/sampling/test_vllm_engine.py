@@ -33,6 +33,7 @@ from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.truncation import Truncation
 from shaping.sampling.vllm.engine import VLLMEngine
 
 pytestmark = pytest.mark.slow
@@ -53,18 +54,22 @@ def prompts(renderer: Renderer) -> list[list[int]]:
 # -- sampling --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("truncation", [Truncation(), Truncation(20, 0.9)], ids=["whole", "truncated"])
 @pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
 def test_episodes_of_a_real_world_are_learned_with_the_logprobs_they_were_sampled_with(
-    vllm: VLLMEngine, served: Policy, renderer: Renderer, masked: bool
+    vllm: VLLMEngine, served: Policy, renderer: Renderer, masked: bool, truncation: Truncation
 ) -> None:
     arm = compose("masked", [ActionMask(commands=LETTERS)]) if masked else Arm("free")
     requests = [
         EpisodeRequest(lambda: make_world("clerk", {}), seed, seed // 2, sampling_seed=seed) for seed in range(4)
     ]
     before = vllm.prompt_tokens, vllm.cached_tokens
-    episodes = asyncio.run(play(requests, vllm, renderer, arm, limits=Limits(max_tokens=16)))
+    limits = Limits(max_tokens=16, truncation=truncation)
+    episodes = asyncio.run(play(requests, vllm, renderer, arm, limits=limits))
     assert [e.status.is_error for e in episodes] == [False] * 4 and min(len(e.turns) for e in episodes) > 3
-    assert all(bool(list(e.masked_tokens())) == masked for e in episodes)
+    assert all(bool(list(e.masked_tokens())) == (masked or truncation.on) for e in episodes)
+    if truncation.on:  # what was kept is recorded for every token
+        assert all(len(list(e.masked_tokens())) == int(e.loss_mask.sum()) for e in episodes)
     credited = assign_credit(episodes, [np.ones(len(e.turns)) for e in episodes], arm, renderer)
     compared = 0
     for batch in pack(credited.samples, 2000):
@@ -203,7 +208,7 @@ def test_edits_that_cannot_work_are_refused(
         vllm.set_edits([ActivationEdit(2, "add", np.ones(64, np.float32))])
     with pytest.raises(ValueError, match="of shape \\(3,\\) on hidden states of 64"):
         vllm.set_edits([ActivationEdit(0, "add", np.ones(3, np.float32))])
-    vllm.set_edits([ActivationEdit(0, "add", np.full(64, np.nan, np.float32))])
+    vllm.set_edits([ActivationEdit(0, "add", np.full(64, 3e38, np.float32))] * 2)  # finite each, and not together
     with pytest.raises(EngineError, match="logits are not finite"):
         complete(vllm, prompts[:1], params(1))
     monkeypatch.setattr(vllm, "eager", False)
