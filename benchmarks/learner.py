@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.learner_peers import Raw, Trl
 from benchmarks.learning import _resident
+from benchmarks.random_samples import multi_turn
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig, OptimizerStates
@@ -89,22 +90,7 @@ def episodes(vocabulary: int, count: int, median: float) -> list[Sample]:
     """
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.normal(np.log(median), np.log(10) / (2 * 1.645), count)).astype(int).clip(40, 1024)
-    samples = []
-    for n in map(int, lengths):
-        at = np.arange(n)
-        samples.append(
-            Sample(
-                tokens=rng.integers(0, vocabulary, n),
-                mask=(at >= 30) & ((at - 30) % 24 < 12),
-                old_logprobs=np.full(n, -np.log(vocabulary), np.float32),
-                advantage=np.full(n, rng.normal(), np.float32),
-                weight=np.ones(n, np.float32),
-                masked_tokens=np.zeros((0, 2), np.int64),
-                ratio="recomputed",
-                on_policy=False,  # random tokens
-            )
-        )
-    return samples
+    return [multi_turn(rng, vocabulary, int(n)) for n in lengths]
 
 
 Update = Callable[[Sequence[Sample]], object]

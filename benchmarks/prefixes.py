@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.learner import LR, SHAPES, TINY, Shape, write_model
 from benchmarks.learner_peers import Raw
+from benchmarks.random_samples import random_sample
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -26,17 +27,9 @@ def group(vocabulary: int, prompt: int, own: int) -> list[Sample]:
     """Members that share a prompt of random tokens and sample random ones."""
     rng = np.random.default_rng(0)
     briefing, length = rng.integers(0, vocabulary, prompt), prompt + own
+    mask = np.arange(length) >= prompt
     return [
-        Sample(
-            tokens=np.concatenate([briefing, rng.integers(0, vocabulary, own)]),
-            mask=np.arange(length) >= prompt,
-            old_logprobs=np.full(length, -np.log(vocabulary), np.float32),
-            advantage=np.full(length, rng.normal(), np.float32),
-            weight=np.ones(length, np.float32),
-            masked_tokens=np.zeros((0, 2), np.int64),
-            ratio="recomputed",
-            on_policy=False,  # random tokens
-        )
+        random_sample(np.concatenate([briefing, rng.integers(0, vocabulary, own)]), mask, vocabulary, rng.normal())
         for _ in range(MEMBERS)
     ]
 

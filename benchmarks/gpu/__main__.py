@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import torch
 
-from benchmarks.gpu.report import PARTS, Check, Part, as_page, as_text, failed, machine
+from benchmarks.gpu.report import PARTS, Part, as_page, as_text, broken, failed, machine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def _part(name: str, device: torch.device, quick: bool) -> Part:
         run: Callable[[torch.device, bool], Part] = getattr(import_module(f"benchmarks.gpu.{name}"), name)
         part = run(device, quick)
     except Exception as error:  # the other parts are still run
-        part = Part(name, [Check("it runs", False, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")])
+        part = Part(name, [broken("it runs", error)])
     return replace(part, seconds=time.monotonic() - begun)
 
 

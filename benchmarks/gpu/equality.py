@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks.gpu.report import Check, Part
+from benchmarks.gpu.report import Check, Part, broken
 from benchmarks.gpu.shapes import FAMILIES, Shape, model_of, sequences, tokenizer
+from benchmarks.random_samples import random_sample
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
@@ -38,7 +39,7 @@ def equality(device: torch.device, quick: bool) -> Part:
         try:
             checks += _of_shape(shape, device)
         except Exception as error:  # the other families are still looked at
-            checks.append(Check(shape.name, False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+            checks.append(broken(shape.name, error))
     return Part("equality", checks)
 
 
@@ -118,7 +119,7 @@ def _played(model: PreTrainedModel, device: torch.device | str) -> tuple[list[li
         between = [7, 8, 9]
         tokens = [*prompt, *first.tokens, *between, *second.tokens]
         mask = [0] * len(prompt) + [1] * len(first.tokens) + [0] * len(between) + [1] * len(second.tokens)
-        samples.append(_sample(tokens, mask))
+        samples.append(random_sample(np.array(tokens, np.int64), np.array(mask, bool), 320))
         sampled += [*first.logprobs, *second.logprobs]
     read: dict[int, Any] = {}
     with torch.no_grad():
@@ -129,17 +130,3 @@ def _played(model: PreTrainedModel, device: torch.device | str) -> tuple[list[li
     apart = np.abs(np.concatenate([read[id(s)] for s in samples]) - np.array(sampled))
     exact = next(model.parameters()).dtype == torch.float32
     return [[int(t) for c in pair for t in c.tokens] for pair in played], float(apart.max() if exact else apart.mean())
-
-
-def _sample(tokens: list[int], mask: list[int]) -> Sample:
-    n = len(tokens)
-    return Sample(
-        tokens=np.array(tokens, np.int64),
-        mask=np.array(mask, bool),
-        old_logprobs=np.zeros(n, np.float32),
-        advantage=np.ones(n, np.float32),
-        weight=np.ones(n, np.float32),
-        masked_tokens=np.zeros((0, 2), np.int64),
-        ratio="recomputed",
-        on_policy=False,
-    )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu.report import Check, Part
+from benchmarks.gpu.report import Check, Part, broken
 from benchmarks.gpu.shapes import release, synchronize
 from shaping.models.attention import Packed, Rules, attend
 
@@ -69,7 +69,7 @@ def kernels(device: torch.device, quick: bool) -> Part:
         try:
             checks += _training(case, device, 256 if quick else 4096)
         except Exception as error:  # the other cases are still looked at
-            checks.append(Check(case.name, False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+            checks.append(broken(case.name, error))
         release(device)
     for dtype in (torch.bfloat16, torch.float32):
         checks += [_cached(dtype, device, queries) for queries in (1, 64)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.report import Check, Part
+from benchmarks.gpu.report import Check, Part, broken
 from benchmarks.table import Row
 from launch.config.loading import load_study
 from launch.config.study import RunConfig
@@ -28,7 +28,7 @@ def loop(device: torch.device, quick: bool) -> Part:
         try:
             found = {kind: _played(arm, kind, quick) for kind in dict.fromkeys((str(device), "cpu"))}
         except Exception as error:  # the other arm is still looked at
-            checks.append(Check(arm, False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+            checks.append(broken(arm, error))
             continue
         (mismatch, seconds), (_, plain) = found[str(device)], found["cpu"]
         told = f"mismatch of sampler and learner {mismatch:.1e} per token"

@@ -28,6 +28,11 @@ class Check:
     """The figures, or why it was not looked at."""
 
 
+def broken(name: str, error: Exception) -> Check:
+    """Something that did not run at all; what comes after it still does."""
+    return Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """The result of one part."""

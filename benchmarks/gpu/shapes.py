@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.random_samples import multi_turn
 from shaping.learning.sample import Sample
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
@@ -93,22 +94,8 @@ def sequences(vocabulary: int, count: int, tokens: int, *, prompt: int = 30, see
     After the prompt, turns of 12 sampled and 12 observed tokens follow each other.
     """
     rng = np.random.default_rng(seed)
-    samples = []
-    for n in map(int, rng.integers(tokens // 2, tokens + tokens // 2 + 1, count)):
-        at = np.arange(n)
-        samples.append(
-            Sample(
-                tokens=rng.integers(0, vocabulary, n),
-                mask=(at >= prompt) & ((at - prompt) % 24 < 12),
-                old_logprobs=np.full(n, -np.log(vocabulary), np.float32),
-                advantage=np.full(n, rng.normal(), np.float32),
-                weight=np.ones(n, np.float32),
-                masked_tokens=np.zeros((0, 2), np.int64),
-                ratio="recomputed",
-                on_policy=False,  # random tokens
-            )
-        )
-    return samples
+    lengths = rng.integers(tokens // 2, tokens + tokens // 2 + 1, count)
+    return [multi_turn(rng, vocabulary, int(n), prompt) for n in lengths]
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Settings of truncated sampling, for whoever needs no torch."""
+"""Settings of truncated sampling; importing them loads no torch."""
 
 from __future__ import annotations
 
