@@ -86,7 +86,14 @@ def _sampled(name: str, plain: PreTrainedModel, device: torch.device) -> list[Ch
         ]
     )
     exact, half = runs["float32"][1], runs["bfloat16"][1]
+    graphs = runs["bfloat16"][2]
+    recorded = Check(
+        f"{name}: decoding by CUDA graphs",
+        True if graphs else None,
+        "used, in what follows" if graphs else "not possible for this model",
+    )
     return [
+        *([recorded] if torch.device(device).type == "cuda" else []),
         # Two numbers that differ by rounding may fall on two sides of a sampled token's limit, and then all is other.
         Check(f"{name}: sampled tokens", bool(same >= 0.9), f"{same:.0%} are the same"),
         Check(f"{name}: sampler and learner, float32", exact <= EXACT, f"log-probs differ by {exact:.1e} at most"),
@@ -94,8 +101,8 @@ def _sampled(name: str, plain: PreTrainedModel, device: torch.device) -> list[Ch
     ]
 
 
-def _played(model: PreTrainedModel, device: torch.device | str) -> tuple[list[list[int]], float]:
-    """(tokens of both turns of every session, difference of the log-probs of sampler and learner)."""
+def _played(model: PreTrainedModel, device: torch.device | str) -> tuple[list[list[int]], float, int]:
+    """(tokens of both turns of every session, difference of the log-probs of sampler and learner, CUDA graphs)."""
     renderer = Renderer(tokenizer())
     policy = Policy(model.to(device), renderer.tokenizer)
     engine = TransformersEngine(policy.model, renderer, slots=8, context_length=512)
@@ -129,4 +136,5 @@ def _played(model: PreTrainedModel, device: torch.device | str) -> tuple[list[li
                 read[id(sample)] = found[batch.sequence == number].float().cpu().numpy()
     apart = np.abs(np.concatenate([read[id(s)] for s in samples]) - np.array(sampled))
     exact = next(model.parameters()).dtype == torch.float32
-    return [[int(t) for c in pair for t in c.tokens] for pair in played], float(apart.max() if exact else apart.mean())
+    tokens = [[int(t) for c in pair for t in c.tokens] for pair in played]
+    return tokens, float(apart.max() if exact else apart.mean()), engine.graphs.recorded

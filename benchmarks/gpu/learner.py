@@ -34,7 +34,7 @@ from shaping.learning.learner import Learner
 from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.models.forward import head_logits, hidden_states
+from shaping.models.forward import hidden_states
 
 LR = 1e-6
 PADDED = 8
@@ -110,7 +110,8 @@ class Raw:
 
         def loss(batch: Batch) -> Tensor:
             hidden = hidden_states(model, batch.ids, batch.positions, batch.plan)[0]
-            return F.cross_entropy(head_logits(model, hidden[batch.rows]), batch.targets, reduction="sum")
+            logits = model.get_output_embeddings()(hidden[batch.rows]).float()
+            return F.cross_entropy(logits, batch.targets, reduction="sum")
 
         return [partial(loss, batch) for batch in pack(samples, self._budget, self.policy.device)]
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from shaping.models.forward import head_logits, head_of
 from shaping.models.head import exact_head
+from shaping.models.products import halves, head_product, multiplied, on_tensor_cores
 
 CHUNK = 2**23
 """Number of logits in one chunk on a CPU: 32 MiB in float32, enough for an efficient matrix product."""
@@ -55,7 +56,7 @@ def token_logprobs(
     temperature = temperature or 1.0
     arithmetic = head_of(model)
     plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not arithmetic.cap
-    if plain and not entropy_gradient and len(targets) > chunk:
+    if plain and not entropy_gradient and (len(targets) > chunk or on_tensor_cores(head.weight)):
         logprobs, entropies = _LinearLogprobs.apply(
             hidden, head.weight, head.bias, targets, masked_tokens, temperature / arithmetic.scale, chunk
         )
@@ -145,7 +146,7 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropies = torch.empty_like(logprobs)
-        exact, offset = weight.float(), None if bias is None else bias.float()
+        exact, offset = _factors(weight, bias)
         for start, stop, masked in _chunks(len(targets), chunk, masked_tokens):
             logp = _log_distribution(hidden[start:stop], exact, offset, masked, temperature)
             logprobs[start:stop] = logp.gather(1, targets[start:stop, None])[:, 0]
@@ -161,10 +162,11 @@ class _LinearLogprobs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Any:
         hidden, weight, bias, targets, masked_tokens = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        exact, offset = weight.float(), None if bias is None else bias.float()
+        exact, offset = _factors(weight, bias)
+        fast = on_tensor_cores(exact)
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
         # in float32: a sum over chunks in 16 bits loses the later ones
-        to_weight = torch.zeros_like(exact) if needs_weight else None
+        to_weight = torch.zeros_like(exact, dtype=torch.float32) if needs_weight else None
         to_bias = torch.zeros_like(offset) if offset is not None and needs_bias else None
         for start, stop, masked in _chunks(len(targets), ctx.chunk, masked_tokens):
             rows = slice(start, stop)
@@ -172,10 +174,17 @@ class _LinearLogprobs(torch.autograd.Function):
             scale = gradient[rows, None] / ctx.temperature
             logits.mul_(-scale)
             logits.scatter_add_(1, targets[rows, None], scale)
-            if to_hidden is not None:
-                to_hidden[rows] = logits @ exact
-            if to_weight is not None:
-                to_weight.addmm_(logits.T, hidden[rows].float())
+            if fast:
+                parts = halves(logits)
+                if to_hidden is not None:
+                    to_hidden[rows] = multiplied(parts, halves(exact))
+                if to_weight is not None:
+                    to_weight += multiplied(tuple(part.T for part in parts), halves(hidden[rows]))
+            else:
+                if to_hidden is not None:
+                    to_hidden[rows] = logits @ exact
+                if to_weight is not None:
+                    to_weight.addmm_(logits.T, hidden[rows].float())
             if to_bias is not None:
                 to_bias += logits.sum(0)
         of_weight = None if to_weight is None else to_weight.to(weight.dtype)
@@ -183,11 +192,16 @@ class _LinearLogprobs(torch.autograd.Function):
         return to_hidden, of_weight, of_bias, None, None, None, None
 
 
+def _factors(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a head as they are multiplied: float32, or the weight as it is where that loses nothing."""
+    return weight if on_tensor_cores(weight) else weight.float(), None if bias is None else bias.float()
+
+
 def _log_distribution(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, masked: Tensor, temperature: float
 ) -> Tensor:
-    """Log-probs [rows, vocabulary] in float32, from float32 weights."""
-    logits = nn.functional.linear(hidden.float(), weight, bias)
+    """Log-probs [rows, vocabulary] in float32, from weights of `_factors`."""
+    logits = head_product(hidden, weight, bias)
     if temperature != 1.0:
         logits.div_(temperature)
     if len(masked):

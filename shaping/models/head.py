@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from shaping.models.products import head_product, on_tensor_cores
+
 _SCALES = (
     *("logits_scaling", "logit_scale", "lm_head_multiplier", "logits_mup_width_multiplier"),
     *("output_multiplier", "output_multiplier_scale", "logits_scale"),
@@ -36,12 +38,27 @@ class Head:
 
         `exact` is the model's `exact_head`, of which several calls share one: their gradients then add up in float32.
         """
-        exact = exact or exact_head(model)
-        logits: Tensor
-        logits = functional.linear(hidden.float(), *exact) if exact else model.get_output_embeddings()(hidden).float()
+        logits = _plain_logits(model, hidden) if exact is None and not torch.is_grad_enabled() else None
+        if logits is None:
+            exact = exact or exact_head(model)
+            head = model.get_output_embeddings()
+            logits = functional.linear(hidden.float(), *exact) if exact else head(hidden).float()
         if self.scale != 1.0:
             logits = logits * self.scale
         return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+
+def _plain_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
+    """Logits of a plain head without a copy of its weights in float32; None where that would lose something."""
+    head = model.get_output_embeddings()
+    if not _is_plain(head) or not on_tensor_cores(head.weight) or hidden.dtype != head.weight.dtype:
+        return None
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    return head_product(rows, head.weight, head.bias).unflatten(0, hidden.shape[:-1])
+
+
+def _is_plain(head: nn.Module) -> bool:
+    return type(head) is nn.Linear and type(head.weight) is nn.Parameter
 
 
 def exact_head(model: PreTrainedModel) -> ExactHead | None:
@@ -50,7 +67,7 @@ def exact_head(model: PreTrainedModel) -> ExactHead | None:
     Rounded to 16 bits, logits of 20 are up to .06 off.
     """
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or head.weight.dtype == torch.float32:
+    if not _is_plain(head) or head.weight.dtype == torch.float32:
         return None
     return head.weight.float(), None if head.bias is None else head.bias.float()
 

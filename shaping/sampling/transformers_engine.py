@@ -28,6 +28,7 @@ from shaping.models.edits import applied
 from shaping.models.forward import adopt, head_logits, hidden_states
 from shaping.sampling import weights
 from shaping.sampling.cache import SlotCache, Slots, why_not_cached
+from shaping.sampling.decode_graph import DecodeGraphs
 from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
@@ -97,6 +98,7 @@ class TransformersEngine:
         self._served: Adapters | None = None
         self._numbers = count()
         self.device = next(model.parameters()).device
+        self.graphs = DecodeGraphs(model, slots, self.device)
 
     # -- protocol ------------------------------------------------------------------------------------------------
 
@@ -204,6 +206,7 @@ class TransformersEngine:
         """Forget all keys and values. Completions under way are read again, with the tokens sampled so far."""
         self._waiting = [*self._active, *self._waiting]
         self._active = []
+        self.graphs.forget()
         for session in self._cached:
             self._cached[session] = []
 
@@ -257,12 +260,24 @@ class TransformersEngine:
         self._sample(requests, self._forward(requests, ids, positions, last))
 
     def _decode(self) -> None:
+        logits = self._replayed()
         ids = torch.tensor([[r.sampled[-1]] for r in self._active])
         positions = torch.tensor([[len(self._cached[r.session])] for r in self._active])
         for request in self._active:
             self._cached[request.session].append(request.sampled[-1])
         last = torch.zeros(len(self._active), dtype=torch.long)
-        self._sample(self._active, self._forward(self._active, ids, positions, last))
+        if logits is None:
+            logits = self._forward(self._active, ids, positions, last)
+        self._sample(self._active, logits)
+
+    @torch.inference_mode()
+    def _replayed(self) -> Tensor | None:
+        """Logits [rows, vocabulary] of a decoding step from a recorded one; None if it has not been recorded."""
+        if self._cache is None:
+            return None
+        tokens = {self._slot[r.session]: r.sampled[-1] for r in self._active}
+        lengths = {slot: len(self._cached[session]) for session, slot in self._slot.items()}
+        return self.graphs.logits(self._cache, tokens, lengths, self._edits)
 
     @torch.inference_mode()
     def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
