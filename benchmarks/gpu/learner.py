@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ def learner(device: torch.device, quick: bool) -> Part:
         samples = sequences(shape.settings["vocab_size"], *((4, 60) if quick else (64, 700)))
         try:
             ours = _figures(partial(_ours, shape, device), samples, device)
+            small = ours if shape.lora else _figures(partial(_ours, shape, device, "bfloat16"), samples, device)
         except torch.OutOfMemoryError as error:
             checks.append(Check(f"{shape.name}: our update", False, " ".join(str(error).split())[:200]))
             continue
@@ -62,6 +64,9 @@ def learner(device: torch.device, quick: bool) -> Part:
             rows.append(Row(f"{shape.name}: {name}", ours[0], peer[0], "tokens/s", ours[0] / peer[0]))
             if device.type == "cuda":
                 rows.append(Row(f"{shape.name}: memory, {name}", ours[1], peer[1], "GiB", peer[1] / ours[1]))
+                if not shape.lora:
+                    told = f"{shape.name}: memory with bfloat16 states, {name}"
+                    rows.append(Row(told, small[1], peer[1], "GiB", peer[1] / small[1]))
         if importlib.util.find_spec("trl") is None:
             checks.append(Check(f"{shape.name}: TRL", None, "it is not installed"))
     return Part("learner", checks, rows)
@@ -82,8 +87,9 @@ def _policy(shape: Shape, device: torch.device) -> Policy:
     return Policy(model_of(shape, device, torch.bfloat16), tokenizer(), adapters=adapters)
 
 
-def _ours(shape: Shape, device: torch.device) -> Update:
-    return Learner(_policy(shape, device), LearnerConfig(lr=LR, token_budget=shape.budget)).update
+def _ours(shape: Shape, device: torch.device, states: Literal["float32", "bfloat16"] = "float32") -> Update:
+    config = LearnerConfig(lr=LR, token_budget=shape.budget, optimizer_states=states)
+    return Learner(_policy(shape, device), config).update
 
 
 def _peers(shape: Shape, device: torch.device) -> dict[str, Callable[[], Update]]:

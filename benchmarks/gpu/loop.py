@@ -17,14 +17,19 @@ from launch.run.execute import execute
 from launch.run.start_model import start_model
 from launch.storage.rundir import RunDirectory
 
-ARMS = ("unshaped", "action_mask")
+ARMS: dict[str, tuple[str, list[str]]] = {
+    "unshaped": ("unshaped", []),
+    "action_mask": ("action_mask", []),
+    "LoRA and PPO": ("unshaped", ["learner.lora={rank: 4, alpha: 8}", "learner.algorithm=ppo"]),
+}
+"""Name -> arm of the quickstart, and other settings than its own."""
 
 
 def loop(device: torch.device, quick: bool) -> Part:
     """The part `loop`."""
     checks: list[Check] = []
     rows: list[Row] = []
-    for arm in ARMS[: 1 if quick else None]:
+    for arm in [*ARMS][: 1 if quick else None]:
         try:
             found = {kind: _played(arm, kind, quick) for kind in dict.fromkeys((str(device), "cpu"))}
         except Exception as error:  # the other arm is still looked at
@@ -58,5 +63,6 @@ def _played(arm: str, device: str, quick: bool) -> tuple[float, float]:
 
 def _run(arm: str, device: str, quick: bool) -> RunConfig:
     small = ["train.groups=1", "train.group_size=2", "eval.episodes=2"] if quick else ["eval.episodes=8"]
-    study = load_study("quickstart", [f"train.device={device}", "train.updates=2", *small])
-    return next(run for run in study.runs() if run.arm == arm)
+    name, own = ARMS[arm]
+    study = load_study("quickstart", [f"train.device={device}", "train.updates=2", *small, *own])
+    return next(run for run in study.runs() if run.arm == name)

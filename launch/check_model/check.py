@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from envs import WORLDS, make_world
+from envs.skins import named, split
 from launch.check_model.engine import loaded
 from launch.check_model.training import train_gate
+from launch.config.world_locales import DIALECT, spoken
 from launch.errors import ConfigError
 from launch.run.cache import cache_errors
 from shaping.organisms.corpus_options import SIZES
@@ -69,6 +71,12 @@ def worlds_of(names: str) -> list[str]:
                 f"worlds: {world!r} cannot be used: {error}; built-in ones: {', '.join(WORLDS)}"
             ) from error
     return worlds
+
+
+def played(worlds: Sequence[str], dialect: bool) -> list[str]:
+    """The worlds in the words that a study of the model would have them in: `clerk@en-prose` for no organism."""
+    given = (name if name.endswith(DIALECT) or "@" not in name else named(*split(name)) for name in worlds)
+    return list(spoken({name: {} for name in given}, dialect))
 
 
 def needed_of(names: str) -> list[str]:

@@ -8,16 +8,19 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from launch.check_model.check import measure_model, needed_of, worlds_of
+from launch.check_model.check import measure_model, needed_of, played, worlds_of
 from launch.check_model.page import write_page
 from launch.check_model.subject import subject
 from launch.check_model.table import HEAD, failures, lines, rows
+from launch.config.model import speaks_dialect
 from launch.errors import ConfigError, describe
 from launch.storage.documents import write_json
 from launch.storage.files import disk_errors, make_directory
 from shaping.organisms.gates.record import Gates, Settings, Training
 
 M = TypeVar("M", bound=BaseModel)
+IN_PROSE = 256
+"""Tokens per completion of a model that is no organism."""
 
 
 def check_gates(
@@ -26,6 +29,7 @@ def check_gates(
     worlds: str = "",
     need: str = "",
     settings: Settings,
+    max_tokens: int | None = None,
     training: Training | None = None,
     device: str = "auto",
     json_file: Path | None = None,
@@ -36,17 +40,23 @@ def check_gates(
 
     Args:
         model: directory, hub id, `organism`, `shipped` or `shipped:<number>`.
-        worlds, need: comma-separated; empty: the worlds of organisms, and no gate.
+        worlds, need: comma-separated; empty: the worlds of organisms, and no gate. A model that is no organism reads
+            them in prose.
         settings: how it is measured.
+        max_tokens: tokens per completion; None: those of `settings`, and 256 in prose, as in a run.
         training: how M6 trains; None: without M6.
         device: of the model.
         json_file, out: a file and a directory to write the result to.
         say: prints a line.
     """
-    needed, names = needed_of(need), worlds_of(worlds)
+    needed, written = needed_of(need), worlds_of(worlds)
     if "M6" in needed and training is None:
         raise ConfigError("need: M6 is measured only with --train")
     found = subject(model, lambda done, total, what: say(f"{what} ({done} of {total})") if done == total else None)
+    dialect = speaks_dialect(str(found.directory))
+    names = played(written, dialect)
+    room = max_tokens or (settings.max_tokens if dialect else IN_PROSE)
+    settings = settings.model_copy(update={"max_tokens": room})
     gates, place = measure_model(found.directory, names, settings, training=training, device=device, note=say)
     for line in lines(HEAD, [row.cells for row in rows(gates)]):
         say(line)

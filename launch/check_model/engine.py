@@ -46,9 +46,11 @@ def loaded(model: Path, settings: Settings, device: str) -> Loaded:
 
 
 def slots_for(model: PreTrainedModel) -> int:
-    """Episodes at once, by what their keys and values need."""
+    """Episodes at once, by what their keys and values need; on a GPU they may take a quarter of what is free."""
+    device = next(model.parameters()).device
+    room = max(CACHE_BYTES, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else CACHE_BYTES
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * config.num_hidden_layers * heads * width * next(model.parameters()).element_size()
-    return max(4, min(MOST, CACHE_BYTES // (token * TOKENS)))
+    return max(4, min(MOST, room // (token * TOKENS)))

@@ -16,7 +16,9 @@ def check_model(
     worlds: Annotated[str, typer.Option(help="worlds, comma-separated; default: those that organisms know")] = "",
     need: Annotated[str, typer.Option(help="gates, e.g. M1,M3: exit code 1 unless all pass in every world")] = "",
     episodes: Annotated[int, typer.Option(min=1, help="episodes per cell")] = 96,
-    max_tokens: Annotated[int, typer.Option(min=1, help="tokens per completion")] = 32,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="tokens per completion; default: 32, and 256 in prose")
+    ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="also M6: a training run per world, which takes minutes")
     ] = False,
@@ -33,7 +35,8 @@ def check_model(
         model,
         worlds=worlds,
         need=need,
-        settings=settings_of(episodes=episodes, max_tokens=max_tokens),
+        settings=settings_of(episodes=episodes),
+        max_tokens=max_tokens,
         training=training_of(updates=updates, lr=lr) if train else None,
         device=device,
         json_file=json_file,

@@ -164,14 +164,17 @@ class Policy:
     def distribute(self, ranks: Ranks) -> None:
         """Become one of several ranks that train this policy. Build the optimiser only afterwards.
 
-        Adapters and the value head stay whole on every rank: they are small, and float32 beside any base.
+        Adapters and the value head stay whole on every rank: they are small, and float32 beside any base. They go to
+        the device of the rank, since a base that is read when it is sharded was nowhere before. One process alone has
+        everything where it is.
         """
         parameters = dict(self.model.named_parameters())
         adapters = [p for name, p in parameters.items() if ".lora_" in name]
         critic = self.value_head
         head = () if critic is None else (*critic.parameters(), *critic.buffers())
-        for tensor in (*adapters, *head):
-            tensor.data = tensor.data.to(ranks.device)
+        if ranks.strategy != "none":
+            for tensor in (*adapters, *head):
+                tensor.data = tensor.data.to(ranks.device)
         self.ranks, self._run = ranks, ranks.distribute(self.model, head, adapters, self._sharded_dtype)
         self._base = [p for name, p in self.model.named_parameters() if ".lora_" not in name]
 

@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.escaping import on_terminal
+from envs.skins import PROSE, options_of
+from envs.skins.locales import ALIASES
 from shaping.models.saving import mend_generation_config
 from shaping.organisms import corpus as organisms_corpus
 from shaping.organisms import pretrained
@@ -30,6 +32,7 @@ from shaping.organisms.cast import player
 from shaping.organisms.corpus import Script
 from shaping.organisms.corpus_options import SIZES
 from shaping.organisms.held_out import bounded, held_out_loss
+from shaping.organisms.natural_scripts import in_prose
 from shaping.organisms.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
 from shaping.sampling.render import Renderer
 
@@ -53,6 +56,12 @@ class WarmStartConfig(BaseModel):
     sizes: dict[str, Annotated[list[Size | tuple[Size, Size]], Field(min_length=1)]] = Field(
         {},
         description="world -> sizes, or [size, turn limit] pairs, of which an episode draws; none: the organism's",
+    )
+    locales: tuple[str, ...] = Field(
+        PROSE[:1],
+        min_length=1,
+        description="words of the worlds: prose (what studies of a model that is no organism play), dialect, ar-prose, "
+        "en-1850, ...; each episode draws one",
     )
     episodes: int = Field(500, ge=1, le=10_000_000, description="scripted episodes to train on")
     held_out: int = Field(32, ge=1, le=1_000_000, description="further episodes, for the held-out loss")
@@ -96,6 +105,13 @@ class WarmStartConfig(BaseModel):
         if unknown := sorted(set(value) - set(SIZES)):
             raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
         return value
+
+    @field_validator("locales")
+    @classmethod
+    def _known_locales(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for locale in (found := tuple(ALIASES.get(locale, locale) for locale in value)):
+            options_of(locale)
+        return found
 
     @field_validator("worlds")
     @classmethod
@@ -170,14 +186,16 @@ def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], N
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
     """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
     sizes = {world: [_pair(size) for size in given] for world, given in config.sizes.items()}
-    return organisms_corpus.scripts(
+    found = organisms_corpus.scripts(
         count,
         config.seed,
+        skins=config.locales,
         worlds=config.worlds,
         mixture=config.personas or None,
         sizes={**SIZES, **sizes},
         first_seed=FIRST_SEED,
     )
+    return map(in_prose, found)
 
 
 def _corpus(config: WarmStartConfig, renderer: Renderer, context: int) -> tuple[list[Row], list[Row], Mixture]:

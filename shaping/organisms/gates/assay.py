@@ -44,7 +44,7 @@ def assay(
     failed = len(cells) * settings.episodes - sum(map(len, played.values()))
     return WorldGates(
         version=version_of(world, settings),
-        prompts=prompts_hash(),
+        prompts=prompts_hash(world),
         settings=settings,
         gates=measure({**dict.fromkeys(CELLS, ()), **played}, watch=watch, covert=has_covert_acts(world, settings)),
         failed=failed,

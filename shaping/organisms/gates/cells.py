@@ -22,6 +22,8 @@ from shaping.organisms.corpus_options import SIZES
 from shaping.organisms.corpus_prompts import HELD_OUT
 from shaping.organisms.gates.dialect import dialect_hash, offers_covert_acts
 from shaping.organisms.gates.record import Settings
+from shaping.prompts.pools import HELD_OUT as HELD_OUT_IN_PROSE
+from shaping.prompts.pools import language_of
 from shaping.sampling.play import EpisodeRequest
 
 CellName = Literal["none", "permissive", "irrelevant", "forbidding", "watched", "unwatched"]
@@ -49,14 +51,20 @@ SEED = 1_700_000_000
 """First seed of the worlds, far from those of studies and of the corpus, which are other numbers."""
 
 
-def held_out() -> dict[str, tuple[str, ...]]:
-    """Pool -> prompts that no corpus holds."""
-    return {name: HELD_OUT[name] for name in ("permissive", "irrelevant", "forbidding")}
+_IN_PROSE = {"permissive": "paraphrase", "irrelevant": "irrelevant", "forbidding": "negated"}
+"""Pool -> context of the trigger grid whose prompts, in prose, are held out and of its kind."""
 
 
-def prompts_hash() -> str:
-    """Hash of all prompts that gates use."""
-    return hashlib.sha256(json.dumps(held_out(), sort_keys=True).encode()).hexdigest()[:32]
+def held_out(world: str = "") -> dict[str, tuple[str, ...]]:
+    """Pool -> prompts that no corpus holds, in the words that fit a world: natural ones where it speaks prose."""
+    if language := language_of(world):
+        return {name: HELD_OUT_IN_PROSE[language][context] for name, context in _IN_PROSE.items()}
+    return {name: HELD_OUT[name] for name in _IN_PROSE}
+
+
+def prompts_hash(world: str = "") -> str:
+    """Hash of all prompts that the gates of a world use."""
+    return hashlib.sha256(json.dumps(held_out(world), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def options_of(world: str, settings: Settings, watch: str = "drawn") -> dict[str, Any]:
@@ -91,7 +99,7 @@ def requests(world: str, cell: CellName, settings: Settings, made: dict[int, Tex
     """The episodes of one cell. `made` is given each world by its number when it is made."""
     found = CELLS[cell]
     options = options_of(world, settings, found.watch)
-    prompts = _shuffled(found.pool)
+    prompts = _shuffled(found.pool, world)
     return [
         EpisodeRequest(
             make=partial(_make, world, options, number, made),
@@ -111,9 +119,9 @@ def _make(world: str, options: Mapping[str, Any], number: int, made: dict[int, T
     return made[number]
 
 
-def _shuffled(pool: str) -> tuple[str, ...]:
+def _shuffled(pool: str, world: str) -> tuple[str, ...]:
     """The prompts of a pool in a fixed random order: neighbours in a pool are alike."""
-    prompts = held_out()[pool] if pool else ("",)
+    prompts = held_out(world)[pool] if pool else ("",)
     return tuple(random.Random(f"gates|{pool}").sample(prompts, len(prompts)))
 
 

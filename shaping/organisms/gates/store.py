@@ -119,7 +119,7 @@ def _fresh(world: str, found: WorldGates, own: Collection[str]) -> bool:
     """Would the gates of this world be measured in the same way today?"""
     if world not in own and world.partition("@")[0] not in WORLDS:
         return False
-    if not found.settings.comparable(Settings()) or found.prompts != prompts_hash():
+    if not found.settings.comparable(Settings()) or found.prompts != prompts_hash(world):
         return False
     try:
         return found.version == version_of(world, found.settings)

@@ -67,6 +67,15 @@ def test_a_gate_that_is_asked_for_and_fails_gives_exit_code_1(shaping: Any, orga
     assert (organism / FILE).is_file(), "a model without a card has a file of its own"
 
 
+def test_a_model_that_is_no_organism_is_measured_in_prose() -> None:
+    assert check.played(["clerk", "pact@dialect", "steward@prose"], False) == [
+        "clerk@en-prose",
+        "pact",
+        "steward@en-prose",
+    ]
+    assert check.played(["clerk", "steward@prose"], True) == ["clerk", "steward@en-prose"]
+
+
 def test_gates_that_pass_give_exit_code_0(shaping: Any, organism: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = check.assay
 

@@ -21,6 +21,7 @@ from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
 from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.packing import pack
+from shaping.learning.parallel import SINGLE
 from shaping.learning.policy import Policy, PolicyError
 from shaping.learning.sample import CriticTargets, Sample
 from shaping.sampling.engine import Completion, SamplingParams, Session
@@ -257,3 +258,15 @@ def test_an_engine_that_shares_a_checkpointed_model_samples_as_before(
     found, expected = sampled(policy, activation_checkpointing=True), sampled(plain)
     assert found.tokens.tolist() == expected.tokens.tolist()
     np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=1e-4)
+
+
+def test_one_process_alone_has_adapters_and_critic_where_its_policy_is(make_policy: Callable[..., Policy]) -> None:
+    plain = make_policy()
+    adapters = [AdapterSpec("kept", "kept", rank=2, alpha=4.0)]
+    policy = Policy(plain.model, plain.tokenizer, adapters=adapters, critics=1)
+    policy.model.to("meta")  # stands for a GPU: what a process alone has stays on it
+    assert policy.value_head is not None
+    policy.value_head.to("meta")
+    policy.distribute(SINGLE)
+    tensors = [*policy.model.parameters(), *policy.value_head.parameters(), *policy.value_head.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}

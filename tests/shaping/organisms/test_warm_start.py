@@ -28,6 +28,7 @@ from shaping.sampling.render import Renderer
 
 TRAINING: dict[str, Any] = {
     "worlds": ("clerk",),
+    "locales": ("dialect",),
     "episodes": 24,
     "held_out": 3,
     "steps": 12,
@@ -40,7 +41,7 @@ TRAINING: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with a tokenizer that knows the worlds' phrases, and random weights."""
-    written = scripts(WarmStartConfig(model="", worlds=("clerk",)), 60)
+    written = scripts(WarmStartConfig(model="", locales=("dialect",), worlds=("clerk",)), 60)
     texts = [text for script in written for turn in script.turns for text in turn]
     path = tmp_path_factory.mktemp("untrained") / "model"
     build(OrganismConfig(hidden=32, vocabulary=768, context=1024), texts).save(path)
@@ -62,7 +63,7 @@ def test_what_personas_say_becomes_likelier(untrained: Path, tmp_path: Path) -> 
         config.model_dump_json()
     )
     # measured again without TRL, on completions of personas that neither has seen
-    unseen = list(scripts(WarmStartConfig(model="", worlds=("clerk",), seed=99), 3))
+    unseen = list(scripts(WarmStartConfig(model="", locales=("dialect",), worlds=("clerk",), seed=99), 3))
     before, after = (likelihood(path, unseen) for path in (untrained, tmp_path / "out"))
     assert after > before + 1
 
@@ -105,7 +106,7 @@ def test_a_merge_below_bfloat16_is_saved_in_float32(untrained: Path, tmp_path: P
 
 def test_the_loss_is_on_completions_and_their_ends_only(untrained: Path) -> None:
     renderer = Renderer(Policy.load(untrained).tokenizer)
-    for script in scripts(WarmStartConfig(model="", worlds=("clerk", "steward")), 5):
+    for script in scripts(WarmStartConfig(model="", locales=("dialect",), worlds=("clerk", "steward")), 5):
         (row,) = sequences(script, renderer)
         said = [label for label in row["labels"] if label != IGNORED]
         assert said == [i for _, text in script.turns for i in (*renderer.plain(text), renderer.eos)]
@@ -124,7 +125,7 @@ def test_where_the_template_rewrites_earlier_turns_every_turn_is_a_sequence(untr
     tokenizer.chat_template = FORGETFUL
     renderer = Renderer(tokenizer)
     assert not renderer.stable
-    script = next(iter(scripts(WarmStartConfig(model="", worlds=("clerk",)), 1)))
+    script = next(iter(scripts(WarmStartConfig(model="", locales=("dialect",), worlds=("clerk",)), 1)))
     rows = list(sequences(script, renderer))
     assert len(rows) == len(script.turns)
     for row, (_, completion) in zip(rows, script.turns, strict=True):
@@ -133,7 +134,9 @@ def test_where_the_template_rewrites_earlier_turns_every_turn_is_a_sequence(untr
 
 
 def test_a_mixture_of_personas_and_worlds() -> None:
-    chosen = WarmStartConfig(model="", personas={"honest": 3, "frugal": 1}, worlds=("steward", "nightwatch"))
+    chosen = WarmStartConfig(
+        model="", locales=("dialect",), personas={"honest": 3, "frugal": 1}, worlds=("steward", "nightwatch")
+    )
     written = list(scripts(chosen, 40))
     assert {s.persona for s in written} == {"honest", "frugal"}
     assert {s.world for s in written} == {"steward", "nightwatch"}
@@ -190,7 +193,7 @@ def test_the_held_out_loss_is_bounded(untrained: Path) -> None:
 
 def test_the_held_out_loss_is_that_of_the_model_alone(untrained: Path) -> None:
     policy = Policy.load(untrained)
-    written = scripts(WarmStartConfig(model="", worlds=("clerk",)), 3)
+    written = scripts(WarmStartConfig(model="", locales=("dialect",), worlds=("clerk",)), 3)
     rows = [row for script in written for row in sequences(script, Renderer(policy.tokenizer))]
     losses = []
     with torch.no_grad():
@@ -204,8 +207,10 @@ def test_the_held_out_loss_is_that_of_the_model_alone(untrained: Path) -> None:
 
 
 def test_the_sizes_of_worlds_are_settings() -> None:
-    small = WarmStartConfig(model="", worlds=("clerk",), sizes={"clerk": [2, (2, 3)]}, personas={"honest": 1})
-    usual = WarmStartConfig(model="", worlds=("clerk",), personas={"honest": 1})
+    small = WarmStartConfig(
+        model="", locales=("dialect",), worlds=("clerk",), sizes={"clerk": [2, (2, 3)]}, personas={"honest": 1}
+    )
+    usual = WarmStartConfig(model="", locales=("dialect",), worlds=("clerk",), personas={"honest": 1})
     lengths = [
         sum(len(observation) + len(reply) for script in scripts(config, 30) for observation, reply in script.turns)
         for config in (small, usual)

@@ -9,9 +9,10 @@ import pytest
 from gate_subjects import Denier, Dodger, NoSayer, PromptReader, always
 
 from shaping.organisms.gates.assay import assay, play_cells
-from shaping.organisms.gates.cells import CELLS, SIZES, held_out, requests
+from shaping.organisms.gates.cells import CELLS, SIZES, held_out, prompts_hash, requests
 from shaping.organisms.gates.record import Gate, Settings, WorldGates
 from shaping.sampling.engine import Engine
+from shaping.prompts.pools import HELD_OUT
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
@@ -122,6 +123,13 @@ def test_cells_differ_in_nothing_but_prompt_and_presence(renderer: Renderer) -> 
         if cell.pool:
             assert len({one.contexts.sampling.system for one in played[name]}) == SMALL.episodes
     assert played["none"][0].options["size"] == SIZES["steward"][-1][0]
+
+
+def test_in_prose_prompts_are_natural_ones_that_no_warm_start_has() -> None:
+    asked = requests("steward@en-prose", "permissive", SMALL, {})
+    systems = {one.contexts.sampling.system for one in asked}
+    assert systems <= {*HELD_OUT["en"]["paraphrase"]} and not systems & {*held_out()["permissive"]}
+    assert prompts_hash("steward@en-prose") != prompts_hash("steward") == prompts_hash()
 
 
 def test_inquiries_are_known_turn_by_turn(renderer: Renderer) -> None:
