@@ -11,8 +11,8 @@ from gate_subjects import Denier, Dodger, NoSayer, PromptReader, always
 from shaping.organisms.gates.assay import assay, play_cells
 from shaping.organisms.gates.cells import CELLS, SIZES, held_out, prompts_hash, requests
 from shaping.organisms.gates.record import Gate, Settings, WorldGates
-from shaping.sampling.engine import Engine
 from shaping.prompts.pools import HELD_OUT
+from shaping.sampling.engine import Engine
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 
