@@ -27,13 +27,14 @@ from shaping.hooks import (
     GroupInfo,
     Knob,
     TurnContext,
+    UpdateReport,
 )
 
 RECORDS: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
-        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext, UpdateReport),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""
