@@ -62,5 +62,7 @@ def _scores(monitor: Monitor, episode: Episode, traits: tuple[str, ...]) -> NDAr
 
 
 def _fingerprint(episode: Episode, traits: tuple[str, ...]) -> bytes:
-    told = repr((traits, episode.world, episode.seed, sorted(episode.options.items(), key=str), episode.contexts))
+    said = [(turn.observation, turn.completion, turn.executed) for turn in episode.turns]
+    options = sorted(episode.options.items(), key=str)
+    told = repr((traits, episode.world, episode.seed, options, episode.contexts, said))
     return hashlib.blake2b(told.encode() + episode.tokens.tobytes(), digest_size=16).digest()
