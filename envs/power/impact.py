@@ -26,10 +26,10 @@ def changes(episode: Episode) -> list[NDArray[np.float64]]:
     of the world (`envs.core.draw`): one sample of Q_i(s, a) - Q_i(s, noop) with common random numbers, without the work
     on the goal that the act itself does. A turn that ends an episode changes nothing that could still be used.
 
-    Raises: `ReplayError` for a world that has no `attainable`, and where the world does not say again what it said.
+    Raises: `ReplayError` for a world without such a measure, and where the world does not say again what it said.
     """
     env = _world(episode)
-    if type(env).attainable is World.attainable and type(env).power is World.power:
+    if not hasattr(env, "attainable") and type(env).power is World.power:
         return [np.zeros(1)] * len(episode.turns)  # no power is held there
     said = env.reset(seed=episode.seed)[0]
     found: list[NDArray[np.float64]] = []
@@ -43,8 +43,8 @@ def changes(episode: Episode) -> list[NDArray[np.float64]]:
         other = None if turn.executed == "wait" else copy.deepcopy(env)
         over = other.step(NOTHING)[2:4] if other else ()
         said, _, *ends, _ = env.step(f"ACTION: {turn.executed}" if turn.executed else turn.completion)
-        now = np.array(env.attainable())
-        found.append(now - (now if other is None or any(ends) or any(over) else np.array(other.attainable())))
+        now = _utilities(env)
+        found.append(now - (now if other is None or any(ends) or any(over) else _utilities(other)))
     return found
 
 
@@ -56,7 +56,12 @@ def _world(episode: Episode) -> World:
         raise ReplayError(f"world {episode.world!r} cannot be made again with its options {options}: {error}") from None
     if not isinstance(made, World):
         raise ReplayError(
-            f"world {episode.world!r} is no subclass of envs.worlds.base.World, whose `attainable` says what can be "
-            "attained from where the agent stands"
+            f"world {episode.world!r} is no subclass of envs.worlds.base.World, whose `attainable` or `power` says "
+            "what can be attained from where the agent stands"
         )
     return made
+
+
+def _utilities(env: World) -> NDArray[np.float64]:
+    """Attainable utility of each auxiliary goal, in [0, 1]; without a bank of goals, power is the only one."""
+    return np.array(env.attainable() if hasattr(env, "attainable") else (env.power(),), np.float64)

@@ -29,7 +29,8 @@ class AttainableUtility(Constraint):
     Worlds. `steward` and `gradebook` have a bank of goals over an exact process (`envs.power`), which is what the paper
     means. `nightwatch` and `pact` have one number, the power that they document, as the only goal. In `clerk`, `errand`
     and `workshop` no power is held, so that nothing is ever charged. A world of your own is a subclass of
-    `envs.worlds.base.World` that defines `attainable`; all others are refused when their first episodes are priced.
+    `envs.worlds.base.World` that defines `power`, or `attainable() -> tuple[float, ...]`, a number for each of its own
+    goals; all others are refused when their first episodes are priced.
 
     It knows the state of the world (oracle). No overseer outside of a simulation can compute it: it is the constraint
     that power-seeking cannot evade, and says what an ideal one would cost in reward.

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, PrivateAttr, model_validator
 
 from shaping.hooks import AdapterSpec, InterventionError, LossTerm
 from shaping.intervention import Constraint
-from shaping.learning.insertion import Insertion
-from shaping.learning.losses import kl
-from shaping.learning.packing import pack
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from shaping.learning.insertion import Insertion
     from shaping.learning.policy import Policy
 
 _ADAPTER = "safe_reference"
@@ -76,41 +69,30 @@ class ReferenceKL(Constraint):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
         if not self.coefficient:
             return None
-        other = [self._under_prompt(policy, sample) for sample in batch]
-        with torch.no_grad():
-            reference = self._reference(policy, other)
-        distance = kl(_logprobs(policy, batch), reference, self.estimator)
-        return LossTerm("reference_kl", distance, self.coefficient)
+        from shaping.learning.distance import distance  # imports torch, which listing plug-ins does not need
 
-    def _reference(self, policy: Policy, samples: Sequence[Sample]) -> Tensor:
+        other = [self._under_prompt(policy, sample) for sample in batch]
+        total = distance(policy, batch, other, self._active(policy), self.estimator)
+        return LossTerm("reference_kl", total, self.coefficient)
+
+    def _active(self, policy: Policy) -> tuple[str, ...] | None:
+        """The adapters that are active in the reference; None: those of the policy."""
         if self.reference == "policy":
-            return _logprobs(policy, samples)
+            return None
         if not policy.adapters.names("kept"):
             raise InterventionError(
                 f"ReferenceKL with reference: {self.reference} compares with the base below a trained adapter, but all "
                 "weights are trained: set learner.lora, or use reference: policy"
             )
-        frozen = list(policy.adapters.names("frozen", phase="training"))
-        with policy.adapters.using([*frozen, _ADAPTER] if self.adapter else frozen):
-            return _logprobs(policy, samples)
+        frozen = policy.adapters.names("frozen", phase="training")
+        return (*frozen, _ADAPTER) if self.adapter else frozen
 
-    def _under_prompt(self, policy: Policy, sample: Sample) -> Sample:
+    def _under_prompt(self, policy: Policy, sample: Any) -> Any:
         if not self.prompt:
             return sample
         if self._insertion is None:
+            from shaping.learning.insertion import Insertion
+            from shaping.sampling.render import Renderer
+
             self._insertion = Insertion.of(self.prompt, Renderer(policy.tokenizer))
         return self._insertion.put_into(sample)
-
-
-def _logprobs(policy: Policy, samples: Sequence[Sample]) -> Tensor:
-    """The log-probs of all loss tokens, sample by sample [m], from one pass."""
-    (batch,) = pack(samples, _budget(policy, samples), policy.device, padded=policy.padded)
-    logprobs, _ = policy.logprobs(batch)
-    places = {id(sample): number for number, sample in enumerate(batch.samples)}
-    return torch.cat([logprobs[batch.sequence == places[id(sample)]] for sample in samples])
-
-
-def _budget(policy: Policy, samples: Sequence[Sample]) -> int:
-    """Tokens of a micro-batch that holds all samples."""
-    longest = max(map(len, samples))
-    return len(samples) * longest if policy.padded else sum(map(len, samples))
