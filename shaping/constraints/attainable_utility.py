@@ -47,7 +47,7 @@ class AttainableUtility(Constraint):
     penalty: float = Field(1.0, ge=0, le=1e6, description="cost of a change of all goals by 1, in units of reward")
     change: Literal["both", "gain", "loss"] = Field("both", description="which changes are charged")
 
-    _known: dict[Any, NDArray[np.float64]] = PrivateAttr(default_factory=dict)
+    _known: dict[Any, tuple[float, ...]] = PrivateAttr(default_factory=dict)
 
     def cost(self, episode: Episode) -> NDArray[np.float64]:
         """Cost per turn in units of proxy reward, shape [turns]."""
@@ -59,8 +59,8 @@ class AttainableUtility(Constraint):
         if key not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[key] = np.array([self._counted(each).mean() for each in changes(episode)], np.float64)
-        return self._known[key].copy()
+            self._known[key] = tuple(float(self._counted(each).mean()) for each in changes(episode))
+        return np.array(self._known[key], np.float64)
 
     def readings(self, episode: Episode) -> Mapping[str, NDArray[Any]]:
         return {"changed": self.changed(episode)}
