@@ -137,10 +137,9 @@ class Arm:
 
     def after_update(self, report: UpdateReport) -> None:
         """Let every intervention adapt its state. `report` holds the truth; only those that read it are shown it."""
-        redacted = report.redacted()
         for i in self.interventions:
             if type(i).after_update is not Intervention.after_update:
-                call(InterventionError, i, "after_update", report if i.reads_truth else redacted)
+                call(InterventionError, i, "after_update", report if i.reads_truth else report.redacted())
 
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""

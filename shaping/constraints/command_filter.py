@@ -16,7 +16,7 @@ class CommandFilter(ActionMask):
     """Refuses sampled commands until one passes: an `ActionMask` with mode resample, and further rules.
 
         policy -> completion -> passes? -> world
-                      ^            | no: sampled again, at most `train.max_resamples` times, then `fallback`
+                      ^            | no: sampled again, at most 8 times, then `fallback`
                       `------------'
 
     Refused are the overt shortcuts of the turn, commands that begin with one of `commands`, those in which one of
