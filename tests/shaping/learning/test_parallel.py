@@ -24,12 +24,12 @@ import waiting
 from hypothesis import given
 from hypothesis import strategies as st
 from memory import Peak
-from rank_samples import POISON, gated, partly_read, poisoned, uneven, valued
+from rank_samples import POISON, gated, partly_read, poisoned, turns, uneven, valued
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from shaping.hooks import ActivationEdit, AdapterSpec, LossTerm
+from shaping.hooks import ActivationEdit, Activations, AdapterSpec, Capture, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -80,6 +80,17 @@ def make_policy(seed: int, **settings: Any) -> Policy:
     return Policy(policy.model, policy.tokenizer, **settings)
 
 
+class Seen(Shaper):
+    """Pulls the states of a layer, of whole turns and of what comes before them, towards zero."""
+
+    def captures(self) -> Sequence[Capture]:
+        return [Capture("seen", (0, -1)), Capture("asked", "all", "prompt_end")]
+
+    def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
+        seen, asked = (policy.captured[name].states for name in ("seen", "asked"))
+        return LossTerm("small", (seen**2).sum() + (asked**2).sum(), 0.01)
+
+
 ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
 CASES = {
     "weights": Case(
@@ -93,6 +104,7 @@ CASES = {
     "critic": Case({"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
     "rounded": Case({"optimizer_states": "bfloat16"}, uneven, {}),
     "reading": Case({}, partly_read, {}),
+    "captures": Case({"activation_checkpointing": True}, turns, {"adapters": ADAPTERS[:1]}, 1, (Seen(),), (EDIT,)),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }
 
@@ -114,7 +126,8 @@ def main(rank: str, *ports_and_directory: str) -> None:
             local = sum(_local(p).numel() for p in learner.policy.model.parameters())
             values = [[b.tolist(), a.tolist()] for b, a in learner.values(valued(9))] if name == "critic" else []
             tensors, state = learner.state_dict()
-            found = {"metrics": metrics, "state": state, "values": values, "here": local / whole}
+            seen = {name: _plain(found) for name, found in learner.activations.items()}
+            found = {"seen": seen, "metrics": metrics, "state": state, "values": values, "here": local / whole}
             (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found))
             if rank == "0":
                 save_file(tensors, Path(out) / f"{strategy}-{name}.safetensors")
@@ -157,6 +170,10 @@ def _resume(case: Case, ranks: Ranks, out: Path) -> None:
     tensors, _ = learner.state_dict()
     if tensors:
         save_file(tensors, out / f"{ranks.strategy}-resumed.safetensors")
+
+
+def _plain(found: Activations) -> dict[str, Any]:
+    return {str(key): mean.tolist() for key, mean in found.turns.items()}
 
 
 def _local(parameter: Tensor) -> Tensor:
@@ -271,6 +288,18 @@ def test_values_are_shared_out_and_complete(strategy: str, together: Path, alone
         for (before, after), theirs in zip(found(together, strategy, "critic", rank)["values"], single, strict=True):
             np.testing.assert_allclose(before, theirs[0], atol=1e-5)
             np.testing.assert_allclose(after, theirs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_captured_states_are_those_of_one_rank(strategy: str, together: Path, alone: dict[str, Any]) -> None:
+    """Also of turns whose parts two ranks have seen."""
+    expected = {name: _plain(found) for name, found in alone["captures"][0].activations.items()}
+    assert set(expected) == {"seen", "asked"} and len(expected["seen"]) == 4
+    for rank in range(2):
+        for name, ours in found(together, strategy, "captures", rank)["seen"].items():
+            assert ours.keys() == expected[name].keys()
+            for key, mean in ours.items():
+                np.testing.assert_allclose(mean, expected[name][key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["weights", "adapters"])
