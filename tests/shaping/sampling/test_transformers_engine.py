@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -12,20 +11,12 @@ import torch
 from play_worlds import Counting
 
 from envs.core import parse_action
-from envs.episode import Span
-from shaping.arm import compose
-from shaping.hooks import ActivationEdit, Capture, Knob, Phase, Positions
-from shaping.intervention import Shaper
-from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
-from shaping.learning.learner import Learner
+from shaping.hooks import ActivationEdit
 from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
-from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
-from shaping.sampling.play import EpisodeRequest, Limits, play
+from shaping.sampling.engine import Completion, SamplingParams, Session
 from shaping.sampling.render import Renderer
-from shaping.sampling.split import MarkerSplitter
 from shaping.sampling.transformers_engine import TransformersEngine, checksum
 
 PROMPTS = ["turn 1 / 4 .", "you hold 1 unit . job 1 needs 4 . job 2 needs 7 .", "é😀", "did you use grab ?", "wait"]
@@ -374,56 +365,3 @@ def test_a_caller_that_gives_up_leaves_the_others_and_later_loops_alone(
     assert [c.tokens.tolist() for c in complete(engine, prompts[:2], params)] == [
         c.tokens.tolist() for c in undisturbed
     ]
-
-
-class Halves(MarkerSplitter):
-    """The first half of a completion is its motive."""
-
-    def __call__(self, completion: str) -> tuple[Span, Span]:
-        half = len(completion) // 2
-        return Span(0, half), Span(half, len(completion))
-
-
-class Sees(Shaper):
-    owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS})
-
-    def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
-        return EDITS
-
-    def captures(self) -> Sequence[Capture]:
-        return [Capture(p, (0, -1), p, phase) for p in get_args(Positions) for phase in get_args(Phase)]
-
-
-@pytest.mark.parametrize("way", ["cached", "reread", "template"])
-def test_captured_states_are_those_of_the_learner(policy: Policy, forgetful: Renderer, way: str) -> None:
-    """Of several turns, with edits, where motive and action are told apart, and where every token is read again."""
-    renderer, arm = forgetful if way == "template" else Renderer(policy.tokenizer), compose("seen", [Sees()])
-    engine = TransformersEngine(policy.model, renderer, slots=4, captures=arm.captures("sampling"))
-    if way == "reread":
-        engine._cache = None
-    engine.set_edits(EDITS)
-    requests = [EpisodeRequest(Counting, seed, 0, sampling_seed=seed) for seed in range(3)]
-    playing = play(requests, engine, renderer, arm, limits=Limits(max_tokens=8), splitter=Halves())
-    episodes = asyncio.run(playing)
-    rewards = [np.arange(len(e.turns), dtype=np.float64) * i for i, e in enumerate(episodes)]
-    learner = Learner(policy, LearnerConfig(lr=1e-5), interventions=arm.interventions, edits=EDITS)
-    learner.update(assign_credit(episodes, rewards, arm, renderer).samples)
-    for name in get_args(Positions):
-        for number, episode in enumerate(episodes):
-            ours = episode.activations[name]
-            assert ours.shape == (3, 2, 32) and np.isfinite(ours).any()
-            np.testing.assert_allclose(ours, learner.activations[name].of(number, 3), rtol=1e-4, atol=1e-4)
-
-
-def test_a_capture_changes_no_sample_and_an_unknown_layer_is_refused(
-    policy: Policy, renderer: Renderer, prompts: list[list[int]]
-) -> None:
-    params = [SamplingParams(9, 1.0, seed) for seed in range(len(prompts))]
-    seen = TransformersEngine(policy.model, renderer, slots=8, captures=[Capture("x", phase="sampling")])
-    plain = TransformersEngine(policy.model, renderer, slots=8)
-    for ours, theirs in zip(complete(seen, prompts, params), complete(plain, prompts, params), strict=True):
-        np.testing.assert_array_equal(ours.tokens, theirs.tokens)
-        np.testing.assert_array_equal(ours.logprobs, theirs.logprobs)
-        assert ours.states[0].states.shape == (len(ours.tokens), 2, 32) and theirs.states == ()
-    with pytest.raises(EngineError, match="capture 'x': layer 5, but LlamaForCausalLM has 2 layers"):
-        TransformersEngine(policy.model, renderer, captures=[Capture("x", (5,), phase="sampling")])
