@@ -46,7 +46,7 @@ def test_states_of_sampling_are_asked_of_the_transformers_engine_alone() -> None
     check_captures(config({}), arm)
     vllm = config({"workers": 1, "engine": "vllm"})
     check_captures(vllm, compose("arm", []))
-    with pytest.raises(ConfigError, match="'seen'.*vLLM does not show: set rollout.engine=transformers"):
+    with pytest.raises(ConfigError, match=r"'seen'.*vLLM does not show: set rollout\.engine=transformers"):
         check_captures(vllm, arm)
 
 

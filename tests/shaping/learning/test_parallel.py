@@ -126,14 +126,8 @@ def main(rank: str, *ports_and_directory: str) -> None:
             local = sum(_local(p).numel() for p in learner.policy.model.parameters())
             values = [[b.tolist(), a.tolist()] for b, a in learner.values(valued(9))] if name == "critic" else []
             tensors, state = learner.state_dict()
-            found = {
-                "seen": _seen(learner),
-                "metrics": metrics,
-                "state": state,
-                "values": values,
-                "here": local / whole,
-            }
-            (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found))
+            found = {"metrics": metrics, "state": state, "values": values, "here": local / whole}
+            (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found | {"seen": _seen(learner)}))
             if rank == "0":
                 save_file(tensors, Path(out) / f"{strategy}-{name}.safetensors")
             elif tensors:
@@ -297,7 +291,6 @@ def test_values_are_shared_out_and_complete(strategy: str, together: Path, alone
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_captured_states_are_those_of_one_rank(strategy: str, together: Path, alone: dict[str, Any]) -> None:
-    """Also of turns whose parts two ranks have seen."""
     expected = _seen(alone["captures"][0])
     assert set(expected) == {"seen", "asked"} and len(expected["seen"]) == 4
     for rank in range(2):
