@@ -231,6 +231,13 @@ class Policy:
         logprobs, entropy, values, *states = self._run(compute)
         return Scores(logprobs, entropy, values, tuple(states))
 
+    def states(
+        self, batch: Batch, wanted: Sequence[Wanted], edits: Sequence[ActivationEdit] = ()
+    ) -> tuple[Tensor, ...]:
+        """Hidden states [tokens, layers, hidden] of each `Wanted`, without logits."""
+        found: tuple[Tensor, ...] = self._run(lambda: tuple(self._hidden_and_states(batch, edits, wanted)[1]))
+        return found
+
     def logprobs(
         self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
     ) -> tuple[Tensor, Tensor]:
