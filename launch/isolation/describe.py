@@ -12,7 +12,7 @@ from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
     *("sampling_context", "training_context", "edits", "captures", "adapters", "ratio_mode", "credit", "gates"),
-    *("readings", "state_dict", "load_state_dict", "allow", "cost", "cost_group"),
+    *("readings", "state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen"),
 )
 """Hooks that take values and answer with values."""
 LIVE = ("auxiliary_loss", "deploy")
@@ -32,9 +32,14 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
             f"{name} overrides {' and '.join(live)}, which takes the policy: it cannot run isolated. Run the study "
             "without --isolated if you trust the plug-in"
         )
-    if plugin.oracle:
+    if plugin.reads_truth:
         raise UserError(f"{name} declares oracle: it reads sealed labels, which an isolated plug-in is not given")
+    if isinstance(plugin, Constraint) and type(plugin).pricing is not Constraint.pricing:
+        raise UserError(
+            f"{name} defines `pricing`, which changes in training: an isolated plug-in has its weight alone"
+        )
     return described | {
+        "oracle": plugin.knows_truth,
         "base": base.__name__,
         "owns": sorted(plugin.owns),
         "hooks": overridden,

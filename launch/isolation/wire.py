@@ -20,6 +20,7 @@ from envs.episode import Context, Contexts, Episode, Event, RolloutStatus, Seale
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
+    Activations,
     AdapterSpec,
     Capture,
     Credit,
@@ -28,6 +29,7 @@ from shaping.hooks import (
     GroupInfo,
     Knob,
     TurnContext,
+    UpdateReport,
 )
 
 RECORDS: Mapping[str, type] = {
@@ -35,6 +37,7 @@ RECORDS: Mapping[str, type] = {
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
         *(ActionDecision, ActivationEdit, AdapterSpec, Capture, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(Activations, UpdateReport),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""
