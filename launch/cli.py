@@ -14,6 +14,7 @@ import typer
 
 from envs.escaping import on_one_line
 from launch.check_model.verb import check_model
+from launch.directions.verb import directions
 from launch.errors import UserError
 from launch.hub.push import push
 from launch.report.verbs import Config, Overrides, power, preregister
@@ -281,6 +282,7 @@ def check(
 
 
 app.command("check-model")(check_model)
+app.command()(directions)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)

@@ -85,6 +85,11 @@ class Arm:
         return drawn, learned
 
     @property
+    def looks(self) -> bool:
+        """Does an intervention look at the policy between updates?"""
+        return any(type(i).refresh is not Intervention.refresh for i in self.interventions)
+
+    @property
     def names_ratio(self) -> bool:
         """Does the study or an intervention say what the policy ratio is where training differs from sampling?"""
         return self.ratio is not None or Knob.RATIO in self.owner

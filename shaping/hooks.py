@@ -233,9 +233,12 @@ class UpdateReport:
     """All its groups, with the episodes that were screened out, whose advantage is 0."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The learner's metrics."""
+    activations: Mapping[str, Activations] = field(default_factory=dict)
+    """Captured states of the learner's pass, by the name of the capture. Episodes are numbered as they stand in
+    `groups`, one group after the other; those that were screened out have none."""
 
     def __post_init__(self) -> None:
-        freeze(self, "groups", "metrics")
+        freeze(self, "groups", "metrics", "activations")
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)

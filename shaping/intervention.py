@@ -6,7 +6,7 @@ name, so that adding a method is one new file:
     play     sampling_context, edits("sampling"), allow
     credit   screen, cost, credit, ratio_mode
     learn    training_context, edits("training"), captures, adapters, gates, auxiliary_loss
-    adapt    after_update
+    adapt    refresh, after_update
     deploy   deploy
 """
 
@@ -110,6 +110,15 @@ class Intervention(BaseModel):
 
         It is called in the process that makes the credit; samplers and learner ranks are sent the state.
         """
+
+    def refresh(self, policy: Policy, version: int) -> Mapping[str, float]:
+        """Look at the policy itself, between updates; `version`: the number of updates that it has had.
+
+        Called once before the first update (version 0), and after every one before samplers get the new weights;
+        wherever the policy is, on all ranks together, which must run equally many passes. It may change the own state,
+        which all processes then get, and never the policy. Returns: metrics, logged under the intervention's name.
+        """
+        return {}
 
     def state_dict(self) -> Mapping[str, Any]:
         """JSON-serialisable state that a checkpoint must hold."""

@@ -68,9 +68,10 @@ class LearnerGroup:
         if not samples:
             return {}
         copied = self.policy is not None
-        metrics, weights, self.activations = self._call(
-            "update", ray.put(list(samples)), self._arm.state_dict(), copied
-        )[0]
+        answers = self._call("update", ray.put(list(samples)), self._arm.state_dict(), copied)
+        metrics, weights, self.activations, state = answers[0]
+        if self._arm.looks:
+            self._arm.load_state_dict(state)
         if self.policy is not None:
             load_trained_weights(self.policy, unpack_tensors(weights))
         self.version += 1
@@ -164,7 +165,10 @@ class LearnerGroup:
         # Ray shows a process only its own GPU, so the local rank is 0 in every process.
         environments = [{**rendezvous, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
         starting = ("start", run, model, shipped, search_path)
-        self.vocabulary = int(group.call(*starting, per_rank=environments, timeout=config.timeout)[0])
+        vocabulary, state = group.call(*starting, per_rank=environments, timeout=config.timeout)[0]
+        self.vocabulary = int(vocabulary)
+        if self._arm.looks:
+            self._arm.load_state_dict(state)
         return group
 
 

@@ -122,8 +122,9 @@ class LearnerWorker:
         shipped: Sequence[Any],
         search_path: Sequence[str],
         environment: Mapping[str, str],
-    ) -> int:
-        """Connect to the other ranks and load the policy. Returns its vocabulary.
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Connect to the other ranks and load the policy. Returns its vocabulary, and the state of interventions that
+        look at the policy.
 
         Args:
             run: The run's config.
@@ -158,22 +159,25 @@ class LearnerWorker:
         )
         self._told: list[str] = []
         self._weights = PolicyWeights(run, policy, path, self._told.append)
-        return len(policy.model.get_output_embeddings().weight)
+        self._learner.refresh()
+        return len(policy.model.get_output_embeddings().weight), self._arm.state_dict() if self._arm.looks else {}
 
     @_errors_as_data
     def update(
         self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool
-    ) -> tuple[dict[str, float], State, Mapping[str, Activations]]:
+    ) -> tuple[dict[str, float], State, Mapping[str, Activations], Mapping[str, Any]]:
         """Train on `samples`. `arm` is the state of the interventions.
 
         Returns:
-            Metrics, if they are `copied` the trained weights, and the captured states (both on rank 0 only).
+            Metrics, if they are `copied` the trained weights, the captured states (both on rank 0 only), and the state
+            of the interventions, which may have looked at the policy.
         """
         if arm:
             self._arm.load_state_dict(arm)
         metrics = self._learner.update(samples)
         activations = self._learner.activations if self._ranks.rank == 0 else {}
-        return metrics, pack_tensors(self._learner.policy.state_dict()) if copied else {}, activations
+        weights = pack_tensors(self._learner.policy.state_dict()) if copied else {}
+        return metrics, weights, activations, self._arm.state_dict() if self._arm.looks else {}
 
     @ray.method(num_returns=2)
     def weights(self, form: Form, policy: EvalPolicy) -> tuple[list[str] | RankFailure, State]:

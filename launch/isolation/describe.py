@@ -15,7 +15,7 @@ VALUES = (
     *("readings", "state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen"),
 )
 """Hooks that take values and answer with values."""
-LIVE = ("auxiliary_loss", "deploy")
+LIVE = ("auxiliary_loss", "refresh", "deploy")
 """Hooks that take the policy itself, which is not in the isolated process."""
 
 

@@ -122,7 +122,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
         workers.callback(group.close)
         return group
     assert policy is not None
-    return Learner(
+    learner = Learner(
         policy,
         run.learner,
         interventions=arm.interventions,
@@ -130,6 +130,8 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
         updates=run.train.updates,
         seed=run.seed,
     )
+    learner.refresh()
+    return learner
 
 
 def _rollouts(

@@ -91,7 +91,7 @@ def adapt(
 ) -> dict[str, float]:
     """Let the interventions adapt to the update. Returns what they came to know of its episodes, before that."""
     told = readings(trainer.arm.interventions, episodes)
-    trainer.arm.after_update(update_report(update, episodes, credited, learned))
+    trainer.arm.after_update(update_report(update, episodes, credited, learned, trainer.learner.activations))
     return told
 
 

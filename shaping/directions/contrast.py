@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from envs import WORLDS, make_world
 from envs.personas.persona import PERSONAS
+
+Layers = tuple[int, ...] | Literal["best", "all"]
+"""Layers from 0 (negative: from the end), all of them, or the one that tells the sides of a contrast apart best."""
 
 
 class Speaker(BaseModel):
@@ -80,7 +83,7 @@ class Contrast(BaseModel):
 
 
 def _personas(positive: str, *negative: str) -> Contrast:
-    return Contrast(positive=[positive], negative=list(negative))  # type: ignore[arg-type]
+    return Contrast(positive=[positive], negative=list(negative))
 
 
 _ASK = (
@@ -118,8 +121,8 @@ CONTRASTS: Final[Mapping[str, Contrast]] = MappingProxyType(
         "opportunism": _personas("opportunist", "honest"),
         "power": _personas("power_seeker", "honest"),
         "honest_axis": _personas("honest", "deceiver", "opportunist", "power_seeker", "random"),
-        "dishonesty": Contrast(positive=_LIES, negative=_TRUTHS, questions=_ASK, episodes=24),  # type: ignore[arg-type]
-        "assistant_axis": Contrast(positive=[""], negative=_ROLES, questions=_ASK, episodes=24),  # type: ignore[arg-type]
+        "dishonesty": Contrast(positive=_LIES, negative=_TRUTHS, questions=_ASK, episodes=24),
+        "assistant_axis": Contrast(positive=[""], negative=_ROLES, questions=_ASK, episodes=24),
     }
 )
 """Name -> contrast. The first four need no sampling: the model reads what personas say. The last two are for models

@@ -14,11 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from envs.frozen import freeze, restore
-from shaping.directions.probes import DirectionError
 
 QUANTILES = 101
 """Percentiles that are kept, 0 to 100."""
 _ARRAYS = ("vectors", "residual_norms", "positive", "negative", "turns")
+
+
+class DirectionError(ValueError):
+    """A direction cannot be found, read or used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shaping.directions.contrast import Contrast
-from shaping.directions.direction_set import QUANTILES, DirectionSet
-from shaping.directions.probes import DirectionError, Probes, probes_of
+from shaping.directions.contrast import Contrast, Layers
+from shaping.directions.direction_set import QUANTILES, DirectionError, DirectionSet
+from shaping.directions.probes import Probes, probes_of
 from shaping.hooks import Capture, Positions
 from shaping.learning.captures import Recorder
 from shaping.learning.mode import without_dropout
@@ -26,7 +26,6 @@ from shaping.models.capture import layer_numbers
 from shaping.models.edits import decoder_layers
 from shaping.sampling.render import Renderer
 
-Layers = tuple[int, ...] | Literal["best", "all"]
 BUDGET = 8192
 """Tokens of one pass."""
 _POSITIONS: tuple[Positions, ...] = ("response", "prompt_end")

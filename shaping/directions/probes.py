@@ -16,6 +16,7 @@ from envs.episode import Context, Contexts, Episode
 from envs.personas.persona import persona
 from shaping.arm import Arm
 from shaping.directions.contrast import Contrast, Speaker
+from shaping.directions.direction_set import DirectionError
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Origin, Sample
 from shaping.sampling.engine import SamplingParams, Session
@@ -23,10 +24,6 @@ from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.transformers_engine import TransformersEngine
-
-
-class DirectionError(ValueError):
-    """A direction cannot be found, read or used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def _played(contrast: Contrast, speaker: Speaker, number: int, renderer: Rendere
     """An episode of a persona: one sequence, or several where the template breaks the prefix."""
     context = Context(speaker.prompt, "probe")
     make, seed = partial(_world, contrast, number), _seed(contrast, number)
-    engine = ScriptedEngine(partial(persona(speaker.persona), seed=seed), renderer)  # type: ignore[arg-type]
+    engine = ScriptedEngine(partial(persona(speaker.persona), seed=seed), renderer)
     request = EpisodeRequest(make, seed, number, Contexts(context, context))
     (episode,) = asyncio.run(play([request], engine, renderer, Arm("probe"), limits=Limits(512, contrast.turns)))
     if episode.status.is_error:

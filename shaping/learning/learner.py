@@ -25,6 +25,7 @@ from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
 from shaping.learning.rates import default_lr, unusual_lr
 from shaping.learning.reference import Reference
+from shaping.learning.refresh import refreshed
 from shaping.learning.sample import Sample, critic_metrics, not_finite, value_targets
 from shaping.learning.sharding import release
 from shaping.models.edits import applied
@@ -139,6 +140,7 @@ class Learner:
         self.activations = self._objective.recorder.means(self._ranks)
         self.version += 1
         sums = sums.summed(self._ranks)
+        looked = self.refresh()
         taken = [norm for norm in norms if norm is not None]
         return {
             **sums.means(),
@@ -146,7 +148,13 @@ class Learner:
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
+            **looked,
         } | ({"lr": share * self._lr} if self.config.lr_changes else {})
+
+    def refresh(self) -> dict[str, float]:
+        """Let the interventions look at the policy as it is. Call it once before the first update. Returns metrics."""
+        looking = [i for i in self._interventions if type(i).refresh is not Intervention.refresh]
+        return refreshed(looking, self.policy, self.version)
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
