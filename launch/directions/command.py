@@ -13,6 +13,7 @@ from launch.storage.files import disk_errors
 from shaping.directions.contrast import CONTRASTS, Contrast, Layers
 from shaping.directions.direction_set import DirectionError
 from shaping.directions.extract import extract, randomised
+from shaping.directions.probes import probes_of
 from shaping.learning.policy import Policy
 from shaping.models.base_reference import BaseReference
 from shaping.sampling.render import Renderer
@@ -41,13 +42,13 @@ def find_directions(
     sides, wanted = contrast_of(contrast), layers_of(layers)
     found = subject(model)
     policy = Policy.load(found.directory, device=device, name=found.name)
-    renderer = Renderer(policy.tokenizer)
     base = BaseReference.of(found.directory, found.name)
     try:
         made_of = {"model": base.name, "revision": base.revision, "hash": base.hash, "name": contrast}
-        kept = extract(policy, sides, wanted, components=components, renderer=renderer, made_of=made_of)
+        probes = probes_of(policy, sides, Renderer(policy.tokenizer))
+        kept = extract(policy, sides, wanted, components=components, probes=probes, made_of=made_of)
         if random is not None:
-            kept = randomised(policy, kept, sides, random, renderer)
+            kept = randomised(policy, kept, probes, random)
     except DirectionError as error:
         raise ConfigError(f"directions: {error}") from error
     with disk_errors(out):

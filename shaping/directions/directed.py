@@ -66,6 +66,7 @@ class Directed(Shaper):
     ratio: RatioMode | None = Field(None, description="None: sampler if both passes are edited, else recomputed")
 
     _found: DirectionSet | None = PrivateAttr(None)
+    _probes: Any = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _can_be_found_anew(self) -> Directed:
@@ -101,19 +102,28 @@ class Directed(Shaper):
     def _now(self, policy: Policy) -> DirectionSet:
         """The directions in the policy as it is. Layers that were chosen as the best stay chosen."""
         from shaping.directions.extract import extract, randomised, same_layers  # torch, which a config does not need
-        from shaping.sampling.render import Renderer
 
-        source, renderer = self.direction, Renderer(policy.tokenizer)
+        source = self.direction
         if source.path:
             found = same_layers(DirectionSet.load(Path(source.path).expanduser()), policy)
             found = found if source.layers in ("best", "all") else found.at(tuple(source.layers))  # type: ignore[arg-type]
-            contrast = Contrast.model_validate(found.card["contrast"])
-        else:
-            assert source.contrast is not None
-            contrast = source.contrast
-            layers = source.layers if self._found is None else tuple(dict.fromkeys(self._found.layers))
-            found = extract(policy, contrast, layers, components=source.components, renderer=renderer)
-        return randomised(policy, found, contrast, self.seed, renderer) if self.random else found
+            if not self.random:
+                return found
+            return randomised(policy, found, self._texts(policy, Contrast(**found.card["contrast"])), self.seed)
+        assert source.contrast is not None
+        layers = source.layers if self._found is None else tuple(dict.fromkeys(self._found.layers))
+        probes = self._texts(policy, source.contrast)
+        found = extract(policy, source.contrast, layers, components=source.components, probes=probes)
+        return randomised(policy, found, probes, self.seed) if self.random else found
+
+    def _texts(self, policy: Policy, contrast: Contrast) -> Any:
+        """What both sides say; the same in every update unless the model itself answers."""
+        from shaping.directions.probes import probes_of
+        from shaping.sampling.render import Renderer
+
+        if self._probes is None or contrast.samples:
+            self._probes = probes_of(policy, contrast, Renderer(policy.tokenizer))
+        return self._probes
 
     def state_dict(self) -> Mapping[str, Any]:
         return {} if self._found is None else {"directions": self._found.as_state()}

@@ -38,7 +38,7 @@ def extract(
     layers: Layers = "best",
     *,
     components: int = 0,
-    renderer: Renderer | None = None,
+    probes: Probes | None = None,
     made_of: Mapping[str, Any] | None = None,
 ) -> DirectionSet:
     """Find the directions of a contrast in `policy` as it is, without activation edits. Equal calls give equal results.
@@ -52,11 +52,11 @@ def extract(
             what is done to it.
         components: 0: the difference of means. k: the first k principal components of the situations' differences,
             unlike those of a covariance not centred, so that the mean difference is in their span.
-        renderer: of the policy's tokenizer.
+        probes: of this contrast; None: they are made, with the usual renderer of the policy's tokenizer.
         made_of: what the card says of the model.
     Raises: `DirectionError`.
     """
-    probes = probes_of(policy, contrast, renderer or Renderer(policy.tokenizer))
+    probes = probes or probes_of(policy, contrast, Renderer(policy.tokenizer))
     try:
         wanted = layer_numbers(policy.model, "all" if layers == "best" else layers, "directions")
     except ValueError as error:
@@ -81,12 +81,11 @@ def extract(
     return measured(policy, probes, tuple(numbers), np.concatenate(found), card)
 
 
-def randomised(policy: Policy, found: DirectionSet, contrast: Contrast, seed: int, renderer: Renderer) -> DirectionSet:
+def randomised(policy: Policy, found: DirectionSet, probes: Probes, seed: int) -> DirectionSet:
     """The control: random directions of the same layers and lengths, measured on the same texts."""
     rng = np.random.default_rng([seed, *found.layers, found.width])
     drawn = rng.standard_normal(found.vectors.shape)
     drawn *= np.linalg.norm(found.vectors, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
-    probes = probes_of(policy, contrast, renderer)
     return measured(policy, probes, found.layers, drawn.astype(np.float32), {**found.card, "random": seed})
 
 
