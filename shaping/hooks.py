@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import Episode
+from envs.episode import Context, Episode
 from envs.frozen import freeze, restore
 from envs.text import valid
 
@@ -283,6 +283,47 @@ class Credit:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", valid(str(self.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """Cross-entropy on what was said in an episode, under another system prompt. It is in no other loss."""
+
+    observation: str
+    """The first observation of the episode."""
+    tokens: NDArray[np.int32]
+    """What follows the rendered prompt and first observation [tokens]."""
+    mask: NDArray[np.bool_]
+    """True on the tokens that are imitated."""
+    context: Context
+    """The system prompt that is put before them."""
+    weight: float = 1.0
+    """Weight of each token."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "tokens", "mask")
+        if not 0 < self.weight < float("inf"):
+            raise InterventionError(f"the weight of a rehearsal must be a positive finite number, not {self.weight!r}")
+        if self.tokens.shape != self.mask.shape or self.tokens.ndim != 1:
+            raise InterventionError(f"a rehearsal has {self.tokens.shape} tokens and a mask of {self.mask.shape}")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+    @classmethod
+    def of(cls, episode: Episode, context: Context, weight: float = 1.0) -> Rehearsal:
+        """What the policy said in an episode.
+
+        Raises: `InterventionError` if the chat template breaks the episode into several sequences.
+        """
+        if len(episode.segments) > 1:
+            raise InterventionError(
+                "what was said is learned under another prompt, for which an episode must be one token sequence, but "
+                "this model's chat template breaks the prefix at every turn: use one that keeps earlier turns unchanged"
+            )
+        end = int(np.flatnonzero(episode.loss_mask).max(initial=-1)) + 1
+        part = slice(episode.head, end)
+        return cls(episode.turns[0].observation, episode.tokens[part], episode.loss_mask[part], context, weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Fields are configuration, methods are hooks, and every default is neutral. The l
 name, so that adding a method is one new file:
 
     play     sampling_context, edits("sampling"), allow
-    credit   screen, cost, credit, ratio_mode
+    credit   screen, cost, credit, rehearse, ratio_mode
     learn    training_context, edits("training"), captures, adapters, gates, auxiliary_loss
     adapt    refresh, after_update
     deploy   deploy
@@ -35,6 +35,7 @@ from shaping.hooks import (
     Phase,
     Pricing,
     RatioMode,
+    Rehearsal,
     TurnContext,
     UpdateReport,
 )
@@ -89,6 +90,10 @@ class Intervention(BaseModel):
     def credit(self, group: Group) -> Credit | None:
         """Pure: per-token additions to the advantage, factors of the weight, and weights of imitation."""
         return None
+
+    def rehearse(self, episodes: Sequence[Episode]) -> Sequence[Rehearsal]:
+        """What of an update's episodes, or of earlier ones, is to be said under other prompts, too. Once per update."""
+        return ()
 
     def gates(self, episode: Episode) -> Gates | Sequence[Gates]:
         """What an episode may teach the kept and the quarantine parameters: one answer, or one per turn.

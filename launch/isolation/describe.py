@@ -12,7 +12,7 @@ from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
     *("sampling_context", "training_context", "edits", "captures", "adapters", "ratio_mode", "credit", "gates"),
-    *("readings", "state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen"),
+    *("readings", "state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen", "rehearse"),
 )
 """Hooks that take values and answer with values."""
 LIVE = ("auxiliary_loss", "refresh", "deploy")

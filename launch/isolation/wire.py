@@ -28,6 +28,7 @@ from shaping.hooks import (
     Group,
     GroupInfo,
     Knob,
+    Rehearsal,
     TurnContext,
     UpdateReport,
 )
@@ -37,7 +38,7 @@ RECORDS: Mapping[str, type] = {
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
         *(ActionDecision, ActivationEdit, AdapterSpec, Capture, Credit, Gates, Group, GroupInfo, TurnContext),
-        *(Activations, UpdateReport),
+        *(Activations, Rehearsal, UpdateReport),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""

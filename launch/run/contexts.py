@@ -91,13 +91,17 @@ def _grid_of(
 
 
 def _original(run: RunConfig, arm: Arm, world: str, number: int) -> Context:
-    """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws."""
-    last = max(run.train.updates - 1, 0)
-    info = GroupInfo(world=world, seed=derive(run.seed, "context", number), group=number, update=last, prose=run.prose)
-    for attempt in range(PATIENCE):
-        sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
-        if training.system or sampling.system:
-            return training if training.system else sampling
+    """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws.
+
+    That of the last update, or of the first if the last ones have none.
+    """
+    seed = derive(run.seed, "context", number)
+    for update in dict.fromkeys((max(run.train.updates - 1, 0), 0)):
+        info = GroupInfo(world=world, seed=seed, group=number, update=update, prose=run.prose)
+        for attempt in range(PATIENCE):
+            sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
+            if training.system or sampling.system:
+                return training if training.system else sampling
     return Context()
 
 

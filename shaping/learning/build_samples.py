@@ -170,7 +170,13 @@ def to_samples(
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
             episode_tokens=int(episode.loss_mask.sum()),
-            origin=Origin(number, stream(episode.turn_index), stream(episode.span_kind)),
+            origin=Origin(
+                number,
+                stream(episode.turn_index),
+                stream(episode.span_kind),
+                (len(new) or episode.head) if part == 0 else 0,
+                episode.turns[0].observation if part == 0 and episode.turns else "",
+            ),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples

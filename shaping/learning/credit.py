@@ -20,6 +20,7 @@ from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
 from shaping.learning.costs import costs_of
 from shaping.learning.critic import Critic, Estimates, divided, estimate
+from shaping.learning.rehearsals import rehearsed
 from shaping.learning.sample import Array, Sample
 from shaping.learning.screening import screened
 from shaping.learning.variance import uninformative
@@ -171,6 +172,7 @@ def _assigned(
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
+    samples += rehearsed(arm.interventions, episodes, renderer)
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
     return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)

@@ -171,7 +171,7 @@ class Objective:
             return loss
         if batch.policy:
             loss = loss + policy
-        self.policy.captured = captured
+        self.policy.captured, self.policy.edits = captured, self.edits
         try:
             return loss + self._regularisers(batch, scores, counts, sums)
         finally:

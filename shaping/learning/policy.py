@@ -89,6 +89,9 @@ class Policy:
         self.ranks = SINGLE
         self.captured: Mapping[str, States] = {}
         """While an auxiliary loss is computed: the micro-batch's states of every capture, by its name."""
+        self.edits: tuple[ActivationEdit, ...] = ()
+        """Edits of the learner's pass, which the further passes of an auxiliary loss need, too: the backward pass of
+        layers whose activations are recomputed has them."""
         self._run: Run = run_here
         if self.adapters.names("kept"):
             for parameter in base:

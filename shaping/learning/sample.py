@@ -49,6 +49,10 @@ class Origin:
     """Turns."""
     kind: NDArray[np.int8]
     """`envs.episode.SpanKind`s."""
+    head: int = 0
+    """Tokens that render the context and the first observation; 0 if the sample does not begin there."""
+    observation: str = ""
+    """The first observation, if it begins there."""
 
     def __post_init__(self) -> None:
         freeze(self, "turn", "kind")
@@ -57,7 +61,8 @@ class Origin:
         if not isinstance(other, Origin):
             return NotImplemented
         alike = np.array_equal(self.turn, other.turn) and np.array_equal(self.kind, other.kind)
-        return alike and self.episode == other.episode
+        same = (self.episode, self.head, self.observation) == (other.episode, other.head, other.observation)
+        return alike and same
 
     __hash__ = None  # type: ignore[assignment]
 

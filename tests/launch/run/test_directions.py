@@ -86,3 +86,23 @@ def test_the_command_writes_a_file_with_a_card_and_refuses_what_it_cannot_find(m
     ):
         with pytest.raises(ConfigError, match=why):
             find_directions(str(model), tmp_path / "x.safetensors", device="cpu", **settings)
+
+
+def test_consistency_and_sealing_go_through_the_loop_and_outlive_a_kill(model: Path, tmp_path: Path) -> None:
+    """Kept answers are a part of the state; what is sealed is sampled without a prompt and learned by imitation."""
+    shapers = [
+        {"use": "SealedInoculation", "after": 1, "keep_overt": True},
+        {"use": "BiasConsistency", "targets": "stale", "every": 1, "pairs": 2},
+        {"use": "ActivationConsistency", "weight": 0.1},
+    ]
+    run, whole, broken = config(shapers, [], updates=3), RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b")
+    execute(run, model, whole)
+    with pytest.raises(Killed):
+        execute(run, model, broken, killed_after(1))
+    execute(run, model, broken)
+    rows = whole.rows()
+    assert rows == broken.rows()
+    assert all(row["auxiliary/activation_consistency"] > 0 for row in rows)
+    sealed = [row["readings/sealed_inoculation/sealed_turns"] for row in rows]
+    assert sealed[0] == 0 and min(sealed[1:]) > 0
+    assert "imitation" not in rows[0] and all(row["imitation"] > 0 for row in rows[1:])
