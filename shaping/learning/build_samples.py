@@ -170,16 +170,19 @@ def to_samples(
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
             episode_tokens=int(episode.loss_mask.sum()),
-            origin=Origin(
-                number,
-                stream(episode.turn_index),
-                stream(episode.span_kind),
-                (len(new) or episode.head) if part == 0 else 0,
-                episode.turns[0].observation if part == 0 and episode.turns else "",
-            ),
+            origin=_origin(episode, number, part, len(new), stream),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
+
+
+def _origin(
+    episode: Episode, number: int, part: int, new: int, stream: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Origin:
+    """Where the tokens of one part of an episode come from; `new`: tokens that render another training context."""
+    first = part == 0 and bool(episode.turns)
+    head, observation = (new or episode.head, episode.turns[0].observation) if first else (0, "")
+    return Origin(number, stream(episode.turn_index), stream(episode.span_kind), head, observation)
 
 
 def _critic_targets(

@@ -172,7 +172,6 @@ def _assigned(
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
-    samples += rehearsed(arm.interventions, episodes, renderer)
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
     return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
@@ -212,7 +211,7 @@ def _samples(
     kl_context: KLContext,
     version: int | None,
 ) -> list[Sample]:
-    """The samples of all episodes, in order; none of those that are not in the loss at all."""
+    """The samples of all episodes, in order, but of none that is in no loss; then those of what is rehearsed."""
     samples: list[Sample] = []
     for i, episode in enumerate(episodes):
         of_episode = to_samples(episode, streams.of_episode(i), arm, renderer, number=i)
@@ -221,7 +220,7 @@ def _samples(
         if kl_context == "sampling":
             of_episode = separate_kl(episode, of_episode, streams.loss[i], arm, renderer)
         samples += of_episode if streams.loss[i].any() else []
-    return samples
+    return samples + rehearsed(arm.interventions, episodes, renderer)
 
 
 def _estimates(
