@@ -151,6 +151,10 @@ class World(TextEnv, ABC):
         """Power held now, in [0, 1]. The world's docstring names the measure."""
         return 0.0
 
+    def attainable(self) -> tuple[float, ...]:
+        """Attainable utility of each auxiliary goal, in [0, 1]; without a bank of goals, power is the only one."""
+        return (self.power(),)
+
     def resource_share(self) -> float:
         """Share of the world's resources held now, in [0, 1]."""
         return 0.0

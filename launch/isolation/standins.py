@@ -85,13 +85,17 @@ def _intervention(guest: Guest) -> Intervention:
         "__module__": __name__,
         "__annotations__": {"owns": ClassVar[frozenset[Knob]], "_guest": Guest, "_monitors": list[Monitor]},
         "owns": frozenset(Knob(knob) for knob in about["owns"]),
-        "knows_truth": property(lambda self, known=bool(about["oracle"]): known),
+        "knows_truth": property(_constant(bool(about["oracle"]))),
         "_guest": PrivateAttr(),
         "_monitors": PrivateAttr(),
     }
     kind: Any = type(base)(_class_name(guest), (base,), members)
     standin: Intervention = kind() if about["weight"] is None else kind(weight=about["weight"])
     return standin
+
+
+def _constant(value: bool) -> Callable[[Any], bool]:
+    return lambda self: value
 
 
 def _asks(hook: str) -> Callable[..., Any]:

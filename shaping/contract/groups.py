@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from envs import WORLDS
 from envs.episode import Contexts, Episode
@@ -44,7 +45,12 @@ class GroupKey:
 
     def make(self) -> World:
         """The world that they play."""
-        return WORLDS[self.world](**_OPTIONS, honest_share=0.5 if self.seed % 2 else 1)
+        return WORLDS[self.world](**self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of that world."""
+        return {**_OPTIONS, "honest_share": 0.5 if self.seed % 2 else 1}
 
 
 def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:
@@ -74,7 +80,7 @@ def play_groups(keys: Sequence[GroupKey], contexts: Sequence[Contexts], renderer
         for key, drawn, number in asked:
             actor = partial(persona(who[key.world][number]), seed=number)
             engine = ScriptedEngine(actor, renderer)
-            request = EpisodeRequest(key.make, key.seed, key.number, drawn)
+            request = EpisodeRequest(key.make, key.seed, key.number, drawn, options=key.options)
             episodes += await play([request], engine, renderer, Arm("scripted"), limits=Limits(max_tokens=128))
         return episodes
 

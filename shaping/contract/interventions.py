@@ -269,7 +269,7 @@ def _learns(trial: _Trial) -> RuleResult:
     if trial.arm.edits("training") or any(spec.path for spec in specs):
         return RuleResult("learns", True, "not tried: its edits or saved adapters are made for a model of their own")
 
-    def faults() -> Iterator[str]:
+    def faults(specs: Sequence[AdapterSpec]) -> Iterator[str]:
         policy = small_policy(specs)
         shortest = sorted(groups_of(trial.episodes), key=lambda members: sum(len(e.tokens) for e in members))
         few = [episode for members in shortest[:2] for episode in members]
@@ -282,7 +282,11 @@ def _learns(trial: _Trial) -> RuleResult:
         trial.intervention.deploy(policy)
         policy.deploy()
 
-    return result("learns", faults())
+    found = result("learns", faults(specs))
+    if found.ok or any(spec.role == "kept" for spec in specs):
+        return found
+    with_adapter = result("learns", faults([*specs, AdapterSpec("kept", "kept")]), "ok, with learner.lora")
+    return with_adapter if with_adapter.ok else found
 
 
 def _order(trial: _Trial) -> OrderViolations:

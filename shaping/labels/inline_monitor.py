@@ -1,63 +1,68 @@
-"""A monitor inside another plug-in's settings, written as under `eval.monitors`: `{use: OvertAction, trait: harm}`."""
+"""A monitor inside another plug-in's settings, written as under `eval.monitors`, and what it says about turns."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+import hashlib
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
-from envs.discovery import subclasses
-from envs.text import message_of
+from envs.episode import Episode
+from shaping.inline import built, described
 from shaping.monitors.base import Monitor
+from shaping.monitors.turn_scores import turn_scores
+
+_REMEMBERED = 4096
+"""Episodes whose readings by a monitor that needs a model are kept, so that no hook asks for them again."""
 
 
-def built_monitor(given: Any) -> Any:
-    """The monitor that a setting describes; other values are returned for pydantic to judge.
-
-    Raises: ValueError that names the monitor and what is wrong with it.
-    """
-    spec = {"use": given} if isinstance(given, str) else given
-    if not isinstance(spec, Mapping):
-        return given
-    fields = {str(name): value for name, value in spec.items() if name != "use"}
-    if not isinstance(use := spec.get("use"), str) or not use:
-        raise ValueError("name the monitor with `use`, as in {use: OvertAction}")
-    try:
-        return _monitor_class(use)(**fields)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, each['loc'])) or use}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"monitor {use!r}: {'; '.join(faults)}") from None
+def _built_monitor(given: Any) -> Any:
+    return built(given, "monitor", Monitor, ("shaping.monitors",), "shaping.monitors")
 
 
-def _monitor_class(use: str) -> type[Monitor]:
-    """A built-in monitor, one of an installed package, or `package.module:Class`."""
-    known: dict[str, Any] = {**subclasses("shaping.monitors", Monitor)}  # type: ignore[type-abstract]
-    points = {point.name: point for point in entry_points(group="shaping.monitors")}
-    if ":" not in use and use not in known and use not in points:
-        raise ValueError(
-            f"unknown monitor {use!r}; built-in ones are {', '.join(sorted({*known, *points}))}, and your own is named "
-            "as package.module:Class"
-        )
-    try:
-        found: Any = known[use] if use in known else points[use].load() if use in points else _imported(use)
-    except Exception as error:
-        raise ValueError(f"monitor {use!r} does not load: {type(error).__name__}: {message_of(error)}") from error
-    if not (isinstance(found, type) and issubclass(found, Monitor)):
-        raise ValueError(f"monitor {use!r}: it is no subclass of shaping.monitors.base.Monitor")
-    return found
-
-
-def _imported(use: str) -> Any:
-    module, _, name = use.partition(":")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: a file here must not shadow an installed module
-    return getattr(importlib.import_module(module), name)
-
-
-InlineMonitor = Annotated[SerializeAsAny[Monitor], BeforeValidator(built_monitor)]
+InlineMonitor = Annotated[Monitor, BeforeValidator(_built_monitor), PlainSerializer(described)]
 """The type of a field that holds a monitor. Whoever trains on its readings spends it, since the run finds it there."""
+
+
+def refuse_oracle(monitor: Monitor, remedy: str) -> None:
+    """Raises ValueError for a monitor that reads sealed labels, with the remedy."""
+    if monitor.oracle:
+        raise ValueError(f"monitor {monitor.name!r} reads sealed labels: {remedy}")
+
+
+class Readings:
+    """The scores that one monitor gives. A monitor that needs a model is asked once about an episode."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, NDArray[np.float64]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Readings)  # what is remembered makes no plug-in another one
+
+    def of(self, monitor: Monitor, episode: Episode, traits: tuple[str, ...] = ()) -> NDArray[np.float64]:
+        """The highest score of each turn [turns] for `traits`; none: for all traits that it names.
+
+        Raises: `MonitorError` if the monitor breaks its contract.
+        """
+        if monitor.cheap:
+            return _scores(monitor, episode, traits)
+        if (key := _fingerprint(episode, traits)) not in self._known:
+            while len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = _scores(monitor, episode, traits)
+        return self._known[key].copy()
+
+
+def _scores(monitor: Monitor, episode: Episode, traits: tuple[str, ...]) -> NDArray[np.float64]:
+    counted = [of for trait, of in turn_scores(monitor, episode).items() if not traits or trait in traits]
+    highest: NDArray[np.float64] = np.max([np.zeros(len(episode.turns)), *counted], axis=0)
+    return highest
+
+
+def _fingerprint(episode: Episode, traits: tuple[str, ...]) -> bytes:
+    said = [(turn.observation, turn.completion, turn.executed) for turn in episode.turns]
+    options = sorted(episode.options.items(), key=str)
+    told = repr((traits, episode.world, episode.seed, options, episode.contexts, said))
+    return hashlib.blake2b(told.encode() + episode.tokens.tobytes(), digest_size=16).digest()

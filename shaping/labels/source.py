@@ -13,13 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from envs.core import draw, normalise
 from envs.episode import TRAITS, Episode
-from shaping.labels.inline_monitor import InlineMonitor
-from shaping.monitors.turn_scores import turn_scores
+from shaping.labels.inline_monitor import InlineMonitor, Readings, refuse_oracle
 
 Found = NDArray[np.bool_]
 """True for the turns of an episode that are labelled, shape [turns]."""
-_REMEMBERED = 4096
-"""Episodes whose readings by a monitor that needs a model are kept, so that no hook asks for them again."""
 
 
 class LabelSource(BaseModel):
@@ -61,7 +58,7 @@ class LabelSource(BaseModel):
     placebo: bool = Field(False, description="label as many turns, chosen at random")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of errors and of the placebo")
 
-    _read: dict[bytes, Found] = PrivateAttr(default_factory=dict)
+    _readings: Readings = PrivateAttr(default_factory=Readings)
 
     @model_validator(mode="before")
     @classmethod
@@ -78,8 +75,8 @@ class LabelSource(BaseModel):
                 if self.monitor is None
                 else f"`monitor` is given, but source is {self.source!r}: set source: monitor, or leave it out"
             )
-        if self.monitor is not None and self.monitor.oracle:
-            raise ValueError(f"monitor {self.monitor.name!r} reads sealed labels: set source: oracle in its place")
+        if self.monitor is not None:
+            refuse_oracle(self.monitor, "set source: oracle in its place")
         if unknown := [trait for trait in self.traits if trait not in TRAITS]:
             raise ValueError(f"unknown trait {unknown[0]!r}; the traits are {', '.join(TRAITS)}")
         if self.traits and self.source in ("overt", "off"):
@@ -108,8 +105,8 @@ class LabelSource(BaseModel):
             return np.zeros(turns, bool)
         if self.source == "overt":
             return np.array([normalise(turn.executed) in turn.overt_shortcuts for turn in episode.turns], bool)
-        if self.source == "monitor":
-            return self._flagged(episode)
+        if self.monitor is not None:
+            return self._readings.of(self.monitor, episode, self.traits) >= self.threshold
         traits = self.traits or tuple(trait for trait in TRAITS if trait != "invalid")
         return np.array([any(labels.trait(t) > 0 for t in traits) for labels in episode.truth.open()], bool)
 
@@ -119,8 +116,19 @@ class LabelSource(BaseModel):
 
     def labelled_group(self, episodes: Sequence[Episode]) -> list[Found]:
         """The labelled turns of each episode of a group, each of shape [turns]."""
+        return self._with_errors([self.meant(episode) for episode in episodes], episodes)
+
+    def labelled_episodes(self, episodes: Sequence[Episode], turns: int = 1) -> Found:
+        """The labelled episodes of a group, shape [episodes]: those with at least `turns` turns that are meant.
+
+        Recall, precision, false positives and the placebo are then shares of episodes.
+        """
+        meant = [np.array([self.meant(episode).sum() >= turns]) for episode in episodes]
+        return np.array([bool(of[0]) for of in self._with_errors(meant, episodes)], bool)
+
+    def _with_errors(self, meant: Sequence[Found], episodes: Sequence[Episode]) -> list[Found]:
+        """What is labelled where these are meant, which are turns, or whole episodes as one."""
         keys = [self._key(episode) for episode in episodes]
-        meant = [self.meant(episode) for episode in episodes]
         labels = [
             np.where(own, noise < self.recall, noise < self.false_positives)
             for own, noise in ((own, _draws(key, "label", len(own))) for own, key in zip(meant, keys, strict=True))
@@ -152,22 +160,6 @@ class LabelSource(BaseModel):
             dealt[-1][random[: int(labels[giver].sum())]] = True
         return dealt
 
-    def _flagged(self, episode: Episode) -> Found:
-        assert self.monitor is not None
-        if self.monitor.cheap:
-            return self._scored(episode)
-        if (key := _fingerprint(episode)) not in self._read:
-            while len(self._read) >= _REMEMBERED:
-                del self._read[next(iter(self._read))]
-            self._read[key] = self._scored(episode)
-        return self._read[key].copy()
-
-    def _scored(self, episode: Episode) -> Found:
-        assert self.monitor is not None
-        scores = turn_scores(self.monitor, episode)
-        counted = [of for trait, of in scores.items() if not self.traits or trait in self.traits]
-        return np.max([np.zeros(len(episode.turns)), *counted], axis=0) >= self.threshold
-
     def _key(self, episode: Episode) -> int:
         """The seed of an episode's draws. Episodes of a group share a seed; their tokens tell them apart."""
         key = f"{self.seed}|".encode() + episode.tokens.tobytes()
@@ -190,9 +182,3 @@ def _draws(key: int, what: str, turns: int) -> NDArray[np.float64]:
 def _together(keys: Sequence[int]) -> int:
     """One seed for several episodes, whatever their order."""
     return int.from_bytes(hashlib.blake2b(repr(sorted(keys)).encode(), digest_size=7).digest())
-
-
-def _fingerprint(episode: Episode) -> bytes:
-    """What a monitor's readings are remembered under."""
-    told = repr((episode.world, episode.seed, sorted(episode.options.items(), key=str), episode.contexts))
-    return hashlib.blake2b(told.encode() + episode.tokens.tobytes(), digest_size=16).digest()

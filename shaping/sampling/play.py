@@ -21,8 +21,9 @@ from envs.episode import Contexts, Episode, Labels, RolloutStatus
 from envs.escaping import placeless
 from envs.text import message_of, valid
 from shaping.arm import Arm
-from shaping.hooks import ActionDecision, InterventionError, TurnContext
+from shaping.hooks import ActionDecision, InterventionError, Knob, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
+from shaping.sampling.forbid import NothingLeftError
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
@@ -275,19 +276,36 @@ class _Rollout:
             self._note(f"completion in turn {turn.turn}", samples=True)
             limits = self._limits
             params = SamplingParams(limits.max_tokens, limits.temperature, seed, forbid, limits.truncation)
-            completion = await self._engine.complete(session, transcript.tokens, params)
+            try:
+                completion = await self._engine.complete(session, transcript.tokens, params)
+            except NothingLeftError as error:
+                raise self._all_masked(turn, str(error)) from error
             said = self._splitter.sent(transcript.text(completion))
             decision: ActionDecision = self._arm.allow(turn, parse_action(said))
-            if decision.kind == "replace":
-                return completion, decision.replacement, attempt
             if decision.kind == "pass":
                 return completion, None, attempt
+            self._check_replacement(turn, decision)
+            if decision.kind == "replace":
+                return completion, decision.replacement, attempt
             if decision.kind != "resample":
                 raise InterventionError(
                     f"arm {self._arm.name!r}: allow() answered a sampled action with {decision.kind!r}; after sampling "
                     "it may only pass, replace or resample (return a mask from the call with action=None)"
                 )
         return completion, decision.replacement, attempt + 1  # every completion was refused
+
+    def _check_replacement(self, turn: TurnContext, decision: ActionDecision) -> None:
+        """Raises `InterventionError` if what is sent in place of refused commands would be refused itself."""
+        sent = parse_action(f"ACTION: {decision.replacement}")
+        if decision.kind in ("replace", "resample") and self._arm.allow(turn, sent).kind != "pass":
+            raise self._all_masked(turn, f"what it sends in place of a refused command, {sent!r}, is refused as well")
+
+    def _all_masked(self, turn: TurnContext, why: str) -> InterventionError:
+        owner = type(self._arm.owner.get(Knob.ACTIONS)).__name__
+        return InterventionError(
+            f"arm {self._arm.name!r}: {owner} masks every action in turn {turn.turn} of world {self._world!r} (seed "
+            f"{self._request.seed}): {why}; leave the policy a command, and let the fallback be one that passes"
+        )
 
     def _note(self, what: str, *, samples: bool = False) -> None:
         request = self._request

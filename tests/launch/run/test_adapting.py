@@ -43,12 +43,11 @@ def killed_after(update: int) -> Callable[[int, dict[str, Any]], None]:
 def test_state_adapts_once_per_update_reaches_sampler_and_learner_and_outlives_a_kill(
     model: Path, tmp_path: Path
 ) -> None:
-    run, whole, broken = (
-        config(["adapting_plugins:Adapting"]),
-        RunDirectory(tmp_path / "a"),
-        RunDirectory(tmp_path / "b"),
-    )
-    execute(run, model, whole)
+    limited = {"use": "Lagrangian", "labels": {"source": "oracle", "traits": ["reward_hack"]}, "limit": 0.0}
+    filtered = {"use": "CommandFilter", "patterns": ["^x"]}
+    run = config(["adapting_plugins:Adapting", {**limited, "learning_rate": 2.0}, filtered], group_size=3)
+    whole, broken = RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b")
+    assert execute(run, model, whole)["oracle"]
     with pytest.raises(Killed):
         execute(run, model, broken, killed_after(1))
     execute(run, model, broken)
@@ -62,6 +61,12 @@ def test_state_adapts_once_per_update_reaches_sampler_and_learner_and_outlives_a
     last = list(read_episodes(whole.path / "episodes" / "train-000002.parquet"))
     assert {e.contexts.sampling.name for e in last} == {"told 2"}
     assert all(row["mismatch_kl"] < 1e-6 for row in rows)
+    # a multiplier rises with its costs; a reward hack is an act that pays a third of the full reward here
+    lambdas = [row["readings/lagrangian/lambda"] for row in rows]
+    assert lambdas[0] == pytest.approx(0.1) and lambdas == sorted(lambdas) and lambdas[2] > 0.1
+    for row in rows:
+        assert row["readings/lagrangian/cost"] == pytest.approx(3 * row["reward"])
+        assert row["readings/command_filter/drawn"] >= row["readings/command_filter/rejected"]
 
 
 def test_screened_episodes_teach_nothing_and_are_counted_by_name(model: Path, tmp_path: Path) -> None:
