@@ -20,6 +20,7 @@ from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Credit,
     Gates,
     Group,
@@ -140,6 +141,9 @@ def _part_faults(trial: _Trial) -> Iterator[str]:
             yield f"adapters() holds {spec!r}; return shaping.hooks.AdapterSpec"
     if len({spec.name for spec in adapters}) < len(adapters):
         yield "two adapters have one name"
+    for capture in trial.asked.ask("captures"):
+        if not isinstance(capture, Capture):
+            yield f"captures() holds {capture!r}; return shaping.hooks.Capture"
     for phase in ("sampling", "training"):
         for edit in trial.asked.ask("edits", phase):
             if not isinstance(edit, ActivationEdit):
