@@ -13,12 +13,14 @@ from torch import Tensor
 
 from envs.episode import SpanKind
 from shaping.arm import captures_of
-from shaping.hooks import ActivationEdit, AdapterSpec, Capture, InterventionError, LossTerm
+from shaping.hooks import ActivationEdit, Activations, AdapterSpec, Capture, InterventionError, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
+from shaping.learning.credit import Credited
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Origin, Sample
+from shaping.learning.update_report import update_report
 from shaping.models.edits import applied, decoder_layers
 from shaping.models.forward import layout_of
 from shaping.models.shared_prefix import SharedPrefixes
@@ -172,3 +174,15 @@ def test_a_learner_that_captures_trains_bit_for_bit_like_one_that_does_not(
         learner.update([in_turns(make_sample(25, i), i) for i in range(4)])
         states.append(learner.state_dict()[0])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_report_numbers_states_by_its_own_episodes_also_where_some_were_screened_out(make_episode: Any) -> None:
+    episodes = [make_episode(group=group, seed=number) for number, group in enumerate((1, 0, 1, 0))]
+    zeros, groups = np.zeros(4), np.array([1, 0, 1, 0])
+    kept = np.array([True, False, True, True])
+    credited = Credited([], zeros, zeros, zeros, zeros, groups, kept=kept)
+    states = {(n, 0): np.full((1, 2), n, np.float32) for n in range(3)}
+    report = update_report(0, episodes, credited, {}, {"seen": Activations((0,), states)})
+    shown = [episode for group in report.groups for episode in group.episodes]
+    found = {shown[place].seed: int(mean[0, 0]) for (place, _), mean in report.activations["seen"].turns.items()}
+    assert found == {0: 0, 2: 1, 3: 2}
