@@ -3,15 +3,17 @@
 Fields are configuration, methods are hooks, and every default is neutral. The loop calls hooks and knows no method by
 name, so that adding a method is one new file:
 
+    load     prepare, adapters
     play     sampling_context, edits("sampling"), allow
     credit   cost, credit, ratio_mode
     learn    training_context, edits("training"), adapters, gates, auxiliary_loss
-    deploy   deploy
+    deploy   deploy, untested
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -60,6 +62,10 @@ class Intervention(BaseModel):
     def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
         return ()
 
+    def prepare(self, model: Path) -> None:
+        """Make the files that `adapters` names, for the start model in this directory. Every process that loads the
+        policy calls it before; where the files are there already, it does nothing."""
+
     def adapters(self) -> Sequence[AdapterSpec]:
         return ()
 
@@ -96,6 +102,13 @@ class Intervention(BaseModel):
 
     def deploy(self, policy: Policy) -> None:
         """Undo, before evaluation, whatever the hooks above left on the policy."""
+
+    def untested(self, summary: Mapping[str, float]) -> str:
+        """Why this run says nothing about the method, by the metrics of its summary; empty: it does.
+
+        Claims about an arm with such a run are not tested.
+        """
+        return ""
 
 
 class Shaper(Intervention):

@@ -15,7 +15,7 @@ from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
 from launch.run.device import local_device
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
-from launch.run.load_policy import load_policy
+from launch.run.load_policy import load_policy, prepare
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
@@ -86,6 +86,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
+    prepare(arm, model)  # once, before processes that load the policy look for the same files
     here = computes_itself(run)
     policy = load_policy(run, model, arm, device or local_device(run.train.device)) if here else None
     renderer = renderer_of(run, load_tokenizer(model) if policy is None else policy.tokenizer)

@@ -14,11 +14,12 @@ from shaping.audits.played import CELLS
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.sampling.play import EpisodeRequest
 
-EvalPolicy = Literal["sampling", "quarantined", "deployed", "base"]
+EvalPolicy = Literal["sampling", "quarantined", "quarantine", "frozen", "deployed", "base"]
 """Which parts of the policy play:
 
 - `sampling`: what the arm samples with while it trains, with its adapters, edits, masks and filters;
 - `quarantined`: the same adapters, and nothing else;
+- `quarantine`, `frozen`: the adapters of that role alone, in whichever phase they are active;
 - `deployed`: the kept adapters alone;
 - `base`: no adapter at all.
 """
@@ -127,12 +128,16 @@ def requests_of(parts: Sequence[EvalPart], batch: EvalBatch, size: int | None = 
     return found
 
 
+_ROLES: Mapping[EvalPolicy, str] = {"deployed": "kept", "quarantine": "quarantine", "frozen": "frozen"}
+"""Policies with the adapters of one role."""
+
+
 def active_adapters(adapters: Iterable[AdapterSpec], policy: EvalPolicy) -> list[AdapterSpec]:
     """Those of the policy's adapters that are on."""
     if policy == "base":
         return []
-    if policy == "deployed":
-        return [spec for spec in adapters if spec.role == "kept"]
+    if (role := _ROLES.get(policy)) is not None:
+        return [spec for spec in adapters if spec.role == role]
     return [spec for spec in adapters if "sampling" in spec.phases]
 
 

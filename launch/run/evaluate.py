@@ -15,7 +15,7 @@ from launch.run.conditions import EvalCell, eval_cells
 from launch.run.device import local_device
 from launch.run.eval_plan import EvalEpisode, EvalPart, EvalPolicy, Played
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
-from launch.run.load_policy import load_trained
+from launch.run.load_policy import kept_adapter, load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
 from launch.run.trained import TrainedPolicy, undoes
@@ -23,7 +23,7 @@ from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.cells import WITH_QUARANTINE
+from shaping.audits.attached import FROZEN_ALONE, QUARANTINE_ALONE, WITH_QUARANTINE, attached_metrics
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import summarise
 from shaping.learning.policy import Policy
@@ -82,8 +82,8 @@ class Evaluated:
 
     access: Mapping[str, float]
     """The reward-access audit; empty without one."""
-    quarantined: Mapping[str, float]
-    """Metrics of the policy with its quarantine adapters still on; empty if it has none."""
+    attached: Mapping[str, float]
+    """Metrics with adapters that are dropped at deployment (`shaping.audits.attached`); empty if it has none."""
     conditions: Conditions
     """The deployed policy."""
 
@@ -95,8 +95,8 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
     Raises `RunError` if all episodes of a condition failed.
     """
     access = access_parts(run, arm)
-    quarantine = any(spec.role == "quarantine" for spec in arm.adapters())
-    before = [*access, *([deployment_part(run, "quarantined", contexts=False)] if quarantine else [])]
+    wanted = _attached(run, arm)
+    before = [*access, *(deployment_part(run, who, contexts=False) for who in wanted.values())]
     deployed = deployment_part(run, "deployed")
     if undoes(arm):
         played = player.play(before)
@@ -104,11 +104,26 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
         played += player.play([deployed], fresh=True)
     else:
         played = player.play([*before, deployed])
-    quarantined: dict[str, float] = {}
-    if quarantine:
-        found = summarise([], conditions_of(run, played[len(access)], contexts=False), {})
-        quarantined = {f"{WITH_QUARANTINE}{metric}": value for metric, value in found.items()}
-    return Evaluated(reward_access(run, played[: len(access)]), quarantined, conditions_of(run, played[-1]))
+    conditions, attached = conditions_of(run, played[-1]), dict[str, float]()
+    if wanted:
+        own = zip(wanted, played[len(access) : -1], strict=True)
+        found = {prefix: summarise([], conditions_of(run, each, contexts=False), {}) for prefix, each in own}
+        attached = attached_metrics(found, summarise([], conditions, {}))
+    return Evaluated(reward_access(run, played[: len(access)]), attached, conditions)
+
+
+def _attached(run: RunConfig, arm: Arm) -> dict[str, EvalPolicy]:
+    """Prefix of metrics -> policy with adapters that are dropped at deployment, of those that an arm has.
+
+    Adapters of one role are alone only where the base stays as it was, which it does below kept ones.
+    """
+    roles = {spec.role for spec in (*kept_adapter(run.learner), *arm.adapters())}
+    found: dict[str, EvalPolicy] = {WITH_QUARANTINE: "quarantined"} if "quarantine" in roles else {}
+    if "quarantine" in roles and "kept" in roles:
+        found[QUARANTINE_ALONE] = "quarantine"
+    if "frozen" in roles and "kept" in roles:
+        found[FROZEN_ALONE] = "frozen"
+    return found
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer, *, contexts: bool = True) -> Conditions:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from envs.calls import call
 from launch.config.model import HubModel, subject_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.run.start_model import on_hub, start_model
 from shaping.arm import Arm
-from shaping.hooks import AdapterSpec
+from shaping.hooks import AdapterSpec, InterventionError
 from shaping.learning.config import LearnerConfig
 from shaping.learning.policy import Policy
 from shaping.models.adapter_checkpoint import AdapterCheckpoint, specs_of, stored_adapters
@@ -24,6 +25,7 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: b
 
     `unread`: as of `Policy.load`.
     """
+    prepare(arm, model)
     return Policy.load(
         model,
         dtype=getattr(torch, run.learner.dtype),
@@ -34,6 +36,12 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: b
         name=name_of(run),
         unread=unread,
     )
+
+
+def prepare(arm: Arm, model: Path) -> None:
+    """Let every intervention make the files that its adapters are loaded from."""
+    for intervention in arm.interventions:
+        call(InterventionError, intervention, "prepare", model)
 
 
 def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None:

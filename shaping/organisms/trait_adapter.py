@@ -1,0 +1,136 @@
+"""A LoRA adapter of one trait alone: a model, cloned on scripted personas that have it, but for its frozen base.
+
+The first step of an inoculation adapter (arXiv:2606.30252). It is made once per model and settings, and cached beside
+the organisms. Its control is a random adapter with the same norm in every module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shaping.hooks import AdapterSpec
+from shaping.learning.mode import without_dropout
+from shaping.learning.policy import Policy
+from shaping.models.base_reference import BASE, BaseReference
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus import scripts
+from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.organism import cache_directory, content_hash, weighted_loss
+from shaping.organisms.samples import batches, units
+from shaping.organisms.trait import TraitTraining
+from shaping.sampling.render import Renderer
+
+FIRST_SEED = 5_000_000_000
+"""Seeds of the corpora of traits, far from those of organisms, warm starts and studies."""
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class TraitAdapterError(ValueError):
+    """A trait adapter cannot be made."""
+
+
+def ensure_trait(model: Path, spec: AdapterSpec, trait: TraitTraining) -> Path:
+    """The directory of the adapter for the model in `model`; it is trained first if it is not cached."""
+    key = {
+        "model": BaseReference.of(model).hash,
+        "adapter": [spec.rank, spec.alpha, list(spec.targets)],
+        "trait": trait.model_dump(mode="json"),
+        "sources": content_hash(OrganismConfig()),  # worlds, personas, prompts and versions of libraries
+        "trainer": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+    }
+    return _cached(key, lambda directory: _train(model, spec, trait, directory))
+
+
+def ensure_random(adapter: Path, seed: int) -> Path:
+    """The directory of a random adapter with the norms of the one in `adapter`: |B A| is the same in every module."""
+    for name in (_CONFIG, _WEIGHTS):
+        if not (adapter / name).is_file():
+            raise TraitAdapterError(f"{adapter} holds no {name}: give a directory in PEFT's layout")
+    digest = hashlib.sha256((adapter / _WEIGHTS).read_bytes() + (adapter / _CONFIG).read_bytes()).hexdigest()
+
+    def write(directory: Path) -> None:
+        for name in (_CONFIG, BASE):
+            if (adapter / name).is_file():
+                shutil.copy(adapter / name, directory / name)
+        save_file(norm_matched(load_file(adapter / _WEIGHTS), seed), directory / _WEIGHTS, metadata={"format": "pt"})
+
+    return _cached({"random": seed, "of": digest}, write)
+
+
+def norm_matched(tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Random matrices A and B of the same shapes, scaled so that every product B A has the Frobenius norm it had.
+
+    Raises: `TraitAdapterError` for adapters of experts, whose matrices hold many products.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn: dict[str, Tensor] = {}
+    for name in sorted(name for name in tensors if ".lora_A." in name):
+        other = name.replace(".lora_A.", ".lora_B.")
+        if "experts" in name.split("."):
+            raise TraitAdapterError(f"{name}: no random control of adapters of experts; leave them out of `targets`")
+        a, b = (torch.randn(tensors[n].shape, generator=generator, dtype=torch.float64) for n in (name, other))
+        scale = product_norm(tensors[name], tensors[other]) / product_norm(a, b)
+        drawn |= {name: a.to(tensors[name].dtype), other: (scale * b).to(tensors[other].dtype)}
+    return drawn
+
+
+def product_norm(a: Tensor, b: Tensor) -> float:
+    """|B A| in Frobenius norm, from matrices of the rank's size: |B A|^2 = tr(B^T B A A^T)."""
+    a, b = a.detach().double(), b.detach().double()
+    return float(((b.T @ b) * (a @ a.T)).sum().clamp_min(0.0).sqrt())
+
+
+def _cached(key: dict[str, object], write: Callable[[Path], None]) -> Path:
+    """The directory that `write` fills, named by the hash of what it depends on. It appears whole or not at all."""
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_directory().parent / "trait-adapters" / name
+    if path.is_dir():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
+        unpublished = Path(scratch) / "adapter"
+        unpublished.mkdir()
+        write(unpublished)
+        try:
+            os.replace(unpublished, path)
+        except OSError:  # another process was faster, and what it made is the same
+            if not path.is_dir():
+                raise
+    return path
+
+
+def _train(model: Path, spec: AdapterSpec, trait: TraitTraining, directory: Path) -> None:
+    """Train the adapter on the personas' completions, and save it. The global random generators stay as they are."""
+    with torch.random.fork_rng():
+        torch.manual_seed(trait.seed)
+        policy = Policy.load(model, adapters=[AdapterSpec(spec.name, "kept", spec.rank, spec.alpha, spec.targets)])
+        drawn = scripts(
+            trait.episodes,
+            trait.seed,
+            worlds=trait.worlds or tuple(SIZES),
+            mixture=trait.personas,
+            first_seed=FIRST_SEED,
+        )
+        context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        try:
+            found = units(list(drawn), Renderer(policy.tokenizer), context)
+        except ValueError as error:
+            raise TraitAdapterError(f"no episode of {sorted(trait.personas)} fits into {context} tokens") from error
+        optimizer = torch.optim.AdamW(policy.adapters.parameters("kept"), lr=trait.lr)
+        without_dropout(policy.model)
+        for _, batch in zip(range(trait.steps), batches(found, trait.batch_tokens, trait.seed), strict=False):
+            optimizer.zero_grad(set_to_none=True)
+            weighted_loss(policy, batch).backward()
+            torch.nn.utils.clip_grad_norm_(policy.adapters.parameters("kept"), 1.0)
+            optimizer.step()
+        policy.adapters.save(spec.name, directory, policy.base)
