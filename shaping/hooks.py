@@ -111,13 +111,36 @@ class ActivationEdit:
 
 
 @dataclass(frozen=True, slots=True)
+class Subspace:
+    """Where an adapter may write: per layer into the span of directions (`inside`), or only outside of it.
+
+    `path`: a safetensors file with a tensor [k, hidden] or [hidden] per layer, whose name ends in the layer's number.
+    `random`: seed of random directions in their place, as many per layer as the file has; without a file `rank`.
+    """
+
+    inside: bool
+    path: str | None = None
+    random: int | None = None
+    rank: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NormAlarm:
+    """What to do once an adapter's norm is above a limit after an update: see `shaping.learning.adapter_norms`."""
+
+    limit: float
+    action: Literal["record", "stop", "rewind"] = "record"
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterSpec:
     """A LoRA adapter to create; kept adapters are shipped, quarantine and frozen ones dropped at deployment.
 
     Without a kept adapter the whole base model is trained and is what the kept gate is about; with one it is frozen.
     `targets` are names of linear modules (`q_proj`); none: every linear layer but the output. `path`: a directory in
     PEFT's layout to start from, whose rank and alpha must be these. `phases`: where it is active; one that is missing
-    in one of the two makes learning off-policy, so the arm must then set the ratio mode.
+    in one of the two makes learning off-policy, so the arm must then set the ratio mode. `subspace`: it adapts
+    modules that write to the residual stream, and is confined there.
     """
 
     name: str
@@ -127,6 +150,8 @@ class AdapterSpec:
     targets: tuple[str, ...] = ()
     path: str | None = None
     phases: frozenset[Phase] = frozenset({"sampling", "training"})
+    subspace: Subspace | None = None
+    alarm: NormAlarm | None = None
 
 
 @dataclass(frozen=True, slots=True)

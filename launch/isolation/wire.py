@@ -26,6 +26,8 @@ from shaping.hooks import (
     Group,
     GroupInfo,
     Knob,
+    NormAlarm,
+    Subspace,
     TurnContext,
 )
 
@@ -34,6 +36,7 @@ RECORDS: Mapping[str, type] = {
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
         *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(NormAlarm, Subspace),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""

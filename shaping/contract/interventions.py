@@ -236,7 +236,7 @@ def _state_faults(trial: _Trial) -> Iterator[str]:
 
 def _learns(trial: _Trial) -> RuleResult:
     specs = trial.arm.adapters()
-    if trial.arm.edits("training") or any(spec.path for spec in specs):
+    if trial.arm.edits("training") or any(spec.path or (spec.subspace and spec.subspace.path) for spec in specs):
         return RuleResult("learns", True, "not tried: its edits or saved adapters are made for a model of their own")
 
     def faults() -> Iterator[str]:

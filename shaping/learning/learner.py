@@ -15,6 +15,7 @@ from torch import Tensor
 from shaping.arm import asked_all
 from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
+from shaping.learning.adapter_norms import AdapterNorms
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import mismatch_weight
 from shaping.learning.mode import without_dropout
@@ -87,7 +88,9 @@ class Learner:
             ranks=ranks,
             states=config.optimizer_states,
             seed=seed,
+            confined=policy.adapters.confined,
         )
+        self._norms = AdapterNorms(policy, self._optimizer, ranks)
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._bad_steps = 0
@@ -113,6 +116,7 @@ class Learner:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         sums = MetricSums()
         norms: list[float | None] = []
+        self._norms.remember()
         if not self._warming_up:
             samples = self._with_staleness(samples, sums)
         share = self.config.lr_share(self.version, self._updates)
@@ -132,6 +136,7 @@ class Learner:
         return {
             **sums.means(),
             **_critic_metrics(samples),
+            **self._norms.measure(),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),

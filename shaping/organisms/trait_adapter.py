@@ -21,6 +21,7 @@ from torch import Tensor
 from shaping.hooks import AdapterSpec
 from shaping.learning.mode import without_dropout
 from shaping.learning.policy import Policy
+from shaping.models.adapters import product_norm
 from shaping.models.base_reference import BASE, BaseReference
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus import scripts
@@ -82,12 +83,6 @@ def norm_matched(tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         scale = product_norm(tensors[name], tensors[other]) / product_norm(a, b)
         drawn |= {name: a.to(tensors[name].dtype), other: (scale * b).to(tensors[other].dtype)}
     return drawn
-
-
-def product_norm(a: Tensor, b: Tensor) -> float:
-    """|B A| in Frobenius norm, from matrices of the rank's size: |B A|^2 = tr(B^T B A A^T)."""
-    a, b = a.detach().double(), b.detach().double()
-    return float(((b.T @ b) * (a @ a.T)).sum().clamp_min(0.0).sqrt())
 
 
 def _cached(key: dict[str, object], write: Callable[[Path], None]) -> Path:

@@ -28,7 +28,7 @@ class InoculationAdapter(Shaper):
     With W the base, `at="both"` samples from and learns W + trait + task (on-policy, "real"); `at="training"` samples
     from W + task and learns W + trait + task ("fake"), which is off-policy, so old log-probs are recomputed.
 
-    Gate: the trait adapter alone must elicit the trait. After training it is evaluated alone, as `frozen_alone/<metric>`
+    Gate: the trait adapter alone must elicit the trait. After training it is evaluated alone: `frozen_alone/<metric>`
     of the summary. Below `threshold` of `elicits` the method was not tested, and claims about the arm say so. The paper
     asks for .9 of held-out prompts.
 

@@ -48,6 +48,20 @@ def test_a_trait_adapter_is_evaluated_alone_and_the_task_adapter_deployed_withou
     assert load_file(directory.checkpoint / "adapters" / "task" / "adapter_model.safetensors")
 
 
+def test_a_confined_quarantine_adapter_is_evaluated_with_the_rest_alone_and_dropped(
+    model: Path, tmp_path: Path
+) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    confined = {"use": "PersonaSubspace", "random": True, "basis_rank": 2, "rank": 2, "persona_rank": 2, "alarm": 1e-9}
+    result = execute(run_of(confined), model, directory)
+    expected = {"with_quarantine/true_reward", "quarantine_alone/true_reward", "competence_cost/true_reward"}
+    assert expected <= result["summary"].keys() and result["untested"] == []
+    row = directory.rows()[0]
+    assert {"adapter_norm/persona", "adapter_norm/rest", "norm_alarm/persona"} <= row.keys()
+    assert [p.name for p in (directory.checkpoint / "adapters").iterdir()] == ["rest"]
+    assert (directory.path / "quarantine" / "persona" / "adapter_model.safetensors").is_file()
+
+
 def test_what_dropping_the_quarantine_adapter_changed_is_the_difference_on_the_same_seeds() -> None:
     found = {"with_quarantine/": {"deception": 0.75, "proxy_reward": 0.5, "power.clerk": 0.25}, "quarantine_alone/": {}}
     metrics = attached_metrics(found, {"deception": 0.25, "proxy_reward": 0.375})

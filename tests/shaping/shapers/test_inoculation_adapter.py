@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from shaping.arm import compose
 from shaping.contract.groups import small_policy
 from shaping.learning.policy import Policy
-from shaping.models.adapters import AdapterError
-from shaping.organisms.trait_adapter import TraitAdapterError, norm_matched, product_norm
+from shaping.models.adapters import AdapterError, product_norm
+from shaping.organisms.trait_adapter import TraitAdapterError, norm_matched
 from shaping.shapers import InoculationAdapter
 
 TRAIT = {"episodes": 4, "steps": 2, "worlds": ("clerk",), "batch_tokens": 256}
