@@ -288,9 +288,13 @@ class Episode:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The world options it was played with."""
     error: str = ""
+    activations: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Hidden states that were asked for while it was sampled (`shaping.hooks.Capture`), by name: means over the tokens
+    of each turn [turns, layers, hidden], nan for a turn without such tokens. They are not written to files."""
 
     def __post_init__(self) -> None:
         freeze(self, "turns", "tokens", "loss_mask", "span_kind", "turn_index", "logprobs", "segments", "options")
+        freeze(self, "activations")
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)

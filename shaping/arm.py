@@ -18,6 +18,7 @@ from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Gates,
     GroupInfo,
     InterventionError,
@@ -135,6 +136,10 @@ class Arm:
         owner = self.owner.get(_PHASES[phase])
         return asked_all(owner, "edits", ActivationEdit, phase) if owner else []
 
+    def captures(self, phase: Phase) -> list[Capture]:
+        """The hidden states that interventions want to see in a phase."""
+        return captures_of(self.interventions, phase)
+
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
         states = {
@@ -203,7 +208,7 @@ def _asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> Any:
     return answer
 
 
-def asked_all(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> list[Any]:
+def asked_all(plugin: Any, hook: str, kind: type, *arguments: Any) -> list[Any]:
     """The answers of a hook that returns several, each of this kind. Raises `InterventionError`."""
     answers = call(InterventionError, plugin, hook, *arguments)
     if not isinstance(answers, (list, tuple)) or not all(isinstance(answer, kind) for answer in answers):
@@ -211,6 +216,25 @@ def asked_all(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> l
             f"{type(plugin).__name__}.{hook}() returned {_short(answers)}; it must return a list of {kind.__name__}"
         )
     return list(answers)
+
+
+def captures_of(plugins: Sequence[Any], phase: Phase) -> list[Capture]:
+    """The captures of interventions and monitors in a phase, each name once.
+
+    Raises `InterventionError` if two plug-ins ask for different states under one name.
+    """
+    found: dict[str, tuple[Capture, str]] = {}
+    for plugin in plugins:
+        for capture in asked_all(plugin, "captures", Capture):
+            if capture.phase != phase:
+                continue
+            known, first = found.setdefault(capture.name, (capture, type(plugin).__name__))
+            if known != capture:
+                raise InterventionError(
+                    f"{first} and {type(plugin).__name__} capture different states under the name {capture.name!r}: "
+                    "rename one"
+                )
+    return [capture for capture, _ in found.values()]
 
 
 def _short(answer: Any) -> str:

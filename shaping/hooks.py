@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,71 @@ class ActivationEdit:
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)
+
+
+Positions = Literal["response", "motive", "action", "prompt_end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Hidden states that a plug-in wants to see: outputs of whole layers, after the edits of the phase.
+
+    `training`: from the learner's own pass, under the training context; `auxiliary_loss` finds them, with gradient, in
+    `policy.captured[name]`, and `after_update` their means per turn in `report.activations[name]`. `sampling`: from the
+    engine, under the sampling context; their means per turn are in `episode.activations[name]`.
+    """
+
+    name: str
+    """What they are called. Plug-ins of one run that ask for the same name must ask for the same states."""
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    """Layers from 0; negative ones from the end."""
+    positions: Positions = "response"
+    """The sampled tokens of a turn, those of its motive or its action, or the last token before them."""
+    phase: Phase = "training"
+    """The pass that they come from."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InterventionError(f"a capture has a name, not {self.name!r}")
+        object.__setattr__(self, "name", valid(self.name))
+        if self.layers != "all":
+            layers = self.layers if isinstance(self.layers, (tuple, list)) else None
+            if not layers or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in layers):
+                raise InterventionError(
+                    f"capture {self.name!r}: layers are 'all' or whole numbers, at least one, not {self.layers!r}"
+                )
+            object.__setattr__(self, "layers", tuple(int(n) for n in layers))
+        for field_name, known in (("positions", Positions), ("phase", Phase)):
+            if (given := getattr(self, field_name)) not in get_args(known):
+                raise InterventionError(
+                    f"capture {self.name!r}: {field_name} is {given!r}; choose one of {', '.join(get_args(known))}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """The detached states of one capture in an update, as means over the tokens of each turn."""
+
+    layers: tuple[int, ...]
+    """The layers, counted from 0."""
+    turns: Mapping[tuple[int, int], NDArray[np.float32]]
+    """(number of the episode in the update, number of the turn) -> mean [layers, hidden]. A turn that is in no loss is
+    missing."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "turns")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+    def of(self, episode: int, turns: int) -> NDArray[np.float32]:
+        """Means of one episode [turns, layers, hidden]; nan for turns that are missing."""
+        shape = next((mean.shape for mean in self.turns.values()), (len(self.layers), 0))
+        found = np.full((turns, *shape), np.nan, np.float32)
+        for turn in range(turns):
+            if (mean := self.turns.get((episode, turn))) is not None:
+                found[turn] = mean
+        return found
 
 
 @dataclass(frozen=True, slots=True)

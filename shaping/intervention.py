@@ -6,7 +6,7 @@ name, so that adding a method is one new file:
     load     prepare, adapters
     play     sampling_context, edits("sampling"), allow
     credit   cost, credit, ratio_mode
-    learn    training_context, edits("training"), adapters, gates, auxiliary_loss
+    learn    training_context, edits("training"), captures, adapters, gates, auxiliary_loss
     deploy   deploy, untested
 """
 
@@ -26,6 +26,7 @@ from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Credit,
     Gates,
     Group,
@@ -66,6 +67,10 @@ class Intervention(BaseModel):
         return drawn
 
     def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
+        return ()
+
+    def captures(self) -> Sequence[Capture]:
+        """Hidden states to be seen in passes that are made anyway, see `Capture`."""
         return ()
 
     def prepare(self, model: Path) -> None:

@@ -28,6 +28,7 @@ from launch.storage.files import disk_errors, remove
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
+from shaping.hooks import Activations
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sockets import LOOPBACK
@@ -51,6 +52,7 @@ class LearnerGroup:
     ) -> None:
         self.policy = policy
         self.version = self.vocabulary = 0
+        self.activations: Mapping[str, Activations] = {}
         self._log = log
         self._arm, self._config = arm, run.train.learner_group
         self._resources = contextlib.ExitStack()
@@ -62,10 +64,13 @@ class LearnerGroup:
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """As `Learner.update`. The samples go into the object store once, and every rank reads them there."""
+        self.activations = {}
         if not samples:
             return {}
         copied = self.policy is not None
-        metrics, weights = self._call("update", ray.put(list(samples)), self._arm.state_dict(), copied)[0]
+        metrics, weights, self.activations = self._call(
+            "update", ray.put(list(samples)), self._arm.state_dict(), copied
+        )[0]
         if self.policy is not None:
             load_trained_weights(self.policy, unpack_tensors(weights))
         self.version += 1

@@ -34,6 +34,7 @@ from launch.run.rng import rng_state, seed_all, set_rng_state
 from launch.run.trained import mean_logprob, save, undo
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
+from shaping.hooks import Activations
 from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
@@ -161,16 +162,19 @@ class LearnerWorker:
         return len(policy.model.get_output_embeddings().weight)
 
     @_errors_as_data
-    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool) -> tuple[dict[str, float], State]:
+    def update(
+        self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool
+    ) -> tuple[dict[str, float], State, Mapping[str, Activations]]:
         """Train on `samples`. `arm` is the state of the interventions.
 
         Returns:
-            Metrics, and if they are `copied`, the trained weights (on rank 0 only).
+            Metrics, if they are `copied` the trained weights, and the captured states (both on rank 0 only).
         """
         if arm:
             self._arm.load_state_dict(arm)
         metrics = self._learner.update(samples)
-        return metrics, pack_tensors(self._learner.policy.state_dict()) if copied else {}
+        activations = self._learner.activations if self._ranks.rank == 0 else {}
+        return metrics, pack_tensors(self._learner.policy.state_dict()) if copied else {}, activations
 
     @ray.method(num_returns=2)
     def weights(self, form: Form, policy: EvalPolicy) -> tuple[list[str] | RankFailure, State]:

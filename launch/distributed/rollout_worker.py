@@ -26,6 +26,7 @@ from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
 from launch.errors import UserError
+from launch.run.captures import sampling_captures
 from launch.run.episodes import GroupRequest, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
 from launch.run.load_policy import kept_adapter, load_policy
@@ -284,7 +285,10 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
     slots, count = slots_of(run), 1
     if run.rollout.batching == "group":
         slots, count = run.train.group_size, slots // run.train.group_size
-    engines: list[Engine] = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(count)]
+    captures = sampling_captures(run, arm)
+    engines: list[Engine] = [
+        TransformersEngine(policy.model, renderer, slots=slots, captures=captures) for _ in range(count)
+    ]
     return engines, renderer, policy.adapters
 
 

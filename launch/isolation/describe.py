@@ -11,8 +11,8 @@ from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
-    *("sampling_context", "training_context", "edits", "adapters", "ratio_mode", "credit", "gates", "readings"),
-    *("state_dict", "load_state_dict", "allow", "cost", "cost_group", "untested"),
+    *("sampling_context", "training_context", "edits", "captures", "adapters", "ratio_mode", "credit", "gates"),
+    *("readings", "state_dict", "load_state_dict", "allow", "cost", "cost_group", "untested"),
 )
 """Hooks that take values and answer with values."""
 LIVE = ("auxiliary_loss", "deploy", "prepare")

@@ -21,6 +21,7 @@ from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Credit,
     Gates,
     Group,
@@ -35,7 +36,7 @@ RECORDS: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
-        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(ActionDecision, ActivationEdit, AdapterSpec, Capture, Credit, Gates, Group, GroupInfo, TurnContext),
         *(NormAlarm, Subspace),
     )
 }

@@ -13,6 +13,7 @@ from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
+from launch.run.captures import check_captures
 from launch.run.device import local_device
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_policy, prepare
@@ -82,6 +83,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     seed_all(run.seed)
     arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
     check_rollout(run, arm)
+    check_captures(run, arm)
     reward = build_reward(run.arm, run.arm_config, run.isolation)
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):

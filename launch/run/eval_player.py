@@ -8,6 +8,7 @@ from typing import Protocol
 
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
+from launch.run.captures import sampling_captures
 from launch.run.episodes import DEPLOYED
 from launch.run.eval_plan import (
     EvalBatch,
@@ -61,7 +62,11 @@ class LocalEvalPlayer:
         run, policy = self._run, self._policy
         most = eval_slots(run, policy.model)
         slots = self._size or most
-        engines = [TransformersEngine(policy.model, self._renderer, slots=slots) for _ in range(-(-most // slots))]
+        captures = sampling_captures(run, self._arm)
+        engines = [
+            TransformersEngine(policy.model, self._renderer, slots=slots, captures=captures)
+            for _ in range(-(-most // slots))
+        ]
         for engine in engines:
             engine.set_edits(active_edits(self._arm, batch.policy))
         names = [spec.name for spec in active_adapters(policy.adapters.specs.values(), batch.policy)]

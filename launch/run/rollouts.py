@@ -12,6 +12,7 @@ from envs.episode import Contexts, Episode
 from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.errors import UserError
+from launch.run.captures import sampling_captures
 from launch.run.episodes import GroupRequest, draw, episode_requests, limits, slots_of
 from launch.run.eval_plan import EvalRequest, playing_arm
 from shaping.arm import Arm
@@ -114,7 +115,11 @@ class LocalRollouts:
         self._run, self._arm, self._policy, self._renderer = run, arm, policy, renderer
         self._slots = slots_of(run)
         slots = run.train.group_size if run.rollout.batching == "group" else self._slots
-        self._engines = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(self._slots // slots)]
+        captures = sampling_captures(run, arm)
+        self._engines = [
+            TransformersEngine(policy.model, renderer, slots=slots, captures=captures)
+            for _ in range(self._slots // slots)
+        ]
         self._waiting: list[GroupRequest] = []
         self._finished: deque[RolloutGroup] = deque()
 

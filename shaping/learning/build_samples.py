@@ -14,7 +14,7 @@ from envs.episode import Contexts, Episode
 from shaping.arm import Arm
 from shaping.hooks import ActivationEdit, Gates, InterventionError, Knob
 from shaping.learning.critic import Estimates
-from shaping.learning.sample import Array, CriticTargets, Sample
+from shaping.learning.sample import Array, CriticTargets, Origin, Sample
 from shaping.sampling.render import Renderer
 
 
@@ -115,7 +115,9 @@ def _same_edits(sampling: Sequence[ActivationEdit], training: Sequence[Activatio
     )
 
 
-def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True) -> list[Sample]:
+def to_samples(
+    episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True, number: int = 0
+) -> list[Sample]:
     """One sample per unbroken token sequence and gate, under the training context. Ids are never re-tokenised.
 
     Turns with different gates are in the loss of different samples, because gates act on whole micro-batches.
@@ -124,6 +126,7 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
         streams: the streams of this episode alone.
         gated: False: one sample per sequence, whatever the gates, with the observation after which an episode was cut
             off, at which a critic reads its value.
+        number: the episode's in the update.
     Raises: `InterventionError` if the contexts differ and the chat template breaks the prefix, if edits or adapters
     differ between sampling and training and no intervention sets the ratio, or if `gates` returns a wrong number.
     """
@@ -141,13 +144,13 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
     if len(masked_tokens):
         masked_tokens = masked_tokens[loss[masked_tokens[:, 0]]]
     samples: list[Sample] = []
-    for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
+    for part, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
         if gated:
             stop = start + int(np.flatnonzero(episode.loss_mask[start:stop]).max(initial=-1)) + 1
             if stop == start:  # a template that breaks the prefix has put the last observation into its own sequence
                 continue
         head, new = (0, [])
-        if swapped and number == 0:
+        if swapped and part == 0:
             head, new = episode.head, renderer.open(training.system, episode.turns[0].observation)
         first, shift = start + head, len(new) - head - start
 
@@ -167,6 +170,7 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
             episode_tokens=int(episode.loss_mask.sum()),
+            origin=Origin(number, stream(episode.turn_index), stream(episode.span_kind)),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples

@@ -139,7 +139,7 @@ def _samples(
     """The samples of all episodes, in order; none of those that are not in the loss at all."""
     samples: list[Sample] = []
     for i, episode in enumerate(episodes):
-        of_episode = to_samples(episode, streams.of_episode(i), arm, renderer)
+        of_episode = to_samples(episode, streams.of_episode(i), arm, renderer, number=i)
         if version is not None and episode.version != version:
             of_episode = mark_off_policy(episode, of_episode)
         if kl_context == "sampling":

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shaping.arm import asked_all
-from shaping.hooks import ActivationEdit
+from shaping.arm import asked_all, captures_of
+from shaping.hooks import ActivationEdit, Activations
 from shaping.intervention import Intervention
 from shaping.learning.adapter_norms import AdapterNorms
 from shaping.learning.config import LearnerConfig
@@ -26,7 +26,7 @@ from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
 from shaping.learning.rates import default_lr, unusual_lr
 from shaping.learning.reference import Reference
-from shaping.learning.sample import Sample
+from shaping.learning.sample import Sample, critic_metrics, not_finite, value_targets
 from shaping.learning.sharding import release
 from shaping.models.edits import applied
 from shaping.models.value_head import Regression
@@ -78,7 +78,10 @@ class Learner:
         policy.distribute(ranks)
         self._interventions = tuple(interventions)
         auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
-        self._objective = Objective(policy, config, self._reference, auxiliary, edits)
+        captures = captures_of(interventions, "training")
+        self._objective = Objective(policy, config, self._reference, auxiliary, edits, captures)
+        self.activations: Mapping[str, Activations] = {}
+        """Means per turn of the captured states of the last update, by the names of the captures."""
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
             policy.groups(),
@@ -105,17 +108,19 @@ class Learner:
         Raises: `LearnerError` after `max_bad_steps` skips in a row; and, before any training, if the sampler's
         log-probs differ from the learner's by more than `max_mismatch_kl` per token.
         """
+        self.activations = {}
         if not samples:
             return {}
-        if broken := _not_finite(samples):
+        if broken := not_finite(samples):
             self._skip(broken)
             self.version += 1
             return {"skipped_steps": 1.0}
         without_dropout(self.policy.model)
         if self.policy.value_head is not None:
-            self.policy.value_head.observe(_value_targets(samples, self.policy.device))
+            self.policy.value_head.observe(value_targets(samples, self.policy.device))
         sums = MetricSums()
         norms: list[float | None] = []
+        self._objective.recorder.clear()
         self._norms.remember()
         if not self._warming_up:
             samples = self._with_staleness(samples, sums)
@@ -129,13 +134,17 @@ class Learner:
                 passes = self.config.epochs
                 samples = self._with_recomputed(samples, sums)
                 whole = self.config.minibatches == 1
-                norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
+                norms = [
+                    self._step(b, sums, first=n == 0 and whole, collect=n < self.config.minibatches)
+                    for n, b in enumerate(self._minibatches(samples))
+                ]
+        self.activations = self._objective.recorder.means(self._ranks)
         self.version += 1
         sums = sums.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
         return {
             **sums.means(),
-            **_critic_metrics(samples),
+            **critic_metrics(samples),
             **self._norms.measure(),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
@@ -270,8 +279,11 @@ class Learner:
         policy, shared = self.policy, self.config.shared_prefixes and self.policy.shares
         return pack(samples, budget, policy.device, ranks=self._ranks.size, padded=policy.padded, shared=shared)
 
-    def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
-        """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""
+    def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool, collect: bool) -> float | None:
+        """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped.
+
+        `collect`: it is the first pass over these samples, whose captured states are the update's.
+        """
         counts = TokenCounts.of(batches)
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
@@ -279,7 +291,7 @@ class Learner:
             with self._optimizer.gated(gates, freeze=self._ranks.strategy != "fsdp"):
                 with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
                     into = sums if real else MetricSums()
-                    loss = self._objective.loss(batch, counts, into, first=first)
+                    loss = self._objective.loss(batch, counts, into, first=first, collect=real and collect)
                 if loss.requires_grad:
                     # Activation checkpointing runs layers again in the backward pass, so the edits must be in place.
                     with applied(self.policy.model, self._objective.edits):
@@ -314,7 +326,7 @@ class Learner:
         counts = TokenCounts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
             into = sums if real else MetricSums()
-            self._objective.loss(batch, counts, into, first=True, warm_up=True)
+            self._objective.loss(batch, counts, into, first=True, warm_up=True, collect=real)
             into.tokens += batch.loss_tokens * batch.policy
             states, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
@@ -358,35 +370,6 @@ def _rate(policy: Policy, config: LearnerConfig, *, warn: bool) -> float:
     if warn and (warning := unusual_lr(config.lr, size, lora=lora)):
         log.warning("%s", warning)
     return config.lr
-
-
-def _not_finite(samples: Sequence[Sample]) -> str:
-    """Name the first array that is not finite; empty if all are finite."""
-    for number, sample in enumerate(samples):
-        for name in ("advantage", "weight", "old_logprobs", "imitation"):
-            array = getattr(sample, name)
-            if array is not None and not np.isfinite(array).all():
-                return f"sample {number} of {len(samples)} has a non-finite {name}"
-        if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
-            return f"sample {number} of {len(samples)} has a non-finite value or value target"
-    return ""
-
-
-def _value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
-    """The critic's targets, [steps, heads]."""
-    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
-    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
-
-
-def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
-    """Share of the variance of the reward's value targets that the critic's old values explain."""
-    critics = [s.critic for s in samples if s.critic is not None]
-    if not critics:
-        return {}
-    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
-    old = np.concatenate([c.old[c.mask, 0] for c in critics])
-    variance = float(targets.var())
-    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}
 
 
 def _has_auxiliary_loss(intervention: Intervention) -> bool:

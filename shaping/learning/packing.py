@@ -68,6 +68,9 @@ class Batch:
     critic: tuple[Tensor, Tensor, Tensor] | None
     """(old values [m, heads], targets [m, heads], mask [m]); None without a critic."""
 
+    places: NDArray[np.int64]
+    """Place in the row of each token of the samples, one sample after the other."""
+
     @property
     def loss_tokens(self) -> int:
         """Number of tokens in the loss, m."""
@@ -239,6 +242,7 @@ def _lay_out(samples: list[Sample], families: list[Family], device: torch.device
         has_credit=_has_credit(samples[0]),
         imitation=imitation,
         critic=critic,  # type: ignore[arg-type]
+        places=places,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from shaping.hooks import ActivationEdit, AdapterSpec, Phase
+from shaping.learning.captures import States, Wanted
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import SINGLE, Ranks
@@ -21,7 +22,7 @@ from shaping.models.adapter_checkpoint import save_adapters, stored_adapters
 from shaping.models.adapters import Adapters
 from shaping.models.base_reference import BaseReference
 from shaping.models.edits import applied
-from shaping.models.forward import adopt, hidden_states, layout_of
+from shaping.models.forward import adopt, layer_states, layout_of
 from shaping.models.model_files import damaged_weights, float_types
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
@@ -48,6 +49,8 @@ class Scores:
     """Entropies of the distributions they were drawn from [m]."""
     values: Tensor | None = None
     """Values [m, heads] from the hidden state that predicts each token; None without a critic."""
+    states: tuple[Tensor, ...] = ()
+    """Hidden states [tokens, layers, hidden] of each `Wanted`."""
 
 
 class Policy:
@@ -84,6 +87,8 @@ class Policy:
         self._source, self._name, self._sharded_dtype = source, name, sharded_dtype
         self._base = base
         self.ranks = SINGLE
+        self.captured: Mapping[str, States] = {}
+        """While an auxiliary loss is computed: the micro-batch's states of every capture, by its name."""
         self._run: Run = run_here
         if self.adapters.names("kept"):
             for parameter in base:
@@ -196,6 +201,7 @@ class Policy:
         *,
         entropy_gradient: bool = False,
         detach_critic: bool = False,
+        wanted: Sequence[Wanted] = (),
     ) -> Scores:
         """Log-probs, entropies and values of a batch's loss tokens.
 
@@ -204,10 +210,12 @@ class Policy:
             edits: activation edits of the forward pass.
             entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
             detach_critic: keep the gradient of the values out of the layers below the value head.
+            wanted: hidden states of layers in the same pass, to be returned, too.
         """
 
-        def compute() -> tuple[Tensor, Tensor, Tensor | None]:
-            hidden = self._hidden(batch, edits)[batch.rows]
+        def compute() -> tuple[Tensor | None, ...]:
+            whole, states = self._hidden_and_states(batch, edits, wanted)
+            hidden = whole[batch.rows]
             logprobs, entropy = token_logprobs(
                 self.model,
                 hidden,
@@ -217,10 +225,11 @@ class Policy:
                 entropy_gradient=entropy_gradient,
             )
             if self.value_head is None:
-                return logprobs, entropy, None
-            return logprobs, entropy, self.value_head(hidden.detach() if detach_critic else hidden)
+                return logprobs, entropy, None, *states
+            return logprobs, entropy, self.value_head(hidden.detach() if detach_critic else hidden), *states
 
-        return Scores(*self._run(compute))
+        logprobs, entropy, values, *states = self._run(compute)
+        return Scores(logprobs, entropy, values, tuple(states))
 
     def logprobs(
         self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
@@ -247,8 +256,16 @@ class Policy:
         return hidden[batch.rows[mask]], (targets[mask] - self.value_head.mean) / self.value_head.deviation
 
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
+        return self._hidden_and_states(batch, edits, ())[0]
+
+    def _hidden_and_states(
+        self, batch: Batch, edits: Sequence[ActivationEdit], wanted: Sequence[Wanted]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(final hidden states [n, hidden], for each of `wanted` states [tokens, layers, hidden])."""
+        layers = [layer for each in wanted for layer in each.layers]
         with applied(self.model, edits):
-            return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
+            final, found = layer_states(self.model, batch.ids, batch.positions, batch.plan, layers)
+        return final[0], [torch.stack([found[n][0][each.rows] for n in each.layers], dim=1) for each in wanted]
 
     def trained(self) -> dict[str, Tensor]:
         """All weights that training may change, by the names of their modules: a base below kept adapters is frozen."""

@@ -6,11 +6,14 @@ method wrote them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from envs.frozen import freeze, restore
 from shaping.hooks import RatioMode
@@ -31,6 +34,32 @@ class CriticTargets:
 
     def __post_init__(self) -> None:
         freeze(self, "old", "targets", "mask")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where the tokens of a sample come from. Arrays have shape [tokens]; they hold where tokens are in the loss."""
+
+    episode: int
+    """Number of the episode in the update."""
+    turn: NDArray[np.int16]
+    """Turns."""
+    kind: NDArray[np.int8]
+    """`envs.episode.SpanKind`s."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "turn", "kind")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Origin):
+            return NotImplemented
+        alike = np.array_equal(self.turn, other.turn) and np.array_equal(self.kind, other.kind)
+        return alike and self.episode == other.episode
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)
@@ -76,6 +105,8 @@ class Sample:
 
     episode_tokens: int | None = None
     """Loss tokens of the whole episode, of which gates and broken prefixes make several samples; None: this is all."""
+    origin: Origin | None = None
+    """The turns of its tokens; None for samples that are made of no episode."""
 
     def __post_init__(self) -> None:
         freeze(self, "tokens", "mask", "old_logprobs", "advantage", "weight", "masked_tokens", "imitation")
@@ -95,3 +126,32 @@ class Sample:
     def share(self) -> float:
         """Share of the episode's loss tokens that are in this sample."""
         return 1.0 if self.episode_tokens is None else len(self.loss_positions) / max(self.episode_tokens, 1)
+
+
+def not_finite(samples: Sequence[Sample]) -> str:
+    """Name the first array that is not finite; empty if all are finite."""
+    for number, sample in enumerate(samples):
+        for name in ("advantage", "weight", "old_logprobs", "imitation"):
+            array = getattr(sample, name)
+            if array is not None and not np.isfinite(array).all():
+                return f"sample {number} of {len(samples)} has a non-finite {name}"
+        if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
+            return f"sample {number} of {len(samples)} has a non-finite value or value target"
+    return ""
+
+
+def value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
+    """The critic's targets, [steps, heads]."""
+    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
+    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
+
+
+def critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Share of the variance of the reward's value targets that the critic's old values explain."""
+    critics = [s.critic for s in samples if s.critic is not None]
+    if not critics:
+        return {}
+    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
+    old = np.concatenate([c.old[c.mask, 0] for c in critics])
+    variance = float(targets.var())
+    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}

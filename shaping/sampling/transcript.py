@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.episode import Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SpanKind, Turn
 from shaping.sampling.engine import Completion
@@ -47,6 +48,7 @@ class Transcript:
         self._messages = [Message("user", observation)]
         self._finished = True
         self._pending: list[Turn] = []
+        self._states: list[dict[str, NDArray[np.float32]]] = []
 
     def _opening(self, observation: str) -> list[int]:
         """The prompt; empty if it is too long. A longer training context leaves less room for what follows."""
@@ -110,9 +112,10 @@ class Transcript:
         pieces = self._renderer.pieces(completion.tokens.tolist())
         text = "".join(pieces)
         motive, action = self._splitter.ranges(text)
-        offset = 0
+        offset, kinds = 0, []
         for token, piece, logprob in zip(completion.tokens, pieces, completion.logprobs, strict=True):
             kind = SpanKind.MOTIVE if offset < motive.stop else SpanKind.ACTION
+            kinds.append(kind)
             self._append([int(token)], kind, sampled=True, logprob=float(logprob))
             offset += len(piece)
         # Another end than the template's is followed by the template's, as if the reply had been cut off there.
@@ -135,6 +138,7 @@ class Transcript:
             overlong=not completion.finished,
         )
         self._pending.append(turn)
+        self._states.append({states.capture.name: states.mean(kinds) for states in completion.states})
         return turn
 
     def settle(self, *, executed: str, reward: float, events: tuple[Event, ...]) -> None:
@@ -179,4 +183,9 @@ class Transcript:
             segments=tuple(self._segments),
             options=dict(options),
             error=error,
+            activations=self._activations(len(truth)),
         )
+
+    def _activations(self, turns: int) -> dict[str, NDArray[np.float32]]:
+        names = self._states[0] if turns else ()
+        return {name: np.stack([of_turn[name] for of_turn in self._states[:turns]]) for name in names}

@@ -20,18 +20,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shaping.hooks import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec, Capture
 from shaping.models.adapters import Adapters
 from shaping.models.attention import Packed
 from shaping.models.context import longest_context
 from shaping.models.edits import applied
-from shaping.models.forward import adopt, head_logits, hidden_states
+from shaping.models.forward import adopt, head_logits, layer_states
 from shaping.sampling import weights
 from shaping.sampling.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.render import Renderer
+from shaping.sampling.states import Kept, Reader
 from shaping.sampling.truncate import recorded, truncate
 from shaping.sampling.truncation import Truncation
 from shaping.sampling.turn_ends import ends_of_model
@@ -52,6 +53,7 @@ class _Request:
     logprobs: list[float] = field(default_factory=list)
     masked_tokens: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
+    states: Kept = field(default_factory=dict)
 
 
 class TransformersEngine:
@@ -63,6 +65,7 @@ class TransformersEngine:
         slots: episodes that can be open at once.
         context_length: longest episode in tokens; the model's own limit by default.
         verify: weight updates that return a checksum, which reads every weight.
+        captures: hidden states that completions bring along. One more token is then read per completion: its last.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class TransformersEngine:
         slots: int = 64,
         context_length: int | None = None,
         verify: Literal["first", "always"] = "first",
+        captures: Sequence[Capture] = (),
     ) -> None:
         self.model = adopt(model)
+        self._reader = Reader(model, captures)
         self.renderer = renderer
         self._ends = renderer.ends | ends_of_model(model)
         self.context_length = context_length or longest_context(model.config)
@@ -222,6 +227,7 @@ class TransformersEngine:
                     self._read(admitted)
                 elif self._active:
                     self._decode()
+                self._read_ends()
                 self._finish()
             except Exception as error:
                 self._fail(error)
@@ -264,6 +270,20 @@ class TransformersEngine:
         last = torch.zeros(len(self._active), dtype=torch.long)
         self._sample(self._active, self._forward(self._active, ids, positions, last))
 
+    def _read_ends(self) -> None:
+        """Read the last tokens of finished completions, if somebody wants to see their states."""
+        ended = [r for r in self._active if self._has_ended(r)] if self._reader.ends else []
+        if not ended:
+            return
+        ids = torch.tensor([[r.sampled[-1]] for r in ended])
+        positions = torch.tensor([[len(self._cached[r.session])] for r in ended])
+        for request in ended:
+            self._cached[request.session].append(request.sampled[-1])
+        self._forward(ended, ids, positions, torch.zeros(len(ended), dtype=torch.long))
+
+    def _has_ended(self, request: _Request) -> bool:
+        return request.sampled[-1] in self._ends or len(request.sampled) >= request.params.max_tokens
+
     @torch.inference_mode()
     def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
         """Logits [rows, vocabulary] after token `last` of each row."""
@@ -273,7 +293,9 @@ class TransformersEngine:
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions, self.device)
         with applied(self.model, self._edits):
-            hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
+            ids, at = ids.to(self.device), positions.to(self.device)
+            hidden, states = layer_states(self.model, ids, at, plan, self._reader.layers)
+        self._reader.keep(requests, states, positions[:, 0].tolist(), (last + 1).tolist())
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
 
     def _reread(self, requests: list[_Request]) -> Tensor:
@@ -283,7 +305,11 @@ class TransformersEngine:
         ids = torch.tensor([token for row in rows for token in row], device=self.device)
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
         with applied(self.model, self._edits):
-            hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
+            row, states = layer_states(self.model, ids[None], positions[None], Packed(starts), self._reader.layers)
+        hidden = row[0]
+        for number, (request, start) in enumerate(zip(requests, starts, strict=False)):
+            own = {layer: of_layer[:, start : starts[number + 1]] for layer, of_layer in states.items()}
+            self._reader.keep([request], own, [0], [len(rows[number])])
         return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
     @torch.inference_mode()
@@ -331,8 +357,7 @@ class TransformersEngine:
         """Hand completed requests to their callers."""
         unfinished: list[_Request] = []
         for request in self._active:
-            finished = request.sampled[-1] in self._ends
-            if not finished and len(request.sampled) < request.params.max_tokens:
+            if not self._has_ended(request):
                 unfinished.append(request)
                 continue
             if not request.future.done():
@@ -341,8 +366,9 @@ class TransformersEngine:
                         tokens=np.array(request.sampled, np.int32),
                         logprobs=np.array(request.logprobs, np.float32),
                         policy_versions=np.array(request.version, np.int32),
-                        finished=finished,
+                        finished=request.sampled[-1] in self._ends,
                         masked_tokens=tuple(request.masked_tokens),
+                        states=self._reader.completed(request, len(request.sampled)),
                     )
                 )
         self._active = unfinished
