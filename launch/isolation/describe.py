@@ -12,7 +12,7 @@ from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
     *("sampling_context", "training_context", "edits", "captures", "adapters", "ratio_mode", "credit", "gates"),
-    *("readings", "state_dict", "load_state_dict", "allow", "cost", "cost_group", "untested"),
+    *("readings", "state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen", "untested"),
 )
 """Hooks that take values and answer with values."""
 LIVE = ("auxiliary_loss", "deploy", "prepare")
@@ -34,7 +34,12 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
         )
     if plugin.reads_truth:
         raise UserError(f"{name} declares oracle: it reads sealed labels, which an isolated plug-in is not given")
+    if isinstance(plugin, Constraint) and type(plugin).pricing is not Constraint.pricing:
+        raise UserError(
+            f"{name} defines `pricing`, which changes in training: an isolated plug-in has its weight alone"
+        )
     return described | {
+        "oracle": plugin.knows_truth,
         "base": base.__name__,
         "owns": sorted(plugin.owns),
         "hooks": overridden,

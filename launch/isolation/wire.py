@@ -30,6 +30,7 @@ from shaping.hooks import (
     NormAlarm,
     Subspace,
     TurnContext,
+    UpdateReport,
 )
 
 RECORDS: Mapping[str, type] = {
@@ -37,7 +38,7 @@ RECORDS: Mapping[str, type] = {
     for kind in (
         *(Context, Contexts, Episode, Event, Span, Turn),
         *(ActionDecision, ActivationEdit, AdapterSpec, Capture, Credit, Gates, Group, GroupInfo, TurnContext),
-        *(NormAlarm, Subspace),
+        *(NormAlarm, Subspace, UpdateReport),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""
