@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from shaping.hooks import AdapterSpec, NormAlarm, Subspace
+from shaping.hooks import AdapterSpec, InterventionError, NormAlarm, Subspace
 from shaping.intervention import Shaper
 
 
@@ -52,13 +52,11 @@ class PersonaSubspace(Shaper):
         (), description="modules that write to the residual stream; none: all that are known"
     )
 
-    @model_validator(mode="after")
-    def _one_source(self) -> PersonaSubspace:
-        if self.basis is None and not self.random:
-            raise ValueError("`basis` names no file of directions; set `random: true` for random ones, the control")
-        return self
-
     def adapters(self) -> Sequence[AdapterSpec]:
+        if self.basis is None and not self.random:
+            raise InterventionError(
+                "`basis` names no file of directions; set `random: true` for random ones, the control"
+            )
         source = {"path": self.basis, "random": self.seed if self.random else None, "rank": self.basis_rank}
         outside, inside = (Subspace(inside, **source) for inside in (False, True))  # type: ignore[arg-type]
         alarm = None if self.alarm is None else NormAlarm(self.alarm, self.on_alarm)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shaping.arm import compose
 from shaping.contract.groups import small_policy
 from shaping.contract.interventions import check_intervention
+from shaping.hooks import InterventionError
 from shaping.learning.adapter_norms import NormAlarmError
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -149,9 +150,13 @@ def test_it_keeps_the_contract() -> None:
     assert verdict.order.violated == 0
 
 
+def test_without_directions_there_is_nothing_to_confine_to() -> None:
+    with pytest.raises(InterventionError, match="names no file of directions; set `random: true`"):
+        compose("a", [PersonaSubspace()]).adapters()
+
+
 @pytest.mark.parametrize(
-    ("fields", "told"),
-    [({}, "names no file of directions"), ({"random": True, "alarm": 0}, "alarm"), ({"on_alarm": "cry"}, "on_alarm")],
+    ("fields", "told"), [({"random": True, "alarm": 0}, "alarm"), ({"on_alarm": "cry"}, "on_alarm")]
 )
 def test_bad_settings_are_named(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
