@@ -67,7 +67,10 @@ def bases_of(model: PreTrainedModel, subspace: Subspace) -> dict[int, Tensor]:
             raise SubspaceError("a subspace needs a file of directions, or the seed of random ones")
         ranks = dict.fromkeys(range(layers), subspace.rank)
     else:
-        found = {layer: _basis(*each, hidden) for layer, each in _stored(Path(subspace.path), layers).items()}
+        stored = stored_directions(Path(subspace.path))
+        if (last := max(stored)) >= layers:
+            raise SubspaceError(f"{stored[last][0]} names no layer of the model, which has 0 to {layers - 1}")
+        found = {layer: _basis(*each, hidden) for layer, each in stored.items()}
         if subspace.random is None:
             return found
         ranks = {layer: basis.shape[1] for layer, basis in found.items()}
@@ -102,22 +105,23 @@ def projections(
     return found
 
 
-def _stored(path: Path, layers: int) -> dict[int, tuple[str, Tensor]]:
-    """Layer -> (its name in the file, its directions [k, hidden])."""
+def stored_directions(path: Path) -> dict[int, tuple[str, Tensor]]:
+    """Layer -> (what messages call it, its directions) of a file whose tensors are called layer.<number>.
+
+    Raises: `SubspaceError` if it cannot be read, or names something else.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise SubspaceError(f"directions {path} cannot be read: {error}") from error
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        number = re.search(r"(\d+)$", name)
-        if number is None or int(number.group(1)) >= layers:
-            raise SubspaceError(
-                f"{path}: {name!r} names no layer of the model, which has 0 to {layers - 1}: write layer.<number>"
-            )
-        if int(number.group(1)) in found:
-            raise SubspaceError(f"{path}: {name!r} and {found[int(number.group(1))][0]!r} are of one layer")
-        found[int(number.group(1))] = (f"{path}: {name!r}", tensor)
+        if (number := re.search(r"(\d+)$", name)) is None:
+            raise SubspaceError(f"{path}: {name!r} names no layer: write layer.<number>")
+        layer = int(number.group(1))
+        if layer in found:
+            raise SubspaceError(f"{path}: {name!r} is of the same layer as another tensor")
+        found[layer] = (f"{path}: {name!r}", tensor)
     if not found:
         raise SubspaceError(f"{path} holds no directions")
     return found

@@ -20,19 +20,19 @@ TRAIT = {"episodes": 4, "steps": 2, "worlds": ["clerk"], "batch_tokens": 256}
 INOCULATED = {"use": "InoculationAdapter", "trait": TRAIT, "rank": 2, "targets": ["q_proj"], "task_rank": 2}
 
 
-def study(*interventions: Any) -> Any:
+def study(*interventions: Any, updates: int = 1) -> Any:
     document = {
         "name": "small",
         "seeds": 1,
-        "train": {"worlds": CLERK, "updates": 1, "groups": 1, "group_size": 3, "max_tokens": 6},
+        "train": {"worlds": CLERK, "updates": updates, "groups": 1, "group_size": 3, "max_tokens": 6},
         "eval": {"worlds": CLERK, "episodes": 2, "access_episodes": 0, "watch": ["never"], "placebo": ["none"]},
         "arms": {"unshaped": {"role": "reference"}, "own": {"role": "treatment", "interventions": list(interventions)}},
     }
     return parse_study(document, "test")
 
 
-def run_of(*interventions: Any) -> RunConfig:
-    return {run.arm: run for run in study(*interventions).runs()}["own"]
+def run_of(*interventions: Any, updates: int = 1) -> RunConfig:
+    return {run.arm: run for run in study(*interventions, updates=updates).runs()}["own"]
 
 
 def test_a_trait_adapter_is_evaluated_alone_and_the_task_adapter_deployed_without_it(
@@ -60,6 +60,16 @@ def test_a_confined_quarantine_adapter_is_evaluated_with_the_rest_alone_and_drop
     assert {"adapter_norm/persona", "adapter_norm/rest", "norm_alarm/persona"} <= row.keys()
     assert [p.name for p in (directory.checkpoint / "adapters").iterdir()] == ["rest"]
     assert (directory.path / "quarantine" / "persona" / "adapter_model.safetensors").is_file()
+
+
+def test_scores_of_sampled_states_route_from_the_second_update_on(model: Path, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    bands = {"clean_below": -0.1, "hack_above": 0.1}  # narrow: of three episodes some are outside
+    run = run_of({"use": "ScoreRouting", "random": True, "rank": 2, **bands}, updates=2)
+    result = execute(run, model, directory)
+    first, second = ({k: v for k, v in row.items() if k.startswith("readings/score")} for row in directory.rows())
+    assert len(first) == 2 and sum(first.values()) == 0 and sum(second.values()) > 0
+    assert result["interventions"][0].keys() == {"mean", "std"} and "absorb/deception" in result["summary"]
 
 
 def test_what_dropping_the_quarantine_adapter_changed_is_the_difference_on_the_same_seeds() -> None:

@@ -59,7 +59,7 @@ def test_inside_and_outside_add_up_and_without_directions_nothing_is_inside() ->
         ({"layer_0": torch.zeros(2, HIDDEN)}, "spans 0 of 32"),
         ({"layer_0": torch.eye(HIDDEN)}, "spans 32 of 32"),
         ({"layer_0": torch.full((HIDDEN,), torch.nan)}, "not finite"),
-        ({"layer_0": torch.ones(HIDDEN), "also_0": torch.ones(HIDDEN)}, "are of one layer"),
+        ({"layer_0": torch.ones(HIDDEN), "also_0": torch.ones(HIDDEN)}, "of the same layer as another"),
     ],
 )
 def test_directions_that_do_not_fit_are_named(
