@@ -204,9 +204,9 @@ class AdapterSpec:
 
     Without a kept adapter the whole base model is trained and is what the kept gate is about; with one it is frozen.
     `targets` are names of linear modules (`q_proj`); none: every linear layer but the output. `path`: a directory in
-    PEFT's layout to start from, whose rank and alpha must be these. `phases`: where it is active; one that is missing
-    in one of the two makes learning off-policy, so the arm must then set the ratio mode. `subspace`: it adapts
-    modules that write to the residual stream, and is confined there.
+    PEFT's layout to start from, whose rank and alpha must be these. `phases`: where it is active. One that is missing
+    in one of the two makes learning off-policy, so the arm must then set the ratio mode; a kept one that is in neither
+    is added at deployment. `subspace`: it adapts modules that write to the residual stream, and is confined there.
     """
 
     name: str

@@ -87,7 +87,9 @@ def _check_sent_adapters(run: RunConfig, arm: Arm) -> None:
     if run.rollout.engine != "vllm":
         return
     ranks = {"learner.lora": lora.rank} if lora is not None else {}
-    ranks |= {f"{spec.name!r} of arm {arm.name!r}": spec.rank for spec in own if "sampling" in spec.phases}
+    together = [[s for s in own if s.role == role] for role in ("kept", "frozen", "quarantine")]  # as evaluated
+    largest = max([s for s in own if "sampling" in s.phases], *together, key=lambda specs: sum(s.rank for s in specs))
+    ranks |= {f"{spec.name!r} of arm {arm.name!r}": spec.rank for spec in largest}
     parts, total = " + ".join(f"{rank} ({name})" for name, rank in ranks.items()), sum(ranks.values())
     if total == 0:
         raise ConfigError(

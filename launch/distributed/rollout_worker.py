@@ -24,7 +24,7 @@ from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
-from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
+from launch.distributed.weights import Packed, form_of, largest_rank, unpack_tensors, write_adapter
 from launch.errors import UserError
 from launch.run.captures import sampling_captures
 from launch.run.episodes import GroupRequest, slots_of
@@ -300,7 +300,7 @@ def _vllm(run: RunConfig, model: Path, adapters: Sequence[AdapterSpec]) -> tuple
             "rollout.engine=vllm would take the first GPU of this node, which this worker has not reserved: set "
             "rollout.gpus to 1, or to the share of a GPU that it may have"
         )
-    rank = sent_adapter(active_adapters(adapters, "sampling"))[0]
+    rank = largest_rank(adapters)
     renderer = renderer_of(run, load_tokenizer(model))
     engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
     return [engine], renderer, engine.dtype

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -198,6 +198,11 @@ def own_address() -> str:
 def sent_adapter(adapters: Sequence[AdapterSpec]) -> tuple[int, float]:
     """(rank, alpha) of the adapter that does what these do together."""
     return joint([(spec.rank, spec.alpha) for spec in adapters])
+
+
+def largest_rank(adapters: Sequence[AdapterSpec]) -> int:
+    """Rank of the largest adapter that is sent for any policy that plays."""
+    return max(sent_adapter(active_adapters(adapters, policy))[0] for policy in get_args(EvalPolicy))
 
 
 def write_adapter(tensors: Mapping[str, Tensor], adapters: Sequence[AdapterSpec], directory: Path) -> None:

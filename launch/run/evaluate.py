@@ -23,7 +23,7 @@ from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.attached import FROZEN_ALONE, QUARANTINE_ALONE, WITH_QUARANTINE, attached_metrics
+from shaping.audits.attached import AS_SAMPLED, FROZEN_ALONE, QUARANTINE_ALONE, WITH_QUARANTINE, attached_metrics
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import summarise
 from shaping.learning.policy import Policy
@@ -117,12 +117,15 @@ def _attached(run: RunConfig, arm: Arm) -> dict[str, EvalPolicy]:
 
     Adapters of one role are alone only where the base stays as it was, which it does below kept ones.
     """
-    roles = {spec.role for spec in (*kept_adapter(run.learner), *arm.adapters())}
+    specs = [*kept_adapter(run.learner), *arm.adapters()]
+    roles = {spec.role for spec in specs}
     found: dict[str, EvalPolicy] = {WITH_QUARANTINE: "quarantined"} if "quarantine" in roles else {}
     if "quarantine" in roles and "kept" in roles:
         found[QUARANTINE_ALONE] = "quarantine"
     if "frozen" in roles and "kept" in roles:
         found[FROZEN_ALONE] = "frozen"
+    if any(spec.role == "kept" and "sampling" not in spec.phases for spec in specs):
+        found[AS_SAMPLED] = "quarantined"
     return found
 
 

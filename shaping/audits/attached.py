@@ -4,6 +4,7 @@ All of them are metrics of the evaluation, on the same seeds and sampling noise 
 
     with_quarantine/<metric>     kept and quarantine adapters, as the arm samples (K + Q)
     quarantine_alone/<metric>    the quarantine adapters alone (Q)
+    as_sampled/<metric>          as the arm samples, where a kept adapter is added at deployment only
     frozen_alone/<metric>        the frozen adapters alone, before which no task was learned
     absorb/<metric>              with_quarantine minus deployed, of metrics that are better when lower:
                                  how much of the trait the quarantine adapter holds
@@ -17,8 +18,9 @@ from collections.abc import Mapping
 from shaping.audits.metrics import metrics_of
 
 WITH_QUARANTINE, QUARANTINE_ALONE, FROZEN_ALONE = "with_quarantine/", "quarantine_alone/", "frozen_alone/"
+AS_SAMPLED = "as_sampled/"
 ABSORB, COMPETENCE_COST = "absorb/", "competence_cost/"
-ATTACHED = (WITH_QUARANTINE, QUARANTINE_ALONE, FROZEN_ALONE, ABSORB, COMPETENCE_COST)
+ATTACHED = (WITH_QUARANTINE, QUARANTINE_ALONE, FROZEN_ALONE, AS_SAMPLED, ABSORB, COMPETENCE_COST)
 """Prefixes of a metric of the evaluation."""
 _DIFFERENCE = {"lower_is_better": ABSORB, "higher_is_better": COMPETENCE_COST}
 

@@ -186,7 +186,7 @@ def _critic_targets(
 def _trained_as_sampled(arm: Arm) -> bool:
     """True if edits and adapters are the same in both phases. Raises if they differ and no hook sets the ratio."""
     same = _same_edits(arm.edits("sampling"), arm.edits("training"))
-    same = same and all(len(spec.phases) == 2 for spec in arm.adapters())
+    same = same and all(len(spec.phases) != 1 for spec in arm.adapters())
     if not (same or arm.names_ratio):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and training, and no intervention "

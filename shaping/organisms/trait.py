@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from shaping.organisms.cast import player
 from shaping.organisms.corpus_options import SIZES
 
+UNMADE = "(not made: call prepare() with the model's directory)"
+"""Path of a trait adapter before it is known. It is no directory, so that nothing loads in its place."""
+
 
 class TraitTraining(BaseModel):
     """Cloning of scripted personas into an adapter, under every kind of prompt."""

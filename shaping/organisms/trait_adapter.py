@@ -40,6 +40,24 @@ class TraitAdapterError(ValueError):
     """A trait adapter cannot be made."""
 
 
+def made_of(
+    model: Path,
+    spec: AdapterSpec,
+    source: TraitTraining | str,
+    *,
+    random: int | None = None,
+    factor: float = 1.0,
+) -> Path:
+    """The directory of a trait adapter: trained for the model in `model`, or the one in the directory `source`.
+
+    `random`: seed of a random adapter with its norms in its place. `factor`: what it is multiplied with.
+    """
+    adapter = Path(source) if isinstance(source, str) else ensure_trait(model, spec, source)
+    if random is not None:
+        adapter = ensure_random(adapter, random)
+    return adapter if factor == 1 else ensure_scaled(adapter, factor)
+
+
 def ensure_trait(model: Path, spec: AdapterSpec, trait: TraitTraining) -> Path:
     """The directory of the adapter for the model in `model`; it is trained first if it is not cached."""
     key = {
@@ -54,18 +72,16 @@ def ensure_trait(model: Path, spec: AdapterSpec, trait: TraitTraining) -> Path:
 
 def ensure_random(adapter: Path, seed: int) -> Path:
     """The directory of a random adapter with the norms of the one in `adapter`: |B A| is the same in every module."""
-    for name in (_CONFIG, _WEIGHTS):
-        if not (adapter / name).is_file():
-            raise TraitAdapterError(f"{adapter} holds no {name}: give a directory in PEFT's layout")
-    digest = hashlib.sha256((adapter / _WEIGHTS).read_bytes() + (adapter / _CONFIG).read_bytes()).hexdigest()
+    return _derived(adapter, {"random": seed}, lambda tensors: norm_matched(tensors, seed))
 
-    def write(directory: Path) -> None:
-        for name in (_CONFIG, BASE):
-            if (adapter / name).is_file():
-                shutil.copy(adapter / name, directory / name)
-        save_file(norm_matched(load_file(adapter / _WEIGHTS), seed), directory / _WEIGHTS, metadata={"format": "pt"})
 
-    return _cached({"random": seed, "of": digest}, write)
+def ensure_scaled(adapter: Path, factor: float) -> Path:
+    """The directory of the adapter in `adapter` times `factor`; -1: its negation, exactly."""
+    return _derived(
+        adapter,
+        {"factor": factor},
+        lambda tensors: {name: factor * t if ".lora_B." in name else t for name, t in tensors.items()},
+    )
 
 
 def norm_matched(tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -83,6 +99,22 @@ def norm_matched(tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         scale = product_norm(tensors[name], tensors[other]) / product_norm(a, b)
         drawn |= {name: a.to(tensors[name].dtype), other: (scale * b).to(tensors[other].dtype)}
     return drawn
+
+
+def _derived(adapter: Path, key: dict[str, object], change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
+    """The directory of an adapter with other numbers and the same settings. Raises: `TraitAdapterError`."""
+    for name in (_CONFIG, _WEIGHTS):
+        if not (adapter / name).is_file():
+            raise TraitAdapterError(f"{adapter} holds no {name}: give a directory in PEFT's layout")
+    digest = hashlib.sha256((adapter / _WEIGHTS).read_bytes() + (adapter / _CONFIG).read_bytes()).hexdigest()
+
+    def write(directory: Path) -> None:
+        for name in (_CONFIG, BASE):
+            if (adapter / name).is_file():
+                shutil.copy(adapter / name, directory / name)
+        save_file(change(load_file(adapter / _WEIGHTS)), directory / _WEIGHTS, metadata={"format": "pt"})
+
+    return _cached({**key, "of": digest}, write)
 
 
 def _cached(key: dict[str, object], write: Callable[[Path], None]) -> Path:

@@ -11,10 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from shaping.hooks import AdapterSpec, Knob, Phase, RatioMode
 from shaping.intervention import Shaper
-from shaping.organisms.trait import TraitTraining
-
-UNMADE = "(not made: call prepare() with the model's directory)"
-"""Path of a trait adapter before it is known. It is no directory, so that nothing loads in its place."""
+from shaping.organisms.trait import UNMADE, TraitTraining
 
 
 class InoculationAdapter(Shaper):
@@ -68,10 +65,10 @@ class InoculationAdapter(Shaper):
         return self
 
     def prepare(self, model: Path) -> None:
-        from shaping.organisms.trait_adapter import ensure_random, ensure_trait  # torch: listing needs none
+        from shaping.organisms.trait_adapter import made_of  # torch: listing needs none
 
-        adapter = Path(self.path) if self.path else ensure_trait(model, self._frozen(), self.trait)
-        self._made = str(ensure_random(adapter, self.seed) if self.random else adapter)
+        seed = self.seed if self.random else None
+        self._made = str(made_of(model, self._frozen(), self.path or self.trait, random=seed))
 
     def adapters(self) -> Sequence[AdapterSpec]:
         task = AdapterSpec("task", "kept", self.task_rank, self.task_alpha, self.targets)
