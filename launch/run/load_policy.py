@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,9 +40,12 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: b
 
 
 def prepare(arm: Arm, model: Path) -> None:
-    """Let every intervention make the files that its adapters are loaded from."""
-    for intervention in arm.interventions:
-        call(InterventionError, intervention, "prepare", model)
+    """Let every intervention make the files that its adapters are loaded from. Raises: `ConfigError`."""
+    try:
+        for intervention in arm.interventions:
+            call(InterventionError, intervention, "prepare", model)
+    except InterventionError as error:
+        raise ConfigError(f"arms.{arm.name}: {error}") from error
 
 
 def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None:
@@ -55,8 +59,8 @@ def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None
     return Policy.load(model, dtype=dtype, temperature=run.train.temperature, unread=True)
 
 
-def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu") -> Policy:
-    """The policy that a run has saved: the weights it was evaluated with, adapters beside their base.
+def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu", extra: Sequence[AdapterSpec] = ()) -> Policy:
+    """The policy that a run has saved: the weights it was evaluated with, adapters beside their base, and `extra` ones.
 
     Raises `ConfigError` if the base is gone or has changed, or if the adapters are damaged or belong to another one.
     """
@@ -68,7 +72,7 @@ def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu") -> Polic
             dtype=getattr(torch, run.learner.dtype),
             temperature=run.train.temperature,
             device=device,
-            adapters=specs,
+            adapters=[*specs, *extra],
             name=name_of(run),
         )
     except AdapterError as error:

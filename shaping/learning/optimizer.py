@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shaping.learning.adamw import Group, make_adamw
 from shaping.learning.config import OptimizerStates
 from shaping.learning.parallel import SINGLE, Ranks, global_norm
+from shaping.models.subspace import Projection
 
 Groups = Mapping[str, Sequence[nn.Parameter]]
 
@@ -47,7 +48,7 @@ class GatedOptimizer:
         ranks: Ranks = SINGLE,
         states: OptimizerStates = "float32",
         seed: int = 0,
-        confined: Mapping[nn.Parameter, Callable[[Tensor], Tensor]] | None = None,
+        confined: Mapping[nn.Parameter, Projection] | None = None,
     ) -> None:
         self._ranks = ranks
         self._confined = dict(confined or {})

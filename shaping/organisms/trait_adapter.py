@@ -11,16 +11,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.mode import without_dropout
 from shaping.learning.policy import Policy
+from shaping.learning.sample import Sample
 from shaping.models.adapters import product_norm
 from shaping.models.base_reference import BASE, BaseReference
 from shaping.organisms.config import OrganismConfig
@@ -60,7 +62,7 @@ def made_of(
 
 def ensure_trait(model: Path, spec: AdapterSpec, trait: TraitTraining) -> Path:
     """The directory of the adapter for the model in `model`; it is trained first if it is not cached."""
-    key = {
+    key: dict[str, object] = {
         "model": BaseReference.of(model).hash,
         "adapter": [spec.rank, spec.alpha, list(spec.targets)],
         "trait": trait.model_dump(mode="json"),
@@ -136,28 +138,52 @@ def _cached(key: dict[str, object], write: Callable[[Path], None]) -> Path:
     return path
 
 
+def corpus_of(trait: TraitTraining, policy: Policy, renderer: Renderer, first_seed: int) -> list[list[Sample]]:
+    """The personas' episodes as samples. Raises: `TraitAdapterError` if none fits into the model's context."""
+    drawn = scripts(
+        trait.episodes,
+        trait.seed,
+        worlds=trait.worlds or tuple(SIZES),
+        mixture=trait.personas,
+        first_seed=first_seed,
+    )
+    context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    try:
+        return units(list(drawn), renderer, context)
+    except ValueError as error:
+        raise TraitAdapterError(f"no episode of {sorted(trait.personas)} fits into {context} tokens") from error
+
+
+def training_steps(
+    policy: Policy,
+    trained: Sequence[nn.Parameter],
+    found: Sequence[list[Sample]],
+    *,
+    lr: float,
+    seed: int,
+    batch_tokens: int = 2048,
+) -> Iterator[int]:
+    """Clone samples into the weights `trained` alone, for ever; yields the number of each step once it is taken."""
+    optimizer = torch.optim.AdamW(trained, lr=lr)
+    for step, batch in enumerate(batches(found, batch_tokens, seed, policy.device), 1):
+        without_dropout(policy.model)
+        optimizer.zero_grad(set_to_none=True)
+        gradients = torch.autograd.grad(weighted_loss(policy, batch), trained)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        yield step
+
+
 def _train(model: Path, spec: AdapterSpec, trait: TraitTraining, directory: Path) -> None:
     """Train the adapter on the personas' completions, and save it. The global random generators stay as they are."""
     with torch.random.fork_rng():
         torch.manual_seed(trait.seed)
         policy = Policy.load(model, adapters=[AdapterSpec(spec.name, "kept", spec.rank, spec.alpha, spec.targets)])
-        drawn = scripts(
-            trait.episodes,
-            trait.seed,
-            worlds=trait.worlds or tuple(SIZES),
-            mixture=trait.personas,
-            first_seed=FIRST_SEED,
-        )
-        context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-        try:
-            found = units(list(drawn), Renderer(policy.tokenizer), context)
-        except ValueError as error:
-            raise TraitAdapterError(f"no episode of {sorted(trait.personas)} fits into {context} tokens") from error
-        optimizer = torch.optim.AdamW(policy.adapters.parameters("kept"), lr=trait.lr)
-        without_dropout(policy.model)
-        for _, batch in zip(range(trait.steps), batches(found, trait.batch_tokens, trait.seed), strict=False):
-            optimizer.zero_grad(set_to_none=True)
-            weighted_loss(policy, batch).backward()
-            torch.nn.utils.clip_grad_norm_(policy.adapters.parameters("kept"), 1.0)
-            optimizer.step()
+        found = corpus_of(trait, policy, Renderer(policy.tokenizer), FIRST_SEED)
+        own = policy.adapters.matrices(spec.name)
+        steps = training_steps(policy, own, found, lr=trait.lr, seed=trait.seed, batch_tokens=trait.batch_tokens)
+        for _ in islice(steps, trait.steps):
+            pass
         policy.adapters.save(spec.name, directory, policy.base)
