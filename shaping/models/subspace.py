@@ -10,6 +10,7 @@ B = P C, step by step: AdamW's moments are those of P G in both, and P is linear
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -17,8 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -106,14 +106,19 @@ def projections(
 
 
 def stored_directions(path: Path) -> dict[int, tuple[str, Tensor]]:
-    """Layer -> (what messages call it, its directions) of a file whose tensors are called layer.<number>.
+    """Layer -> (what messages call it, its directions [k, hidden] or [hidden]).
 
-    Raises: `SubspaceError` if it cannot be read, or names something else.
+    A file either has a tensor layer.<number> per layer, or is one of `shaping directions`: all in `vectors`, one per
+    row, and their layers in the card of its metadata. Raises: `SubspaceError` if it is neither.
     """
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SubspaceError(f"directions {path} cannot be read: {error}") from error
+        with safe_open(path, framework="pt") as file:
+            card = (file.metadata() or {}).get("card")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        if card is not None and "vectors" in tensors:
+            return _rows(path, tensors["vectors"], [int(layer) for layer in json.loads(card)["layers"]])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise SubspaceError(f"directions {path} cannot be read: {type(error).__name__}: {error}") from error
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if (number := re.search(r"(\d+)$", name)) is None:
@@ -125,6 +130,13 @@ def stored_directions(path: Path) -> dict[int, tuple[str, Tensor]]:
     if not found:
         raise SubspaceError(f"{path} holds no directions")
     return found
+
+
+def _rows(path: Path, vectors: Tensor, layers: list[int]) -> dict[int, tuple[str, Tensor]]:
+    if vectors.dim() != 2 or len(layers) != len(vectors) or not layers:
+        raise ValueError(f"{len(layers)} layers for vectors of shape {tuple(vectors.shape)}")
+    of_layer = {layer: [n for n, other in enumerate(layers) if other == layer] for layer in layers}
+    return {layer: (f"{path}, layer {layer}", vectors[rows]) for layer, rows in of_layer.items()}
 
 
 def _basis(name: str, directions: Tensor, hidden: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from shaping.contract.groups import small_policy
 from shaping.hooks import AdapterSpec, Subspace
 from shaping.models.adapters import AdapterError
-from shaping.models.subspace import Projection, SubspaceError, bases_of
+from shaping.models.subspace import Projection, SubspaceError, bases_of, stored_directions
 
 HIDDEN = 32
 
@@ -34,6 +34,18 @@ def test_a_basis_is_orthonormal_and_spans_the_directions(model: object, tmp_path
     assert basis.shape == (HIDDEN, 3)
     torch.testing.assert_close(basis.T @ basis, torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(basis @ (basis.T @ rows.double().T), rows.double().T)
+
+
+def test_a_file_of_shaping_directions_is_read_by_its_card(model: object, tmp_path: Path) -> None:
+    vectors = torch.eye(HIDDEN)[:3]
+    save_file({"vectors": vectors}, tmp_path / "d.safetensors", metadata={"card": '{"layers": [0, 1, 0]}'})
+    found = stored_directions(tmp_path / "d.safetensors")
+    assert torch.equal(found[0][1], vectors[[0, 2]]) and torch.equal(found[1][1], vectors[[1]])
+    with pytest.raises(SubspaceError, match="layer 1 names no layer of the model"):
+        bases_of(model, Subspace(True, str(tmp_path / "d.safetensors")))  # type: ignore[arg-type]
+    save_file({"vectors": vectors}, tmp_path / "d.safetensors", metadata={"card": '{"layers": [0]}'})
+    with pytest.raises(SubspaceError, match="1 layers for vectors"):
+        stored_directions(tmp_path / "d.safetensors")
 
 
 def test_random_directions_are_as_many_as_the_files_and_change_with_the_seed(model: object, tmp_path: Path) -> None:
