@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm
+from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm, NormAlarm, Subspace
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -92,6 +92,11 @@ class Seen(Shaper):
 
 
 ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
+CONFINED = [
+    AdapterSpec("own", "kept", 4, subspace=Subspace(inside=False, random=0)),
+    AdapterSpec("vice", "quarantine", 4, subspace=Subspace(inside=True, random=0), alarm=NormAlarm(0.06, "rewind")),
+]
+"""The limit lies between the norms after the first update and after the second, which is undone."""
 CASES = {
     "weights": Case(
         {"kl": 0.1, "entropy_coef": 0.01, "minibatches": 2, "mismatch_correction": "truncate", "max_mismatch_kl": 9.0},
@@ -101,6 +106,7 @@ CASES = {
     ),
     "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
     "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
+    "confined": Case({"weight_decay": 0.1}, gated, {"adapters": CONFINED}),
     "critic": Case({"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
     "rounded": Case({"optimizer_states": "bfloat16"}, uneven, {}),
     "reading": Case({}, partly_read, {}),
