@@ -95,7 +95,6 @@ def assign_credit(
     """
     _check_contexts(episodes)
     priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
-
     assigned = partial(
         _assigned,
         arm=arm,

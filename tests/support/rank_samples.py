@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from shaping.hooks import AdapterSpec, NormAlarm, Subspace
 from shaping.learning.sample import CriticTargets, Origin, Sample
 
+CONFINED = [
+    AdapterSpec("own", "kept", 4, subspace=Subspace(inside=False, random=0)),
+    AdapterSpec("vice", "quarantine", 4, subspace=Subspace(inside=True, random=0), alarm=NormAlarm(0.06, "rewind")),
+]
+"""Adapters with a subspace. The limit lies between the norms after the first update and the second, which is undone."""
 POISON = 13
 """An episode of so many tokens makes the gradient of its micro-batch infinite."""
 

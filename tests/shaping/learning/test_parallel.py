@@ -24,12 +24,12 @@ import waiting
 from hypothesis import given
 from hypothesis import strategies as st
 from memory import Peak
-from rank_samples import POISON, gated, partly_read, poisoned, turns, uneven, valued
+from rank_samples import CONFINED, POISON, gated, partly_read, poisoned, turns, uneven, valued
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm, NormAlarm, Subspace
+from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -46,9 +46,8 @@ EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
 
 class Poisoned(Shaper):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
-        bad = any(len(sample) == POISON for sample in batch)
-        zero = policy.model.get_input_embeddings().weight.sum() * 0.0
-        return LossTerm("poison", zero.sqrt() if bad else zero)  # the root is finite at 0, its slope is not
+        zero = policy.model.get_input_embeddings().weight.sum() * 0.0  # the root is finite there, its slope is not
+        return LossTerm("poison", zero.sqrt() if any(len(s) == POISON for s in batch) else zero)
 
 
 @dataclass
@@ -92,11 +91,6 @@ class Seen(Shaper):
 
 
 ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
-CONFINED = [
-    AdapterSpec("own", "kept", 4, subspace=Subspace(inside=False, random=0)),
-    AdapterSpec("vice", "quarantine", 4, subspace=Subspace(inside=True, random=0), alarm=NormAlarm(0.06, "rewind")),
-]
-"""The limit lies between the norms after the first update and after the second, which is undone."""
 CASES = {
     "weights": Case(
         {"kl": 0.1, "entropy_coef": 0.01, "minibatches": 2, "mismatch_correction": "truncate", "max_mismatch_kl": 9.0},
