@@ -114,6 +114,7 @@ def update(trainer: Trainer, number: int) -> Updated:
     reading = trainer.monitors.start(episodes)
     with timed(seconds, "credit"):
         credited = credit(trainer, episodes, rewards)
+        episodes = list(credited.episodes)
     with timed(seconds, "learn"):
         learned = trainer.learner.update(credited.samples)
     with timed(seconds, "sync"):

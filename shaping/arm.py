@@ -33,6 +33,7 @@ from shaping.labels import sources_of
 _HOOKS: dict[str, tuple[Knob, ...]] = {
     "sampling_context": (Knob.SAMPLING_CONTEXT,),
     "training_context": (Knob.TRAINING_CONTEXT,),
+    "episode_context": (Knob.EPISODE_CONTEXT,),
     "edits": (Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS),
     "ratio_mode": (Knob.RATIO,),
     "gates": (Knob.GATES,),
@@ -82,6 +83,20 @@ class Arm:
                 "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
             )
         return drawn, learned
+
+    def episode_context(self, episode: Episode) -> Context:
+        """The context that a finished episode is learned under."""
+        owner = self.owner.get(Knob.EPISODE_CONTEXT)
+        own = None
+        if owner is not None:
+            own = call(
+                InterventionError, owner, "episode_context", episode if owner.reads_truth else episode.redacted()
+            )
+        if own is not None and not isinstance(own, Context):
+            raise InterventionError(
+                f"{type(owner).__name__}.episode_context() returned {_short(own)}; return Context, or None"
+            )
+        return episode.contexts.training if own is None else own
 
     @property
     def names_ratio(self) -> bool:
@@ -166,7 +181,14 @@ def compose(name: str, interventions: Sequence[Intervention], *, ratio: RatioMod
                     f"{knob.value!r}; an arm can have one owner per knob: remove one of them"
                 )
             owner[knob] = intervention
-    return Arm(name, tuple(interventions), owner, ratio)
+    arm = Arm(name, tuple(interventions), owner, ratio)
+    if Knob.EPISODE_CONTEXT in owner and (not arm.names_ratio or arm.ratio_mode() == "sampler"):
+        raise InterventionError(
+            f"arm {name!r}: {type(owner[Knob.EPISODE_CONTEXT]).__name__} learns episodes of one group under several "
+            "contexts, of which the sampler knows one: set the ratio mode to recomputed or none (learner.ratio, or "
+            "ratio_mode() with Knob.RATIO in `owns`)"
+        )
+    return arm
 
 
 def _check_contract(arm: str, intervention: Intervention) -> None:

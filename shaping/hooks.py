@@ -25,6 +25,7 @@ class Knob(StrEnum):
 
     SAMPLING_CONTEXT = "sampling_context"
     TRAINING_CONTEXT = "training_context"
+    EPISODE_CONTEXT = "episode_context"
     SAMPLING_EDITS = "sampling_edits"
     TRAINING_EDITS = "training_edits"
     ACTIONS = "actions"

@@ -5,7 +5,7 @@ name, so that adding a method is one new file:
 
     play     sampling_context, edits("sampling"), allow
     credit   cost, credit, ratio_mode
-    learn    training_context, edits("training"), adapters, gates, auxiliary_loss
+    learn    training_context, episode_context, edits("training"), adapters, gates, auxiliary_loss
     deploy   deploy
 """
 
@@ -62,6 +62,16 @@ class Intervention(BaseModel):
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
         """The context the same group is learned under (c_t), given the drawn c_s. One draw per group."""
         return drawn
+
+    def episode_context(self, episode: Episode) -> Context | None:
+        """The context that one finished episode is learned under, in place of its group's c_t; None: its group's.
+
+        Asked once per episode, before credit. Baselines stay those of the group, whose members were all sampled under
+        one c_s. Old log-probs must be recomputed under c_t, or not used (`ratio_mode`). When the episode was played,
+        room was kept for c_s and for the group's c_t: a longer context is refused, so draw the longest in
+        `training_context` and choose here.
+        """
+        return None
 
     def edits(self, phase: Phase) -> Sequence[ActivationEdit]:
         return ()

@@ -58,6 +58,8 @@ def check_unbroken(run: RunConfig, arm: Arm, renderer: Renderer) -> None:
 
 
 def _swaps(run: RunConfig, arm: Arm) -> bool:
+    if Knob.EPISODE_CONTEXT in arm.owner:
+        return True
     if Knob.TRAINING_CONTEXT not in arm.owner:
         return False
     for number in range(_DRAWS):

@@ -29,6 +29,7 @@ from shaping.hooks import (
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
+from shaping.learning.contexts import with_own_contexts
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.sampling.render import Renderer
@@ -37,6 +38,7 @@ from shaping.sampling.render import Renderer
 RULES = {
     "composes": "an arm can be made of it: knobs declared, no hook misspelt, a shaper without allow() and cost()",
     "contexts": "contexts depend on group and generator alone; where they differ, the ratio mode is set",
+    "episode_context": "episode_context() gives a Context no longer than the group's, or None",
     "parts": "adapters, edits and ratio mode are what the loop knows",
     "actions": "allow() may mask before sampling, and pass, replace or resample afterwards",
     "credit": "credit() gives finite numbers: one per token, for every episode of a group or for none",
@@ -100,6 +102,7 @@ def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds:
     found = [
         RuleResult("composes", True, "ok"),
         contexts,
+        result("episode_context", _episode_context_faults(trial)),
         result("parts", _part_faults(trial)),
         result("actions", _action_faults(trial)),
         result("credit", _credit_faults(trial)),
@@ -126,6 +129,14 @@ def _context_faults(arm: Arm, keys: Sequence[GroupKey]) -> Iterator[str]:
                 yield f"a context is {context!r}; return envs.episode.Context"
         if first != second:
             yield f"group {key.number}: two draws from equal generators differ; draw from `rng` only"
+
+
+def _episode_context_faults(trial: _Trial) -> Iterator[str]:
+    for episode in trial.shown():
+        if not isinstance(answer := trial.asked.ask("episode_context", episode), Context | None):
+            yield f"episode_context() is {answer!r}; return envs.episode.Context, or None"
+            return
+    with_own_contexts(trial.episodes, trial.arm, trial.renderer)  # refuses what is too long
 
 
 def _part_faults(trial: _Trial) -> Iterator[str]:

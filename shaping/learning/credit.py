@@ -17,6 +17,7 @@ from shaping.intervention import Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
+from shaping.learning.contexts import with_own_contexts
 from shaping.learning.costs import costs_of
 from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
@@ -48,6 +49,8 @@ class Credited:
     """Share of the groups whose advantages the floor divided; None for algorithms that divide by nothing."""
     uninformative: float | None = None
     """Share of the groups in which neither rewards nor priced costs vary."""
+    episodes: tuple[Episode, ...] = ()
+    """The episodes with the contexts that they are learned under."""
 
 
 def assign_credit(
@@ -77,10 +80,12 @@ def assign_credit(
         version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
         spread_floor: smallest such number, as a share of the largest |return| (`LearnerConfig.spread_floor`).
         overlong: `mask`: completions that were cut off are in no loss; their rewards count all the same.
-    Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
+    Raises: `InterventionError` if the members of a group were played under several contexts, or a hook returns a wrong
+    shape or a non-finite number.
     """
     groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
+    episodes = with_own_contexts(episodes, arm, renderer)
     returns = np.array([r.sum() for r in rewards], np.float64)
     priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
     costs = np.zeros(len(episodes))
@@ -109,7 +114,7 @@ def assign_credit(
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent, tuple(episodes))
 
 
 def _with_costs(

@@ -34,7 +34,7 @@ def test_a_shaper_in_a_package_within_the_package_has_a_short_name(below: Path) 
     assert exported("shaping.shapers", Shaper, "Nudge") is subclasses("shaping.shapers", Shaper)["Nudge"]
     with pytest.raises(PluginError, match="did you mean 'Nudge'"):
         find_class("Nudg", INTERVENTION)
-    with pytest.raises(PluginError, match="valid: .*Nudge"):
+    with pytest.raises(PluginError, match=r"valid: .*Nudge"):
         find_class("Xyzzyqwrt", INTERVENTION)
 
 

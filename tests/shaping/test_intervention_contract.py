@@ -63,6 +63,7 @@ def answers(plugin: Intervention, groups: Sequence[Group]) -> dict[str, Any]:
         for member, episode in enumerate(group.episodes):
             told[f"gates/{number}/{member}"] = plugin.gates(episode)
             told[f"readings/{number}/{member}"] = dict(plugin.readings(episode))
+            told[f"episode_context/{number}/{member}"] = plugin.episode_context(episode)
             if isinstance(plugin, Constraint):
                 told[f"cost/{number}/{member}"] = plugin.cost(episode)
                 told[f"allow/{number}/{member}"] = [
@@ -99,6 +100,7 @@ def test_knobs_that_it_does_not_own_stay_neutral(
     neutral = {
         Knob.SAMPLING_CONTEXT: lambda: plugin.sampling_context(INFO, rng) == Context(),
         Knob.TRAINING_CONTEXT: lambda: plugin.training_context(INFO, drawn, rng) is drawn,
+        Knob.EPISODE_CONTEXT: lambda: plugin.episode_context(episode) is None,
         Knob.RATIO: lambda: plugin.ratio_mode() == "sampler",
         Knob.GATES: lambda: plugin.gates(episode) == Gates(),
         Knob.ACTIONS: lambda: not isinstance(plugin, Constraint) or plugin.allow(turn, turn.overt_shortcuts[0]) == PASS,
