@@ -23,6 +23,7 @@ from shaping.hooks import (
     InterventionError,
     Knob,
     Phase,
+    Prefill,
     RatioMode,
     TurnContext,
 )
@@ -38,6 +39,7 @@ _HOOKS: dict[str, tuple[Knob, ...]] = {
     "ratio_mode": (Knob.RATIO,),
     "gates": (Knob.GATES,),
     "allow": (Knob.ACTIONS,),
+    "prefill": (Knob.PREFILL,),
 }
 #: Names that hooks had in earlier versions.
 _RENAMED = {"acting_context": "sampling_context", "learning_context": "training_context"}
@@ -83,6 +85,28 @@ class Arm:
                 "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
             )
         return drawn, learned
+
+    def prefills(self, info: GroupInfo, members: int, rng: np.random.Generator) -> tuple[Prefill | None, ...]:
+        """What opens the completions of each member of a group; empty if nothing does for any."""
+        owner = self.owner.get(Knob.PREFILL)
+        if owner is None:
+            return ()
+        answer = call(InterventionError, owner, "prefill", info, members, rng)
+        each = [answer] * members if answer is None or isinstance(answer, Prefill) else answer
+        if not isinstance(each, (list, tuple)) or not all(one is None or isinstance(one, Prefill) for one in each):
+            raise InterventionError(
+                f"{type(owner).__name__}.prefill() returned {_short(answer)}; return Prefill, a list of them, or None"
+            )
+        if len(each) != members:
+            raise InterventionError(
+                f"{type(owner).__name__}.prefill() returned {len(each)} for a group of {members}; one for each member"
+            )
+        if not self.names_ratio and any(one is not None and one.loss == "stripped" for one in each):
+            raise InterventionError(
+                f"arm {self.name!r}: {type(owner).__name__} has turns learned without the text that opens them, and "
+                "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            )
+        return tuple(each) if any(one is not None for one in each) else ()
 
     def episode_context(self, episode: Episode) -> Context:
         """The context that a finished episode is learned under."""

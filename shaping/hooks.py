@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.actions import marks_action
 from envs.episode import Episode
 from envs.frozen import freeze, restore
 from envs.text import valid
@@ -31,6 +32,7 @@ class Knob(StrEnum):
     ACTIONS = "actions"
     RATIO = "ratio"
     GATES = "gates"
+    PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,44 @@ class ActionDecision:
 
 
 PASS = ActionDecision()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Text that opens completions in place of the policy's own beginning: a forced motive. The policy goes on from it.
+
+    It holds no action, so that every action stays possible behind it. Nothing of it is ever sampled: the sampler has no
+    log-prob of it, and the learner computes the policy's.
+    """
+
+    text: str
+    """The text, which the completion begins with. End it as the model would before it goes on."""
+    name: str = "prefill"
+    """What metrics and `Turn.forced` call it."""
+    loss: Literal["in", "masked", "stripped"] = "masked"
+    """`in`: its tokens are learned like sampled ones. `masked`: it is in the sequence, but not in the loss. `stripped`:
+    the turn is learned as if it had not been there, which is off-policy: the arm must then set the ratio mode."""
+    proposal: float | None = None
+    """Its log-prob under the proposal that drew it. Its turns are then weighted by min(p(text) / proposal, cap) under
+    the policy at the start of the update (`learner.mismatch_cap`). None: no correction."""
+    turns: Literal["every", "first"] = "every"
+    """The turns that it opens."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise InterventionError(f"a prefill needs text, not {self.text!r}")
+        object.__setattr__(self, "text", valid(self.text))
+        object.__setattr__(self, "name", valid(str(self.name)) or "prefill")
+        if marks_action(self.text):
+            raise InterventionError(f"the prefill {self.text!r} holds an action: force what stands before it alone")
+        if self.loss not in ("in", "masked", "stripped") or self.turns not in ("every", "first"):
+            raise InterventionError(f"a prefill has loss in, masked or stripped and turns every or first: {self!r}")
+        if self.proposal is not None and not (_all_finite(self.proposal) and self.proposal <= 0):
+            raise InterventionError(
+                f"the log-prob of a prefill under its proposal is {self.proposal}; give a number <= 0"
+            )
+        if self.proposal is not None and self.loss == "stripped":
+            raise InterventionError("a prefill that is stripped has no log-prob to correct with: leave `proposal` out")
 
 
 @dataclass(frozen=True, slots=True)

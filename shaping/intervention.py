@@ -3,7 +3,7 @@
 Fields are configuration, methods are hooks, and every default is neutral. The loop calls hooks and knows no method by
 name, so that adding a method is one new file:
 
-    play     sampling_context, edits("sampling"), allow
+    play     sampling_context, prefill, edits("sampling"), allow
     credit   cost, credit, ratio_mode
     learn    training_context, episode_context, edits("training"), adapters, gates, auxiliary_loss
     deploy   deploy
@@ -31,6 +31,7 @@ from shaping.hooks import (
     Knob,
     LossTerm,
     Phase,
+    Prefill,
     RatioMode,
     TurnContext,
 )
@@ -62,6 +63,18 @@ class Intervention(BaseModel):
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
         """The context the same group is learned under (c_t), given the drawn c_s. One draw per group."""
         return drawn
+
+    def prefill(
+        self, info: GroupInfo, members: int, rng: np.random.Generator
+    ) -> Prefill | Sequence[Prefill | None] | None:
+        """What opens the completions of one group's episodes: one for all, or one (or None) for each member.
+
+        Drawn by whoever holds the arm's state, before the group is played. One for all leaves the group's baseline a
+        comparison of actions behind the same text. One for each compares the texts as well: episodes behind a text
+        that earns more have the higher advantage. That is exploration of motives, and wanted for a proposal of motives;
+        where the text only nuisances the return, draw one for all.
+        """
+        return None
 
     def episode_context(self, episode: Episode) -> Context | None:
         """The context that one finished episode is learned under, in place of its group's c_t; None: its group's.

@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.episode import Contexts
 from launch.config.study import RunConfig
 from launch.distributed.rollout_worker import WorkerStatus
-from launch.run.episodes import GroupRequest, describe_group
+from launch.run.episodes import GroupDraw, GroupRequest, describe_group
 from launch.run.eval_plan import EvalRequest
 
 LOSSES_BEFORE_ALONE = 2
@@ -22,8 +21,8 @@ class GroupTask:
 
     request: GroupRequest | EvalRequest
     """Which group, or which episodes of an evaluation."""
-    contexts: Contexts
-    """The one draw that all its members share; episodes of an evaluation have their own."""
+    drawn: GroupDraw
+    """What the arm drew for its members; episodes of an evaluation have draws of their own."""
     lost_workers: int = 0
     """Number of workers that died while they played it."""
 

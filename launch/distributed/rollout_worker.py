@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
@@ -26,7 +26,7 @@ from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
 from launch.errors import UserError
-from launch.run.episodes import GroupRequest, slots_of
+from launch.run.episodes import GroupDraw, GroupRequest, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
 from launch.run.load_policy import kept_adapter, load_policy
 from launch.run.rendering import load_tokenizer, renderer_of
@@ -139,14 +139,14 @@ class RolloutWorker:
         self._sampler: Sampler | None = None
 
     async def play(
-        self, request: GroupRequest | EvalRequest, contexts: Contexts, snapshot: Snapshot
+        self, request: GroupRequest | EvalRequest, drawn: GroupDraw, snapshot: Snapshot
     ) -> list[Episode] | WorkerFailure:
         """Play a whole group, or episodes of an evaluation, with the weights of `snapshot`, or newer ones."""
 
         async def playing() -> list[Episode]:
             await self._load(snapshot)
             assert self._sampler is not None
-            return await self._sampler.player.play(request, contexts)
+            return await self._sampler.player.play(request, drawn)
 
         return await _errors_as_data(playing())
 

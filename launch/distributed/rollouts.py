@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from torch import Tensor
 
-from envs.episode import Contexts, Episode, RolloutStatus
+from envs.episode import Episode, RolloutStatus
 from launch.config.study import RunConfig
 from launch.distributed.group_queue import GroupQueue
 from launch.distributed.placement import worker_placements
@@ -25,7 +25,7 @@ from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFai
 from launch.distributed.run_worker import archive_model
 from launch.distributed.weights import Sent, WeightSource, form_of, own_address, pack_tensors, unpack_tensors
 from launch.distributed.worker_watch import GRACE, LOST_ERRORS, WorkerWatch
-from launch.run.episodes import GroupRequest, draw, slots_of
+from launch.run.episodes import GroupDraw, GroupRequest, draw, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters
 from launch.run.load_policy import kept_adapter
 from launch.run.rollouts import RolloutError, RolloutGroup
@@ -119,7 +119,7 @@ class RayRollouts:
             request, episodes = self._next()
             assert isinstance(request, GroupRequest)
             self._finished.append(RolloutGroup(request, episodes))
-        self._groups.add(GroupTask(request, Contexts()) for request in requests)
+        self._groups.add(GroupTask(request, GroupDraw()) for request in requests)
         self._serve(version, policy, fresh=fresh)
         played: dict[int, list[Episode]] = {}
         for _ in requests:
@@ -299,7 +299,7 @@ class RayRollouts:
             self._groups.hand_out(self._workers, self._play)
 
     def _play(self, worker: WorkerRecord, task: GroupTask) -> Any:
-        return worker.actor.play.remote(task.request, task.contexts, self._snapshot)
+        return worker.actor.play.remote(task.request, task.drawn, self._snapshot)
 
     def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> list[Episode] | None:
         """The episodes of a finished group, or None if its worker failed and the group is queued again."""

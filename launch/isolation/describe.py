@@ -11,17 +11,8 @@ from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
-    *(
-        "sampling_context",
-        "training_context",
-        "episode_context",
-        "edits",
-        "adapters",
-        "ratio_mode",
-        "credit",
-        "gates",
-        "readings",
-    ),
+    *("sampling_context", "training_context", "episode_context", "prefill", "edits", "adapters", "ratio_mode"),
+    *("credit", "gates", "readings"),
     *("state_dict", "load_state_dict", "allow", "cost", "cost_group"),
 )
 """Hooks that take values and answer with values."""

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from envs.episode import Context, Contexts, Episode, Event, RolloutStatus, Sealed, Span, Turn
+from envs.episode import Context, Contexts, Episode, Event, Forced, RolloutStatus, Sealed, Span, Turn
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
@@ -26,14 +26,15 @@ from shaping.hooks import (
     Group,
     GroupInfo,
     Knob,
+    Prefill,
     TurnContext,
 )
 
 RECORDS: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
-        *(Context, Contexts, Episode, Event, Span, Turn),
-        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(Context, Contexts, Episode, Event, Forced, Span, Turn),
+        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, Prefill, TurnContext),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""

@@ -17,7 +17,7 @@ from launch.run.seeds import derive
 from launch.run.trained import TrainedPolicy
 from shaping.arm import Arm
 from shaping.audits import access
-from shaping.hooks import GroupInfo, TurnContext
+from shaping.hooks import GroupInfo, Prefill, TurnContext
 from shaping.learning.sample import Sample
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import play
@@ -38,8 +38,10 @@ def access_parts(run: RunConfig, arm: Arm) -> list[EvalPart]:
     for name, options in run.train.worlds.items():
         for seed in range(run.eval.access_episodes):
             drawn = _contexts(run, arm, name, seed)
+            texts = _prefills(run, arm, name, seed) or (None,) * run.eval.best_of
             episodes += [
-                EvalEpisode("access", name, options, seed, drawn, member=member) for member in range(run.eval.best_of)
+                EvalEpisode("access", name, options, seed, drawn, prefill=text, member=member)
+                for member, text in enumerate(texts)
             ]
     return [EvalPart("sampling", tuple(episodes))] if episodes else []
 
@@ -136,8 +138,16 @@ def _scored(episode: Episode, system: str, renderer: Renderer, masked_tokens: Se
 
 
 def _contexts(run: RunConfig, arm: Arm, world: str, number: int) -> Contexts:
-    info = GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, 1, number])))
+    return Contexts(*arm.contexts(_info(run, world, number), np.random.default_rng([run.seed, 1, number])))
+
+
+def _prefills(run: RunConfig, arm: Arm, world: str, number: int) -> tuple[Prefill | None, ...]:
+    rng = np.random.default_rng([run.seed, 1, number, 1])
+    return arm.prefills(_info(run, world, number), run.eval.best_of, rng)
+
+
+def _info(run: RunConfig, world: str, number: int) -> GroupInfo:
+    return GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
 
 
 def _max_return(episodes: Sequence[Episode]) -> float:

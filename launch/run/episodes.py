@@ -12,7 +12,7 @@ from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.seeds import derive
 from shaping.arm import Arm
-from shaping.hooks import GroupInfo
+from shaping.hooks import GroupInfo, Prefill
 from shaping.sampling.play import EpisodeRequest, Limits
 from shaping.sampling.truncation import Truncation
 
@@ -62,28 +62,42 @@ class GroupRequest:
     group: int
 
 
-def draw(run: RunConfig, arm: Arm, request: GroupRequest) -> Contexts:
-    """The one draw of c_s and c_t that all members of a group share."""
+@dataclass(frozen=True, slots=True)
+class GroupDraw:
+    """What an arm has drawn for a group before it is played."""
+
+    contexts: Contexts = Contexts()
+    """The one draw of c_s and c_t that all members share."""
+    prefills: tuple[Prefill | None, ...] = ()
+    """What opens the completions of each member; empty: nothing does."""
+
+
+def draw(run: RunConfig, arm: Arm, request: GroupRequest) -> GroupDraw:
+    """The draws of a group."""
     world, _, seed = _place(run, request)
     info = GroupInfo(world=world, seed=seed, group=request.group, update=request.update, prose=run.prose)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, request.update, request.group])))
+    contexts = Contexts(*arm.contexts(info, np.random.default_rng([run.seed, request.update, request.group])))
+    rng = np.random.default_rng([run.seed, request.update, request.group, 1])
+    return GroupDraw(contexts, arm.prefills(info, run.train.group_size, rng))
 
 
 def episode_requests(
-    run: RunConfig, arm: Arm, request: GroupRequest, drawn: Contexts | None = None
+    run: RunConfig, arm: Arm, request: GroupRequest, drawn: GroupDraw | None = None
 ) -> list[EpisodeRequest]:
     """The episodes of one group: a pure function of run and request, so that a lost group can be played again.
 
     Draws of an arm may depend on state that it keeps. A worker that plays a group for it is therefore given `drawn`.
     """
     name, options, seed = _place(run, request)
-    contexts = draw(run, arm, request) if drawn is None else drawn
+    drawn = draw(run, arm, request) if drawn is None else drawn
+    prefills = drawn.prefills or (None,) * run.train.group_size
     return [
         EpisodeRequest(
             make=lambda: build_world(name, options, "train.worlds"),
             seed=seed,
             group=request.group,
-            contexts=contexts,
+            contexts=drawn.contexts,
+            prefill=prefills[member],
             sampling_seed=derive(run.seed, "sample", request.update, request.group, member),
             options=options,
             world=name,

@@ -11,7 +11,7 @@ from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request
 from shaping.arm import Arm
 from shaping.audits.played import CELLS
-from shaping.hooks import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec, Prefill
 from shaping.sampling.play import EpisodeRequest
 
 EvalPolicy = Literal["sampling", "quarantined", "deployed", "base"]
@@ -38,6 +38,8 @@ class EvalEpisode:
     """Episodes of one number have the same seeds in all conditions."""
     contexts: Contexts = Contexts()
     """The system prompt."""
+    prefill: Prefill | None = None
+    """What opens its completions."""
     cells: tuple[str, ...] = ()
     """The cells of the evaluation that it counts in; they are recorded with its options."""
     member: int = 0
@@ -55,6 +57,7 @@ class EvalEpisode:
             member=self.member,
             group=self.number if self.use == "access" else 0,
         )
+        request = replace(request, prefill=self.prefill)
         return replace(request, options={**request.options, CELLS: list(self.cells)}) if self.cells else request
 
 

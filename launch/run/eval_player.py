@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from launch.config.study import RunConfig
-from launch.run.episodes import DEPLOYED
+from launch.run.episodes import DEPLOYED, GroupDraw
 from launch.run.eval_plan import (
     EvalBatch,
     EvalPart,
@@ -67,7 +67,7 @@ class LocalEvalPlayer:
         names = [spec.name for spec in active_adapters(policy.adapters.specs.values(), batch.policy)]
         with policy.adapters.using(names), time_limits(run.rollout.env_threads) as limited:
             player = Player(run, self._arm, self._renderer, engines, limited, slots * len(engines))
-            return await asyncio.gather(*(player.play(request, Contexts()) for request in requests))
+            return await asyncio.gather(*(player.play(request, GroupDraw()) for request in requests))
 
     @property
     def _size(self) -> int | None:

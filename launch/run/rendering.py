@@ -52,21 +52,23 @@ def check_unbroken(run: RunConfig, arm: Arm, renderer: Renderer) -> None:
     kept = ChatTemplate(renderer.tokenizer, TemplateSettings("keep", renderer.template.settings.arguments)).stable
     remedy = "set rollout.thoughts to keep" if kept else "use a model whose template keeps earlier turns unchanged"
     raise ConfigError(
-        f"arms.{run.arm}: it trains under another context than it samples under, for which an episode must be one "
-        f"token sequence, but the chat template of {renderer.template.name!r} rewrites earlier turns: {remedy}"
+        f"arms.{run.arm}: it trains under another context than it samples under, or without text that opens "
+        f"completions, for which an episode must be one token sequence, but the chat template of "
+        f"{renderer.template.name!r} rewrites earlier turns: {remedy}"
     )
 
 
 def _swaps(run: RunConfig, arm: Arm) -> bool:
     if Knob.EPISODE_CONTEXT in arm.owner:
         return True
-    if Knob.TRAINING_CONTEXT not in arm.owner:
+    if not {Knob.TRAINING_CONTEXT, Knob.PREFILL} & {*arm.owner}:
         return False
     for number in range(_DRAWS):
         for world in run.train.worlds:
             info = GroupInfo(world=world, seed=number, group=number, update=0, prose=run.prose)
             sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 4, number]))
-            if sampling.system != training.system:
+            texts = arm.prefills(info, run.train.group_size, np.random.default_rng([run.seed, 4, number, 1]))
+            if sampling.system != training.system or any(text and text.loss == "stripped" for text in texts):
                 return True
     return False
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.errors import UserError
-from launch.run.episodes import GroupRequest, draw, episode_requests, limits, slots_of
+from launch.run.episodes import GroupDraw, GroupRequest, draw, episode_requests, limits, slots_of
 from launch.run.eval_plan import EvalRequest, playing_arm
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
@@ -77,7 +77,7 @@ class Player:
         self._gate = asyncio.Semaphore(slots)
         self._splitter = build_splitter(run.rollout.splitter)
 
-    async def play(self, request: GroupRequest | EvalRequest, drawn: Contexts) -> list[Episode]:
+    async def play(self, request: GroupRequest | EvalRequest, drawn: GroupDraw) -> list[Episode]:
         """A group under its draw, or episodes of an evaluation under contexts of their own."""
         if isinstance(request, EvalRequest):
             arm = playing_arm(self._arm, request.policy)

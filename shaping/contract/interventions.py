@@ -14,7 +14,7 @@ from envs.episode import Context, Contexts, Episode
 from shaping.arm import Arm, compose
 from shaping.audits.order import OrderViolations, order_violations
 from shaping.contract.answers import Asked, fingerprint, result
-from shaping.contract.groups import GroupKey, group_keys, groups_of, play_groups, small_policy
+from shaping.contract.groups import MEMBERS, GroupKey, group_keys, groups_of, play_groups, small_policy
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
@@ -23,6 +23,7 @@ from shaping.hooks import (
     Gates,
     Group,
     InterventionError,
+    Prefill,
     RatioMode,
     TurnContext,
 )
@@ -38,6 +39,7 @@ from shaping.sampling.render import Renderer
 RULES = {
     "composes": "an arm can be made of it: knobs declared, no hook misspelt, a shaper without allow() and cost()",
     "contexts": "contexts depend on group and generator alone; where they differ, the ratio mode is set",
+    "prefill": "prefill() gives a Prefill, one (or None) for each member of a group, or None, by its generator alone",
     "episode_context": "episode_context() gives a Context no longer than the group's, or None",
     "parts": "adapters, edits and ratio mode are what the loop knows",
     "actions": "allow() may mask before sampling, and pass, replace or resample afterwards",
@@ -98,10 +100,13 @@ def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds:
     renderer = Renderer(small_policy().tokenizer)
     contexts = result("contexts", _context_faults(arm, keys))
     drawn = [_drawn(arm, key) for key in keys] if contexts.ok else [Contexts()] * len(keys)
-    trial = _Trial(make, arm, Asked(arm.interventions[0]), keys, play_groups(keys, drawn, renderer), renderer)
+    opened = result("prefill", _prefill_faults(arm, keys))
+    texts = [_prefills(arm, key) for key in keys] if opened.ok else []
+    trial = _Trial(make, arm, Asked(arm.interventions[0]), keys, play_groups(keys, drawn, renderer, texts), renderer)
     found = [
         RuleResult("composes", True, "ok"),
         contexts,
+        opened,
         result("episode_context", _episode_context_faults(trial)),
         result("parts", _part_faults(trial)),
         result("actions", _action_faults(trial)),
@@ -128,6 +133,16 @@ def _context_faults(arm: Arm, keys: Sequence[GroupKey]) -> Iterator[str]:
             if not isinstance(context, Context):
                 yield f"a context is {context!r}; return envs.episode.Context"
         if first != second:
+            yield f"group {key.number}: two draws from equal generators differ; draw from `rng` only"
+
+
+def _prefills(arm: Arm, key: GroupKey) -> tuple[Prefill | None, ...]:
+    return arm.prefills(key.info, len(MEMBERS), np.random.default_rng([key.number, 1]))
+
+
+def _prefill_faults(arm: Arm, keys: Sequence[GroupKey]) -> Iterator[str]:
+    for key in keys:
+        if fingerprint(_prefills(arm, key)) != fingerprint(_prefills(arm, key)):
             yield f"group {key.number}: two draws from equal generators differ; draw from `rng` only"
 
 

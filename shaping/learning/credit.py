@@ -88,9 +88,7 @@ def assign_credit(
     episodes = with_own_contexts(episodes, arm, renderer)
     returns = np.array([r.sum() for r in rewards], np.float64)
     priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
-    costs = np.zeros(len(episodes))
-    for cost in priced:
-        costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
+    costs = sum((np.array([c.sum() for c in cost]) for cost in priced if cost is not None), np.zeros(len(episodes)))
     # a cost without weight is measured, but leaves advantages and critic as they are without it
     charged = [p if c.weight else None for c, p in zip(arm.constraints, priced, strict=True)]
     estimates: list[Estimates] = []

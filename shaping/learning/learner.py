@@ -16,6 +16,7 @@ from shaping.arm import asked_all
 from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
+from shaping.learning.forced import ForcedReader
 from shaping.learning.losses import mismatch_weight
 from shaping.learning.mode import without_dropout
 from shaping.learning.objective import MetricSums, Objective, TokenCounts
@@ -123,7 +124,10 @@ class Learner:
                 self._fit_critic(samples, sums)
             else:
                 passes = self.config.epochs
-                samples = self._with_recomputed(samples, sums)
+                read = ForcedReader(
+                    self.policy, self._ranks, self._objective.edits, self.config.mismatch_cap, self._packed
+                )
+                samples = self._with_recomputed(read.applied(samples, sums), sums)
                 whole = self.config.minibatches == 1
                 norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
         self.version += 1
@@ -207,7 +211,7 @@ class Learner:
                     position = index[id(as_sampled)]
                     sample = samples[position]
                     weight = sample.weight.copy()
-                    weight[sample.mask] *= ratio[batch.sequence == number].cpu().numpy()
+                    weight[sample.drawn] *= ratio[batch.sequence == number].cpu().numpy()
                     weighted[position] = replace(sample, weight=weight)
         for of_rank in self._ranks.gather(weighted):
             weighted |= of_rank

@@ -6,6 +6,7 @@ method wrote them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,24 @@ class CriticTargets:
 
     def __post_init__(self) -> None:
         freeze(self, "old", "targets", "mask")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedTokens:
+    """Tokens that belong to completions but were not sampled: the sampler has no log-prob of them."""
+
+    tokens: NDArray[np.bool_]
+    """True on them, shape [tokens]."""
+    turn: NDArray[np.int16]
+    """The turn of each token, shape [tokens]; -1 before the first."""
+    proposal: Mapping[int, float]
+    """Turn whose weight is corrected -> log-prob of its forced tokens under the proposal that drew them."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "tokens", "turn", "proposal")
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)
@@ -74,6 +93,8 @@ class Sample:
     """The same loss tokens in the context they were sampled in. It is set if an older version sampled them and `ratio`
     is not taken against the sampler; the learner computes the missing importance weight from it."""
 
+    forced: ForcedTokens | None = None
+    """Tokens that were not sampled; None: all tokens of completions were. The learner sets their old log-probs."""
     episode_tokens: int | None = None
     """Loss tokens of the whole episode, of which gates and broken prefixes make several samples; None: this is all."""
 
@@ -85,6 +106,11 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """True on tokens in the loss that the sampler drew, shape [tokens]."""
+        return self.mask if self.forced is None else self.mask & ~self.forced.tokens
 
     @property
     def loss_positions(self) -> NDArray[np.int64]:

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.actions import parse_action
+from envs.actions import normalise, parse_action
 from envs.answers import StepResult, WorldContractError, opened, positive_number, step_result
 from envs.core import TextEnv, draw
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
 from envs.escaping import placeless
 from envs.text import message_of, valid
 from shaping.arm import Arm
-from shaping.hooks import ActionDecision, InterventionError, TurnContext
+from shaping.hooks import ActionDecision, InterventionError, Prefill, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter, behind
@@ -46,6 +46,8 @@ class EpisodeRequest:
     """Seed of the completions."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the world, recorded with the episode."""
+    prefill: Prefill | None = None
+    """Text that opens its completions."""
     world: str = "?"
     """What a config calls the world: its name until it is made."""
 
@@ -228,7 +230,8 @@ class _Rollout:
     def _opened(self, observation: str) -> Transcript:
         """A transcript with room for one more completion, whatever has been said."""
         longest = min(self._engine.context_length, self._limits.context or self._engine.context_length)
-        limit = longest - self._limits.max_tokens
+        forced = self._renderer.plain(self._request.prefill.text) if self._request.prefill else []
+        limit = longest - self._limits.max_tokens - len(forced)
         return Transcript(self._renderer, self._splitter, self._request.contexts, observation, limit)
 
     async def _turns(
@@ -270,6 +273,9 @@ class _Rollout:
                 "reads completions in a way of its own, in which masks would not find them: use rollout.splitter "
                 "marker or think_tags, or refuse commands after sampling (ActionMask with mode resample or replace)"
             )
+        if (prefill := self._request.prefill) is not None and (prefill.turns == "every" or turn.turn == 0):
+            self._refuse_begun(prefill, forbid)
+            transcript.force(prefill)
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
@@ -288,6 +294,16 @@ class _Rollout:
                     "it may only pass, replace or resample (return a mask from the call with action=None)"
                 )
         return completion, decision.replacement, attempt + 1  # every completion was refused
+
+    def _refuse_begun(self, prefill: Prefill, forbid: Sequence[str]) -> None:
+        """Raise for a text that begins a masked command: masks read what is sampled, and would not find the rest."""
+        last = " ".join(normalise(prefill.text.splitlines()[-1]).lower().split())
+        begun = [c for c in forbid if last and (f"{c} ".startswith(last) or f"{last} ".startswith(f"{c} "))]
+        if begun and not prefill.text.endswith("\n"):
+            raise InterventionError(
+                f"arm {self._arm.name!r} masks the command {begun[0]!r}, and the text {prefill.text!r} that opens "
+                "completions begins it: end the text with a full stop or a line end"
+            )
 
     def _note(self, what: str, *, samples: bool = False) -> None:
         request = self._request

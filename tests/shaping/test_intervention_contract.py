@@ -56,6 +56,7 @@ def answers(plugin: Intervention, groups: Sequence[Group]) -> dict[str, Any]:
     for number, group in enumerate(shown(plugin, group) for group in groups):
         rng = np.random.default_rng(number)
         drawn = plugin.sampling_context(INFO, rng)
+        told[f"prefill/{number}"] = plugin.prefill(INFO, 4, rng)
         told[f"contexts/{number}"] = [drawn, plugin.training_context(INFO, drawn, rng)]
         told[f"credit/{number}"] = plugin.credit(group)
         if isinstance(plugin, Constraint):
@@ -100,6 +101,7 @@ def test_knobs_that_it_does_not_own_stay_neutral(
     neutral = {
         Knob.SAMPLING_CONTEXT: lambda: plugin.sampling_context(INFO, rng) == Context(),
         Knob.TRAINING_CONTEXT: lambda: plugin.training_context(INFO, drawn, rng) is drawn,
+        Knob.PREFILL: lambda: plugin.prefill(INFO, 4, rng) is None,
         Knob.EPISODE_CONTEXT: lambda: plugin.episode_context(episode) is None,
         Knob.RATIO: lambda: plugin.ratio_mode() == "sampler",
         Knob.GATES: lambda: plugin.gates(episode) == Gates(),
