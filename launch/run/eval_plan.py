@@ -38,12 +38,12 @@ class EvalEpisode:
     """Episodes of one number have the same seeds in all conditions."""
     contexts: Contexts = Contexts()
     """The system prompt."""
-    prefill: Prefill | None = None
-    """What opens its completions."""
     cells: tuple[str, ...] = ()
     """The cells of the evaluation that it counts in; they are recorded with its options."""
     member: int = 0
     """Which of several episodes of the same number: each has sampling noise of its own."""
+    prefill: Prefill | None = None
+    """What opens its completions."""
 
     def request(self, run: RunConfig) -> EpisodeRequest:
         """The episode, ready to be played."""
