@@ -26,9 +26,9 @@ from shaping.hooks import (
     Prefill,
     RatioMode,
     TurnContext,
+    UpdateReport,
 )
 from shaping.intervention import Constraint, Intervention, Shaper
-from shaping.labels import sources_of
 
 #: Exclusive hooks: to override one, an intervention must own (one of) these knobs.
 _HOOKS: dict[str, tuple[Knob, ...]] = {
@@ -71,7 +71,7 @@ class Arm:
     @property
     def oracle(self) -> bool:
         """Does one of them know what no overseer outside of a simulation knows?"""
-        return any(i.reads_truth or any(s.oracle for s in sources_of(i)) for i in self.interventions)
+        return any(i.knows_truth for i in self.interventions)
 
     def contexts(self, info: GroupInfo, rng: np.random.Generator) -> tuple[Context, Context]:
         """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""
@@ -174,6 +174,13 @@ class Arm:
         owner = self.owner.get(_PHASES[phase])
         return asked_all(owner, "edits", ActivationEdit, phase) if owner else []
 
+    def after_update(self, report: UpdateReport) -> None:
+        """Let every intervention adapt its state. `report` holds the truth; only those that read it are shown it."""
+        redacted = report.redacted()
+        for i in self.interventions:
+            if type(i).after_update is not Intervention.after_update:
+                call(InterventionError, i, "after_update", report if i.reads_truth else redacted)
+
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
         states = {
@@ -234,7 +241,7 @@ def _check_contract(arm: str, intervention: Intervention) -> None:
             raise InterventionError(
                 f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list {needed} in `owns`"
             )
-    for hook in ("cost", "cost_group"):
+    for hook in ("cost", "cost_group", "screen"):
         if isinstance(intervention, Shaper) and hasattr(kind, hook):
             raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
 

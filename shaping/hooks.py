@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -186,7 +187,8 @@ class Gates:
 class Group:
     """The episodes that share one seed, one draw of contexts and one baseline; redacted unless `oracle`.
 
-    `returns` and `advantages` have shape [episodes]; advantages are the ones before any credit.
+    `returns` and `advantages` have shape [episodes]; advantages are the ones before any credit, and zeros where
+    `screen` is asked, before there are any.
     """
 
     episodes: tuple[Episode, ...]
@@ -195,6 +197,48 @@ class Group:
 
     def __post_init__(self) -> None:
         freeze(self, "episodes", "returns", "advantages")
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What `after_update` is told of an update that has been learned from."""
+
+    update: int
+    """Its number, from 0."""
+    groups: tuple[Group, ...]
+    """All its groups, with the episodes that were screened out, whose advantage is 0."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The learner's metrics."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "groups", "metrics")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+    def redacted(self) -> UpdateReport:
+        """The copy without ground truth."""
+        groups = tuple(replace(group, episodes=tuple(e.redacted() for e in group.episodes)) for group in self.groups)
+        return replace(self, groups=groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """How a constraint's costs enter the advantage: (A_R - sum of rate * A_C) / (1 + sum of the averaged rates).
+
+    A_R are the advantages of rewards, A_C those of the constraint's costs.
+    """
+
+    rate: float
+    """Exchange rate of costs now (lambda)."""
+    apart: bool = False
+    """Are costs divided by their own spread? Else by the number that divides rewards, so that the rate is a price."""
+    averaged: bool = False
+    """Does its rate count in the divisor, so that a high one takes the place of the reward instead of adding to it?"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < float("inf"):  # False for nan, too
+            raise InterventionError(f"the rate of a cost must be a finite number from 0, not {self.rate!r}")
 
 
 @dataclass(frozen=True, slots=True)

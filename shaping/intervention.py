@@ -4,8 +4,9 @@ Fields are configuration, methods are hooks, and every default is neutral. The l
 name, so that adding a method is one new file:
 
     play     sampling_context, prefill, edits("sampling"), allow
-    credit   cost, credit, ratio_mode
+    credit   screen, cost, credit, ratio_mode
     learn    training_context, episode_context, edits("training"), adapters, gates, auxiliary_loss
+    adapt    after_update
     deploy   deploy
 """
 
@@ -32,8 +33,10 @@ from shaping.hooks import (
     LossTerm,
     Phase,
     Prefill,
+    Pricing,
     RatioMode,
     TurnContext,
+    UpdateReport,
 )
 from shaping.labels import sources_of
 
@@ -55,6 +58,11 @@ class Intervention(BaseModel):
     def reads_truth(self) -> bool:
         """Is it shown sealed labels? Yes if its class declares `oracle`, or one of its label sources reads them."""
         return self.oracle or any(labels.sealed for labels in sources_of(self))
+
+    @property
+    def knows_truth(self) -> bool:
+        """Does it act on what no overseer outside of a simulation knows? The world's list of shortcuts counts, too."""
+        return self.reads_truth or any(labels.oracle for labels in sources_of(self))
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
         """The context episodes of one group are sampled under (c_s). One draw per group."""
@@ -115,6 +123,12 @@ class Intervention(BaseModel):
         """An extra loss on a micro-batch of `shaping.learning.sample.Sample`s that are in the policy loss."""
         return None
 
+    def after_update(self, report: UpdateReport) -> None:
+        """Adapt the state that `state_dict` returns. Called once per update, after the policy has learned from it.
+
+        It is called in the process that makes the credit; samplers and learner ranks are sent the state.
+        """
+
     def state_dict(self) -> Mapping[str, Any]:
         """JSON-serialisable state that a checkpoint must hold."""
         return {}
@@ -137,9 +151,21 @@ class Constraint(Intervention):
     weight: float = Field(1.0, ge=0, le=1e6)
     """Exchange rate of costs (lambda): what is trained is return - weight * cost."""
 
+    @property
+    def pricing(self) -> Pricing:
+        """How its costs enter the advantage now."""
+        return Pricing(self.weight)
+
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         """Called before sampling with `action=None` (may mask) and after sampling with the command (may not)."""
         return PASS
+
+    def screen(self, group: Group) -> Sequence[bool] | NDArray[np.bool_] | None:
+        """Which members of a group stay [episodes]; None: all. Called before the group's statistics.
+
+        An episode that does not stay is in no baseline and no spread, has advantage 0, and nothing is learned from it.
+        """
+        return None
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """Cost per turn in units of proxy reward, shape [turns]; negative: paid. None: this sets no cost.

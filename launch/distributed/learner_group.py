@@ -73,7 +73,7 @@ class LearnerGroup:
 
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """As `Learner.values`."""
-        return list(self._call("values", ray.put(list(samples)))[0])
+        return list(self._call("values", ray.put(list(samples)), self._arm.state_dict())[0])
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `Learner.state_dict`, with the random generators of every rank."""
@@ -108,7 +108,7 @@ class LearnerGroup:
 
     def mean_logprob(self, samples: Sequence[Sample], *, edited: bool) -> float:
         """As `TrainedPolicy.mean_logprob`."""
-        return float(self._call("mean_logprob", ray.put(list(samples)), edited)[0])
+        return float(self._call("mean_logprob", ray.put(list(samples)), edited, self._arm.state_dict())[0])
 
     def undo(self) -> None:
         """As `TrainedPolicy.undo`."""

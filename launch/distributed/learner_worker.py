@@ -145,12 +145,11 @@ class LearnerWorker:
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         sharded = config.strategy == "fsdp" and config.ranks > 1
         policy = load_policy(run, path, self._arm, self._ranks.device, unread=sharded)
-        training = self._arm.edits("training")
         self._learner = Learner(
             policy,
             run.learner,
             interventions=self._arm.interventions,
-            edits=training,
+            edits=lambda: self._arm.edits("training"),
             updates=run.train.updates,
             seed=run.seed,
             ranks=self._ranks,
@@ -190,8 +189,10 @@ class LearnerWorker:
         return self._weights.checksum(form, policy, dtype)
 
     @_errors_as_data
-    def mean_logprob(self, samples: Sequence[Sample], edited: bool) -> float:
-        """As `launch.run.trained.TrainedPolicy.mean_logprob`."""
+    def mean_logprob(self, samples: Sequence[Sample], edited: bool, arm: Mapping[str, Any]) -> float:
+        """As `launch.run.trained.TrainedPolicy.mean_logprob`. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
         return mean_logprob(self._learner.policy, samples, self._arm, edited=edited)
 
     @_errors_as_data
@@ -216,8 +217,12 @@ class LearnerWorker:
             return b"" if local else archive(home)
 
     @_errors_as_data
-    def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """The critic's values, on rank 0 only."""
+    def values(
+        self, samples: Sequence[Sample], arm: Mapping[str, Any]
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The critic's values, on rank 0 only. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
         values = self._learner.values(samples)
         return values if self._ranks.rank == 0 else []
 

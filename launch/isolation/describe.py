@@ -13,7 +13,7 @@ from shaping.monitors.reachable import reachable_monitors
 VALUES = (
     *("sampling_context", "training_context", "episode_context", "prefill", "edits", "adapters", "ratio_mode"),
     *("credit", "gates", "readings"),
-    *("state_dict", "load_state_dict", "allow", "cost", "cost_group"),
+    *("state_dict", "load_state_dict", "after_update", "allow", "cost", "cost_group", "screen"),
 )
 """Hooks that take values and answer with values."""
 LIVE = ("auxiliary_loss", "deploy")
@@ -35,7 +35,12 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
         )
     if plugin.reads_truth:
         raise UserError(f"{name} declares oracle: it reads sealed labels, which an isolated plug-in is not given")
+    if isinstance(plugin, Constraint) and type(plugin).pricing is not Constraint.pricing:
+        raise UserError(
+            f"{name} defines `pricing`, which changes in training: an isolated plug-in has its weight alone"
+        )
     return described | {
+        "oracle": plugin.knows_truth,
         "base": base.__name__,
         "owns": sorted(plugin.owns),
         "hooks": overridden,

@@ -85,6 +85,7 @@ def _intervention(guest: Guest) -> Intervention:
         "__module__": __name__,
         "__annotations__": {"owns": ClassVar[frozenset[Knob]], "_guest": Guest, "_monitors": list[Monitor]},
         "owns": frozenset(Knob(knob) for knob in about["owns"]),
+        "knows_truth": property(lambda self, known=bool(about["oracle"]): known),
         "_guest": PrivateAttr(),
         "_monitors": PrivateAttr(),
     }

@@ -28,6 +28,7 @@ from shaping.hooks import (
     Knob,
     Prefill,
     TurnContext,
+    UpdateReport,
 )
 
 RECORDS: Mapping[str, type] = {
@@ -35,6 +36,7 @@ RECORDS: Mapping[str, type] = {
     for kind in (
         *(Context, Contexts, Episode, Event, Forced, Span, Turn),
         *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, Prefill, TurnContext),
+        UpdateReport,
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""

@@ -124,7 +124,7 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
         policy,
         run.learner,
         interventions=arm.interventions,
-        edits=arm.edits("training"),
+        edits=lambda: arm.edits("training"),
         updates=run.train.updates,
         seed=run.seed,
     )

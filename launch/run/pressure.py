@@ -137,7 +137,7 @@ def _pressure(found: Mapping[str, Sequence[Episode]], arm: Arm, reward: Reward) 
     for constraint in arm.constraints:
         costs = costs_of(constraint, episodes)
         if costs is not None:
-            charged += constraint.weight * np.array([turns.sum() for turns in costs]) / full
+            charged += constraint.pricing.rate * np.array([turns.sum() for turns in costs]) / full
     labelled = np.array([deceives(episode.truth.open()) for episode in episodes])
     return pressure_index(
         [

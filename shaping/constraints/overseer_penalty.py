@@ -47,7 +47,7 @@ class OverseerPenalty(Constraint):
         "always", description="watched: price only turns in which the cue says that the overseer is there"
     )
 
-    def seen(self, episode: Episode) -> Sightings:
+    def sightings(self, episode: Episode) -> Sightings:
         """Count the acts seen and the violations admitted, turn by turn. Reads public events only."""
         seen = np.zeros(len(episode.turns), np.int64)
         admitted = np.zeros(len(episode.turns), np.int64)
@@ -58,7 +58,7 @@ class OverseerPenalty(Constraint):
         return Sightings(seen, admitted)
 
     def readings(self, episode: Episode) -> dict[str, NDArray[np.int64]]:
-        return self.seen(episode)._asdict()
+        return self.sightings(episode)._asdict()
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """Cost per turn in units of proxy reward, shape [turns]."""
@@ -66,7 +66,7 @@ class OverseerPenalty(Constraint):
 
     def priced(self, episode: Episode) -> NDArray[np.float64]:
         """The price of the episode's sightings per turn, shape [turns]."""
-        seen, admitted = self.seen(episode)
+        seen, admitted = self.sightings(episode)
         costs = self.penalty * seen + self.admission * admitted
         return costs * shows_overseer(episode) if self.when == "watched" else costs
 

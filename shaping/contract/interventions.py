@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -26,6 +27,7 @@ from shaping.hooks import (
     Prefill,
     RatioMode,
     TurnContext,
+    UpdateReport,
 )
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import estimate
@@ -43,10 +45,12 @@ RULES = {
     "episode_context": "episode_context() gives a Context no longer than the group's, or None",
     "parts": "adapters, edits and ratio mode are what the loop knows",
     "actions": "allow() may mask before sampling, and pass, replace or resample afterwards",
+    "screen": "screen() gives True or False for every episode of a group, or None",
     "credit": "credit() gives finite numbers: one per token, for every episode of a group or for none",
     "cost": "cost() gives one finite number per turn, or None for every episode; cost_group() an array for each",
     "gates": "gates() gives one Gates, or one per turn",
     "readings": "readings() gives one number per turn under each name",
+    "after_update": "after_update() leads from one state to one other, which is JSON",
     "pure": "asked twice about the same, from the same state, it answers the same",
     "read_only": "no hook changes what it is shown",
     "state": "state_dict() is JSON, and what loads it has the same state",
@@ -110,10 +114,12 @@ def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds:
         result("episode_context", _episode_context_faults(trial)),
         result("parts", _part_faults(trial)),
         result("actions", _action_faults(trial)),
+        result("screen", _screen_faults(trial)),
         result("credit", _credit_faults(trial)),
         result("cost", _cost_faults(trial)),
         result("gates", _gate_faults(trial)),
         result("readings", _reading_faults(trial)),
+        result("after_update", _update_faults(trial)),
         *trial.asked.results(),
         result("state", _state_faults(trial)),
     ]
@@ -184,6 +190,30 @@ def _action_faults(trial: _Trial) -> Iterator[str]:
                     yield f"allow(..., {action!r}) is {answer!r}; return shaping.hooks.ActionDecision"
                 elif answer.kind not in possible:
                     yield f"allow(..., {action!r}) answers {answer.kind!r}; possible there: {', '.join(possible)}"
+
+
+def _screen_faults(trial: _Trial) -> Iterator[str]:
+    if not isinstance(trial.intervention, Constraint):
+        return
+    for members in groups_of(trial.shown()):
+        group = replace(_group(members), advantages=np.zeros(len(members)))
+        answer = trial.asked.ask("screen", group)
+        if answer is not None and (np.shape(answer) != (len(members),) or np.asarray(answer).dtype != bool):
+            yield f"screen() is {answer!r}; return True or False for each of {len(members)} episodes, or None"
+
+
+def _update_faults(trial: _Trial) -> Iterator[str]:
+    groups = tuple(_group(members) for members in groups_of(trial.shown()))
+    before, after = copy.deepcopy(trial.intervention.state_dict()), []
+    for _ in range(2):
+        if before:
+            trial.intervention.load_state_dict(copy.deepcopy(before))
+        trial.asked.tell("after_update", UpdateReport(0, groups, {"loss": 0.5}))
+        after.append(json.dumps(trial.intervention.state_dict(), allow_nan=False))
+        if not before:
+            break  # a first state may come with the first update
+    if len(set(after)) > 1:
+        yield f"after_update() leads from one state to {after[0]:.200} and to {after[1]:.200}"
 
 
 def _credit_faults(trial: _Trial) -> Iterator[str]:

@@ -36,7 +36,7 @@ def built_monitor(given: Any) -> Any:
 
 def _monitor_class(use: str) -> type[Monitor]:
     """A built-in monitor, one of an installed package, or `package.module:Class`."""
-    known = subclasses("shaping.monitors", Monitor)
+    known: dict[str, Any] = {**subclasses("shaping.monitors", Monitor)}  # type: ignore[type-abstract]
     points = {point.name: point for point in entry_points(group="shaping.monitors")}
     if ":" not in use and use not in known and use not in points:
         raise ValueError(

@@ -166,7 +166,7 @@ class LabelSource(BaseModel):
         assert self.monitor is not None
         scores = turn_scores(self.monitor, episode)
         counted = [of for trait, of in scores.items() if not self.traits or trait in self.traits]
-        return np.max([np.zeros(len(episode.turns)), *counted], axis=0) >= self.threshold  # type: ignore[no-any-return]
+        return np.max([np.zeros(len(episode.turns)), *counted], axis=0) >= self.threshold
 
     def _key(self, episode: Episode) -> int:
         """The seed of an episode's draws. Episodes of a group share a seed; their tokens tell them apart."""

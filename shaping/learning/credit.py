@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from envs.calls import call
 from envs.episode import Episode
 from shaping.arm import Arm
-from shaping.hooks import Credit, Group, InterventionError
+from shaping.hooks import Credit, Group, InterventionError, Pricing
 from shaping.intervention import Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
@@ -21,6 +22,7 @@ from shaping.learning.contexts import with_own_contexts
 from shaping.learning.costs import costs_of
 from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
+from shaping.learning.screening import screened
 from shaping.learning.variance import uninformative
 from shaping.sampling.render import Renderer
 
@@ -49,8 +51,18 @@ class Credited:
     """Share of the groups whose advantages the floor divided; None for algorithms that divide by nothing."""
     uninformative: float | None = None
     """Share of the groups in which neither rewards nor priced costs vary."""
+    kept: NDArray[np.bool_] | None = None
+    """False for episodes that a constraint screened out, shape [episodes]; None: no constraint screens."""
     episodes: tuple[Episode, ...] = ()
-    """The episodes with the contexts that they are learned under."""
+    """All episodes, with the contexts that they are learned under."""
+
+    def among(self, kept: NDArray[np.bool_], returns: Array, costs: Array, groups: NDArray[np.int64]) -> Credited:
+        """The same credit among all episodes [episodes], of which these were `kept`; the others have zeros."""
+        advantages, credit = np.zeros(len(kept)), np.zeros(len(kept))
+        advantages[kept], credit[kept] = self.advantages, self.credit
+        return replace(
+            self, returns=returns, costs=costs, advantages=advantages, credit=credit, groups=groups, kept=kept
+        )
 
 
 def assign_credit(
@@ -67,7 +79,7 @@ def assign_credit(
     spread_floor: float = SPREAD_FLOOR,
     overlong: Overlong = "train",
 ) -> Credited:
-    """Turn finished episodes into samples with per-token streams.
+    """Turn finished episodes into samples with per-token streams; screened ones are in no baseline and no sample.
 
     Args:
         episodes: whole groups; interventions see redacted copies unless they declare `oracle`.
@@ -83,26 +95,76 @@ def assign_credit(
     Raises: `InterventionError` if the members of a group were played under several contexts, or a hook returns a wrong
     shape or a non-finite number.
     """
-    groups = np.array([e.group for e in episodes], np.int64)
     _check_contexts(episodes)
     episodes = with_own_contexts(episodes, arm, renderer)
-    returns = np.array([r.sum() for r in rewards], np.float64)
     priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
-    costs = sum((np.array([c.sum() for c in cost]) for cost in priced if cost is not None), np.zeros(len(episodes)))
+    assigned = partial(
+        _assigned,
+        arm=arm,
+        renderer=renderer,
+        algorithm=algorithm,
+        level=level,
+        critic=critic,
+        kl_context=kl_context,
+        version=version,
+        spread_floor=spread_floor,
+        overlong=overlong,
+    )
+    kept = screened(arm.constraints, episodes, rewards)
+    if kept is None:
+        return replace(assigned(episodes, rewards, priced), episodes=tuple(episodes))
+    inside = np.flatnonzero(kept)
+    few = Credited([], *(np.zeros(0),) * 4, np.zeros(0, np.int64))
+    if len(inside):
+        few = assigned(
+            [episodes[i] for i in inside],
+            [rewards[i] for i in inside],
+            [None if costs is None else [costs[i] for i in inside] for costs in priced],
+        )
+    groups = np.array([e.group for e in episodes], np.int64)
+    few = few.among(kept, _sums(rewards), _total(priced, len(episodes)), groups)
+    return replace(few, episodes=tuple(episodes))
+
+
+Costs = Sequence[Array] | None
+"""Of one constraint: an array [turns] per episode; None without a price."""
+
+
+def _assigned(
+    episodes: Sequence[Episode],
+    rewards: Sequence[Array],
+    priced: Sequence[Costs],
+    *,
+    arm: Arm,
+    renderer: Renderer,
+    algorithm: Algorithm,
+    level: AdvantageLevel,
+    critic: Critic | None,
+    kl_context: KLContext,
+    version: int | None,
+    spread_floor: float,
+    overlong: Overlong,
+) -> Credited:
+    """As `assign_credit`, of the episodes that stay, with the costs of each constraint."""
+    groups = np.array([e.group for e in episodes], np.int64)
+    returns, costs = _sums(rewards), _total(priced, len(episodes))
+    pricings = [constraint.pricing for constraint in arm.constraints]
     # a cost without weight is measured, but leaves advantages and critic as they are without it
-    charged = [p if c.weight else None for c, p in zip(arm.constraints, priced, strict=True)]
+    charged = [p if pricing.rate else None for pricing, p in zip(pricings, priced, strict=True)]
+    apart = [False, *(pricing.apart for pricing in pricings)]
     estimates: list[Estimates] = []
     if algorithm == "ppo":
         if critic is None or level == "episode":
             raise ValueError("algorithm ppo needs a critic, and advantages per turn or token")
         estimates = _estimates(episodes, [rewards, *charged], arm, renderer, critic, level)
-        of_heads, floored = divided(estimates, returns, spread_floor)
+        own = {head: _sums(a) for head, a in enumerate([None, *charged]) if a is not None and apart[head]}
+        of_heads, floored = divided(estimates, returns, spread_floor, own)
         heads = [_on_tokens(episodes, head) for head in of_heads]
     else:
-        heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
+        heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor, apart)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    total = _with_costs(total, arm, charged, heads[1:])
+    total = _with_costs(total, pricings, charged, heads[1:])
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
     for intervention in arm.interventions:
@@ -112,17 +174,27 @@ def assign_credit(
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent, tuple(episodes))
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
 
 
 def _with_costs(
-    total: list[Array], arm: Arm, charged: Sequence[Sequence[Array] | None], heads: Sequence[list[Array]]
+    total: list[Array], pricings: Sequence[Pricing], charged: Sequence[Costs], heads: Sequence[list[Array]]
 ) -> list[Array]:
-    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price."""
-    for constraint, amounts, head in zip(arm.constraints, charged, heads, strict=True):
+    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price (see `Pricing`)."""
+    averaged = 0.0
+    for pricing, amounts, head in zip(pricings, charged, heads, strict=True):
         if amounts is not None:
-            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
-    return total
+            total = [with_cost(t, p, pricing.rate) for t, p in zip(total, head, strict=True)]
+            averaged += pricing.rate if pricing.averaged else 0.0
+    return [t / (1.0 + averaged) for t in total] if averaged else total
+
+
+def _total(priced: Sequence[Costs], episodes: int) -> Array:
+    """Costs of all constraints, shape [episodes]."""
+    costs = np.zeros(episodes)
+    for cost in priced:
+        costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
+    return costs
 
 
 def _mean_credit(episodes: Sequence[Episode], streams: Streams) -> Array:
@@ -173,23 +245,33 @@ def _token_advantages(
     algorithm: Algorithm,
     level: AdvantageLevel,
     floor: float,
+    apart: Sequence[bool],
 ) -> tuple[list[list[Array]], float | None]:
     """Advantages of rewards, then of each constraint's costs (empty without a price), and the share of floored groups.
 
-    Those of an episode are an array [tokens], zero except on sampled tokens.
+    Those of an episode are an array [tokens], zero except on sampled tokens. Costs are divided by the rewards' number,
+    or, where `apart`, by their own.
     """
     by_turn = [None if a is None else [np.asarray(each, np.float64) for each in a] for a in amounts]
     rewards = by_turn[0] or []
     if level == "episode":
         comparison = Comparison.of(algorithm, _sums(rewards), groups, floor=floor)
-        whole = [None if a is None else comparison.advantages(_sums(a)) for a in by_turn]
+        whole = [
+            None
+            if a is None
+            else (Comparison.of(algorithm, _sums(a), groups, floor=floor) if own else comparison).advantages(_sums(a))
+            for a, own in zip(by_turn, apart, strict=True)
+        ]
         spread = [
             [] if of is None else [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, of, strict=True)]
             for of in whole
         ]
         return spread, comparison.divisor.floored
     turns = TurnLevel.of(algorithm, rewards, groups, floor=floor)
-    heads = [None if a is None else turns.advantages(a) for a in by_turn]
+    heads = [
+        None if a is None else (TurnLevel.of(algorithm, a, groups, floor=floor) if own else turns).advantages(a)
+        for a, own in zip(by_turn, apart, strict=True)
+    ]
     spread = [
         []
         if of is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +45,7 @@ class Learner:
         policy: the policy to train.
         config: settings of the update.
         interventions: their auxiliary losses are called once per micro-batch.
-        edits: activation edits of the learner's forward pass.
+        edits: activation edits of the learner's forward pass, or what is asked for them at each update.
         updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
         seed: seed of the order in which samples make up minibatches, and of the rounding of bfloat16 states.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
@@ -59,7 +59,7 @@ class Learner:
         config: LearnerConfig,
         *,
         interventions: Sequence[Intervention] = (),
-        edits: Sequence[ActivationEdit] = (),
+        edits: Sequence[ActivationEdit] | Callable[[], Sequence[ActivationEdit]] = (),
         updates: int | None = None,
         seed: int = 0,
         ranks: Ranks = SINGLE,
@@ -78,7 +78,8 @@ class Learner:
         policy.distribute(ranks)
         self._interventions = tuple(interventions)
         auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
-        self._objective = Objective(policy, config, self._reference, auxiliary, edits)
+        self._edits = edits
+        self._objective = Objective(policy, config, self._reference, auxiliary, self._edits_now())
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
             policy.groups(),
@@ -110,6 +111,7 @@ class Learner:
             self.version += 1
             return {"skipped_steps": 1.0}
         without_dropout(self.policy.model)
+        self._objective.edits = self._edits_now()
         if self.policy.value_head is not None:
             self.policy.value_head.observe(_value_targets(samples, self.policy.device))
         sums = MetricSums()
@@ -147,6 +149,7 @@ class Learner:
         values: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         index = {id(sample): number for number, sample in enumerate(samples)}
         without_dropout(self.policy.model)
+        self._objective.edits = self._edits_now()
         with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
@@ -178,6 +181,10 @@ class Learner:
             self._reference.load_state_dict(parts["reference"])
         release(self.policy.model)
         self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
+
+    def _edits_now(self) -> tuple[ActivationEdit, ...]:
+        """The edits of the forward pass: those of interventions can change from update to update."""
+        return tuple(self._edits() if callable(self._edits) else self._edits)
 
     @torch.no_grad()
     def _with_staleness(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:

@@ -154,9 +154,18 @@ def test_a_section_of_ones_own_is_named_by_module_and_class(
 
 
 def test_attrition_shows_what_became_of_every_episode_and_which_runs_ended_early(tmp_path: Path) -> None:
-    counts = {"episodes": 28, "trained": 7, "filtered": 6, "stale": 5, "uninformative": 4, "unused": 3, "failed": 3}
+    counts = {
+        "episodes": 30,
+        "trained": 7,
+        "screened": 2,
+        "filtered": 6,
+        "stale": 5,
+        "uninformative": 4,
+        "unused": 3,
+        "failed": 3,
+    }
     study = config(seeds=2, report={"sections": ["Attrition"]})
-    found = {"attrition": {**counts, "stopped_after": 2, "status": {"completed": 28}}}
+    found = {"attrition": {**counts, "stopped_after": 2, "status": {"completed": 30}}}
     path = write_study(tmp_path / "study", study, updates=3, episodes=False, result=found)
     build(path, tmp_path / "out")
     row = next(
@@ -165,7 +174,7 @@ def test_attrition_shows_what_became_of_every_episode_and_which_runs_ended_early
     assert [cell.strip() for cell in row.strip("|").split("|")][1:] == [
         "2 of 2, 2 of them stopped early",
         *(str(2 * n) for n in counts.values()),
-        "completed 56",
+        "completed 60",
     ]
 
 
