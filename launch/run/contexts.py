@@ -21,6 +21,7 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.audits.cells import NONE, of_arm
 from shaping.hooks import GroupInfo, Knob
+from shaping.intervention import Intervention
 from shaping.prompts.grid import DERIVED, Derived, EvalContext, derived
 from shaping.prompts.pools import choose, language_of
 
@@ -78,16 +79,22 @@ def _grid_of(
     original = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
     if not any(context.system for drawn in original.values() for context in drawn):
         return {}
-    replaced: Mapping[Derived, Sequence[str]] = next(
-        filter(None, (getattr(owner, "grid", None) for owner in owners)), {}
-    )
-    texts = {world: {**derived(language_of(world, run.prose)), **replaced} for world in worlds}
+    texts = {world: _texts(owners, language_of(world, run.prose)) for world in worlds}
     found: dict[str, Drawn] = {ORIGINAL: original}
     for context in DERIVED:
         found[context] = {
             world: tuple(_choice(run, texts[world][context], context, n) for n in range(episodes)) for world in worlds
         }
     return found
+
+
+def _texts(owners: Sequence[Intervention], language: str) -> Mapping[Derived, Sequence[str]]:
+    """The prompts of each context but none and original: an arm's own, or the bundled ones."""
+    for owner in owners:
+        own = owner.grid_in(language) if hasattr(owner, "grid_in") else getattr(owner, "grid", None)
+        if own:
+            return {**derived(language), **own}
+    return derived(language)
 
 
 def _original(run: RunConfig, arm: Arm, world: str, number: int) -> Context:

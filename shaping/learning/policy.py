@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from shaping.models.forward import adopt, hidden_states, layout_of
 from shaping.models.model_files import damaged_weights, float_types
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
+
+T = TypeVar("T")
 
 MOST_LOST = 0.01
 """Largest share of the adapters' update that a merge may lose by rounding."""
@@ -245,6 +247,10 @@ class Policy:
             return hidden.new_zeros(0, hidden.shape[-1]), hidden.new_zeros(0, len(self.value_head.mean))
         _, targets, mask = batch.critic
         return hidden[batch.rows[mask]], (targets[mask] - self.value_head.mean) / self.value_head.deviation
+
+    def on_states(self, batch: Batch, compute: Callable[[Tensor], T], edits: Sequence[ActivationEdit] = ()) -> T:
+        """`compute` of the hidden states [m, hidden] that predict a batch's loss tokens; shards are whole within it."""
+        return self._run(lambda: compute(self._hidden(batch, edits)[batch.rows]))
 
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
         with applied(self.model, edits):
