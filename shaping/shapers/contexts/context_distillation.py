@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -32,10 +31,9 @@ class ContextDistillation(Shaper):
     teacher's `top` most likely tokens, and one bucket for the rest (Askell et al., arXiv:2112.00861, who stored the top
     50). Two further forward passes, one of them with a gradient, and the tokens of C.
 
-    `teacher: current` is the policy itself under C, which moves with it; `teacher: base` is the model below its
-    adapters (`learner.lora`). The default prompts are HHH prompts in the words of the dialect; `prompts` and `pool`
-    name others, of which each episode gets one. Training edits, masks of actions and truncation are left out of this
-    loss.
+    The teacher is the policy itself under C, which moves with it; the paper's is fixed, for which reward would make it
+    stale. The default prompts are HHH prompts in the words of the dialect; `prompts` and `pool` name others, of which
+    each episode gets one. Training edits, masks of actions and truncation are left out of this loss.
 
     Pitfalls: it distils what the prompt *does* to this model, so try the model under the prompt first; on tokens of its
     own it corrects what it visits. Controls: `pool: irrelevant` (any prompt), `Inoculation(at="sampling")` (sampling
@@ -48,7 +46,6 @@ class ContextDistillation(Shaper):
     pool: str = Field("hhh", description="bundled pool: one of `Inoculation`, or hhh, ethics_value, ethics_rule, ...")
     coefficient: float = Field(1.0, ge=0, le=1e6, description="weight of the KL")
     top: int = Field(50, ge=1, le=1_000_000, description="tokens of the teacher that are compared one by one")
-    teacher: Literal["current", "base"] = Field("current", description="whose answers under the prompt are learned")
     at: Literal["nowhere", "sampling"] = Field("nowhere", description="is the prompt there while episodes are sampled?")
     prose: bool = Field(False, description="does the model read natural prose? It chooses the words of bundled pools")
 
@@ -88,23 +85,13 @@ class ContextDistillation(Shaper):
         if not self.coefficient or not any(len(sample.loss_positions) for sample in samples):
             return None
         prompted = [self._prompted(policy, sample) for sample in samples]
-        with torch.no_grad(), self._as_teacher(policy):
+        with torch.no_grad():
             taught = _one_batch(policy, prompted)
             ids, teacher = top_tokens(policy, taught, self.top)
         plain = _one_batch(policy, samples)
         at = _places(taught.samples, plain.samples, samples, prompted)
         student = logprobs_at(policy, plain, ids[at])
         return LossTerm("distillation", distance(teacher[at], student), self.coefficient)
-
-    def _as_teacher(self, policy: Policy) -> contextlib.AbstractContextManager[None]:
-        if self.teacher == "current":
-            return contextlib.nullcontext()
-        if not policy.adapters.names("kept"):
-            raise InterventionError(
-                "ContextDistillation has teacher=base, but the base itself is trained: set learner.lora, or "
-                "teacher=current"
-            )
-        return policy.adapters.using(())
 
     def _prompted(self, policy: Policy, sample: Sample) -> Sample:
         """The sample behind one of the prompts, which depends on its tokens alone."""

@@ -24,7 +24,7 @@ class SelectiveInoculation(Inoculation):
     none. The form for fine-tuning keeps good traits that are in the same data (selective inoculation of
     arXiv:2510.04340's setting). Baselines stay those of the group: all of its episodes were sampled under one context.
 
-    Old log-probs are recomputed under each episode's own c_t; ratio `sampler` is refused. Pitfalls: of episodes sampled
+    Old log-probs are recomputed under each episode's own c_t. Pitfalls: of episodes sampled
     without the prompt the prompt explains nothing unless it names what they do; labels that read the world's own list
     count as oracle. Controls: `labels: {placebo: true}` gives the prompt to as many other episodes, `labels: off` to
     none, `kind: irrelevant` a prompt of other content, and `Inoculation` gives it to all.
@@ -35,7 +35,7 @@ class SelectiveInoculation(Inoculation):
     labels: LabelSource = Field(LabelSource(), description="turns that mark an episode for the prompt")
     turns: int = Field(1, ge=1, le=10_000, description="labelled turns from which on an episode gets the prompt")
     at: Literal["both", "training"] = Field("training", description="phases in which a labelled episode has the prompt")
-    ratio: RatioMode | None = Field(None, description="None: recomputed; `sampler` is refused")
+    ratio: Literal["recomputed", "none"] | None = Field(None, description="None: recomputed")
 
     def episode_context(self, episode: Episode) -> Context | None:
         return None if self._chosen(episode) else Context()

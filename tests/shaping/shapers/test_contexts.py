@@ -128,7 +128,7 @@ def test_selective_inoculation_counts_as_oracle_where_its_labels_do() -> None:
     with pytest.raises(ValidationError, match="at"):
         SelectiveInoculation(at="sampling")  # type: ignore[arg-type]
     with pytest.raises(InterventionError, match="learns episodes of one group under several contexts"):
-        compose("a", [SelectiveInoculation(ratio="sampler")])
+        compose("a", [SelectiveInoculation()], ratio="sampler")
 
 
 def test_how_much_the_prompt_causes() -> None:
@@ -216,10 +216,12 @@ def test_learning_it_brings_the_policy_nearer_to_what_the_prompt_does(make_polic
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_what_distillation_refuses(make_policy: Callable[..., Policy]) -> None:
+def test_what_distillation_samples_under_and_refuses(make_policy: Callable[..., Policy]) -> None:
     policy = make_policy()
-    with pytest.raises(InterventionError, match=r"set learner\.lora"):
-        ContextDistillation(teacher="base").auxiliary_loss(policy, [sample_of(policy)])
+    strange = replace(sample_of(policy), tokens=sample_of(policy).tokens[::-1])
+    policy.tokenizer.chat_template = "begin" + policy.tokenizer.chat_template
+    with pytest.raises(InterventionError, match="do not begin as this model's chat template begins"):
+        ContextDistillation().auxiliary_loss(policy, [strange])
     with pytest.raises(ValidationError, match="not a bundled prompt pool"):
         ContextDistillation(pool="hh")
     assert ContextDistillation(coefficient=0.0).auxiliary_loss(policy, [sample_of(policy)]) is None
