@@ -33,7 +33,8 @@ def built(model: Path, *interventions: Any, **learner: Any) -> Parts:
 
 
 def weights(parts: Parts) -> dict[str, torch.Tensor]:
-    return parts.trainer.learner.state_dict()[0]
+    found = parts.trainer.learner.state_dict()[0]
+    return {name: tensor for name, tensor in found.items() if name.startswith("policy.")}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
