@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
-from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, points_of, short_names, slug, sweep_points
+from launch.config.arms import ArmConfig as ArmConfig
+from launch.config.arms import ArmName
+from launch.config.arms import Role as Role
+from launch.config.axes import (
+    OF_ARMS,
+    POINT,
+    SWEEPABLE,
+    Point,
+    applies_to,
+    keys_of,
+    points_of,
+    short_names,
+    slug,
+    sweep_points,
+)
 from launch.config.conversions import conversions
 from launch.config.digests import digest
 from launch.config.evaluation import EvalConfig, may_have_context
+from launch.config.factorial import combined
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
@@ -25,44 +39,7 @@ from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
 from shaping.learning.config import LearnerConfig
 
-Role = Literal["treatment", "control", "positive_control", "reference"]
-"""What an arm is for: claims are about treatments, never about controls that they do not name."""
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-
-
-class ArmConfig(Strict):
-    label: str = Field("", description="name in the report; empty: the arm's key")
-    role: Role = Field(description="treatment, control, positive_control or reference; nothing is read off a name")
-    interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
-    reward: PluginSpec = Field(PluginSpec(use="EnvReward"), description="what pays")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_role(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "role" not in value:
-            raise ValueError(f"role is required: write one of {', '.join(get_args(Role))}")
-        return value
-
-    @field_validator("role", mode="before")
-    @classmethod
-    def _known_role(cls, role: Any) -> Any:
-        if role in get_args(Role):
-            return role
-        raise ValueError(
-            f"{str(role)[:60]!r} is no role{_meant(role)}: write one of {', '.join(get_args(Role))}; "
-            "a claim names the arms that it is about"
-        )
-
-
-_OTHER_WORDS = {"irrelevant_control": "control", "placebo_control": "control", "baseline": "reference"}
-"""What others call a role -> the role."""
-
-
-def _meant(role: Any) -> str:
-    words = {known: known for known in get_args(Role)} | _OTHER_WORDS
-    close = difflib.get_close_matches(str(role), words, n=1, cutoff=0.6)
-    return f" (did you mean {words[close[0]]!r}?)" if close else ""
 
 
 class ReportConfig(Strict):
@@ -136,7 +113,13 @@ class StudyConfig(Strict):
     learner: LearnerConfig = Field(LearnerConfig())
     rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
     eval: EvalConfig
-    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    arms: dict[ArmName, ArmConfig] = Field(min_length=1)
+    factorial: list[str] = Field(
+        [], description="arms whose combinations are arms, too: a+b, a+c, b+c and a+b+c of [a, b, c]"
+    )
+    controls: Literal["written", "auto"] = Field(
+        "written", description="auto: add the controls that the arms' methods need; written: those of `arms` alone"
+    )
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
     )
@@ -176,6 +159,18 @@ class StudyConfig(Strict):
         return axes
 
     @model_validator(mode="after")
+    def _combinations(self) -> StudyConfig:
+        self.arms.update(combined(self.arms, self.factorial, self.axes))
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_arms(self) -> StudyConfig:
+        for name, arm in self.arms.items():
+            if stray := [key for key in arm.set if key.split(".")[0] not in OF_ARMS]:
+                raise ValueError(f"arms.{name}.set: {stray[0]!r} cannot be set; only {', '.join(OF_ARMS)} can")
+        return self
+
+    @model_validator(mode="after")
     def _axes_of_arms(self) -> StudyConfig:
         for key in (key for axis in self.axes for key in keys_of(axis)):
             parts = key.split(".")
@@ -198,7 +193,7 @@ class StudyConfig(Strict):
                 raise ValueError(
                     f"points.{name}.arms: the reference {reference!r} is missing, with which the others are compared"
                 )
-        if self.points and (idle := [arm for arm in self.arms if not points_of(self.points, arm)]):
+        if self.points and (idle := [arm for arm in self.arms if not self.points_of(arm)]):
             raise ValueError(f"arms.{idle[0]}: none of the points lists this arm, so that it would never run")
         return self
 
@@ -207,7 +202,7 @@ class StudyConfig(Strict):
         seeds = len(self.seed_list)
         points = [
             math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm))
-            * (len(points_of(self.points, arm)) if self.points else 1)
+            * (len(self.points_of(arm)) if self.points else 1)
             for arm in self.arms
         ]
         if (count := seeds * sum(points)) > MAX_RUNS:
@@ -226,6 +221,15 @@ class StudyConfig(Strict):
             raise ConfigError("\n".join(converted))
         return study
 
+    def points_of(self, arm: str) -> list[str]:
+        """Points at which an arm runs: a combination where all of its arms do, a control where any does."""
+        derived = self.arms[arm].derived
+        if derived is None:
+            return points_of(self.points, arm)
+        wanted = all if derived.by == "factorial" else any
+        own = {each: points_of(self.points, each) for each in (*derived.of, arm)}
+        return [p for p in self.points if p in own[arm] or wanted(p in own[each] for each in derived.of)]
+
     @property
     def seed_list(self) -> list[int]:
         return seed_list(self.seeds)
@@ -239,7 +243,7 @@ class StudyConfig(Strict):
         templates = [
             self._run(arm, sweep_point, point)
             for arm in self.arms
-            for point in (points_of(self.points, arm) if self.points else [""])
+            for point in (self.points_of(arm) if self.points else [""])
             for sweep_point in sweep_points(self.axes, arm)
         ]
         every = [run for run, _ in templates]
@@ -265,6 +269,7 @@ class StudyConfig(Strict):
         document = self.model_dump(mode="json")
         dialect = speaks_dialect(self.model)
         settings = [*(self.points[point].set.items() if point else ()), *sweep_point.items()]
+        settings += self.arms[arm].set.items()  # last: what makes the arm what it is holds at every point
         for axis, value in settings:
             for key in keys_of(axis):
                 for one in expand_key(key, dialect):
