@@ -27,6 +27,7 @@ from shaping.hooks import (
     TurnContext,
 )
 from shaping.intervention import Constraint, Intervention, Shaper
+from shaping.labels import sources_of
 
 #: Exclusive hooks: to override one, an intervention must own (one of) these knobs.
 _HOOKS: dict[str, tuple[Knob, ...]] = {
@@ -66,7 +67,8 @@ class Arm:
 
     @property
     def oracle(self) -> bool:
-        return any(i.oracle for i in self.interventions)
+        """Does one of them know what no overseer outside of a simulation knows?"""
+        return any(i.reads_truth or any(s.oracle for s in sources_of(i)) for i in self.interventions)
 
     def contexts(self, info: GroupInfo, rng: np.random.Generator) -> tuple[Context, Context]:
         """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""

@@ -34,6 +34,7 @@ from shaping.hooks import (
     RatioMode,
     TurnContext,
 )
+from shaping.labels import sources_of
 
 if TYPE_CHECKING:
     from shaping.learning.policy import Policy
@@ -48,6 +49,11 @@ class Intervention(BaseModel):
     """The knobs this intervention sets exclusively; conflicts are refused when an arm is built."""
     oracle: ClassVar[bool] = False
     """Does it read sealed labels? Reports print that in the arm's name."""
+
+    @property
+    def reads_truth(self) -> bool:
+        """Is it shown sealed labels? Yes if its class declares `oracle`, or one of its label sources reads them."""
+        return self.oracle or any(labels.sealed for labels in sources_of(self))
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:
         """The context episodes of one group are sampled under (c_s). One draw per group."""

@@ -43,7 +43,10 @@ def readings(interventions: Sequence[Intervention], episodes: Sequence[Episode])
 
 def _sums(intervention: Intervention, episode: Episode) -> dict[str, float]:
     """The sum over turns of each reading of one episode."""
-    shown, who = episode if intervention.oracle else episode.redacted(), f"{type(intervention).__name__}.readings()"
+    shown, who = (
+        episode if intervention.reads_truth else episode.redacted(),
+        f"{type(intervention).__name__}.readings()",
+    )
     answer = call(InterventionError, intervention, "readings", shown)
     if not isinstance(answer, Mapping):
         raise InterventionError(f"{who} returned {type(answer).__name__}; it must return a mapping of name to numbers")

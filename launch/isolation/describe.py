@@ -32,7 +32,7 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
             f"{name} overrides {' and '.join(live)}, which takes the policy: it cannot run isolated. Run the study "
             "without --isolated if you trust the plug-in"
         )
-    if plugin.oracle:
+    if plugin.reads_truth:
         raise UserError(f"{name} declares oracle: it reads sealed labels, which an isolated plug-in is not given")
     return described | {
         "base": base.__name__,

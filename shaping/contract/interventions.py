@@ -79,7 +79,7 @@ class _Trial:
 
     def shown(self) -> list[Episode]:
         """The episodes as the intervention may see them."""
-        return self.episodes if self.intervention.oracle else [episode.redacted() for episode in self.episodes]
+        return self.episodes if self.intervention.reads_truth else [episode.redacted() for episode in self.episodes]
 
 
 def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds: Sequence[str] = ()) -> Verdict:

@@ -194,7 +194,7 @@ def _trained_as_sampled(arm: Arm) -> bool:
 def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
     """The gates of every turn."""
     owner = arm.owner.get(Knob.GATES)
-    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
+    gates = arm.gates(episode if owner and owner.reads_truth else episode.redacted())
     if isinstance(gates, Gates):
         return [gates] * len(episode.turns)
     if len(gates) != len(episode.turns):

@@ -225,7 +225,7 @@ def _loss_mean(episode: Episode, values: Array) -> float:
 
 
 def _seen_by(intervention: Intervention, episode: Episode) -> Episode:
-    return episode if intervention.oracle else episode.redacted()
+    return episode if intervention.reads_truth else episode.redacted()
 
 
 def _check_contexts(episodes: Sequence[Episode]) -> None:
