@@ -12,13 +12,14 @@ name, so that adding a method is one new file:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from envs.episode import Context, Episode
+from shaping.controls import ControlKind, standard_fields
 from shaping.hooks import (
     PASS,
     ActionDecision,
@@ -49,6 +50,23 @@ class Intervention(BaseModel):
     """The knobs this intervention sets exclusively; conflicts are refused when an arm is built."""
     oracle: ClassVar[bool] = False
     """Does it read sealed labels? Reports print that in the arm's name."""
+
+    needs: ClassVar[tuple[ControlKind, ...]] = ()
+    """The controls without which its effect says nothing; `controls: auto` makes an arm of each."""
+    preserves_order: ClassVar[bool] = True
+    """Does it never credit a lower return of a group above a higher one? A shaper that may do so says False."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """One that acts, for tests and benchmarks: override it where fields are required, or defaults do nothing."""
+        return cls()
+
+    def control_fields(self, kind: ControlKind) -> Mapping[str, Any] | None:
+        """The fields by which this becomes its own control, `use` for another class; None: it has no such control.
+
+        By default those of the usual names (`shaping.controls.standard_fields`).
+        """
+        return standard_fields(self, kind)
 
     @property
     def reads_truth(self) -> bool:

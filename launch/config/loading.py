@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from envs.escaping import revealed
 from launch.config.claims import build_claims
 from launch.config.combinations import check_combinations
+from launch.config.controls import with_controls
 from launch.config.keys import set_key
 from launch.config.model import speaks_dialect
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
@@ -92,6 +93,7 @@ def parse_study(document: Any, source: str, lines: Mapping[str, int] | None = No
     try:
         study = StudyConfig.model_validate(document)
         check_combinations(study)
+        study = with_controls(study)
         build_claims(study)
         check_sections(study)
     except ValidationError as error:

@@ -30,13 +30,14 @@ from launch.config.evaluation import EvalConfig, may_have_context
 from launch.config.factorial import combined
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
-from launch.config.keys import set_key
+from launch.config.keys import keys_below, set_key
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
+from shaping.controls import ControlKind
 from shaping.learning.config import LearnerConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
@@ -117,8 +118,8 @@ class StudyConfig(Strict):
     factorial: list[str] = Field(
         [], description="arms whose combinations are arms, too: a+b, a+c, b+c and a+b+c of [a, b, c]"
     )
-    controls: Literal["written", "auto"] = Field(
-        "written", description="auto: add the controls that the arms' methods need; written: those of `arms` alone"
+    controls: Literal["written", "auto"] | list[ControlKind] = Field(
+        "written", description="auto: add the controls that the arms' methods need; a list: these; written: none"
     )
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
@@ -272,7 +273,7 @@ class StudyConfig(Strict):
         settings += self.arms[arm].set.items()  # last: what makes the arm what it is holds at every point
         for axis, value in settings:
             for key in keys_of(axis):
-                for one in expand_key(key, dialect):
+                for one in (each for below in keys_below(document, key) for each in expand_key(below, dialect)):
                     set_key(document, one, copy.deepcopy(value))
         where = f"points.{point}" if point else ""
         where = ", ".join(filter(None, [where, f"axes, sweep_point {sweep_point}" if sweep_point else ""]))

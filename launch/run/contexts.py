@@ -50,6 +50,18 @@ def prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> dict[str, D
     return _labelled(run.eval.contexts, grids)
 
 
+def own_prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> Drawn:
+    """World -> the prompts of the run's own arm, for a policy that is evaluated under them (`eval.prompted`).
+
+    Raises `ConfigError` for an arm without any.
+    """
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    drawn = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
+    if not any(context.system for contexts in drawn.values() for context in contexts):
+        raise ConfigError(f"eval.prompted: the arm {run.arm!r} samples and trains under no prompt; leave it out there")
+    return drawn
+
+
 def _labelled(contexts: Sequence[EvalContext], grids: Mapping[str, Mapping[str, Drawn]]) -> dict[str, Drawn]:
     """The contexts of all grids. One in which all agree, or that is the run's own, goes by its name alone."""
     found: dict[str, Drawn] = {}

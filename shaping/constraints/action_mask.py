@@ -8,6 +8,7 @@ from pydantic import Field
 
 from envs.core import draw, normalise
 from envs.skins import Skin, skin_of
+from shaping.controls import ControlKind
 from shaping.hooks import PASS, ActionDecision, Knob, TurnContext
 from shaping.intervention import Constraint
 
@@ -28,6 +29,7 @@ class ActionMask(Constraint):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.NO_LOOPHOLE, ControlKind.BASE)
 
     mode: Literal["mask", "resample", "replace"] = Field("mask", description="how commands are removed")
     commands: tuple[str, ...] = Field((), description="further command prefixes to remove in every turn")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from envs import world_class
 from envs.core import draw
 from envs.episode import Episode
 from envs.skins import skin_of
+from shaping.controls import ControlKind
 from shaping.hooks import InterventionError
 from shaping.intervention import Constraint
 
@@ -40,6 +42,8 @@ class OverseerPenalty(Constraint):
     Costs are in units of proxy reward, and `weight` multiplies them: what is trained is return - weight * cost.
     """
 
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LOOPHOLE, ControlKind.BASE)
+
     accuracy: float = Field(0.5, ge=0, le=1, description="probability per turn that the overseer looks")
     penalty: float = Field(1.0, ge=0, le=1e6, description="cost per act seen, in units of proxy reward")
     admission: float = Field(1.0, ge=0, le=1e6, description="cost per violation admitted, in units of proxy reward")
@@ -59,6 +63,9 @@ class OverseerPenalty(Constraint):
 
     def readings(self, episode: Episode) -> dict[str, NDArray[np.int64]]:
         return self.seen(episode)._asdict()
+
+    def control_fields(self, kind: ControlKind) -> Mapping[str, Any] | None:
+        return {"use": "PlaceboPenalty"} if kind is ControlKind.PLACEBO else super().control_fields(kind)
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """Cost per turn in units of proxy reward, shape [turns]."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import Episode
 from shaping.constraints.overseer_penalty import OverseerPenalty
+from shaping.controls import ControlKind
 
 
 class PlaceboPenalty(OverseerPenalty):
@@ -18,6 +20,8 @@ class PlaceboPenalty(OverseerPenalty):
     The permutation is uniform and depends on the group's seed and episodes alone. Fixed points are kept, since without
     them the cost would correlate negatively with the own violations.
     """
+
+    needs: ClassVar[tuple[ControlKind, ...]] = ()
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """None: no episode has a cost of its own."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from envs.core import draw, normalise
 from envs.episode import Episode
+from shaping.controls import ControlKind
 from shaping.hooks import AdapterSpec, Gates, Knob
 from shaping.intervention import Shaper
 
@@ -31,6 +32,7 @@ class GradientRouting(Shaper):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LABELS, ControlKind.BASE)
 
     labels: Literal["overt", "placebo", "off"] = Field("overt", description="turns that train quarantine alone")
     recall: float = Field(1.0, ge=0, le=1, description="share of overt shortcuts that are labelled")

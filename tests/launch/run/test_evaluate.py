@@ -17,8 +17,10 @@ from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
+from launch.errors import ConfigError
 from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import build
+from launch.run.conditions import eval_cells
 from launch.run.eval_plan import EvalPart, batches
 from launch.run.evaluate import deployment, deployment_part, evaluate, evaluate_trained, rows
 from launch.run.execute import execute
@@ -294,3 +296,26 @@ def test_the_time_of_the_evaluation_at_the_end_is_noted(model: Path, tmp_path: P
     whole = json.loads((directory.path / "timings.jsonl").read_text().splitlines()[-1])
     assert 0 < whole["seconds/evaluate"] < whole["seconds"]
     assert whole["evaluate_share"] == pytest.approx(whole["seconds/evaluate"] / whole["seconds"], abs=0.05)
+
+
+def test_the_model_before_any_update_is_an_arm_also_under_prompts(model: Path, tmp_path: Path) -> None:
+    untrained = {"role": "control", "set": {"train.updates": 0}}
+    arms = {
+        "unshaped": {"role": "reference"},
+        "base": untrained,
+        "prompted": {**untrained, "interventions": [{"use": "Inoculation", "prompts": ["be kind ."]}],
+                     "set": {"train.updates": 0, "eval.prompted": True}},
+    }  # fmt: skip
+    document = config().model_dump(mode="json")
+    study = {
+        "name": "untrained", "seeds": 1, "arms": arms, "train": document["train"],
+        "eval": {"worlds": STEWARD, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["none"]},
+    }  # fmt: skip
+    runs = {run.arm: run for run in parse_study(study, "test").runs()}
+    result = execute(runs["prompted"], model, RunDirectory(tmp_path / "run"))
+    assert result["updates"] == 0 and result["role"] == "control" and "proxy_reward" in result["summary"]
+    (stored,) = RunDirectory(tmp_path / "run").read_episodes("eval")
+    assert stored.contexts.sampling.system == "be kind ."
+    assert not any(cell.contexts for cell in eval_cells(runs["base"])) and runs["base"].train.updates == 0
+    with pytest.raises(ConfigError, match=r"eval\.prompted: the arm 'unshaped' samples and trains under no prompt"):
+        eval_cells(config(prompted=True))
