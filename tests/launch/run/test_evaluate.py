@@ -298,7 +298,7 @@ def test_the_time_of_the_evaluation_at_the_end_is_noted(model: Path, tmp_path: P
     assert whole["evaluate_share"] == pytest.approx(whole["seconds/evaluate"] / whole["seconds"], abs=0.05)
 
 
-def test_the_model_before_any_update_is_an_arm_also_under_prompts(model: Path, tmp_path: Path) -> None:
+def test_the_model_before_any_update_may_be_evaluated_under_its_prompts(model: Path) -> None:
     untrained = {"role": "control", "set": {"train.updates": 0}}
     arms = {
         "unshaped": {"role": "reference"},
@@ -312,10 +312,9 @@ def test_the_model_before_any_update_is_an_arm_also_under_prompts(model: Path, t
         "eval": {"worlds": STEWARD, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["none"]},
     }  # fmt: skip
     runs = {run.arm: run for run in parse_study(study, "test").runs()}
-    result = execute(runs["prompted"], model, RunDirectory(tmp_path / "run"))
-    assert result["updates"] == 0 and result["role"] == "control" and "proxy_reward" in result["summary"]
-    (stored,) = RunDirectory(tmp_path / "run").read_episodes("eval")
-    assert stored.contexts.sampling.system == "be kind ."
+    policy = Policy.load(model)
+    (stored,) = [e for of in deployment(runs["prompted"], policy, Renderer(policy.tokenizer)).values() for e in of]
+    assert stored.contexts.sampling.system == "be kind ." and runs["prompted"].train.updates == 0
     assert not any(cell.contexts for cell in eval_cells(runs["base"])) and runs["base"].train.updates == 0
     with pytest.raises(ConfigError, match=r"eval\.prompted: the arm 'unshaped' samples and trains under no prompt"):
         eval_cells(config(prompted=True))
