@@ -35,6 +35,8 @@ class ArmInfo:
     role: Role = "treatment"
     oracle: bool = False
     spent_monitors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Where each method gets its labels from, in words."""
     sweep_point: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -270,6 +272,7 @@ def _arm_info(planned: ArmInfo | None, runs: Sequence[Run]) -> ArmInfo:
         role=planned.role if planned else _role(first.record) or "treatment",
         oracle=any(run.result.get("oracle", False) for run in runs),
         spent_monitors=tuple(dict.fromkeys(spent)),
+        labels=tuple(dict.fromkeys(str(told) for run in runs for told in run.result.get("labels") or ())),
         sweep_point=planned.sweep_point if planned else _config(first.record).get("sweep_point") or {},
     )
 

@@ -17,7 +17,8 @@ from launch.run.seeds import derive
 from launch.run.trained import TrainedPolicy
 from shaping.arm import Arm
 from shaping.audits import access
-from shaping.hooks import GroupInfo, TurnContext
+from shaping.hooks import GroupInfo, Knob, TurnContext
+from shaping.learning.credit_parts import names_of
 from shaping.learning.sample import Sample
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import play
@@ -72,7 +73,12 @@ def trajectory_access(run: RunConfig, arm: Arm, policy: TrainedPolicy, renderer:
     for world in run.train.worlds:
         for metric, value in _trajectory_access(run, arm, policy, renderer, world).items():
             found.setdefault(metric, []).append(value)
-    return {metric: float(np.mean(values)) for metric, values in found.items()}
+    means = {metric: float(np.mean(values)) for metric, values in found.items()}
+    if "blocked" in means:  # one intervention of an arm, the owner of the knob, is asked about actions
+        owner = arm.owner.get(Knob.ACTIONS)
+        for name, intervention in zip(names_of(arm.interventions), arm.interventions, strict=True):
+            means[f"blocked/{name}"] = means["blocked"] if intervention is owner else 0.0
+    return means
 
 
 def _trajectory_access(

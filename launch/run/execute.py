@@ -36,6 +36,7 @@ from launch.tracking.tracking import tracked
 from launch.train import train
 from shaping.audits.played import OWN, cells_of
 from shaping.audits.summary import summarise
+from shaping.labels.describe import labels_in_words
 from shaping.monitors.reachable import spent_names
 
 OnUpdate = Callable[[int, dict[str, Any]], None]
@@ -138,6 +139,7 @@ def _result(
         "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
         "oracle": parts.arm.oracle,
+        "labels": labels_in_words(parts.arm.interventions),
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
         # from what is on disk, so that a resumed run gives the same numbers
         "summary": averaged(summarise(directory.rows(), conditions, access), directory.rows())

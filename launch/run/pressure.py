@@ -27,6 +27,7 @@ from shaping.audits.pressure.index import PolicyReturns, Pressure, deceives, mea
 from shaping.audits.pressure.scripted import Make, Strategist, played
 from shaping.hooks import InterventionError, Knob
 from shaping.learning.costs import costs_of
+from shaping.learning.credit_parts import names_of
 
 SEEDS: Final = 24
 """Episodes of each strategy. All strategies, arms and replicates meet the same ones."""
@@ -113,7 +114,22 @@ def pressure_metrics(run: RunConfig, found: Mapping[str, Pressure]) -> dict[str,
 def audit_pressure(run: RunConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """(metrics of the summary, detail of result.json by key of `train.worlds`)."""
     found = gauge().of_run(run)
-    return pressure_metrics(run, found), {key: pressure.as_dict() for key, pressure in found.items()}
+    detail = {key: pressure.as_dict() for key, pressure in found.items()}
+    return {**pressure_metrics(run, found), **_by_intervention(run, mean_pressure(list(found.values())))}, detail
+
+
+def _by_intervention(run: RunConfig, whole: float | None) -> dict[str, float]:
+    """`pressure/<intervention>`: that of an arm which holds it alone. `whole` is that of the run's own arm."""
+    specs = run.arm_config.interventions
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    alone = {}
+    for name, spec in zip(names_of(arm.interventions), specs, strict=True):
+        if len(specs) > 1:
+            config = run.arm_config.model_copy(update={"interventions": [spec]})
+            alone[name] = mean_pressure(list(gauge().of_run(run.model_copy(update={"arm_config": config})).values()))
+        else:
+            alone[name] = whole
+    return {f"pressure/{name}": index for name, index in alone.items() if index is not None}
 
 
 def _all_episodes(

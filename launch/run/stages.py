@@ -90,6 +90,7 @@ def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> 
         rewarded=credited.returns,
         floored=credited.floored,
         uninformative=credited.uninformative,
+        parts=credited.parts,
     )
     row.add("readings()", readings(trainer.arm.interventions, episodes))
     return row

@@ -51,6 +51,10 @@ class Streams:
         """The streams of one episode."""
         return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]], [self.loss[i]])
 
+    def signal(self) -> list[Array]:
+        """Advantage x weight, an array [tokens] per episode."""
+        return [np.asarray(a * w, np.float64) for a, w in zip(self.advantage, self.weight, strict=True)]
+
     def leave_out_overlong(self, episodes: Sequence[Episode]) -> None:
         """Take the completions that were cut off out of the loss."""
         for i, episode in enumerate(episodes):

@@ -13,11 +13,12 @@ from envs.calls import call
 from envs.episode import Episode
 from shaping.arm import Arm
 from shaping.hooks import Credit, Group, InterventionError
-from shaping.intervention import Intervention
+from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
 from shaping.learning.costs import costs_of
+from shaping.learning.credit_parts import CreditPart, PartsOfCredit
 from shaping.learning.critic import Critic, Estimates, divided, estimate
 from shaping.learning.sample import Array, Sample
 from shaping.learning.variance import uninformative
@@ -46,6 +47,8 @@ class Credited:
     """Group numbers."""
     floored: float | None = None
     """Share of the groups whose advantages the floor divided; None for algorithms that divide by nothing."""
+    parts: tuple[CreditPart, ...] = ()
+    """What each intervention added, by name."""
     uninformative: float | None = None
     """Share of the groups in which neither rewards nor priced costs vary."""
 
@@ -99,26 +102,37 @@ def assign_credit(
         heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    total = _with_costs(total, arm, charged, heads[1:])
+    parts = PartsOfCredit(episodes, total)
+    total = _with_costs(total, arm, charged, heads[1:], parts)
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
-    for intervention in arm.interventions:
-        _add_credit(intervention, episodes, groups, returns, advantages, streams)
+    for place, intervention in enumerate(arm.interventions):
+        if type(intervention).credit is not Intervention.credit:
+            before = streams.signal()
+            _add_credit(intervention, episodes, groups, returns, advantages, streams)
+            parts.add(place, before, streams.signal())
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, parts.result(arm.interventions), silent)
 
 
 def _with_costs(
-    total: list[Array], arm: Arm, charged: Sequence[Sequence[Array] | None], heads: Sequence[list[Array]]
+    total: list[Array],
+    arm: Arm,
+    charged: Sequence[Sequence[Array] | None],
+    heads: Sequence[list[Array]],
+    parts: PartsOfCredit,
 ) -> list[Array]:
     """The advantages [tokens] of rewards with the weighted ones of the costs that have a price."""
-    for constraint, amounts, head in zip(arm.constraints, charged, heads, strict=True):
+    places = [place for place, each in enumerate(arm.interventions) if isinstance(each, Constraint)]
+    for place, constraint, amounts, head in zip(places, arm.constraints, charged, heads, strict=True):
         if amounts is not None:
+            before = total
             total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+            parts.add(place, before, total)
     return total
 
 
@@ -245,8 +259,6 @@ def _add_credit(
     streams: Streams,
 ) -> None:
     """Call the credit hook of one intervention, group by group, and add the result to `streams` in place."""
-    if type(intervention).credit is Intervention.credit:
-        return
     for number in np.unique(groups):
         members = np.flatnonzero(groups == number)
         shown = tuple(_seen_by(intervention, episodes[i]) for i in members)
