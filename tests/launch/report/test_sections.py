@@ -273,3 +273,20 @@ def test_the_order_that_credit_keeps_stands_beside_the_family_of_each_arm(study:
     )
     assert not re.search(r"^- unshaped", text, re.MULTILINE | re.IGNORECASE), "the reference has no credit of its own"
     assert re.search(r'class="family order">not reward-order preserving: inverts \d+ % of pairs</small>', page)
+
+
+def test_interventions_stand_one_by_one_and_labels_name_their_source(tmp_path: Path) -> None:
+    measured = {"order_violations/GradientRouting": 0.0, "credit_share/OverseerPenalty": 0.25,
+                "blocked/GradientRouting": 0.0, "pressure/OverseerPenalty": 0.16}  # fmt: skip
+    told = "GradientRouting: the world's own list of overt shortcuts (oracle), recall 0.5"
+    path = write_study(
+        tmp_path / "s", config(seeds=1), updates=2, summary=measured, result={"labels": [told]}, episodes=False
+    )
+    build(path, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    part = text.partition("Interventions one by one")[2].partition("\n## ")[0]
+    (row, *_) = [line for line in part.splitlines() if "OverseerPenalty" in line]
+    assert "share of the credit" in part and "0.25" in row and "0.16" in row
+    assert f"labels of {told}" in text
+    page = html.unescape((tmp_path / "out" / "index.html").read_text())
+    assert told in page and "Interventions one by one" in page
