@@ -28,7 +28,7 @@ from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 from shaping.sampling.render import Renderer
-from shaping.shapers import Identity  # type: ignore[attr-defined]
+from shaping.shapers import Identity
 
 LIGHT, HEAVY = "ratio >= 0.97", "ratio >= 0.87"
 """Below 3 % more time for contexts, credit and prices; below 15 % for what changes parameters or activations."""

@@ -13,7 +13,7 @@ from launch.config.arms import ArmConfig, Derived
 from launch.config.fields import PluginSpec
 from launch.config.plugins import INTERVENTION, builtins, load, options_of
 from launch.config.study import StudyConfig
-from launch.errors import ConfigError
+from launch.errors import ConfigError, nearest
 from shaping.controls import MEANING, ControlKind
 from shaping.intervention import Intervention
 
@@ -69,7 +69,7 @@ def with_controls(study: StudyConfig) -> StudyConfig:
 def control_lines(study: StudyConfig) -> Iterator[str]:
     """For a dry run: every control that was added, with its reason, and those that cannot be had here."""
     added = [(name, arm.derived) for name, arm in study.arms.items() if arm.derived and arm.derived.by == "controls"]
-    if study.controls == "written" or not (added or list(_needs(study))):
+    if study.controls == "written" or not (added or any(True for _ in _needs(study))):
         return
     yield f"controls that were added: {len(added)}"
     yield from (f"  {name}: {derived.why}" for name, derived in added)
@@ -99,13 +99,25 @@ def _needs(study: StudyConfig) -> Iterator[Need]:
             continue
         methods = _methods(study, name, arm)
         for index, method in methods:
-            for kind in listed or type(method).needs:
+            for kind in listed or _kinds(method):
                 if MEANING[kind].scope == "method":
                     if replaced := _replaced(method, arm.interventions[index], kind, needed=not listed):
                         yield Need(name, kind, type(method).__name__, index, replaced)
                 elif not listed:
                     yield Need(name, kind, type(method).__name__, index)
         yield from (Need(name, kind, "", 0) for kind in listed if MEANING[kind].scope != "method")
+
+
+def _kinds(method: Intervention) -> list[ControlKind]:
+    """What a method says that it needs. Raises `ConfigError` for what is no kind of control."""
+    known = [kind.value for kind in ControlKind]
+    for kind in type(method).needs:
+        if kind not in known:
+            raise ConfigError(
+                f"controls: {type(method).__name__}.needs names {str(kind)!r}, which is no kind of control"
+                f"{nearest(str(kind), known)}"
+            )
+    return [ControlKind(kind) for kind in type(method).needs]
 
 
 def _methods(study: StudyConfig, name: str, arm: ArmConfig) -> list[tuple[int, Intervention]]:
@@ -137,9 +149,9 @@ def _arm(study: StudyConfig, need: Need) -> ArmConfig:
     interventions, reward, settings = list(own.interventions), own.reward, dict(own.set)
     match need.kind:
         case ControlKind.RANDOM_REWARD:
-            reward = PluginSpec(use="RandomReward", mode="matched")  # type: ignore[call-arg]
+            reward = PluginSpec(use="RandomReward", mode="matched")
         case ControlKind.SHUFFLED_REWARD:
-            reward = PluginSpec(use="RandomReward", mode="shuffle")  # type: ignore[call-arg]
+            reward = PluginSpec(use="RandomReward", mode="shuffle")
         case ControlKind.PROMPTED:
             settings |= {**UNTRAINED, "eval.prompted": True}
         case ControlKind.BENIGN:

@@ -47,8 +47,8 @@ def combined(
         raise ValueError(problem)
     reference = next((arm for arm in written.values() if arm.role == "reference"), None)
     found = {}
-    for chosen in subsets(factors, 2) if reference else ():
-        if (name := name_of(chosen)) not in arms:
+    for chosen in subsets(factors, 2):
+        if reference is not None and (name := name_of(chosen)) not in arms:
             found[name] = _joined({factor: written[factor] for factor in chosen}, reference)
     return found
 

@@ -150,6 +150,17 @@ class StudyConfig(Strict):
             )
         return arms
 
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _known_controls(cls, controls: Any) -> Any:
+        kinds = [kind.value for kind in ControlKind]
+        if isinstance(controls, str) and controls not in ("auto", "written"):
+            raise ValueError(f"{controls[:60]!r} is none of auto, written, and a list of kinds such as [{kinds[0]}]")
+        for kind in controls if isinstance(controls, list | tuple) else ():
+            if kind not in kinds:
+                raise ValueError(f"no kind of control {str(kind)[:60]!r}{nearest(str(kind), kinds)}")
+        return controls
+
     @field_validator("axes")
     @classmethod
     def _axes(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -275,8 +286,9 @@ class StudyConfig(Strict):
             for key in keys_of(axis):
                 for one in (each for below in keys_below(document, key) for each in expand_key(below, dialect)):
                     set_key(document, one, copy.deepcopy(value))
-        where = f"points.{point}" if point else ""
-        where = ", ".join(filter(None, [where, f"axes, sweep_point {sweep_point}" if sweep_point else ""]))
+        own_settings = f"arms.{arm}.set" if self.arms[arm].set else ""
+        swept = f"axes, sweep_point {sweep_point}" if sweep_point else ""
+        where = ", ".join(filter(None, [f"points.{point}" if point else "", own_settings, swept]))
         try:
             own = StudyConfig.model_validate(document)
         except ValidationError as error:

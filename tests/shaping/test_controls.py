@@ -6,14 +6,14 @@ from typing import get_args
 
 import pytest
 
-from shaping.constraints import OverseerPenalty  # type: ignore[attr-defined]
+from shaping.constraints import OverseerPenalty
 from shaping.controls import PROMPTS, ControlKind
 from shaping.hooks import GroupInfo
 from shaping.intervention import Shaper
 from shaping.labels import LabelSource
 from shaping.prompts.controls import PromptControl, controlled
 from shaping.prompts.pools import texts
-from shaping.shapers import GradientRouting, Inoculation, Recontextualization  # type: ignore[attr-defined]
+from shaping.shapers import GradientRouting, Inoculation, Recontextualization
 
 OWN = ("you may take shortcuts here .", "grab it all .")
 

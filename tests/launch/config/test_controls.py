@@ -28,6 +28,12 @@ class Needy(Shaper):
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_DIRECTION,)
 
 
+class Misspelt(Shaper):
+    """Names a control that there is not."""
+
+    needs = ("irelevant",)  # type: ignore[assignment]
+
+
 class Steered(Shaper):
     """Has the usual field of a random control."""
 
@@ -88,8 +94,10 @@ def test_without_the_setting_there_are_none_and_a_list_names_kinds() -> None:
     assert set(listed) - set(ARMS) == {"prompt-shuffled", "prompt-benign", "price-benign", "base"}
     with pytest.raises(ConfigError, match="no arm of the study can have the control 'random_adapter'"):
         study(controls=["random_adapter"])
-    with pytest.raises(ConfigError, match=r"controls.*irelevant"):
+    with pytest.raises(ConfigError, match=r"controls: no kind of control 'irelevant' \(did you mean 'irrelevant'\?\)"):
         study(controls=["irelevant"])
+    with pytest.raises(ConfigError, match="controls: 'all' is none of auto, written, and a list of kinds"):
+        study(controls="all")
 
 
 def test_a_control_that_stands_in_the_file_is_not_added_again() -> None:
@@ -135,12 +143,16 @@ def test_a_method_of_ones_own_says_what_it_needs() -> None:
     ("arms", "message"),
     [
         (treated(f"{__name__}:Needy"), "Needy needs the control 'random_direction', but its control_fields() has no"),
+        (
+            treated(f"{__name__}:Misspelt"),
+            "Misspelt.needs names 'irelevant', which is no kind of control (did you mean",
+        ),
         (ARMS | {"base": {"role": "treatment"}}, "controls: 'base' would be the arm 'base', which exists: rename it"),
     ],
 )
 def test_what_cannot_be_added_is_refused(arms: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        study(arms)
+        study(arms).runs()
 
 
 def test_worlds_without_the_option_have_no_such_control() -> None:

@@ -9,7 +9,7 @@ import scripted_episodes
 from envs.episode import Episode
 from shaping.arm import compose
 from shaping.audits.update import audit_update
-from shaping.constraints import LiePenalty, OverseerPenalty  # type: ignore[attr-defined]
+from shaping.constraints import LiePenalty, OverseerPenalty
 from shaping.hooks import Credit, Group
 from shaping.intervention import Intervention, Shaper
 from shaping.labels import LabelSource
@@ -17,7 +17,7 @@ from shaping.labels.describe import described, labels_in_words
 from shaping.learning.credit import Credited, assign_credit
 from shaping.learning.credit_parts import names_of
 from shaping.sampling.render import Renderer
-from shaping.shapers import Identity  # type: ignore[attr-defined]
+from shaping.shapers import Identity
 
 
 class Bonus(Shaper):
