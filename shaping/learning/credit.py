@@ -106,11 +106,7 @@ def assign_credit(
     total = _with_costs(total, arm, charged, heads[1:], parts)
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
-    for place, intervention in enumerate(arm.interventions):
-        if type(intervention).credit is not Intervention.credit:
-            before = streams.signal()
-            _add_credit(intervention, episodes, groups, returns, advantages, streams)
-            parts.add(place, before, streams.signal())
+    _add_credits(arm, episodes, groups, returns, advantages, streams, parts)
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
@@ -248,6 +244,23 @@ def _check_contexts(episodes: Sequence[Episode]) -> None:
     for episode in episodes:
         if drawn.setdefault(episode.group, episode.contexts) != episode.contexts:
             raise InterventionError(f"group {episode.group} mixes contexts; one draw per group is required")
+
+
+def _add_credits(
+    arm: Arm,
+    episodes: Sequence[Episode],
+    groups: NDArray[np.int64],
+    returns: Array,
+    advantages: Array,
+    streams: Streams,
+    parts: PartsOfCredit,
+) -> None:
+    """Add the credit of every intervention that has any, in order, and note what each added."""
+    for place, intervention in enumerate(arm.interventions):
+        if type(intervention).credit is not Intervention.credit:
+            before = streams.signal()
+            _add_credit(intervention, episodes, groups, returns, advantages, streams)
+            parts.add(place, before, streams.signal())
 
 
 def _add_credit(
