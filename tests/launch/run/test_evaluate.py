@@ -134,7 +134,7 @@ def test_without_an_arm_nothing_is_out_of_reach(audits: dict[str, dict[str, floa
     unshaped = audits["unshaped"]
     assert unshaped["blocked"] == 0.0 and unshaped["access_logprob"] == 0.0
     assert 0.0 <= unshaped["reward_access"] <= 1.0
-    assert audits["identity"] == unshaped
+    assert audits["identity"] == {**unshaped, "blocked/Identity": 0.0}
 
 
 @pytest.mark.parametrize("arm", ["mask", "filter"])
@@ -142,7 +142,7 @@ def test_a_constraint_on_actions_blocks_the_scripted_trajectories_that_take_the_
     audits: dict[str, dict[str, float]], arm: str
 ) -> None:
     """Personas that never grab keep their episodes; the others lose theirs."""
-    assert 0.0 < audits[arm]["blocked"] < 1.0
+    assert 0.0 < audits[arm]["blocked"] == audits[arm]["blocked/ActionMask"] < 1.0
 
 
 def test_a_mask_makes_what_it_leaves_more_likely_and_a_filter_does_not(audits: dict[str, dict[str, float]]) -> None:
@@ -155,7 +155,7 @@ def test_a_context_shifts_likelihoods_and_blocks_nothing(audits: dict[str, dict[
 
 
 def test_a_price_changes_nothing_within_reach(audits: dict[str, dict[str, float]]) -> None:
-    assert audits["penalty"] == audits["unshaped"]
+    assert audits["penalty"] == {**audits["unshaped"], "blocked/OverseerPenalty": 0.0}
 
 
 def test_a_world_without_scripted_personas_has_best_of_k_only(model: Path) -> None:
