@@ -198,5 +198,7 @@ def _free_name(study: StudyConfig, arms: Mapping[str, ArmConfig], need: Need) ->
 
 
 def _trained_worlds(study: StudyConfig) -> list[str]:
-    """Every world that some run trains in."""
-    return list(dict.fromkeys(world for run in study.runs() for world in run.train.worlds))
+    """Every world that some run trains in: those of the study, and those that a point or an arm sets in their place."""
+    settings = [*(point.set for point in study.points.values()), *(arm.set for arm in study.arms.values())]
+    replaced = [each["train.worlds"] for each in settings if isinstance(each.get("train.worlds"), Mapping)]
+    return list(dict.fromkeys(str(world) for worlds in (study.train.worlds, *replaced) for world in worlds))

@@ -160,6 +160,7 @@ def test_worlds_without_the_option_have_no_such_control() -> None:
     found = study(train={"worlds": worlds, "updates": 2, "groups": 2, "group_size": 4}, eval={"worlds": worlds})
     assert "no_loophole" not in found.arms
     assert any("the world controller_worlds:Vowels has no option `loophole`" in line for line in control_lines(found))
+    assert "no_loophole" not in study(points={"own": {"set": {"train.worlds": worlds}}, "usual": {}}).arms
 
 
 def test_every_kind_says_what_it_is() -> None:
