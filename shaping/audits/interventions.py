@@ -17,9 +17,9 @@ TRAIT: Final = "deception"
 
 
 def inverted(update: Update) -> dict[str, float]:
-    """Share of pairs whose return order each part, added to the rewards' advantages alone, inverts."""
+    """Share of pairs whose order, by what the arm is paid, each part inverts if it alone joins the advantages."""
     found = {
-        part.name: order_violations(update.returns, update.advantages + part.added, update.groups).share
+        part.name: order_violations(update.rewarded, update.advantages + part.added, update.groups).share
         for part in update.parts
     }
     return {name: share for name, share in found.items() if share is not None}
@@ -44,8 +44,8 @@ def _selection(part: CreditPart, trait: np.ndarray) -> float:
 ORDER_BY_INTERVENTION = Metric(
     name=f"order_violations/{MEMBER}",
     label="order violations",
-    definition="share of within-group pairs whose return order this intervention's cost or credit alone inverts, mean "
-    "over updates",
+    definition="share of within-group pairs whose order, by the reward that the arm trains on, this intervention's cost "
+    "or credit alone inverts, mean over updates",
     unit="share of within-group pairs",
     direction="lower_is_better",
     source="update",
