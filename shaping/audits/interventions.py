@@ -44,8 +44,8 @@ def _selection(part: CreditPart, trait: np.ndarray) -> float:
 ORDER_BY_INTERVENTION = Metric(
     name=f"order_violations/{MEMBER}",
     label="order violations",
-    definition="share of within-group pairs whose order, by the reward that the arm trains on, this intervention's cost "
-    "or credit alone inverts, mean over updates",
+    definition="share of within-group pairs whose order, by the reward that the arm trains on, this intervention's "
+    "cost or credit alone inverts, mean over updates",
     unit="share of within-group pairs",
     direction="lower_is_better",
     source="update",
