@@ -99,6 +99,10 @@ class Arm:
             )
         return mode
 
+    def of(self, seat: str) -> Arm:
+        """The interventions of one seat, in a world with several (`shaping.seated_arm`); here all seats have all."""
+        return self
+
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         owner = self.owner.get(Knob.ACTIONS)
         if not isinstance(owner, Constraint):

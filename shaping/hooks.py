@@ -127,6 +127,8 @@ class AdapterSpec:
     targets: tuple[str, ...] = ()
     path: str | None = None
     phases: frozenset[Phase] = frozenset({"sampling", "training"})
+    player: str | None = None
+    """The learned player whose adapter it is: active for that one alone. None: for every player."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms")
+SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms", "seats")
 """Top-level keys under which an axis may lie."""
 
 POINT = "point"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launch.config.rollout import RANKS
+from launch.config.seat_checks import check_seats
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.arm import Arm
@@ -41,6 +42,7 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
             f"train.refill is {run.train.refill}, but ppo compares with its critic and learns from groups in which "
             "nothing varies, too: set train.refill to 0"
         )
+    check_seats(run, arm)
     if run.eval.average_last > 1:
         _check_average(run, arm)
     _check_experts(run, arm)

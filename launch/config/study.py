@@ -19,6 +19,7 @@ from launch.config.isolation import Isolation, hidden_by
 from launch.config.keys import set_key
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
 from launch.config.rollout import RolloutConfig
+from launch.config.seats import SeatsConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
@@ -36,6 +37,9 @@ class ArmConfig(Strict):
     role: Role = Field(description="treatment, control, positive_control or reference; nothing is read off a name")
     interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
     reward: PluginSpec = Field(PluginSpec(use="EnvReward"), description="what pays")
+    seats: dict[str, list[PluginSpec]] = Field(
+        {}, description="seat -> further interventions, which it alone has (with `seats` of the study)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +90,7 @@ class RunConfig(Strict):
     learner: LearnerConfig
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
+    seats: SeatsConfig | None = None
     context_arms: dict[str, list[PluginSpec]] = Field(
         {},
         description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
@@ -136,6 +141,9 @@ class StudyConfig(Strict):
     learner: LearnerConfig = Field(LearnerConfig())
     rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
     eval: EvalConfig
+    seats: SeatsConfig | None = Field(
+        None, description="who sits where in worlds with several seats; none: every world has one"
+    )
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
@@ -174,6 +182,15 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
+
+    @model_validator(mode="after")
+    def _seats_of_arms(self) -> StudyConfig:
+        for name, arm in self.arms.items():
+            for seat in arm.seats:
+                if self.seats is None:
+                    raise ValueError(f"arms.{name}.seats: the study has no seats; leave it out, or write `seats`")
+                self.seats.check_seat(seat, f"arms.{name}.seats")
+        return self
 
     @model_validator(mode="after")
     def _axes_of_arms(self) -> StudyConfig:
@@ -290,6 +307,7 @@ class StudyConfig(Strict):
             learner=own.learner,
             rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
+            seats=own.seats,
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,
         )

@@ -28,6 +28,7 @@ from launch.distributed.run_worker import archive, extract_model, marker_of
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Form, Packed, PolicyWeights, pack_tensors, unpack_tensors
 from launch.errors import UserError
+from launch.run.adapters import apart_of, snapshots_of
 from launch.run.eval_plan import EvalPolicy
 from launch.run.load_policy import load_policy, load_reference
 from launch.run.rng import rng_state, seed_all, set_rng_state
@@ -141,7 +142,7 @@ class LearnerWorker:
             config.strategy, device, timeout=config.timeout, environment=environment, listening=self._listening
         )
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
-        self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         sharded = config.strategy == "fsdp" and config.ranks > 1
         policy = load_policy(run, path, self._arm, self._ranks.device, unread=sharded)
@@ -154,6 +155,8 @@ class LearnerWorker:
             updates=run.train.updates,
             seed=run.seed,
             ranks=self._ranks,
+            apart=apart_of(self._arm),
+            snapshots=snapshots_of(run),
             start=load_reference(run, path, policy) if sharded else None,
         )
         self._told: list[str] = []

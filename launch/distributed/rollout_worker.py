@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
@@ -26,11 +26,14 @@ from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
 from launch.errors import UserError
-from launch.run.episodes import GroupRequest, slots_of
+from launch.run.adapters import adapters_of
+from launch.run.episodes import GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
-from launch.run.load_policy import kept_adapter, load_policy
+from launch.run.load_policy import load_policy
+from launch.run.players import modes
 from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
+from launch.run.seating import Drawn
 from launch.storage.versions import versions
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, InterventionError
@@ -139,7 +142,7 @@ class RolloutWorker:
         self._sampler: Sampler | None = None
 
     async def play(
-        self, request: GroupRequest | EvalRequest, contexts: Contexts, snapshot: Snapshot
+        self, request: GroupRequest | EvalRequest, contexts: Drawn, snapshot: Snapshot
     ) -> list[Episode] | WorkerFailure:
         """Play a whole group, or episodes of an evaluation, with the weights of `snapshot`, or newer ones."""
 
@@ -217,9 +220,9 @@ class Sampler:
 
     def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
-        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         self._set: tuple[Mapping[str, Any], EvalPolicy] | None = None
-        self._specs = [*kept_adapter(run.learner), *self._arm.adapters()]
+        self._specs = adapters_of(run, self._arm)
         self._adapters: Adapters | None = None
         if run.rollout.engine == "vllm":
             self._engines, renderer, self.dtype = _vllm(run, model, self._specs)
@@ -245,6 +248,8 @@ class Sampler:
         edits = active_edits(self._arm, policy)
         for engine in self._engines:  # it also forgets the keys and values of other adapters
             engine.set_edits(edits)
+            if self._adapters is not None and isinstance(engine, TransformersEngine):
+                engine.set_players(self._adapters, modes(self._run, self._specs, self._arm, policy))
         self._set = state, policy
 
     async def receive(self, transfer: WeightTransfer, version: int) -> str:
@@ -283,7 +288,7 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
     renderer = renderer_of(run, policy.tokenizer)
     slots, count = slots_of(run), 1
     if run.rollout.batching == "group":
-        slots, count = run.train.group_size, slots // run.train.group_size
+        slots, count = group_slots(run), slots // group_slots(run)
     engines: list[Engine] = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(count)]
     return engines, renderer, policy.adapters
 

@@ -13,6 +13,7 @@ from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.eval_plan import EvalEpisode, EvalPart, Played
+from launch.run.seating import seat_in_turn
 from launch.run.seeds import derive
 from launch.run.trained import TrainedPolicy
 from shaping.arm import Arm
@@ -137,7 +138,8 @@ def _scored(episode: Episode, system: str, renderer: Renderer, masked_tokens: Se
 
 def _contexts(run: RunConfig, arm: Arm, world: str, number: int) -> Contexts:
     info = GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, 1, number])))
+    own = arm.of(seat_in_turn(run, number))
+    return Contexts(*own.contexts(info, np.random.default_rng([run.seed, 1, number])))
 
 
 def _max_return(episodes: Sequence[Episode]) -> float:

@@ -13,6 +13,7 @@ from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
+from launch.run.adapters import apart_of, snapshots_of
 from launch.run.device import local_device
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_policy
@@ -80,7 +81,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     """
     monitors = build_monitors(run.eval)
     seed_all(run.seed)
-    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
     check_rollout(run, arm)
     reward = build_reward(run.arm, run.arm_config, run.isolation)
     check_held_out(monitors, [arm, reward])
@@ -104,7 +105,9 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
         renderer=renderer,
         learner=learner,
         rollouts=rollouts,
-        scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
+        scheduler=RolloutScheduler(
+            rollouts, run.train.groups, run.rollout.max_staleness, list(run.seats.learned) if run.seats else ()
+        ),
         monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
     player = _player(run, arm, policy, trainer)
@@ -127,6 +130,8 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
         edits=arm.edits("training"),
         updates=run.train.updates,
         seed=run.seed,
+        apart=apart_of(arm),
+        snapshots=snapshots_of(run),
     )
 
 

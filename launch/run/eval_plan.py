@@ -9,6 +9,8 @@ from typing import Any, Literal
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request
+from launch.run.games import EvalGame
+from launch.run.seating import on_a_seat
 from shaping.arm import Arm
 from shaping.audits.played import CELLS
 from shaping.hooks import ActivationEdit, AdapterSpec
@@ -55,6 +57,7 @@ class EvalEpisode:
             member=self.member,
             group=self.number if self.use == "access" else 0,
         )
+        request = on_a_seat(run, request, self.number)
         return replace(request, options={**request.options, CELLS: list(self.cells)}) if self.cells else request
 
 
@@ -64,8 +67,8 @@ class EvalPart:
 
     policy: EvalPolicy
     """Who plays them."""
-    episodes: tuple[EvalEpisode, ...]
-    """In the order in which they are returned."""
+    episodes: tuple[EvalEpisode | EvalGame, ...]
+    """In the order in which they are returned: episodes, or games, of which each has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class EvalRequest:
     """Its number among the requests of one batch."""
     policy: EvalPolicy
     """Who plays them."""
-    episodes: tuple[EvalEpisode, ...]
+    episodes: tuple[EvalEpisode | EvalGame, ...]
     """In their order."""
 
     def __str__(self) -> str:

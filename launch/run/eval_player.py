@@ -8,7 +8,7 @@ from typing import Protocol
 
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
-from launch.run.episodes import DEPLOYED
+from launch.run.episodes import DEPLOYED, group_slots, policies_of
 from launch.run.eval_plan import (
     EvalBatch,
     EvalPart,
@@ -19,6 +19,7 @@ from launch.run.eval_plan import (
     batches,
     requests_of,
 )
+from launch.run.players import modes
 from launch.run.rollouts import Player
 from launch.run.slots import eval_slots
 from shaping.arm import Arm
@@ -59,11 +60,12 @@ class LocalEvalPlayer:
 
     async def _played(self, requests: Sequence[EvalRequest], batch: EvalBatch) -> list[list[Episode]]:
         run, policy = self._run, self._policy
-        most = eval_slots(run, policy.model)
+        most = max(eval_slots(run, policy.model), policies_of(run))
         slots = self._size or most
         engines = [TransformersEngine(policy.model, self._renderer, slots=slots) for _ in range(-(-most // slots))]
         for engine in engines:
             engine.set_edits(active_edits(self._arm, batch.policy))
+            engine.set_players(policy.adapters, modes(run, policy.adapters.specs.values(), self._arm, batch.policy))
         names = [spec.name for spec in active_adapters(policy.adapters.specs.values(), batch.policy)]
         with policy.adapters.using(names), time_limits(run.rollout.env_threads) as limited:
             player = Player(run, self._arm, self._renderer, engines, limited, slots * len(engines))
@@ -72,4 +74,4 @@ class LocalEvalPlayer:
     @property
     def _size(self) -> int | None:
         """Episodes that share a batch; none: all do."""
-        return self._run.train.group_size if self._run.rollout.batching == "group" else None
+        return group_slots(self._run) if self._run.rollout.batching == "group" else None

@@ -15,6 +15,7 @@ from launch.run.conditions import EvalCell, eval_cells
 from launch.run.device import local_device
 from launch.run.eval_plan import EvalEpisode, EvalPart, EvalPolicy, Played
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
+from launch.run.games import eval_games
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
@@ -86,6 +87,8 @@ class Evaluated:
     """Metrics of the policy with its quarantine adapters still on; empty if it has none."""
     conditions: Conditions
     """The deployed policy."""
+    games: list[Episode]
+    """Games of the deployed policy against the unshaped one; empty in worlds with one seat."""
 
 
 def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: TrainedPolicy) -> Evaluated:
@@ -97,18 +100,19 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
     access = access_parts(run, arm)
     quarantine = any(spec.role == "quarantine" for spec in arm.adapters())
     before = [*access, *([deployment_part(run, "quarantined", contexts=False)] if quarantine else [])]
-    deployed = deployment_part(run, "deployed")
+    deployed = [EvalPart("deployed", eval_games(run)), deployment_part(run, "deployed")]
     if undoes(arm):
         played = player.play(before)
         policy.undo()
-        played += player.play([deployed], fresh=True)
+        played += player.play(deployed, fresh=True)
     else:
-        played = player.play([*before, deployed])
+        played = player.play([*before, *deployed])
     quarantined: dict[str, float] = {}
     if quarantine:
         found = summarise([], conditions_of(run, played[len(access)], contexts=False), {})
         quarantined = {f"{WITH_QUARANTINE}{metric}": value for metric, value in found.items()}
-    return Evaluated(reward_access(run, played[: len(access)]), quarantined, conditions_of(run, played[-1]))
+    reached = reward_access(run, played[: len(access)])
+    return Evaluated(reached, quarantined, conditions_of(run, played[-1]), list(played[-2]))
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer, *, contexts: bool = True) -> Conditions:

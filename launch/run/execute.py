@@ -35,6 +35,7 @@ from launch.tracking.prometheus import record
 from launch.tracking.tracking import tracked
 from launch.train import train
 from shaping.audits.played import OWN, cells_of
+from shaping.audits.seats import games_summary, seat_rows
 from shaping.audits.summary import summarise
 from shaping.monitors.reachable import spent_names
 
@@ -123,6 +124,8 @@ def _result(
     lost = losses(conditions)
     pressure, strategies = audit_pressure(run)
     directory.episodes("eval", episodes)
+    if evaluated.games:
+        directory.episodes("games", evaluated.games)
     parts.trained.save(directory)
     parts.end_workers()
     return {
@@ -144,8 +147,10 @@ def _result(
         | dict(evaluated.quarantined)
         | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
         | lost_share(lost)
+        | games_summary(evaluated.games)
         | pressure
         | spike_in_metrics(run, conditions, parts.monitors, renderer),
         "pressure": strategies,
+        "seats": seat_rows(evaluated.games),
         "attrition": {**parts.trainer.ledger.as_dict(), "evaluation": lost},
     }

@@ -47,7 +47,7 @@ class PressureGauge:
 
     def of_run(self, run: RunConfig) -> dict[str, Pressure]:
         """Key of `train.worlds` -> its pressure under the run's arm as it is before training."""
-        arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         reward = build_reward(run.arm, run.arm_config, run.isolation)
         return {key: self._in_time(run, arm, reward, key) for key in run.train.worlds}
 

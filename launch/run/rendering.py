@@ -109,7 +109,9 @@ def check_templates(runs: Iterable[RunConfig]) -> None:
         if (key := f"{path} {run.rollout!r}") not in seen:
             seen[key] = renderer_of(run, load_tokenizer(path))
         if not seen[key].stable:
-            check_unbroken(run, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio), seen[key])
+            check_unbroken(
+                run, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats), seen[key]
+            )
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -15,8 +15,10 @@ from launch.run.timing import slow
 from launch.run.trainer import Trainer
 from rewards.base import scored
 from shaping.audits.row import Row
+from shaping.audits.seats import seat_columns
 from shaping.audits.update import audit_update
-from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.credit import Credited
+from shaping.learning.credit_by_seat import credit_seats
 from shaping.learning.critic import Critic
 from shaping.readings import readings
 from shaping.sampling.watchdog import watched
@@ -62,7 +64,7 @@ def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
 def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> Credited:
     """Per-token streams: advantages of rewards less weighted costs, plus the interventions' credit."""
     config = trainer.run.learner
-    return assign_credit(
+    return credit_seats(
         episodes,
         rewards,
         trainer.arm,
@@ -92,4 +94,5 @@ def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> 
         uninformative=credited.uninformative,
     )
     row.add("readings()", readings(trainer.arm.interventions, episodes))
+    row.add("the seats", seat_columns(episodes))
     return row

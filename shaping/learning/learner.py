@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor
 from shaping.arm import asked_all
 from shaping.hooks import ActivationEdit
 from shaping.intervention import Intervention
+from shaping.learning.apart import Apart, by_player, objectives
 from shaping.learning.config import LearnerConfig
+from shaping.learning.critic_targets import critic_metrics, value_targets
 from shaping.learning.losses import mismatch_weight
 from shaping.learning.mode import without_dropout
 from shaping.learning.objective import MetricSums, Objective, TokenCounts
@@ -27,6 +30,7 @@ from shaping.learning.rates import default_lr, unusual_lr
 from shaping.learning.reference import Reference
 from shaping.learning.sample import Sample
 from shaping.learning.sharding import release
+from shaping.learning.snapshots import Snapshots
 from shaping.models.edits import applied
 from shaping.models.value_head import Regression
 
@@ -50,6 +54,8 @@ class Learner:
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
         start: `policy` as it is now, loaded apart, for the KL; none: it is copied where it must be.
+        apart: interventions that are about one player alone (`shaping.learning.apart`).
+        snapshots: which past policies are kept as opponents.
     """
 
     def __init__(
@@ -63,8 +69,10 @@ class Learner:
         seed: int = 0,
         ranks: Ranks = SINGLE,
         start: Policy | None = None,
+        apart: Apart = MappingProxyType({}),
+        snapshots: Snapshots | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy, self._snapshots = policy, snapshots
         self.config = config
         self._lr = _rate(policy, config, warn=ranks.rank == 0)
         self._updates = updates
@@ -77,7 +85,7 @@ class Learner:
         policy.distribute(ranks)
         self._interventions = tuple(interventions)
         auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
-        self._objective = Objective(policy, config, self._reference, auxiliary, edits)
+        self._objectives = objectives(policy, config, self._reference, auxiliary, edits, apart)
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
             policy.groups(),
@@ -106,36 +114,51 @@ class Learner:
             return {}
         if broken := _not_finite(samples):
             self._skip(broken)
-            self.version += 1
+            self._next_version()
             return {"skipped_steps": 1.0}
         without_dropout(self.policy.model)
         if self.policy.value_head is not None:
-            self.policy.value_head.observe(_value_targets(samples, self.policy.device))
+            self.policy.value_head.observe(value_targets(samples, self.policy.device))
         sums = MetricSums()
         norms: list[float | None] = []
-        if not self._warming_up:
-            samples = self._with_staleness(samples, sums)
         share = self.config.lr_share(self.version, self._updates)
         self._optimizer.set_lr_share(share)
-        with self.policy.phase("training"):
-            if self._warming_up:
-                passes = 1
-                self._fit_critic(samples, sums)
-            else:
-                passes = self.config.epochs
-                samples = self._with_recomputed(samples, sums)
-                whole = self.config.minibatches == 1
-                norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
-        self.version += 1
+        passes = 1 if self._warming_up else self.config.epochs
+        for player, own in by_player(samples, self.policy):
+            with self.policy.playing(player):
+                norms += self._train(own, sums)
+        self._next_version()
         sums = sums.summed(self._ranks)
         taken = [norm for norm in norms if norm is not None]
         return {
             **sums.means(),
-            **_critic_metrics(samples),
+            **critic_metrics(samples),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
         } | ({"lr": share * self._lr} if self.config.lr_changes else {})
+
+    def _train(self, samples: Sequence[Sample], sums: MetricSums) -> list[float | None]:
+        """All optimiser steps of an update with these samples. Returns their gradient norms."""
+        if not self._warming_up:
+            samples = self._with_staleness(samples, sums)
+        with self.policy.phase("training"):
+            if self._warming_up:
+                self._fit_critic(samples, sums)
+                return []
+            samples = self._with_recomputed(samples, sums)
+            whole = self.config.minibatches == 1
+            return [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
+
+    def _next_version(self) -> None:
+        self.version += 1
+        if self._snapshots is not None:
+            self._snapshots.take(self.policy.adapters, self.version)
+
+    @property
+    def _objective(self) -> Objective:
+        """That of the present player."""
+        return self._objectives[self.policy.player]
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -365,23 +388,6 @@ def _not_finite(samples: Sequence[Sample]) -> str:
         if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
             return f"sample {number} of {len(samples)} has a non-finite value or value target"
     return ""
-
-
-def _value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
-    """The critic's targets, [steps, heads]."""
-    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
-    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
-
-
-def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
-    """Share of the variance of the reward's value targets that the critic's old values explain."""
-    critics = [s.critic for s in samples if s.critic is not None]
-    if not critics:
-        return {}
-    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
-    old = np.concatenate([c.old[c.mask, 0] for c in critics])
-    variance = float(targets.var())
-    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}
 
 
 def _has_auxiliary_loss(intervention: Intervention) -> bool:

@@ -81,6 +81,8 @@ class Policy:
         self.temperature = temperature
         base = list(model.parameters())
         self.adapters = Adapters(model, adapters, source)
+        self.player = next((spec.player for spec in adapters if spec.player is not None), "")
+        """Whose adapters a phase activates, where players have their own."""
         self._source, self._name, self._sharded_dtype = source, name, sharded_dtype
         self._base = base
         self.ranks = SINGLE
@@ -185,9 +187,22 @@ class Policy:
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """Activate exactly the adapters of one phase inside the block."""
-        with self.adapters.using(self.adapters.names(phase=phase)):
+        """Activate exactly the adapters of one phase, and of the present player, inside the block."""
+        with self.adapters.using(self.of_player(self.adapters.names(phase=phase))):
             yield
+
+    @contextmanager
+    def playing(self, player: str) -> Iterator[None]:
+        """Let this be the player whose adapters a phase activates inside the block."""
+        before, self.player = self.player, player
+        try:
+            yield
+        finally:
+            self.player = before
+
+    def of_player(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the adapters that the present player has."""
+        return tuple(name for name in names if self.adapters.specs[name].player in (None, self.player))
 
     def scores(
         self,

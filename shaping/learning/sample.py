@@ -76,6 +76,8 @@ class Sample:
 
     episode_tokens: int | None = None
     """Loss tokens of the whole episode, of which gates and broken prefixes make several samples; None: this is all."""
+    player: str = ""
+    """Whose adapters it trains, where players have their own (`AdapterSpec.player`)."""
 
     def __post_init__(self) -> None:
         freeze(self, "tokens", "mask", "old_logprobs", "advantage", "weight", "masked_tokens", "imitation")

@@ -45,6 +45,8 @@ class Session:
     """Unique within the process."""
     env: TextEnv
     """The episode's world, for the actors of the scripted engine."""
+    player: str = ""
+    """Who samples it, where an engine serves several players (`shaping.sampling.players`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,10 @@ class EpisodeRequest:
     """Options of the world, recorded with the episode."""
     world: str = "?"
     """What a config calls the world: its name until it is made."""
+    seat: str = ""
+    """The seat that it plays, of a world with several (`envs.seated`); its interventions may differ (`Arm.of`)."""
+    player: str = ""
+    """Who samples: a player of the engine (`shaping.sampling.players`); empty: the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,8 @@ async def play(
 
         async def one(request: EpisodeRequest) -> Episode:
             async with gate:
-                return await _Rollout(request, engine, renderer, arm, limits, split, call, stages).run()
+                own = arm.of(request.seat)
+                return await Rollout(request, engine, renderer, own, limits, split, call, stages).run()
 
         tasks = [asyncio.create_task(one(request)) for request in requests]
         try:
@@ -149,7 +154,7 @@ async def play(
             raise
 
 
-class _Rollout:
+class Rollout:
     """Plays one episode."""
 
     def __init__(
@@ -176,6 +181,7 @@ class _Rollout:
         self._options: dict[str, Any] = dict(request.options)
         self._world = request.world
         self._kind: type[TextEnv] | None = None
+        self._env: TextEnv | None = None
 
     async def run(self) -> Episode:
         try:
@@ -185,17 +191,12 @@ class _Rollout:
 
     async def _run(self) -> Episode:
         transcript: Transcript | None = None
-        env: TextEnv | None = None
         try:
-            env, name = await self._limited(self._made, "its constructor")
-            self._kind, self._world = type(env), name
-            answer, best = await self._limited(
-                lambda: (env.reset(seed=self._request.seed), getattr(env, "max_return", 1.0)), "reset"
-            )
+            env, answer, best = await self._enter()
             observation, overt = opened(answer, f"{self._described()}: reset")
             self._options["max_return"] = positive_number(best, "max_return", self._described())
             transcript = self._opened(observation)
-            session = Session(self._session, env)
+            session = Session(self._session, env, self._request.player)
             self._engine.open(session)
             try:
                 status, error = await self._turns(session, transcript, observation, overt), ""
@@ -207,8 +208,7 @@ class _Rollout:
             status, error = RolloutStatus.ERROR, str(failure)
         finally:
             with contextlib.suppress(TimeLimitExceeded, WorldError):  # the played turns count even if close() fails
-                if env is not None:
-                    await self._limited(env.close, "close")
+                await self._leave()
         return (transcript or self._opened("")).episode(
             world=self._world,
             seed=self._request.seed,
@@ -219,6 +219,26 @@ class _Rollout:
             options=self._options,
             error=placeless(error),
         )
+
+    async def _enter(self) -> tuple[TextEnv, Any, Any]:
+        """The world, its answer to `reset`, and its `max_return`."""
+        env, name = await self._limited(self._made, "its constructor")
+        self._env, self._kind, self._world = env, type(env), name
+        answer, best = await self._limited(
+            lambda: (env.reset(seed=self._request.seed), getattr(env, "max_return", 1.0)), "reset"
+        )
+        return env, answer, best
+
+    async def _act(self, text: str, turn: int) -> Any:
+        """The world's answer to a completion."""
+        env = self._env
+        assert env is not None
+        return await self._limited(lambda: env.step(text), f"step in turn {turn}")
+
+    async def _leave(self) -> None:
+        """The episode has ended, however it has."""
+        if self._env is not None:
+            await self._limited(self._env.close, "close")
 
     def _made(self) -> tuple[TextEnv, str]:
         """The world, and its name."""
@@ -241,7 +261,7 @@ class _Rollout:
             completion, command, rejected = await self._sample(session, transcript, public)
             sampled = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
             text = self._splitter.sent(sampled.completion) if command is None else f"ACTION: {command}"
-            response = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
+            response = await self._act(text, turn)
             result: StepResult = step_result(response, f"{self._described()}, turn {turn}: step")
             self._truth.append(result.labels)
             transcript.settle(executed=result.executed, reward=result.reward, events=result.events)

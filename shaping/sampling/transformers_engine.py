@@ -31,6 +31,7 @@ from shaping.sampling.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
+from shaping.sampling.players import PlayerMode, Players
 from shaping.sampling.render import Renderer
 from shaping.sampling.truncate import recorded, truncate
 from shaping.sampling.truncation import Truncation
@@ -44,6 +45,7 @@ class _Request:
     """One completion under way."""
 
     session: int
+    player: str
     tokens: Sequence[int]
     params: SamplingParams
     future: asyncio.Future[Completion]
@@ -95,6 +97,8 @@ class TransformersEngine:
         self._drawing = Drawing()
         self._edits: tuple[ActivationEdit, ...] = ()
         self._served: Adapters | None = None
+        self._adapters: Adapters | None = None
+        self._players: dict[str, PlayerMode] = {}
         self._numbers = count()
         self.device = next(model.parameters()).device
 
@@ -113,6 +117,11 @@ class TransformersEngine:
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
         self._edits = tuple(edits)
+        self._drop_cache()
+
+    def set_players(self, adapters: Adapters, players: Players) -> None:
+        """Sample each session with the adapters and edits of its player from now on; none: as the model is."""
+        self._adapters, self._players = adapters, dict(players)
         self._drop_cache()
 
     async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
@@ -191,9 +200,13 @@ class TransformersEngine:
             raise ValueError(f"session {session.id} is not open: call open(session) before complete()")
         if len(tokens) + params.max_tokens > self.context_length:
             raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
+        if self._players and session.player not in self._players:
+            raise EngineError(
+                f"no player is called {session.player!r}; there are {', '.join(map(repr, self._players))}"
+            )
         uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(session.id, tokens, params, future, uniforms))
+        self._waiting.append(_Request(session.id, session.player, tokens, params, future, uniforms))
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return await future
@@ -219,13 +232,22 @@ class TransformersEngine:
                     admitted, self._waiting = self._waiting, []
                     self._active += admitted  # before the forward pass, whose error must reach their callers
                     self._active.sort(key=lambda r: self._slot[r.session])
-                    self._read(admitted)
+                    for own in self._by_player(admitted):
+                        self._read(own)
                 elif self._active:
-                    self._decode()
+                    for own in self._by_player(self._active):
+                        self._decode(own)
                 self._finish()
             except Exception as error:
                 self._fail(error)
             await asyncio.sleep(0)
+
+    def _by_player(self, requests: list[_Request]) -> list[list[_Request]]:
+        """The requests of each player, whose adapters are on in one pass and off in another."""
+        if not self._players:
+            return [requests]
+        names = sorted({request.player for request in requests})
+        return [[request for request in requests if request.player == name] for name in names]
 
     def _fail(self, error: Exception) -> None:
         """Raise the error in every caller. The cache is dropped, because its contents are unknown after an error."""
@@ -256,33 +278,42 @@ class TransformersEngine:
         last = torch.tensor([len(tokens) - 1 for tokens in new])
         self._sample(requests, self._forward(requests, ids, positions, last))
 
-    def _decode(self) -> None:
-        ids = torch.tensor([[r.sampled[-1]] for r in self._active])
-        positions = torch.tensor([[len(self._cached[r.session])] for r in self._active])
-        for request in self._active:
+    def _decode(self, requests: list[_Request]) -> None:
+        ids = torch.tensor([[r.sampled[-1]] for r in requests])
+        positions = torch.tensor([[len(self._cached[r.session])] for r in requests])
+        for request in requests:
             self._cached[request.session].append(request.sampled[-1])
-        last = torch.zeros(len(self._active), dtype=torch.long)
-        self._sample(self._active, self._forward(self._active, ids, positions, last))
+        last = torch.zeros(len(requests), dtype=torch.long)
+        self._sample(requests, self._forward(requests, ids, positions, last))
 
     @torch.inference_mode()
     def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
         """Logits [rows, vocabulary] after token `last` of each row."""
+        edits = self._playing(requests)
         if self._cache is None:
-            return self._reread(requests)
+            return self._reread(requests, edits)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions, self.device)
-        with applied(self.model, self._edits):
+        with applied(self.model, edits):
             hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
 
-    def _reread(self, requests: list[_Request]) -> Tensor:
+    def _playing(self, requests: list[_Request]) -> tuple[ActivationEdit, ...]:
+        """Switch the adapters of the requests' one player on, and return its edits."""
+        if not self._players or self._adapters is None:
+            return self._edits
+        mode = self._players[requests[0].player]
+        self._adapters.activate(mode.adapters)
+        return mode.edits
+
+    def _reread(self, requests: list[_Request], edits: tuple[ActivationEdit, ...]) -> Tensor:
         """Logits [rows, vocabulary] after the last token of each row, from the whole sequences."""
         rows = [self._cached[r.session] for r in requests]
         starts = [0, *accumulate(map(len, rows))]
         ids = torch.tensor([token for row in rows for token in row], device=self.device)
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
-        with applied(self.model, self._edits):
+        with applied(self.model, edits):
             hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
         return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
