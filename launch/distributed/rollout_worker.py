@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import ray
 import torch
+from torch import Tensor
 
 from envs.episode import Episode
 from envs.text import message_of
@@ -24,13 +25,20 @@ from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
-from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
+from launch.distributed.weights import (
+    Packed,
+    form_of,
+    sent_adapter,
+    tensors_of_player,
+    unpack_tensors,
+    write_adapter,
+)
 from launch.errors import UserError
 from launch.run.adapters import adapters_of
 from launch.run.episodes import GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
 from launch.run.load_policy import load_policy
-from launch.run.players import modes
+from launch.run.players import adapters_on, modes
 from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
 from launch.run.seating import Drawn
@@ -45,6 +53,7 @@ from shaping.sampling.play import Watch
 from shaping.sampling.render import Renderer
 from shaping.sampling.time_limit import time_limits
 from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.weights import checksum
 
 T = TypeVar("T")
 
@@ -266,6 +275,8 @@ class Sampler:
         first = self._engines[0]
         if self._form == "adapter":
             assert self._set is not None
+            if on := adapters_on(self._run, self._specs, self._set[1]):
+                return await self._load_players(tensors, on, version)
             adapters = active_adapters(self._specs, self._set[1])
             if not adapters:
                 return await first.load_adapter(None, version)
@@ -278,6 +289,24 @@ class Sampler:
             assert isinstance(engine, TransformersEngine)
             engine.set_version(version)
         return checksum
+
+    async def _load_players(self, tensors: Mapping[str, Tensor], on: Mapping[str, Sequence[str]], version: int) -> str:
+        """Serve one adapter for every player. Returns the checksum of all of them."""
+        from shaping.sampling.vllm.engine import VLLMEngine
+
+        (engine,) = self._engines
+        assert isinstance(engine, VLLMEngine)
+        specs = {spec.name: spec for spec in self._specs}
+        with tempfile.TemporaryDirectory() as folder:
+            directories: dict[str, Path | None] = dict.fromkeys(on)
+            for number, (player, names) in enumerate(on.items()):
+                if names:
+                    directories[player] = Path(folder) / str(number)
+                    write_adapter(
+                        tensors_of_player(tensors, player), [specs[n] for n in names], Path(folder) / str(number)
+                    )
+            await engine.load_players(directories, version)
+        return checksum(tensors)
 
 
 def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, Adapters]:
@@ -301,9 +330,11 @@ def _vllm(run: RunConfig, model: Path, adapters: Sequence[AdapterSpec]) -> tuple
             "rollout.engine=vllm would take the first GPU of this node, which this worker has not reserved: set "
             "rollout.gpus to 1, or to the share of a GPU that it may have"
         )
-    rank = sent_adapter(active_adapters(adapters, "sampling"))[0]
+    players = adapters_on(run, adapters, "sampling")
+    sent = [[a for a in adapters if a.name in names] for names in players.values() if names]
+    ranks = [sent_adapter(own)[0] for own in sent or [active_adapters(adapters, "sampling")]]
     renderer = renderer_of(run, load_tokenizer(model))
-    engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
+    engine = VLLMEngine(model, renderer, run.rollout.vllm_config(max(ranks), run.learner.dtype, len(ranks)))
     return [engine], renderer, engine.dtype
 
 

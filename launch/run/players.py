@@ -13,18 +13,28 @@ from shaping.sampling.players import PlayerMode
 from shaping.seat_records import UNSHAPED
 
 
+def adapters_on(run: RunConfig, specs: Iterable[AdapterSpec], policy: EvalPolicy) -> dict[str, tuple[str, ...]]:
+    """Player -> names of the adapters that are on while it samples; empty where there is one player.
+
+    `policy` says which of the learners' adapters are on.
+    """
+    every = list(specs)
+    if run.seats is None or not every:
+        return {}
+    on = active_adapters(every, policy)
+    found = {
+        player: tuple(spec.name for spec in on if spec.player in (None, player))
+        for player in run.seats.learned.values()
+    }
+    return {**found, UNSHAPED: (), **{spec.name: (spec.name,) for spec in every if spec.name.startswith(f"{PREFIX}_")}}
+
+
 def modes(run: RunConfig, specs: Iterable[AdapterSpec], arm: Arm, policy: EvalPolicy) -> dict[str, PlayerMode]:
     """Player -> what is on while it samples; empty where there is one player, so that nothing is ever switched.
 
     `policy` says which of the learners' adapters and edits are on. Opponents have no edits.
     """
-    every = list(specs)
-    if run.seats is None or not every:
-        return {}
-    on, edits = active_adapters(every, policy), tuple(active_edits(arm, policy))
-    found = {
-        player: PlayerMode(tuple(spec.name for spec in on if spec.player in (None, player)), edits)
-        for player in run.seats.learned.values()
-    }
-    past = {spec.name: PlayerMode((spec.name,)) for spec in every if spec.name.startswith(f"{PREFIX}_")}
-    return {**found, UNSHAPED: PlayerMode(), **past}
+    edits = tuple(active_edits(arm, policy))
+    learners = set(run.seats.learned.values()) if run.seats else set()
+    on = adapters_on(run, specs, policy)
+    return {player: PlayerMode(names, edits if player in learners else ()) for player, names in on.items()}
