@@ -81,6 +81,7 @@ def _metric(name: str, label: str, definition: str, unit: str, direction: Direct
         unit=unit,
         direction=direction,
         source="access",
+        shown="no",
         position=position,
     )
 
