@@ -61,6 +61,7 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "pact_v0", "render_modes": []}
+    reads_completions: ClassVar[bool] = True
     scripted_policies: ClassVar[tuple[str, ...]] = tuple(SEAT_POLICIES)
     """Names that `scripted_action` takes."""
 

@@ -7,6 +7,7 @@ Observations and actions must be text. It needs the extra `pettingzoo`. A game m
   knows (`events`, `overt_shortcuts`, `executed`) are passed on.
 - `scripted_action(agent, policy)`: what a scripted policy does now; raises KeyError for one that it does not know.
 - `max_return`: the full reward of a seat.
+- `reads_completions`: true for a game that finds the command in a completion itself; others are given the command.
 """
 
 from __future__ import annotations
@@ -88,9 +89,11 @@ class PettingZooText(SeatedWorld):
 
     def play(self, actions: Mapping[str, str]) -> Mapping[str, Answer]:
         self._commands.update({seat: command_text(text) for seat, text in actions.items()})
+        raw = getattr(self._env, "reads_completions", False)
+        given = {seat: text if raw else self._commands[seat] for seat, text in actions.items()}
         for seat in actions:
             self._acted[seat] += 1
-        return self._called(lambda: self._play(actions), "step")
+        return self._called(lambda: self._play(given), "step")
 
     def scripted(self, seat: str, policy: str) -> str:
         if policy == PASSES:

@@ -61,7 +61,7 @@ class LocalEvalPlayer:
     async def _played(self, requests: Sequence[EvalRequest], batch: EvalBatch) -> list[list[Episode]]:
         run, policy = self._run, self._policy
         most = max(eval_slots(run, policy.model), policies_of(run))
-        slots = self._size or most
+        slots = group_slots(run) if self._size else most
         engines = [TransformersEngine(policy.model, self._renderer, slots=slots) for _ in range(-(-most // slots))]
         for engine in engines:
             engine.set_edits(active_edits(self._arm, batch.policy))
@@ -74,4 +74,4 @@ class LocalEvalPlayer:
     @property
     def _size(self) -> int | None:
         """Episodes that share a batch; none: all do."""
-        return group_slots(self._run) if self._run.rollout.batching == "group" else None
+        return self._run.train.group_size if self._run.rollout.batching == "group" else None

@@ -198,7 +198,8 @@ def killed(number: int, row: dict[str, Any]) -> None:
 
 
 def test_a_run_with_seats_learns_is_resumed_to_the_bit_and_plays_against_its_start(model: Path, tmp_path: Path) -> None:
-    run = config(arm={"seats": {"blue": [{"use": "Inoculation"}]}}).model_copy(update={"model": str(model)})
+    of_blue = {"seats": {"blue": [{"use": "Inoculation"}]}}
+    run = config(arm=of_blue, rollout={"batching": "group"}).model_copy(update={"model": str(model)})
     directory = RunDirectory(tmp_path / "whole")
     result = execute(run, model, directory)
     rows = directory.rows()
