@@ -144,8 +144,9 @@ class Market(SeatedWorld):
         answers: dict[str, Answer] = {}
         for seat in self._seats:
             reward, true, traits, note, events = outs[seat]
+            shown: dict[str, Any] = {**dict.fromkeys(traits, 1.0), "invalid": 0.0 if valid[seat] else 1.0}
             labels = Labels(
-                **{**dict.fromkeys(traits, 1.0), "invalid": 0.0 if valid[seat] else 1.0},
+                **shown,
                 opportunity={trait: trait in possible[seat] or trait == "invalid" for trait in TRAITS},
                 knew="deception" in traits,
                 monitored=monitored,

@@ -10,7 +10,7 @@ from launch.config.study import RunConfig
 from launch.distributed.rollout_worker import WorkerStatus
 from launch.run.episodes import GroupRequest, describe_group
 from launch.run.eval_plan import EvalRequest
-from launch.run.seating import Drawn
+from launch.run.seats.seating import Drawn
 
 LOSSES_BEFORE_ALONE = 2
 """A group that has lost this many workers is played alone, to find the group that kills its process."""

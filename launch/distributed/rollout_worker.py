@@ -38,10 +38,10 @@ from launch.run.adapters import adapters_of
 from launch.run.episodes import GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
 from launch.run.load_policy import load_policy
-from launch.run.players import adapters_on, modes
 from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
-from launch.run.seating import Drawn
+from launch.run.seats.players import adapters_on, modes
+from launch.run.seats.seating import Drawn
 from launch.storage.versions import versions
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, InterventionError

@@ -29,7 +29,7 @@ from launch.run.adapters import adapters_of
 from launch.run.episodes import GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters
 from launch.run.rollouts import RolloutError, RolloutGroup
-from launch.run.seating import draw_contexts
+from launch.run.seats.seating import draw_contexts
 from launch.storage.resume import log_to_stderr
 from launch.storage.versions import differences, versions
 from shaping.arm import Arm

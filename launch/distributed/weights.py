@@ -18,7 +18,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.eval_plan import EvalPolicy, active_adapters
-from launch.run.players import adapters_on
+from launch.run.seats.players import adapters_on
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import MOST_LOST, Policy
 from shaping.models.adapters import Merge

@@ -13,7 +13,7 @@ from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.eval_plan import EvalEpisode, EvalPart, Played
-from launch.run.seating import seat_in_turn
+from launch.run.seats.seating import seat_in_turn
 from launch.run.seeds import derive
 from launch.run.trained import TrainedPolicy
 from shaping.arm import Arm

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request
-from launch.run.games import EvalGame
-from launch.run.seating import on_a_seat
+from launch.run.seats.games import EvalGame
+from launch.run.seats.seating import on_a_seat
 from shaping.arm import Arm
 from shaping.audits.played import CELLS
 from shaping.hooks import ActivationEdit, AdapterSpec

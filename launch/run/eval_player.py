@@ -19,8 +19,8 @@ from launch.run.eval_plan import (
     batches,
     requests_of,
 )
-from launch.run.players import modes
 from launch.run.rollouts import Player
+from launch.run.seats.players import modes
 from launch.run.slots import eval_slots
 from shaping.arm import Arm
 from shaping.learning.policy import Policy

@@ -15,10 +15,10 @@ from launch.run.conditions import EvalCell, eval_cells
 from launch.run.device import local_device
 from launch.run.eval_plan import EvalEpisode, EvalPart, EvalPolicy, Played
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
-from launch.run.games import eval_games
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
+from launch.run.seats.games import eval_games
 from launch.run.trained import TrainedPolicy, undoes
 from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
@@ -100,7 +100,8 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
     access = access_parts(run, arm)
     quarantine = any(spec.role == "quarantine" for spec in arm.adapters())
     before = [*access, *([deployment_part(run, "quarantined", contexts=False)] if quarantine else [])]
-    deployed = [EvalPart("deployed", eval_games(run)), deployment_part(run, "deployed")]
+    games = eval_games(run)
+    deployed = [*([EvalPart("deployed", games)] if games else []), deployment_part(run, "deployed")]
     if undoes(arm):
         played = player.play(before)
         policy.undo()
@@ -112,7 +113,7 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
         found = summarise([], conditions_of(run, played[len(access)], contexts=False), {})
         quarantined = {f"{WITH_QUARANTINE}{metric}": value for metric, value in found.items()}
     reached = reward_access(run, played[: len(access)])
-    return Evaluated(reached, quarantined, conditions_of(run, played[-1]), list(played[-2]))
+    return Evaluated(reached, quarantined, conditions_of(run, played[-1]), list(played[-2]) if games else [])
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer, *, contexts: bool = True) -> Conditions:

@@ -14,9 +14,9 @@ from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.episodes import DEPLOYED, GroupRequest, episode_requests, group_slots, limits, slots_of
 from launch.run.eval_plan import EvalRequest, playing_arm
-from launch.run.games import EvalGame
-from launch.run.players import modes
-from launch.run.seating import Drawn, draw_contexts, games
+from launch.run.seats.games import EvalGame
+from launch.run.seats.players import modes
+from launch.run.seats.seating import Drawn, draw_contexts, games
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import Engine

@@ -200,6 +200,7 @@ class SeatRollout(Rollout):
         return world, answer, best
 
     async def _act(self, text: str, turn: int) -> Any:
+        self._note(f"waiting for the other seats in turn {turn}", samples=True)
         return await self._table.act(self._request.seat, text, f"step in turn {turn}", self._limited)
 
     async def _leave(self) -> None:

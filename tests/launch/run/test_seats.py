@@ -17,10 +17,10 @@ from launch.errors import ConfigError, UserError
 from launch.run.adapters import adapters_of
 from launch.run.episodes import GroupRequest
 from launch.run.execute import execute
-from launch.run.games import eval_games, seating_of
 from launch.run.load_policy import load_trained
-from launch.run.players import modes
-from launch.run.seating import draw_contexts, seating
+from launch.run.seats.games import eval_games, seating_of
+from launch.run.seats.players import modes
+from launch.run.seats.seating import draw_contexts, seating
 from launch.storage.rundir import RunDirectory
 from shaping.seat_records import UNSHAPED, is_learner, player_of, seat_of
 
@@ -48,7 +48,14 @@ def config(
         "seeds": 1,
         "train": {"worlds": worlds or {DUEL: {"turns": 1}}, **small, **train},
         "learner": {"lora": {"rank": 2}, "lr": 1e-2, **(learner or {})},
-        "eval": {"cells": ["train"], "episodes": 1, "watch": ["never"], "placebo": ["none"], "access_episodes": 0},
+        "eval": {
+            "cells": ["train"],
+            "episodes": 1,
+            "slots": 6,
+            "watch": ["never"],
+            "placebo": ["none"],
+            "access_episodes": 0,
+        },
         "rollout": rollout or {},
         "seats": {"players": players, "snapshots": {"every": 1, "keep": 2}, "games": 2, **(seats or {})},
         "arms": {"arm": {"role": "reference", **(arm or {})}},

@@ -10,7 +10,7 @@ import numpy as np
 
 from launch.config.seats import PAST, SeatsConfig
 from launch.config.study import RunConfig
-from launch.run.seating import Occupant, Seating, chosen, game, learner_of, unshaped
+from launch.run.seats.seating import Occupant, Seating, chosen, game, learner_of, unshaped
 from launch.run.seeds import derive
 from shaping.sampling.table import TableRequest
 from shaping.seat_records import UNSHAPED
