@@ -37,6 +37,10 @@ class SeatedWorld(TextEnv):
     others: str
     """The scripted policy of all other seats in `reset` and `step`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: set[str] = set()
+
     @property
     @abstractmethod
     def seats(self) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from envs.core import TextEnv
 from envs.seated import SeatedWorld
 from launch.config.plugins import build_world
 from launch.config.seats import SeatsConfig
@@ -83,7 +85,11 @@ def _check_sampler(run: RunConfig, arm: SeatedArm, seats: SeatsConfig) -> None:
 
 def _check_world(name: str, options: dict[str, Any], seats: SeatsConfig) -> None:
     where = f"train.worlds.{name}"
-    world = build_world(name, options, "train.worlds")
+    with contextlib.closing(build_world(name, options, "train.worlds")) as world:
+        _check_places(where, world, seats)
+
+
+def _check_places(where: str, world: TextEnv, seats: SeatsConfig) -> None:
     if not isinstance(world, SeatedWorld):
         raise ConfigError(
             f"{where}: the world has a single seat, but the study has `seats`: train in worlds with several "

@@ -12,6 +12,8 @@ from shaping.seat_records import UNSHAPED
 
 PAST = "past"
 """The opponent that is a past policy of the run."""
+RESERVED = ("kept", "learner", PAST, UNSHAPED)
+"""What adapters of seats cannot be called: adapters and policies have these names already."""
 SHARED = ""
 """The player whose adapter seats share."""
 
@@ -40,6 +42,8 @@ class Seat(Strict):
             )
         if self.learns == 1 and self.opponents:
             raise ValueError("learns is 1, so that the opponents would never sit here: lower it, or leave them out")
+        if self.adapter in RESERVED:
+            raise ValueError(f"adapter {self.adapter!r} is the name of another policy: choose another one")
         if self.learns == 0 and self.adapter:
             raise ValueError(f"adapter {self.adapter!r} would never be trained here: learns is 0")
         return self

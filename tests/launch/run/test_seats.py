@@ -144,6 +144,7 @@ def test_seats_have_interventions_and_roles_of_their_own() -> None:
             {"players": {**PLAYERS, "red": {"learns": 0.5, "opponents": {"lowd": 1}}}},
             "seats.players.red.opponents: duel has no policy 'lowd'",
         ),
+        ({"players": {**PLAYERS, "blue": {"adapter": "unshaped"}}}, "'unshaped' is the name of another policy"),
         ({"learner": {"lora": None}}, "seats.players.blue.adapter: .*set learner.lora"),
         ({"players": {**PLAYERS, "blue": {}}, "learner": {"lora": None}}, "past and unshaped policies are adapters"),
         ({"arm": {"seats": {"redd": ["Identity"]}}}, r"arms.arm.seats: there is no seat 'redd' \(did you mean 'red'"),
