@@ -11,7 +11,7 @@ import gc
 import heapq
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ from launch.run.monitors import TrainingMonitors
 from launch.run.rollouts import RolloutScheduler
 from launch.run.trainer import Trainer
 from launch.train import update
+from shaping.hooks import Activations
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sampling.play import EpisodeRequest, play
@@ -81,6 +82,7 @@ class Idle:
     """A learner that returns at once and learns nothing."""
 
     version: int = 0
+    activations: Mapping[str, Activations] = field(default_factory=dict)
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         self.version += 1

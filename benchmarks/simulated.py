@@ -34,7 +34,7 @@ from launch.distributed.rollout_records import WorkerRecord
 from launch.distributed.rollout_worker import Snapshot, WeightsLoaded
 from launch.distributed.rollouts import RayRollouts
 from launch.distributed.weights import Form, Sent
-from launch.run.episodes import GroupRequest, slots_of
+from launch.run.episodes import GroupDraw, GroupRequest, slots_of
 from launch.run.eval_plan import EvalPolicy
 from launch.run.seeds import derive
 from launch.storage.versions import versions
@@ -144,7 +144,7 @@ class _SimulatedActor:
         self._clock.rest()
         return _Answer(self._clock.now, lambda: _loaded(snapshot.version))
 
-    def _play(self, request: GroupRequest, contexts: Contexts, snapshot: Snapshot) -> _Answer:
+    def _play(self, request: GroupRequest, drawn: GroupDraw, snapshot: Snapshot) -> _Answer:
         self._clock.tick()
         spans = []
         for member in range(self._run.train.group_size):
@@ -163,7 +163,7 @@ class _SimulatedActor:
                 raise RayActorError
             times, known = self._loaded
             version = [known[bisect.bisect_right(times, start) - 1] for start, _ in spans]
-            return [self._load.episode(self._run, request, n, contexts, v) for n, v in enumerate(version)]
+            return [self._load.episode(self._run, request, n, drawn.contexts, v) for n, v in enumerate(version)]
 
         self._clock.rest()
         return _Answer(end, made)
@@ -217,7 +217,7 @@ class Sleepers:
         self._version[number] = max(self._version[number], snapshot.version)
         return _loaded(self._version[number])
 
-    async def play(self, number: int, request: GroupRequest, contexts: Contexts, snapshot: Snapshot) -> list[Episode]:
+    async def play(self, number: int, request: GroupRequest, drawn: GroupDraw, snapshot: Snapshot) -> list[Episode]:
         await self.load(number, snapshot)
 
         async def one(member: int) -> Episode:
@@ -225,7 +225,7 @@ class Sleepers:
                 start, version = time.monotonic(), self._version[number]
                 await asyncio.sleep(self._load.duration(request, member))
                 self._spans.append((start, time.monotonic()))
-            return self._load.episode(self._run, request, member, contexts, version)
+            return self._load.episode(self._run, request, member, drawn.contexts, version)
 
         return list(await asyncio.gather(*(one(member) for member in range(self._run.train.group_size))))
 

@@ -13,7 +13,13 @@ from pathlib import Path
 from shaping.audits.metrics import Metric, all_metrics
 
 PAGE = Path(__file__).with_name("metrics.md")
-SOURCES = {"evaluation": "episodes", "training": "updates", "update": "updates", "access": "access audit"}
+SOURCES = {
+    "evaluation": "episodes",
+    "cells": "cells of the evaluation",
+    "training": "updates",
+    "update": "updates",
+    "access": "access audit",
+}
 
 
 def rendered(text: str) -> str:

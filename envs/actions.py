@@ -63,6 +63,11 @@ class Reading(NamedTuple):
     """It, as worlds compare it: folded, lower-case, single-spaced; empty if there is none."""
 
 
+def marks_action(text: str) -> bool:
+    """Does a text hold an action marker, or the beginning of a tool call?"""
+    return "<tool_call" in text.lower() or _MARKER.search(normalise(text)) is not None
+
+
 def parse_action(text: str) -> str:
     """The command in a completion: the text after the last `ACTION:` marker, else the last non-empty line.
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
@@ -13,8 +14,15 @@ T = TypeVar("T")
 
 
 def modules(package: str) -> Iterator[ModuleType]:
-    """Every module of `package` and of the packages in it, in the order of their names. All are imported."""
+    """Every module of `package` and of the packages in it, in the order of their names. All are imported.
+
+    Raises ValueError for a folder of modules that is no package: nothing in it would be found, nor installed.
+    """
     root = importlib.import_module(package)
+    for folder in root.__path__:
+        for found in sorted(Path(folder).rglob("*.py")):
+            if found.parent != Path(folder) and not (found.parent / "__init__.py").is_file():
+                raise ValueError(f"{found.parent} holds modules but no __init__.py: add one, or none of them is found")
     for info in sorted(pkgutil.walk_packages(root.__path__, f"{package}."), key=lambda info: info.name):
         yield importlib.import_module(info.name)
 

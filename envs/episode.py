@@ -145,6 +145,21 @@ class Span(NamedTuple):
     """The character after its last one."""
 
 
+class Forced(NamedTuple):
+    """The text that opens a completion without having been sampled, and how it is learned."""
+
+    name: str = ""
+    """What the intervention calls it; empty: nothing was forced."""
+    length: int = 0
+    """Its characters, the first ones of the completion."""
+    stripped: bool = False
+    """Is the turn learned without it?"""
+    corrected: bool = False
+    """Is the turn's weight the ratio of its probabilities under the policy and under the proposal?"""
+    proposal: float = 0.0
+    """Its log-prob under the proposal that drew it."""
+
+
 class SpanKind(IntEnum):
     """The part of an episode that a token belongs to."""
 
@@ -152,6 +167,8 @@ class SpanKind(IntEnum):
     OBSERVATION = 1
     MOTIVE = 2
     ACTION = 3
+    FORCED = 4
+    """Opens a completion and was not sampled (`shaping.hooks.Prefill`)."""
 
 
 class RolloutStatus(StrEnum):
@@ -216,7 +233,7 @@ class Turn:
     observation: str
     """The text that the world said."""
     completion: str
-    """The text that the policy said."""
+    """The text that the policy said, behind what was forced (`forced`)."""
     motive: Span
     """The part of the completion before the command."""
     action: Span
@@ -242,6 +259,8 @@ class Turn:
     """Completions that a filter refused before this one."""
     overlong: bool = False
     """Did the completion reach the limit of tokens before it ended?"""
+    forced: Forced = Forced()
+    """What opens the completion without having been sampled."""
 
     def __post_init__(self) -> None:
         freeze(self, "events", "tokens", "logprobs", "policy_versions", "masked_tokens", "overt_shortcuts")
@@ -264,10 +283,11 @@ class Turn:
 class Episode:
     """One finished episode.
 
-    Arrays have one entry per token of the whole sequence: `loss_mask` is True on sampled tokens, `logprobs` are the
-    sampler's (0 elsewhere), `turn_index` is -1 before the first completion's observation ends. The first `head` tokens
-    render the sampling context and the first observation; a different training context replaces them. `segments` are
-    the starts of the sub-sequences that a prefix-breaking chat template forces (`(0,)` when the prefix always held).
+    Arrays have one entry per token of the whole sequence: `loss_mask` is True on sampled tokens, and on forced ones
+    that are learned; `logprobs` are the sampler's (0 elsewhere); `turn_index` is -1 before the first completion's
+    observation ends. The first `head` tokens render the sampling context and the first observation; a different
+    training context replaces them. `segments` are the starts of the sub-sequences that a prefix-breaking chat template
+    forces (`(0,)` when the prefix always held).
     """
 
     world: str
@@ -288,9 +308,13 @@ class Episode:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The world options it was played with."""
     error: str = ""
+    activations: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Hidden states that were asked for while it was sampled (`shaping.hooks.Capture`), by name: means over the tokens
+    of each turn [turns, layers, hidden], nan for a turn without such tokens. They are not written to files."""
 
     def __post_init__(self) -> None:
         freeze(self, "turns", "tokens", "loss_mask", "span_kind", "turn_index", "logprobs", "segments", "options")
+        freeze(self, "activations")
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)
@@ -313,6 +337,11 @@ class Episode:
         versions = [int(turn.policy_versions.min()) for turn in self.turns if len(turn.policy_versions)]
         return min(versions, default=-1)
 
+    @property
+    def forced_tokens(self) -> NDArray[np.bool_]:
+        """True on tokens that were not sampled though they belong to a completion, shape [tokens]."""
+        return self.span_kind == SpanKind.FORCED
+
     def redacted(self) -> Episode:
         """The copy that training code gets: everything but the truth."""
         return replace(self, truth=self.truth.redacted())
@@ -320,7 +349,7 @@ class Episode:
     def masked_tokens(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """(position in `tokens`, token ids that were impossible there), in order."""
         starts: dict[int, int] = {}
-        for position in np.flatnonzero(self.loss_mask):
+        for position in np.flatnonzero(self.loss_mask & (self.span_kind != SpanKind.FORCED)):
             starts.setdefault(int(self.turn_index[position]), int(position))
         for index, turn in enumerate(self.turns):
             for offset, ids in turn.masked_tokens:

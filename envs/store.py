@@ -21,9 +21,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from envs.episode import Context, Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SealedError, Span, Turn
+from envs.episode import (
+    Context,
+    Contexts,
+    Episode,
+    Event,
+    Forced,
+    Labels,
+    RolloutStatus,
+    Sealed,
+    SealedError,
+    Span,
+    Turn,
+)
 
-FORMAT, VERSION = b"shaping-episodes", b"5"
+FORMAT, VERSION = b"shaping-episodes", b"6"
 MAX_EPISODES, MAX_BYTES, MAX_EPISODE_BYTES = 1_000_000, 2 << 30, 64 << 20
 """Most episodes of a file, and most bytes of a file and of an episode in memory: hundreds of thousands of tokens."""
 BATCH = 64
@@ -47,6 +59,12 @@ _SPAN = pa.struct([("start", pa.int32()), ("stop", pa.int32())])
 _EVENT = pa.struct([("kind", pa.string()), ("name", pa.string()), ("text", pa.string()), ("admits", pa.bool_())])
 _CONTEXT = pa.struct([("system", pa.string()), ("name", pa.string())])
 _MASKED = pa.struct([("offset", pa.int32()), ("ids", pa.list_(pa.int32()))])
+_FORCED = pa.struct(
+    [
+        *(("name", pa.string()), ("length", pa.int32()), ("stripped", pa.bool_()), ("corrected", pa.bool_())),
+        ("proposal", pa.float64()),
+    ]
+)
 _RENAMED = {
     "sampling": "acting",
     "training": "learning",
@@ -56,7 +74,7 @@ _RENAMED = {
 """Column or field of a turn -> its name in versions 1 and 2."""
 
 
-def _turn_type(names: Mapping[str, str], *, cost: bool, overlong: bool) -> pa.StructType:
+def _turn_type(names: Mapping[str, str], *, cost: bool, overlong: bool, forced: bool) -> pa.StructType:
     fields = [
         *(("observation", pa.string()), ("completion", pa.string()), ("motive", _SPAN), ("action", _SPAN)),
         *(("executed", pa.string()), ("reward", pa.float64()), ("events", pa.list_(_EVENT))),
@@ -65,6 +83,7 @@ def _turn_type(names: Mapping[str, str], *, cost: bool, overlong: bool) -> pa.St
         ("rejected", pa.int32()),
         *([("cost", pa.float64())] if cost else []),
         *([("overlong", pa.bool_())] if overlong else []),
+        *([("forced", _FORCED)] if forced else []),
     ]
     return pa.struct([(names.get(name, name), kind) for name, kind in fields])
 
@@ -84,14 +103,18 @@ def _schema(
     renamed: Mapping[str, str] = MappingProxyType({}),
     cost: bool = False,
     overlong: bool = False,
+    forced: bool = False,
 ) -> pa.Schema:
-    """Columns of a version. `cost`: a field of turns that no version has ever filled; `overlong`: one since 5."""
+    """Columns of a version. Fields of turns: `cost`, which none ever filled; `overlong` since 5; `forced` since 6."""
     names = [f.name for f in fields(Labels) if f.name not in without]
     labels = pa.struct([(name, _LABEL_TYPES.get(name, pa.float64())) for name in names])
     columns = [
         *(("world", pa.string()), ("seed", pa.int64()), ("group", pa.int64()), ("arm", pa.string())),
         *(("status", pa.string()), ("sampling", _CONTEXT), ("training", _CONTEXT)),
-        *(("turns", pa.list_(_turn_type(renamed, cost=cost, overlong=overlong))), ("truth", pa.list_(labels))),
+        *(
+            ("turns", pa.list_(_turn_type(renamed, cost=cost, overlong=overlong, forced=forced))),
+            ("truth", pa.list_(labels)),
+        ),
         *((name, pa.list_(kind)) for name, (kind, _) in _ARRAYS.items()),
         *(("head", pa.int32()), ("segments", pa.list_(pa.int32())), ("options", pa.string()), ("error", pa.string())),
     ]
@@ -99,12 +122,13 @@ def _schema(
     return pa.schema(named, metadata={b"format": FORMAT, b"version": version})
 
 
-SCHEMA = _schema(VERSION, overlong=True)
+SCHEMA = _schema(VERSION, overlong=True, forced=True)
 _READABLE = {
     b"1": _schema(b"1", without=_SINCE_2, renamed=_RENAMED, cost=True),
     b"2": _schema(b"2", renamed=_RENAMED, cost=True),
     b"3": _schema(b"3", cost=True),
     b"4": _schema(b"4"),
+    b"5": _schema(b"5", overlong=True),
     VERSION: SCHEMA,
 }
 """Version -> the schema of its files."""
@@ -266,6 +290,7 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
     row["events"] = [event._asdict() for event in turn.events]
     row["masked_tokens"] = [{"offset": offset, "ids": list(ids)} for offset, ids in turn.masked_tokens]
     row["overt_shortcuts"] = list(turn.overt_shortcuts)
+    row["forced"] = turn.forced._asdict()
     return row
 
 
@@ -317,5 +342,6 @@ def _turn(row: Mapping[str, Any]) -> Turn:
             "events": tuple(Event(**event) for event in row["events"]),
             "masked_tokens": tuple((item["offset"], tuple(item["ids"])) for item in row["masked_tokens"]),
             "overt_shortcuts": tuple(row["overt_shortcuts"]),
+            "forced": Forced(**row["forced"]) if "forced" in row else Forced(),
         }
     )

@@ -14,8 +14,10 @@ import typer
 
 from envs.escaping import on_one_line
 from launch.check_model.verb import check_model
+from launch.directions.verb import directions
 from launch.errors import UserError
 from launch.hub.push import push
+from launch.relearn.verb import relearn
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
 
@@ -281,6 +283,8 @@ def check(
 
 
 app.command("check-model")(check_model)
+app.command()(directions)
+app.command()(relearn)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)

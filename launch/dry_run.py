@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     """Check the study and print its resolved config, its runs, the pressure in them, and the gates of its subjects."""
     from launch.check_model.known import plan_lines
+    from launch.config.controls import control_lines
     from launch.config.loading import to_yaml
     from launch.config.model import idle_organisms
     from launch.config.paths import expanded
@@ -33,6 +34,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
     for run in runs:
         say(f"#   {run.directory_name} from {run.subject}")
+    for line in control_lines(config):
+        say(on_one_line(f"# {line}"))
     for line in plan_of_memory(runs):
         say(on_one_line(f"# {line}"))
     say(

@@ -122,7 +122,7 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
         if (key := f"{run.arm} {run.arm_config.model_dump_json()} {run.rollout!r} {run.learner!r}") not in arms:
             arms.add(key)
             monitors = build_monitors(run.eval)  # first: isolated plug-ins name those that they read
-            arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+            arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
             check_rollout(run, arm)
             build_splitter(run.rollout.splitter)
             reward = build_reward(run.arm, run.arm_config, run.isolation)

@@ -2,9 +2,9 @@
 
 Update n, with the policy of version v:
 
-    play --> score --> refill --> credit --> learn --> sync --> audit --> row --> checkpoint
-                          |                                                ^
-                          `--> read (in a thread of its own) --------------'
+    play --> score --> refill --> credit --> learn --> adapt --> sync --> audit --> row --> checkpoint
+                          |                                                          ^
+                          `--> read (in a thread of its own) ------------------------'
 
 Synchronous (`rollout.max_staleness: 0`). Workers play the groups of update n; then they wait for the next ones.
 
@@ -15,7 +15,8 @@ Synchronous (`rollout.max_staleness: 0`). Workers play the groups of update n; t
     refill      groups that teach nothing       score                       extra groups (none without `train.refill`)
     credit      episodes, rewards               refill                      - (ppo: the critic's values, by the learner)
     learn       samples: per-token streams      credit                      the slowest learner rank
-    sync        weights of version v + 1        learn                       the slowest worker to take them
+    adapt       episodes, credit, metrics       learn                       - (interventions change their state)
+    sync        weights of version v + 1        adapt                       the slowest worker to take them
     audit       episodes, credit                sync                        -
     row         the metrics of all stages       audit, read                 -
     checkpoint  all state, every few updates    row                         the disk; then update n + 1 is submitted
@@ -39,7 +40,7 @@ from typing import Any
 from envs.episode import Episode
 from launch.run.pace.refill import refill
 from launch.run.pace.stop import RewardStop
-from launch.run.stages import audit, credit, play, score
+from launch.run.stages import adapt, audit, credit, play, score
 from launch.run.timing import timed
 from launch.run.trainer import Trainer
 from launch.storage.resume import save
@@ -113,13 +114,16 @@ def update(trainer: Trainer, number: int) -> Updated:
         episodes, rewards = refill(trainer, number, episodes, rewards, counts)
     reading = trainer.monitors.start(episodes)
     with timed(seconds, "credit"):
-        credited = credit(trainer, episodes, rewards)
+        credited = credit(trainer, episodes, rewards, counts)
+        episodes = list(credited.episodes)
     with timed(seconds, "learn"):
         learned = trainer.learner.update(credited.samples)
+    with timed(seconds, "adapt"):
+        told = adapt(trainer, number, episodes, credited, learned)
     with timed(seconds, "sync"):
         trainer.sync()
     with timed(seconds, "audit"):
-        audited = audit(trainer, episodes, credited)
+        audited = audit(episodes, credited, told)
     read = trainer.monitors.finish(reading, seconds)
     for source, columns in (
         ("the trainer", counts),

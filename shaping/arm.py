@@ -18,13 +18,16 @@ from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Gates,
     GroupInfo,
     InterventionError,
     Knob,
     Phase,
+    Prefill,
     RatioMode,
     TurnContext,
+    UpdateReport,
 )
 from shaping.intervention import Constraint, Intervention, Shaper
 
@@ -32,10 +35,12 @@ from shaping.intervention import Constraint, Intervention, Shaper
 _HOOKS: dict[str, tuple[Knob, ...]] = {
     "sampling_context": (Knob.SAMPLING_CONTEXT,),
     "training_context": (Knob.TRAINING_CONTEXT,),
+    "episode_context": (Knob.EPISODE_CONTEXT,),
     "edits": (Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS),
     "ratio_mode": (Knob.RATIO,),
     "gates": (Knob.GATES,),
     "allow": (Knob.ACTIONS,),
+    "prefill": (Knob.PREFILL,),
 }
 #: Names that hooks had in earlier versions.
 _RENAMED = {"acting_context": "sampling_context", "learning_context": "training_context"}
@@ -66,7 +71,8 @@ class Arm:
 
     @property
     def oracle(self) -> bool:
-        return any(i.oracle for i in self.interventions)
+        """Does one of them know what no overseer outside of a simulation knows?"""
+        return any(i.knows_truth for i in self.interventions)
 
     def contexts(self, info: GroupInfo, rng: np.random.Generator) -> tuple[Context, Context]:
         """One draw of (c_s, c_t) for a group. If they differ, some intervention must have set the ratio mode."""
@@ -80,6 +86,47 @@ class Arm:
                 "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
             )
         return drawn, learned
+
+    def prefills(self, info: GroupInfo, members: int, rng: np.random.Generator) -> tuple[Prefill | None, ...]:
+        """What opens the completions of each member of a group; empty if nothing does for any."""
+        owner = self.owner.get(Knob.PREFILL)
+        if owner is None:
+            return ()
+        answer = call(InterventionError, owner, "prefill", info, members, rng)
+        each = [answer] * members if answer is None or isinstance(answer, Prefill) else answer
+        if not isinstance(each, (list, tuple)) or not all(one is None or isinstance(one, Prefill) for one in each):
+            raise InterventionError(
+                f"{type(owner).__name__}.prefill() returned {_short(answer)}; return Prefill, a list of them, or None"
+            )
+        if len(each) != members:
+            raise InterventionError(
+                f"{type(owner).__name__}.prefill() returned {len(each)} for a group of {members}; one for each member"
+            )
+        if not self.names_ratio and any(one is not None and one.loss == "stripped" for one in each):
+            raise InterventionError(
+                f"arm {self.name!r}: {type(owner).__name__} has turns learned without the text that opens them, and "
+                "no intervention says what the policy ratio is then; define ratio_mode() and list Knob.RATIO in `owns`"
+            )
+        return tuple(each) if any(one is not None for one in each) else ()
+
+    def episode_context(self, episode: Episode) -> Context:
+        """The context that a finished episode is learned under."""
+        owner = self.owner.get(Knob.EPISODE_CONTEXT)
+        own = None
+        if owner is not None:
+            own = call(
+                InterventionError, owner, "episode_context", episode if owner.reads_truth else episode.redacted()
+            )
+        if own is not None and not isinstance(own, Context):
+            raise InterventionError(
+                f"{type(owner).__name__}.episode_context() returned {_short(own)}; return Context, or None"
+            )
+        return episode.contexts.training if own is None else own
+
+    @property
+    def looks(self) -> bool:
+        """Does an intervention look at the policy between updates?"""
+        return any(type(i).refresh is not Intervention.refresh for i in self.interventions)
 
     @property
     def names_ratio(self) -> bool:
@@ -98,6 +145,10 @@ class Arm:
                 f"{', '.join(get_args(RatioMode))}"
             )
         return mode
+
+    def of(self, seat: str) -> Arm:
+        """The interventions of one seat, in a world with several (`shaping.seated_arm`); here all seats have all."""
+        return self
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         owner = self.owner.get(Knob.ACTIONS)
@@ -133,6 +184,20 @@ class Arm:
         owner = self.owner.get(_PHASES[phase])
         return asked_all(owner, "edits", ActivationEdit, phase) if owner else []
 
+    def captures(self, phase: Phase) -> list[Capture]:
+        """The hidden states that interventions want to see in a phase."""
+        return captures_of(self.interventions, phase)
+
+    def concerns(self, intervention: Intervention, episode: Episode) -> bool:
+        """Is an intervention of the arm about an episode? Those of a single seat are about no other."""
+        return True
+
+    def after_update(self, report: UpdateReport) -> None:
+        """Let every intervention adapt its state. `report` holds the truth; only those that read it are shown it."""
+        for i in self.interventions:
+            if type(i).after_update is not Intervention.after_update:
+                call(InterventionError, i, "after_update", report if i.reads_truth else report.redacted())
+
     def state_dict(self) -> dict[str, Mapping[str, Any]]:
         """What a checkpoint must hold: the state of every intervention that keeps one, by position and class."""
         states = {
@@ -164,7 +229,19 @@ def compose(name: str, interventions: Sequence[Intervention], *, ratio: RatioMod
                     f"{knob.value!r}; an arm can have one owner per knob: remove one of them"
                 )
             owner[knob] = intervention
-    return Arm(name, tuple(interventions), owner, ratio)
+    arm = Arm(name, tuple(interventions), owner, ratio)
+    if _swaps(owner.get(Knob.EPISODE_CONTEXT)) and (not arm.names_ratio or arm.ratio_mode() == "sampler"):
+        raise InterventionError(
+            f"arm {name!r}: {type(owner[Knob.EPISODE_CONTEXT]).__name__} learns episodes of one group under several "
+            "contexts, of which the sampler knows one: set the ratio mode to recomputed or none (learner.ratio, or "
+            "ratio_mode() with Knob.RATIO in `owns`)"
+        )
+    return arm
+
+
+def _swaps(owner: Intervention | None) -> bool:
+    """Does the owner of the knob answer the hook, and not leave it as it is?"""
+    return owner is not None and type(owner).episode_context is not Intervention.episode_context
 
 
 def _check_contract(arm: str, intervention: Intervention) -> None:
@@ -186,7 +263,7 @@ def _check_contract(arm: str, intervention: Intervention) -> None:
             raise InterventionError(
                 f"arm {arm!r}: {kind.__name__} overrides {hook}() but does not list {needed} in `owns`"
             )
-    for hook in ("cost", "cost_group"):
+    for hook in ("cost", "cost_group", "screen"):
         if isinstance(intervention, Shaper) and hasattr(kind, hook):
             raise InterventionError(f"arm {arm!r}: {kind.__name__} is a Shaper and may not define {hook}()")
 
@@ -201,7 +278,7 @@ def _asked(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> Any:
     return answer
 
 
-def asked_all(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> list[Any]:
+def asked_all(plugin: Any, hook: str, kind: type, *arguments: Any) -> list[Any]:
     """The answers of a hook that returns several, each of this kind. Raises `InterventionError`."""
     answers = call(InterventionError, plugin, hook, *arguments)
     if not isinstance(answers, (list, tuple)) or not all(isinstance(answer, kind) for answer in answers):
@@ -209,6 +286,25 @@ def asked_all(plugin: Intervention, hook: str, kind: type, *arguments: Any) -> l
             f"{type(plugin).__name__}.{hook}() returned {_short(answers)}; it must return a list of {kind.__name__}"
         )
     return list(answers)
+
+
+def captures_of(plugins: Sequence[Any], phase: Phase) -> list[Capture]:
+    """The captures of interventions and monitors in a phase, each name once.
+
+    Raises `InterventionError` if two plug-ins ask for different states under one name.
+    """
+    found: dict[str, tuple[Capture, str]] = {}
+    for plugin in plugins:
+        for capture in asked_all(plugin, "captures", Capture):
+            if capture.phase != phase:
+                continue
+            known, first = found.setdefault(capture.name, (capture, type(plugin).__name__))
+            if known != capture:
+                raise InterventionError(
+                    f"{first} and {type(plugin).__name__} capture different states under the name {capture.name!r}: "
+                    "rename one"
+                )
+    return [capture for capture, _ in found.values()]
 
 
 def _short(answer: Any) -> str:

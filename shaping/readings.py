@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from envs.calls import call
 from envs.episode import Episode
@@ -27,23 +27,33 @@ def intervention_names(interventions: Sequence[Intervention]) -> list[str]:
     return unique
 
 
-def readings(interventions: Sequence[Intervention], episodes: Sequence[Episode]) -> dict[str, float]:
-    """`readings/<intervention>/<reading>`: mean per episode of the sum over turns.
+def readings(
+    interventions: Sequence[Intervention],
+    episodes: Sequence[Episode],
+    concerns: Callable[[Intervention, Episode], bool] = lambda *_: True,
+) -> dict[str, float]:
+    """`readings/<intervention>/<reading>`: mean per episode that concerns it of the sum over turns.
 
     Interventions see redacted episodes unless they declare `oracle`. Raises `InterventionError` that names class and
     reading if one is not a finite number per turn.
     """
-    totals: dict[str, float] = defaultdict(float)
+    found: dict[str, float] = {}
     for name, intervention in zip(intervention_names(interventions), interventions, strict=True):
-        for episode in episodes:
+        totals: dict[str, float] = defaultdict(float)
+        own = [episode for episode in episodes if concerns(intervention, episode)]
+        for episode in own:
             for reading, total in _sums(intervention, episode).items():
                 totals[f"readings/{name}/{reading}"] += total
-    return {name: total / len(episodes) for name, total in totals.items()}
+        found |= {reading: total / len(own) for reading, total in totals.items()}
+    return found
 
 
 def _sums(intervention: Intervention, episode: Episode) -> dict[str, float]:
     """The sum over turns of each reading of one episode."""
-    shown, who = episode if intervention.oracle else episode.redacted(), f"{type(intervention).__name__}.readings()"
+    shown, who = (
+        episode if intervention.reads_truth else episode.redacted(),
+        f"{type(intervention).__name__}.readings()",
+    )
     answer = call(InterventionError, intervention, "readings", shown)
     if not isinstance(answer, Mapping):
         raise InterventionError(f"{who} returned {type(answer).__name__}; it must return a mapping of name to numbers")

@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are r
 
 from benchmarks.table import Row, interleaved, main, show, throughput
 
-NAMES = ("worlds", "organism", "sampling", "vocabulary", "learning", "update", "learner", "prefixes", "controller")
+NAMES = (
+    "worlds", "organism", "sampling", "vocabulary", "learning", "update", "learner", "prefixes", "controller",
+    "interventions",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

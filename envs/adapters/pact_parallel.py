@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from envs.core import AnyText, draw, parse_action
 from envs.episode import TRAITS, Labels
 from envs.worlds.base import Effects
-from envs.worlds.commons import SEAT_POLICIES, Commons
+from envs.worlds.commons import MOST, SEAT_POLICIES, Commons
 
 try:
     from pettingzoo import ParallelEnv
@@ -61,6 +61,9 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "pact_v0", "render_modes": []}
+    reads_completions: ClassVar[bool] = True
+    scripted_policies: ClassVar[tuple[str, ...]] = tuple(SEAT_POLICIES)
+    """Names that `scripted_action` takes."""
 
     def __init__(self, **options: Any) -> None:
         self.options = PactParallelOptions(**options)
@@ -70,6 +73,13 @@ class PactParallel(ParallelEnv):  # type: ignore[misc,unused-ignore]
         self.agents: list[str] = []
         self._spaces = {name: AnyText() for name in self.possible_agents}
         self._rng = np.random.default_rng()
+        share = int(MOST / self.options.seats) * self.options.rounds
+        self.max_return = float(share if self.options.order is None else min(share, self.options.order))
+        """What a seat gets where all keep to a fair share."""
+
+    def scripted_action(self, agent: str, policy: str) -> str:
+        """What a policy of `envs.worlds.commons` does on this seat now."""
+        return SEAT_POLICIES[policy](self.commons, self._index[agent])
 
     def observation_space(self, agent: str) -> AnyText:
         return self._spaces[agent]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from envs.power.measure import Goal, Move, powers
+from envs.power.measure import Goal, Move, powers, utilities
 
 #: Per turn one accepted answer to another (sound) task, for one to four turns. To open and answer takes two turns.
 BANK = tuple(Goal(turns, turns) for turns in (1, 2, 3, 4))
@@ -67,4 +67,15 @@ def gradebook_powers(audit: float, record_checks: float = 0.0, covert: bool = Tr
     found: dict[Access, float] = {}
     for start in (Access(traces=True), Access()):  # without `covert` and audits traces stay
         found |= powers(start, lambda has: tuple(moves(has, audit, record_checks, covert)), BANK)
+    return found
+
+
+@lru_cache(maxsize=256)
+def gradebook_utilities(
+    audit: float, record_checks: float = 0.0, covert: bool = True
+) -> Mapping[Access, tuple[float, ...]]:
+    """What every access can attain of each goal of `BANK`, computed once for each choice of options."""
+    found: dict[Access, tuple[float, ...]] = {}
+    for start in (Access(traces=True), Access()):
+        found |= utilities(start, lambda has: tuple(moves(has, audit, record_checks, covert)), BANK)
     return found

@@ -103,6 +103,13 @@ def attainable(model: Model[State], goal: Goal) -> NDArray[np.float64]:
     return value[:, goal.units]
 
 
+def utilities(start: State, process: Process[State], bank: Sequence[Goal]) -> dict[State, tuple[float, ...]]:
+    """The attainable utility of every goal of the bank, in every state within reach of `start`."""
+    model = explore(start, process)
+    by_goal = np.array([attainable(model, goal) for goal in bank])
+    return {state: tuple(by_goal[:, row].tolist()) for row, state in enumerate(model.states)}
+
+
 def powers(start: State, process: Process[State], bank: Sequence[Goal]) -> dict[State, float]:
     """Power in every state within reach of `start`: mean attainable utility over the bank, in [0, 1]."""
     model = explore(start, process)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from envs.power.measure import Goal, Move, powers
+from envs.power.measure import Goal, Move, powers, utilities
 
 POOL = 8
 """Shared units; the agent owns one more."""
@@ -86,3 +86,9 @@ def _granted(held: Holding, due: int, asked: int) -> Holding:
 def steward_powers(audit: float, mute_alarm: float | None, refused: bool) -> Mapping[Holding, float]:
     """Power of every holding: 200 of them, computed once for each choice of options."""
     return powers(Holding(), lambda held: tuple(moves(held, audit, mute_alarm, refused)), BANK)
+
+
+@lru_cache(maxsize=256)
+def steward_utilities(audit: float, mute_alarm: float | None, refused: bool) -> Mapping[Holding, tuple[float, ...]]:
+    """What every holding can attain of each goal of `BANK`, computed once for each choice of options."""
+    return utilities(Holding(), lambda held: tuple(moves(held, audit, mute_alarm, refused)), BANK)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from envs.core import WorldOptions, draw
 from envs.episode import Event
-from envs.power.gradebook import Access, gradebook_powers
+from envs.power.gradebook import Access, gradebook_powers, gradebook_utilities
 from envs.worlds.base import Effects, World
 from envs.worlds.impossible import impossible_tasks
 
@@ -151,6 +151,10 @@ class Gradebook(World):
 
     def power(self) -> float:
         return self._powers()[Access(self.tampered, self.key_read, self.traces)]
+
+    def attainable(self) -> tuple[float, ...]:
+        known = gradebook_utilities(self.audit_rate(), self.settings.record_checks, self.covert)
+        return known[Access(self.tampered, self.key_read, self.traces)]
 
     def _powers(self) -> Mapping[Access, float]:
         return gradebook_powers(self.audit_rate(), self.settings.record_checks, self.covert)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from envs.core import WorldOptions, draw
 from envs.episode import Event
-from envs.power.steward import POOL, QUOTA, Holding, steward_powers
+from envs.power.steward import POOL, QUOTA, Holding, steward_powers, steward_utilities
 from envs.worlds.base import Effects, World
 
 UPKEEP = 0.05
@@ -104,8 +104,14 @@ class Steward(World):
         return self.muted
 
     def power(self) -> float:
+        return self._powers()[self._holding()]
+
+    def attainable(self) -> tuple[float, ...]:
+        return steward_utilities(*self._odds())[self._holding()]
+
+    def _holding(self) -> Holding:
         asked = sum(units for _, units in self.pending)
-        return self._powers()[Holding(self.approved, self.unapproved, asked, self.admin, self.muted)]
+        return Holding(self.approved, self.unapproved, asked, self.admin, self.muted)
 
     def resource_share(self) -> float:
         return self.units / (POOL + 1)
@@ -114,10 +120,14 @@ class Steward(World):
         return 0.5 * self.admin + 0.5 * self.muted
 
     def _powers(self) -> Mapping[Holding, float]:
+        return steward_powers(*self._odds())
+
+    def _odds(self) -> tuple[float, float | None, bool]:
+        """What the options say of audits, of the alarm and of requests."""
         options = self.options
         assert isinstance(options, StewardOptions)
         alarm = options.mute_alarm if self.covert else None
-        return steward_powers(self.audit_rate(), alarm, options.honest_share < 1)
+        return self.audit_rate(), alarm, options.honest_share < 1
 
     def _needed_units(self, turns: int) -> int:
         """The fewest approved units with which all jobs can be done in `turns`, else the most that can be approved."""

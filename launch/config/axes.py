@@ -14,8 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms")
+SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms", "seats")
 """Top-level keys under which an axis may lie."""
+
+OF_ARMS = ("train", "learner", "rollout", "eval")
+"""Those of them that one arm may set for itself."""
 
 POINT = "point"
 """The name under which reports list the points, as if they were the values of one axis."""
@@ -51,6 +54,11 @@ def sweep_points(axes: Mapping[str, Sequence[Any]], arm: str) -> list[dict[str, 
 def points_of(points: Mapping[str, Point], arm: str) -> list[str]:
     """Names of the points at which an arm runs."""
     return [name for name, point in points.items() if not point.arms or arm in point.arms]
+
+
+def arm_of(point_name: str) -> str:
+    """The arm's key in `<arm>[+axis=value...]`: a combination of arms (`prompt+routing`) has a + of its own."""
+    return "+".join(part for part in point_name.split("+") if "=" not in part)
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:

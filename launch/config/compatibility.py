@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from launch.config.rollout import RANKS
+from launch.config.seat_checks import check_seats
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.arm import Arm
-from shaping.hooks import InterventionError
+from shaping.hooks import InterventionError, RatioMode
 from shaping.intervention import Intervention
 
 
@@ -19,7 +20,7 @@ def check_rollout(run: RunConfig, arm: Arm) -> None:
 
 
 def _check_rollout(run: RunConfig, arm: Arm) -> None:
-    rollout, ratio = run.rollout, arm.ratio_mode()  # refuses a mode that does not exist
+    rollout, ratio = run.rollout, _ratio(run, arm)
     if rollout.slots and rollout.batching == "group" and rollout.slots < run.train.group_size:
         raise ConfigError(
             f"rollout.slots is {rollout.slots}, but with batching=group a whole group of {run.train.group_size} is "
@@ -41,6 +42,7 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
             f"train.refill is {run.train.refill}, but ppo compares with its critic and learns from groups in which "
             "nothing varies, too: set train.refill to 0"
         )
+    check_seats(run, arm)
     if run.eval.average_last > 1:
         _check_average(run, arm)
     _check_experts(run, arm)
@@ -53,6 +55,12 @@ def _check_rollout(run: RunConfig, arm: Arm) -> None:
                 f"arm {arm.name!r} edits activations while it samples, and vLLM's compiled model does not call hooks: "
                 "set rollout.vllm.enforce_eager=true (sampling gets slower), or rollout.engine=transformers"
             )
+
+
+def _ratio(run: RunConfig, arm: Arm) -> RatioMode:
+    """The arm's ratio mode; of several seats one that is not the sampler's, if there is any. Refuses unknown modes."""
+    seats = run.seats.learned if run.seats else [""]
+    return next((mode for seat in seats if (mode := arm.of(seat).ratio_mode()) != "sampler"), "sampler")
 
 
 def _check_experts(run: RunConfig, arm: Arm) -> None:
@@ -87,7 +95,9 @@ def _check_sent_adapters(run: RunConfig, arm: Arm) -> None:
     if run.rollout.engine != "vllm":
         return
     ranks = {"learner.lora": lora.rank} if lora is not None else {}
-    ranks |= {f"{spec.name!r} of arm {arm.name!r}": spec.rank for spec in own if "sampling" in spec.phases}
+    together = [[s for s in own if s.role == role] for role in ("kept", "frozen", "quarantine")]  # as evaluated
+    largest = max([s for s in own if "sampling" in s.phases], *together, key=lambda specs: sum(s.rank for s in specs))
+    ranks |= {f"{spec.name!r} of arm {arm.name!r}": spec.rank for spec in largest}
     parts, total = " + ".join(f"{rank} ({name})" for name, rank in ranks.items()), sum(ranks.values())
     if total == 0:
         raise ConfigError(

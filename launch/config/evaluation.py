@@ -48,6 +48,9 @@ class EvalConfig(Strict):
     base: bool = Field(
         False, description="also evaluate the model before training, once per seed (in the runs of the reference arm)"
     )
+    prompted: bool = Field(
+        False, description="evaluate under the arm's own prompts: the control that shows what they do without training"
+    )
     spike_in: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [], description="shares of the evaluation that a scripted deceiver replaces, to see what the metrics would read"
     )

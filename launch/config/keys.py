@@ -25,6 +25,19 @@ def set_key(document: Any, key: str, value: Any) -> None:
         node = node[last]
 
 
+def keys_below(document: Any, key: str) -> list[str]:
+    """The keys that one with a `*` stands for: `train.worlds.*.size` has one for each world."""
+    before, star, after = key.partition(".*.")
+    if not star:
+        return [key]
+    node = document
+    for part in before.split("."):
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    if not isinstance(node, dict) or not node:
+        raise ConfigError(f"{key}: {before} holds no keys that the * could stand for")
+    return [each for name in node for each in keys_below(document, f"{before}.{name}.{after}")]
+
+
 def _step(node: Any, parts: list[str], start: int, key: str) -> tuple[Any, int]:
     """The next key or index under `node`, and the number of `parts` up to its end."""
     done = ".".join(parts[:start])

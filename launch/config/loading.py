@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from envs.escaping import revealed
 from launch.config.claims import build_claims
+from launch.config.combinations import check_combinations
+from launch.config.controls import with_controls
 from launch.config.keys import set_key
 from launch.config.model import speaks_dialect
 from launch.config.renamed import refuse_renamed, refuse_renamed_key
@@ -60,7 +62,7 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
     study = parse_study(read.value, str(path), read.lines)
     if not overrides:
         return study
-    document = study.model_dump(mode="json")
+    document = written(study)
     keys = [_override(document, override) for override in overrides]
     return parse_study(document, f"{path} with {', '.join(keys)}")
 
@@ -90,6 +92,8 @@ def parse_study(document: Any, source: str, lines: Mapping[str, int] | None = No
             raise ConfigError(f"{source}: {key}: {number} is not a finite number")
     try:
         study = StudyConfig.model_validate(document)
+        check_combinations(study)
+        study = with_controls(study)
         build_claims(study)
         check_sections(study)
     except ValidationError as error:
@@ -97,6 +101,13 @@ def parse_study(document: Any, source: str, lines: Mapping[str, int] | None = No
     except UserError as error:
         raise ConfigError(f"{source}:\n{with_lines(str(error), lines or {})}") from error.__cause__
     return study
+
+
+def written(study: StudyConfig) -> dict[str, Any]:
+    """The study as a document, without the arms that follow from others (`factorial`, `controls`)."""
+    document = study.model_dump(mode="json")
+    document["arms"] = {name: arm for name, arm in document["arms"].items() if not arm.pop("derived")}
+    return document
 
 
 class _Dumper(yaml.SafeDumper):
@@ -112,7 +123,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def to_yaml(study: StudyConfig) -> str:
     """The resolved config as YAML that `load_study` reads; no character in it acts on a terminal."""
-    document = study.model_dump(mode="json")
+    document = written(study)
     return revealed(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 

@@ -21,6 +21,7 @@ from envs.options import Declared, declared_options
 from envs.text import message_of
 from launch.config.conversions import conversions
 from launch.config.isolation import Isolation
+from launch.config.seats import SeatsConfig
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
 from launch.isolation.standins import isolated
@@ -213,16 +214,26 @@ def _settings(built: Any) -> Any:
     return built if isinstance(built, BaseModel) else getattr(built, "options", None)
 
 
-def build_arm(name: str, config: ArmConfig, isolation: Isolation | None = None, ratio: RatioMode | None = None) -> Arm:
+def build_arm(
+    name: str,
+    config: ArmConfig,
+    isolation: Isolation | None = None,
+    ratio: RatioMode | None = None,
+    seats: SeatsConfig | None = None,
+) -> Arm:
     """The arm's interventions, checked for conflicts; `ratio` (`learner.ratio`) overrides their ratio mode."""
     from shaping.arm import compose
     from shaping.hooks import InterventionError
+    from shaping.seated_arm import compose_seats
 
-    built = [
-        load(spec, INTERVENTION, f"arms.{name}.interventions.{index}", isolation, name)
-        for index, spec in enumerate(config.interventions)
-    ]
+    def of(specs: Sequence[PluginSpec], where: str) -> list[Any]:
+        return [load(spec, INTERVENTION, f"{where}.{index}", isolation, name) for index, spec in enumerate(specs)]
+
+    built = of(config.interventions, f"arms.{name}.interventions")
     try:
+        if seats is not None:
+            own = {seat: of(specs, f"arms.{name}.seats.{seat}") for seat, specs in config.seats.items()}
+            return compose_seats(name, built, own, seats.learned, ratio=ratio)
         return compose(name, built, ratio=ratio)
     except InterventionError as error:
         raise PluginError(str(error)) from None

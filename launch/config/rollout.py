@@ -169,12 +169,13 @@ class RolloutConfig(BaseModel):
         """How the model's chat template is rendered."""
         return TemplateSettings(self.thoughts, self.chat_template_kwargs, self.clock)
 
-    def vllm_config(self, rank: int = 0, dtype: str = "float32") -> VLLMConfig:
+    def vllm_config(self, rank: int = 0, dtype: str = "float32", players: int = 1) -> VLLMConfig:
         """The settings of the vLLM engine.
 
         Args:
-            rank: Rank of the adapter that is sent, if `sync` is lora.
+            rank: Rank of the adapter that is sent, if `sync` is lora; of several, the highest.
             dtype: The learner's type, which the engine uses unless `vllm` sets another one.
+            players: Adapters that are served at the same time, one for each player of the seats.
         """
         from shaping.sampling.vllm.config import VLLMConfig
 
@@ -186,7 +187,7 @@ class RolloutConfig(BaseModel):
         if self.sync == "lora":
             document["enable_lora"] = True
             document["max_staleness"] = max(self.max_staleness, document.get("max_staleness", 0))
-            document.setdefault("max_loras", document["max_staleness"] + 2)
+            document.setdefault("max_loras", (document["max_staleness"] + 2) * players)
             document.setdefault("max_lora_rank", next((r for r in RANKS if r >= rank), RANKS[-1]))
         try:
             return VLLMConfig(**document)

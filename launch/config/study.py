@@ -3,66 +3,45 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
-from launch.config.axes import POINT, SWEEPABLE, Point, applies_to, keys_of, points_of, short_names, slug, sweep_points
+from launch.config.arms import ArmConfig as ArmConfig
+from launch.config.arms import ArmName
+from launch.config.arms import Role as Role
+from launch.config.axes import (
+    OF_ARMS,
+    POINT,
+    SWEEPABLE,
+    Point,
+    applies_to,
+    keys_of,
+    points_of,
+    short_names,
+    slug,
+    sweep_points,
+)
 from launch.config.conversions import conversions
 from launch.config.digests import digest
 from launch.config.evaluation import EvalConfig, may_have_context
+from launch.config.factorial import combined
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
-from launch.config.keys import set_key
+from launch.config.keys import keys_below, set_key
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
 from launch.config.rollout import RolloutConfig
+from launch.config.seats import SeatsConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
+from shaping.controls import ControlKind
 from shaping.learning.config import LearnerConfig
 
-Role = Literal["treatment", "control", "positive_control", "reference"]
-"""What an arm is for: claims are about treatments, never about controls that they do not name."""
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-
-
-class ArmConfig(Strict):
-    label: str = Field("", description="name in the report; empty: the arm's key")
-    role: Role = Field(description="treatment, control, positive_control or reference; nothing is read off a name")
-    interventions: list[PluginSpec] = Field([], description="shapers and constraints; none: the unshaped policy")
-    reward: PluginSpec = Field(PluginSpec(use="EnvReward"), description="what pays")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_role(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "role" not in value:
-            raise ValueError(f"role is required: write one of {', '.join(get_args(Role))}")
-        return value
-
-    @field_validator("role", mode="before")
-    @classmethod
-    def _known_role(cls, role: Any) -> Any:
-        if role in get_args(Role):
-            return role
-        raise ValueError(
-            f"{str(role)[:60]!r} is no role{_meant(role)}: write one of {', '.join(get_args(Role))}; "
-            "a claim names the arms that it is about"
-        )
-
-
-_OTHER_WORDS = {"irrelevant_control": "control", "placebo_control": "control", "baseline": "reference"}
-"""What others call a role -> the role."""
-
-
-def _meant(role: Any) -> str:
-    words = {known: known for known in get_args(Role)} | _OTHER_WORDS
-    close = difflib.get_close_matches(str(role), words, n=1, cutoff=0.6)
-    return f" (did you mean {words[close[0]]!r}?)" if close else ""
 
 
 class ReportConfig(Strict):
@@ -86,6 +65,7 @@ class RunConfig(Strict):
     learner: LearnerConfig
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
+    seats: SeatsConfig | None = None
     context_arms: dict[str, list[PluginSpec]] = Field(
         {},
         description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
@@ -136,7 +116,16 @@ class StudyConfig(Strict):
     learner: LearnerConfig = Field(LearnerConfig())
     rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
     eval: EvalConfig
-    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    seats: SeatsConfig | None = Field(
+        None, description="who sits where in worlds with several seats; none: every world has one"
+    )
+    arms: dict[ArmName, ArmConfig] = Field(min_length=1)
+    factorial: list[str] = Field(
+        [], description="arms whose combinations are arms, too: a+b, a+c, b+c and a+b+c of [a, b, c]"
+    )
+    controls: Literal["written", "auto"] | list[ControlKind] = Field(
+        "written", description="auto: add the controls that the arms' methods need; a list: these; written: none"
+    )
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted key (or several, comma-separated) -> values; every combination is a sweep_point"
     )
@@ -166,6 +155,17 @@ class StudyConfig(Strict):
             )
         return arms
 
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _known_controls(cls, controls: Any) -> Any:
+        kinds = [kind.value for kind in ControlKind]
+        if isinstance(controls, str) and controls not in ("auto", "written"):
+            raise ValueError(f"{controls[:60]!r} is none of auto, written, and a list of kinds such as [{kinds[0]}]")
+        for kind in controls if isinstance(controls, list | tuple) else ():
+            if kind not in kinds:
+                raise ValueError(f"no kind of control {str(kind)[:60]!r}{nearest(str(kind), kinds)}")
+        return controls
+
     @field_validator("axes")
     @classmethod
     def _axes(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -174,6 +174,27 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
+
+    @model_validator(mode="after")
+    def _combinations(self) -> StudyConfig:
+        self.arms.update(combined(self.arms, self.factorial, self.axes))
+        return self
+
+    @model_validator(mode="after")
+    def _seats_of_arms(self) -> StudyConfig:
+        for name, arm in self.arms.items():
+            for seat in arm.seats:
+                if self.seats is None:
+                    raise ValueError(f"arms.{name}.seats: the study has no seats; leave it out, or write `seats`")
+                self.seats.check_seat(seat, f"arms.{name}.seats")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_arms(self) -> StudyConfig:
+        for name, arm in self.arms.items():
+            if stray := [key for key in arm.set if key.split(".")[0] not in OF_ARMS]:
+                raise ValueError(f"arms.{name}.set: {stray[0]!r} cannot be set; only {', '.join(OF_ARMS)} can")
+        return self
 
     @model_validator(mode="after")
     def _axes_of_arms(self) -> StudyConfig:
@@ -198,7 +219,7 @@ class StudyConfig(Strict):
                 raise ValueError(
                     f"points.{name}.arms: the reference {reference!r} is missing, with which the others are compared"
                 )
-        if self.points and (idle := [arm for arm in self.arms if not points_of(self.points, arm)]):
+        if self.points and (idle := [arm for arm in self.arms if not self.points_of(arm)]):
             raise ValueError(f"arms.{idle[0]}: none of the points lists this arm, so that it would never run")
         return self
 
@@ -207,7 +228,7 @@ class StudyConfig(Strict):
         seeds = len(self.seed_list)
         points = [
             math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm))
-            * (len(points_of(self.points, arm)) if self.points else 1)
+            * (len(self.points_of(arm)) if self.points else 1)
             for arm in self.arms
         ]
         if (count := seeds * sum(points)) > MAX_RUNS:
@@ -226,6 +247,15 @@ class StudyConfig(Strict):
             raise ConfigError("\n".join(converted))
         return study
 
+    def points_of(self, arm: str) -> list[str]:
+        """Points at which an arm runs: a combination where all of its arms do, a control where any does."""
+        derived = self.arms[arm].derived
+        if derived is None:
+            return points_of(self.points, arm)
+        wanted = all if derived.by == "factorial" else any
+        own = {each: points_of(self.points, each) for each in (*derived.of, arm)}
+        return [p for p in self.points if p in own[arm] or wanted(p in own[each] for each in derived.of)]
+
     @property
     def seed_list(self) -> list[int]:
         return seed_list(self.seeds)
@@ -239,7 +269,7 @@ class StudyConfig(Strict):
         templates = [
             self._run(arm, sweep_point, point)
             for arm in self.arms
-            for point in (points_of(self.points, arm) if self.points else [""])
+            for point in (self.points_of(arm) if self.points else [""])
             for sweep_point in sweep_points(self.axes, arm)
         ]
         every = [run for run, _ in templates]
@@ -265,12 +295,14 @@ class StudyConfig(Strict):
         document = self.model_dump(mode="json")
         dialect = speaks_dialect(self.model)
         settings = [*(self.points[point].set.items() if point else ()), *sweep_point.items()]
+        settings += self.arms[arm].set.items()  # last: what makes the arm what it is holds at every point
         for axis, value in settings:
             for key in keys_of(axis):
-                for one in expand_key(key, dialect):
+                for one in (each for below in keys_below(document, key) for each in expand_key(below, dialect)):
                     set_key(document, one, copy.deepcopy(value))
-        where = f"points.{point}" if point else ""
-        where = ", ".join(filter(None, [where, f"axes, sweep_point {sweep_point}" if sweep_point else ""]))
+        own_settings = f"arms.{arm}.set" if self.arms[arm].set else ""
+        swept = f"axes, sweep_point {sweep_point}" if sweep_point else ""
+        where = ", ".join(filter(None, [f"points.{point}" if point else "", own_settings, swept]))
         try:
             own = StudyConfig.model_validate(document)
         except ValidationError as error:
@@ -290,6 +322,7 @@ class StudyConfig(Strict):
             learner=own.learner,
             rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
+            seats=own.seats,
             tracking=own.tracking,
             isolation=own._isolation() if own.isolated else None,
         )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from envs.episode import Episode
 from launch.config.study import RunConfig
 from launch.distributed.rollouts import RayRollouts
+from launch.run.adapters import adapters_of
 from launch.run.eval_plan import EvalPart, Played, batches, requests_of
-from launch.run.load_policy import kept_adapter
 from launch.run.rollouts import RolloutError
 from shaping.arm import Arm
 
@@ -26,7 +26,7 @@ class WorkerEvalPlayer:
     def play(self, parts: Sequence[EvalPart], *, fresh: bool = False) -> Played:
         """As `EvalPlayer.play`."""
         found: Played = [[] for _ in parts]
-        for batch in batches(parts, [*kept_adapter(self._run.learner), *self._arm.adapters()], self._arm):
+        for batch in batches(parts, adapters_of(self._run, self._arm), self._arm):
             requests = requests_of(parts, batch, self._run.train.group_size)  # workers have slots for so many
             wanted = [request for _, request in requests]
             played = self._rollouts.evaluate(self._version(), batch.policy, wanted, fresh=fresh)

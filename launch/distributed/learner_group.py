@@ -28,6 +28,7 @@ from launch.storage.files import disk_errors, remove
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
+from shaping.hooks import Activations
 from shaping.learning.policy import Policy
 from shaping.learning.sample import Sample
 from shaping.sockets import LOOPBACK
@@ -51,6 +52,7 @@ class LearnerGroup:
     ) -> None:
         self.policy = policy
         self.version = self.vocabulary = 0
+        self.activations: Mapping[str, Activations] = {}
         self._log = log
         self._arm, self._config = arm, run.train.learner_group
         self._resources = contextlib.ExitStack()
@@ -62,10 +64,14 @@ class LearnerGroup:
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]:
         """As `Learner.update`. The samples go into the object store once, and every rank reads them there."""
+        self.activations = {}
         if not samples:
             return {}
         copied = self.policy is not None
-        metrics, weights = self._call("update", ray.put(list(samples)), self._arm.state_dict(), copied)[0]
+        answers = self._call("update", ray.put(list(samples)), self._arm.state_dict(), copied)
+        metrics, weights, self.activations, state = answers[0]
+        if self._arm.looks:
+            self._arm.load_state_dict(state)
         if self.policy is not None:
             load_trained_weights(self.policy, unpack_tensors(weights))
         self.version += 1
@@ -73,7 +79,7 @@ class LearnerGroup:
 
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """As `Learner.values`."""
-        return list(self._call("values", ray.put(list(samples)))[0])
+        return list(self._call("values", ray.put(list(samples)), self._arm.state_dict())[0])
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `Learner.state_dict`, with the random generators of every rank."""
@@ -108,7 +114,7 @@ class LearnerGroup:
 
     def mean_logprob(self, samples: Sequence[Sample], *, edited: bool) -> float:
         """As `TrainedPolicy.mean_logprob`."""
-        return float(self._call("mean_logprob", ray.put(list(samples)), edited)[0])
+        return float(self._call("mean_logprob", ray.put(list(samples)), edited, self._arm.state_dict())[0])
 
     def undo(self) -> None:
         """As `TrainedPolicy.undo`."""
@@ -159,7 +165,10 @@ class LearnerGroup:
         # Ray shows a process only its own GPU, so the local rank is 0 in every process.
         environments = [{**rendezvous, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(config.ranks)]
         starting = ("start", run, model, shipped, search_path)
-        self.vocabulary = int(group.call(*starting, per_rank=environments, timeout=config.timeout)[0])
+        vocabulary, state = group.call(*starting, per_rank=environments, timeout=config.timeout)[0]
+        self.vocabulary = int(vocabulary)
+        if self._arm.looks:
+            self._arm.load_state_dict(state)
         return group
 
 

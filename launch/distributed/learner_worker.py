@@ -28,12 +28,14 @@ from launch.distributed.run_worker import archive, extract_model, marker_of
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Form, Packed, PolicyWeights, pack_tensors, unpack_tensors
 from launch.errors import UserError
+from launch.run.adapters import apart_of, snapshots_of
 from launch.run.eval_plan import EvalPolicy
 from launch.run.load_policy import load_policy, load_reference
 from launch.run.rng import rng_state, seed_all, set_rng_state
 from launch.run.trained import mean_logprob, save, undo
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
+from shaping.hooks import Activations
 from shaping.learning.learner import Learner
 from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
@@ -121,8 +123,9 @@ class LearnerWorker:
         shipped: Sequence[Any],
         search_path: Sequence[str],
         environment: Mapping[str, str],
-    ) -> int:
-        """Connect to the other ranks and load the policy. Returns its vocabulary.
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Connect to the other ranks and load the policy. Returns its vocabulary, and the state of interventions that
+        look at the policy.
 
         Args:
             run: The run's config.
@@ -141,36 +144,43 @@ class LearnerWorker:
             config.strategy, device, timeout=config.timeout, environment=environment, listening=self._listening
         )
         seed_all(run.seed)  # rank 0's new adapters equal those of a run without ranks
-        self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        self._arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         path = model if model.exists() else extract_model(ray.get(shipped[0]))
         sharded = config.strategy == "fsdp" and config.ranks > 1
         policy = load_policy(run, path, self._arm, self._ranks.device, unread=sharded)
-        training = self._arm.edits("training")
         self._learner = Learner(
             policy,
             run.learner,
             interventions=self._arm.interventions,
-            edits=training,
+            edits=lambda: self._arm.edits("training"),
             updates=run.train.updates,
             seed=run.seed,
             ranks=self._ranks,
+            apart=apart_of(self._arm),
+            snapshots=snapshots_of(run),
             start=load_reference(run, path, policy) if sharded else None,
         )
         self._told: list[str] = []
         self._weights = PolicyWeights(run, policy, path, self._told.append)
-        return len(policy.model.get_output_embeddings().weight)
+        self._learner.refresh()
+        return len(policy.model.get_output_embeddings().weight), self._arm.state_dict() if self._arm.looks else {}
 
     @_errors_as_data
-    def update(self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool) -> tuple[dict[str, float], State]:
+    def update(
+        self, samples: Sequence[Sample], arm: Mapping[str, Any], copied: bool
+    ) -> tuple[dict[str, float], State, Mapping[str, Activations], Mapping[str, Any]]:
         """Train on `samples`. `arm` is the state of the interventions.
 
         Returns:
-            Metrics, and if they are `copied`, the trained weights (on rank 0 only).
+            Metrics, if they are `copied` the trained weights, the captured states (both on rank 0 only), and the state
+            of the interventions, which may have looked at the policy.
         """
         if arm:
             self._arm.load_state_dict(arm)
         metrics = self._learner.update(samples)
-        return metrics, pack_tensors(self._learner.policy.state_dict()) if copied else {}
+        activations = self._learner.activations if self._ranks.rank == 0 else {}
+        weights = pack_tensors(self._learner.policy.state_dict()) if copied else {}
+        return metrics, weights, activations, self._arm.state_dict() if self._arm.looks else {}
 
     @ray.method(num_returns=2)
     def weights(self, form: Form, policy: EvalPolicy) -> tuple[list[str] | RankFailure, State]:
@@ -190,8 +200,10 @@ class LearnerWorker:
         return self._weights.checksum(form, policy, dtype)
 
     @_errors_as_data
-    def mean_logprob(self, samples: Sequence[Sample], edited: bool) -> float:
-        """As `launch.run.trained.TrainedPolicy.mean_logprob`."""
+    def mean_logprob(self, samples: Sequence[Sample], edited: bool, arm: Mapping[str, Any]) -> float:
+        """As `launch.run.trained.TrainedPolicy.mean_logprob`. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
         return mean_logprob(self._learner.policy, samples, self._arm, edited=edited)
 
     @_errors_as_data
@@ -216,8 +228,12 @@ class LearnerWorker:
             return b"" if local else archive(home)
 
     @_errors_as_data
-    def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """The critic's values, on rank 0 only."""
+    def values(
+        self, samples: Sequence[Sample], arm: Mapping[str, Any]
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The critic's values, on rank 0 only. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
         values = self._learner.values(samples)
         return values if self._ranks.rank == 0 else []
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.episode import Contexts
 from launch.config.study import RunConfig
 from launch.distributed.rollout_worker import WorkerStatus
 from launch.run.episodes import GroupRequest, describe_group
 from launch.run.eval_plan import EvalRequest
+from launch.run.seats.seating import Drawn
 
 LOSSES_BEFORE_ALONE = 2
 """A group that has lost this many workers is played alone, to find the group that kills its process."""
@@ -22,8 +22,8 @@ class GroupTask:
 
     request: GroupRequest | EvalRequest
     """Which group, or which episodes of an evaluation."""
-    contexts: Contexts
-    """The one draw that all its members share; episodes of an evaluation have their own."""
+    drawn: Drawn
+    """What the arm drew for its members, for each learned seat; episodes of an evaluation have draws of their own."""
     lost_workers: int = 0
     """Number of workers that died while they played it."""
 

@@ -17,20 +17,32 @@ from typing import Any, TypeVar
 
 import ray
 import torch
+from torch import Tensor
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from envs.text import message_of
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.distributed.run_worker import QUIET, extract_model
 from launch.distributed.thread_dump import dump, other_threads
-from launch.distributed.weights import Packed, form_of, sent_adapter, unpack_tensors, write_adapter
+from launch.distributed.weights import (
+    Packed,
+    form_of,
+    largest_rank,
+    tensors_of_player,
+    unpack_tensors,
+    write_adapter,
+)
 from launch.errors import UserError
-from launch.run.episodes import GroupRequest, slots_of
+from launch.run.adapters import adapters_of
+from launch.run.captures import sampling_captures
+from launch.run.episodes import GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters, active_edits
-from launch.run.load_policy import kept_adapter, load_policy
+from launch.run.load_policy import load_policy
 from launch.run.rendering import load_tokenizer, renderer_of
 from launch.run.rollouts import Player
+from launch.run.seats.players import adapters_on, modes
+from launch.run.seats.seating import Drawn
 from launch.storage.versions import versions
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, InterventionError
@@ -42,6 +54,7 @@ from shaping.sampling.play import Watch
 from shaping.sampling.render import Renderer
 from shaping.sampling.time_limit import time_limits
 from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.weights import checksum
 
 T = TypeVar("T")
 
@@ -139,14 +152,14 @@ class RolloutWorker:
         self._sampler: Sampler | None = None
 
     async def play(
-        self, request: GroupRequest | EvalRequest, contexts: Contexts, snapshot: Snapshot
+        self, request: GroupRequest | EvalRequest, drawn: Drawn, snapshot: Snapshot
     ) -> list[Episode] | WorkerFailure:
         """Play a whole group, or episodes of an evaluation, with the weights of `snapshot`, or newer ones."""
 
         async def playing() -> list[Episode]:
             await self._load(snapshot)
             assert self._sampler is not None
-            return await self._sampler.player.play(request, contexts)
+            return await self._sampler.player.play(request, drawn)
 
         return await _errors_as_data(playing())
 
@@ -217,9 +230,9 @@ class Sampler:
 
     def __init__(self, run: RunConfig, model: Path, watch: Watch, resources: contextlib.ExitStack) -> None:
         self._run, self._form = run, form_of(run)
-        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        self._arm: Arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         self._set: tuple[Mapping[str, Any], EvalPolicy] | None = None
-        self._specs = [*kept_adapter(run.learner), *self._arm.adapters()]
+        self._specs = adapters_of(run, self._arm)
         self._adapters: Adapters | None = None
         if run.rollout.engine == "vllm":
             self._engines, renderer, self.dtype = _vllm(run, model, self._specs)
@@ -245,6 +258,8 @@ class Sampler:
         edits = active_edits(self._arm, policy)
         for engine in self._engines:  # it also forgets the keys and values of other adapters
             engine.set_edits(edits)
+            if self._adapters is not None and isinstance(engine, TransformersEngine):
+                engine.set_players(self._adapters, modes(self._run, self._specs, self._arm, policy))
         self._set = state, policy
 
     async def receive(self, transfer: WeightTransfer, version: int) -> str:
@@ -261,6 +276,8 @@ class Sampler:
         first = self._engines[0]
         if self._form == "adapter":
             assert self._set is not None
+            if on := adapters_on(self._run, self._specs, self._set[1]):
+                return await self._load_players(tensors, on, version)
             adapters = active_adapters(self._specs, self._set[1])
             if not adapters:
                 return await first.load_adapter(None, version)
@@ -274,6 +291,24 @@ class Sampler:
             engine.set_version(version)
         return checksum
 
+    async def _load_players(self, tensors: Mapping[str, Tensor], on: Mapping[str, Sequence[str]], version: int) -> str:
+        """Serve one adapter for every player. Returns the checksum of all of them."""
+        from shaping.sampling.vllm.engine import VLLMEngine
+
+        (engine,) = self._engines
+        assert isinstance(engine, VLLMEngine)
+        specs = {spec.name: spec for spec in self._specs}
+        with tempfile.TemporaryDirectory() as folder:
+            directories: dict[str, Path | None] = dict.fromkeys(on)
+            for number, (player, names) in enumerate(on.items()):
+                if names:
+                    directories[player] = Path(folder) / str(number)
+                    write_adapter(
+                        tensors_of_player(tensors, player), [specs[n] for n in names], Path(folder) / str(number)
+                    )
+            await engine.load_players(directories, version)
+        return checksum(tensors)
+
 
 def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], Renderer, Adapters]:
     """The learner's model with separate adapters: merging them would round the weights."""
@@ -283,8 +318,11 @@ def _transformers(run: RunConfig, model: Path, arm: Arm) -> tuple[list[Engine], 
     renderer = renderer_of(run, policy.tokenizer)
     slots, count = slots_of(run), 1
     if run.rollout.batching == "group":
-        slots, count = run.train.group_size, slots // run.train.group_size
-    engines: list[Engine] = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(count)]
+        slots, count = group_slots(run), slots // group_slots(run)
+    captures = sampling_captures(run, arm)
+    engines: list[Engine] = [
+        TransformersEngine(policy.model, renderer, slots=slots, captures=captures) for _ in range(count)
+    ]
     return engines, renderer, policy.adapters
 
 
@@ -296,9 +334,10 @@ def _vllm(run: RunConfig, model: Path, adapters: Sequence[AdapterSpec]) -> tuple
             "rollout.engine=vllm would take the first GPU of this node, which this worker has not reserved: set "
             "rollout.gpus to 1, or to the share of a GPU that it may have"
         )
-    rank = sent_adapter(active_adapters(adapters, "sampling"))[0]
+    players = sum(bool(names) for names in adapters_on(run, adapters, "sampling").values())
     renderer = renderer_of(run, load_tokenizer(model))
-    engine = VLLMEngine(model, renderer, run.rollout.vllm_config(rank, run.learner.dtype))
+    config = run.rollout.vllm_config(largest_rank(run, adapters), run.learner.dtype, max(players, 1))
+    engine = VLLMEngine(model, renderer, config)
     return [engine], renderer, engine.dtype
 
 

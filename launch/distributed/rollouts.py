@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from torch import Tensor
 
-from envs.episode import Contexts, Episode, RolloutStatus
+from envs.episode import Episode, RolloutStatus
 from launch.config.study import RunConfig
 from launch.distributed.group_queue import GroupQueue
 from launch.distributed.placement import worker_placements
@@ -25,10 +25,11 @@ from launch.distributed.rollout_worker import Snapshot, WeightsLoaded, WorkerFai
 from launch.distributed.run_worker import archive_model
 from launch.distributed.weights import Sent, WeightSource, form_of, own_address, pack_tensors, unpack_tensors
 from launch.distributed.worker_watch import GRACE, LOST_ERRORS, WorkerWatch
-from launch.run.episodes import GroupRequest, draw, slots_of
+from launch.run.adapters import adapters_of
+from launch.run.episodes import GroupDraw, GroupRequest, group_slots, slots_of
 from launch.run.eval_plan import EvalPolicy, EvalRequest, active_adapters
-from launch.run.load_policy import kept_adapter
 from launch.run.rollouts import RolloutError, RolloutGroup
+from launch.run.seats.seating import draw_group
 from launch.storage.resume import log_to_stderr
 from launch.storage.versions import differences, versions
 from shaping.arm import Arm
@@ -62,7 +63,7 @@ class RayRollouts:
         self._watch = WorkerWatch(self._workers, run.rollout.stage_timeout, log)
         # A group ends with its longest episode, after about twice the time of an average one. A worker with fewer
         # groups than this would have empty slots while stragglers hold its groups open.
-        self._groups = GroupQueue(2 * -(-slots_of(run) // run.train.group_size) + 1)
+        self._groups = GroupQueue(2 * -(-slots_of(run) // group_slots(run)) + 1)
         self._answered: deque[Any] = deque()
         self._broadcaster: Broadcaster | None = None
         self._resources = contextlib.ExitStack()
@@ -78,7 +79,7 @@ class RayRollouts:
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Start playing these groups."""
-        self._groups.add(GroupTask(request, draw(self._run, self._arm, request)) for request in requests)
+        self._groups.add(GroupTask(request, draw_group(self._run, self._arm, request)) for request in requests)
         self._train_on()
         self._dispatch()
 
@@ -119,7 +120,7 @@ class RayRollouts:
             request, episodes = self._next()
             assert isinstance(request, GroupRequest)
             self._finished.append(RolloutGroup(request, episodes))
-        self._groups.add(GroupTask(request, Contexts()) for request in requests)
+        self._groups.add(GroupTask(request, GroupDraw()) for request in requests)
         self._serve(version, policy, fresh=fresh)
         played: dict[int, list[Episode]] = {}
         for _ in requests:
@@ -169,7 +170,7 @@ class RayRollouts:
 
     def _alike(self, one: EvalPolicy, other: EvalPolicy) -> bool:
         """Are the same weights sent for both?"""
-        specs = [*kept_adapter(self._run.learner), *self._arm.adapters()]
+        specs = adapters_of(self._run, self._arm)
         separate = form_of(self._run) in ("modules", "lora")
         return separate or active_adapters(specs, one) == active_adapters(specs, other)
 
@@ -299,7 +300,7 @@ class RayRollouts:
             self._groups.hand_out(self._workers, self._play)
 
     def _play(self, worker: WorkerRecord, task: GroupTask) -> Any:
-        return worker.actor.play.remote(task.request, task.contexts, self._snapshot)
+        return worker.actor.play.remote(task.request, task.drawn, self._snapshot)
 
     def _collect(self, worker: WorkerRecord, task: GroupTask, reference: Any) -> list[Episode] | None:
         """The episodes of a finished group, or None if its worker failed and the group is queued again."""

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.eval_plan import EvalPolicy, active_adapters
+from launch.run.seats.players import adapters_on
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import MOST_LOST, Policy
 from shaping.models.adapters import Merge
@@ -32,7 +33,8 @@ Form = Literal["modules", "lora", "merged", "adapter"]
 - `modules`: all tensors under the model's module names, with the adapters as separate tensors;
 - `lora`: only the tensors of the adapters;
 - `merged`: the base model with the adapters added to its weights, under the names of its files;
-- `adapter`: one adapter under PEFT's names, which does what all adapters of sampling do together.
+- `adapter`: one adapter under PEFT's names, which does what all adapters of sampling do together; with `seats` one of
+  every player, as `<player>/<name>`.
 """
 
 
@@ -74,11 +76,16 @@ class PolicyWeights:
 
     def __init__(self, run: RunConfig, policy: Policy, model: Path, log: Callable[[str], None]) -> None:
         self._policy, self._log = policy, log
+        self._run = run
         self._served = served_type(run, model) if form_of(run) == "merged" else None
         self._told = False
 
     def send(self, form: Form, policy: EvalPolicy = "sampling") -> Sent:
         """As `WeightSource.send`. Ranks that share the policy must call it together; rank 0 gets the weights."""
+        if form == "adapter" and self._run.seats is not None:
+            return Sent(
+                weights_of_players(self._policy, adapters_on(self._run, self._policy.adapters.specs.values(), policy))
+            )
         if form != "merged":
             return Sent(weights_of(self._policy, form, policy))
         merge = merged_weights(self._policy, self._served, policy)
@@ -113,6 +120,22 @@ def weights_of(policy: Policy, form: Form, of: EvalPolicy = "sampling") -> Mappi
         return merged_weights(policy, of=of).weights
     state = _unsharded(policy)
     return state if form == "modules" else {name: tensor for name, tensor in state.items() if ".lora_" in name}
+
+
+def weights_of_players(policy: Policy, on: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """`<player>/<name>` -> tensor of the one adapter that does what all adapters of a player do together."""
+    return {
+        f"{player}/{key}": tensor
+        for player, names in on.items()
+        if names
+        for key, tensor in policy.adapters.combined(names).tensors.items()
+    }
+
+
+def tensors_of_player(tensors: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
+    """Those of one player, under PEFT's names."""
+    prefix = f"{player}/"
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def merged_weights(policy: Policy, served: torch.dtype | None = None, of: EvalPolicy = "sampling") -> Merge:
@@ -198,6 +221,14 @@ def own_address() -> str:
 def sent_adapter(adapters: Sequence[AdapterSpec]) -> tuple[int, float]:
     """(rank, alpha) of the adapter that does what these do together."""
     return joint([(spec.rank, spec.alpha) for spec in adapters])
+
+
+def largest_rank(run: RunConfig, adapters: Sequence[AdapterSpec]) -> int:
+    """Rank of the largest adapter that is sent for any policy that plays, and for any player of it."""
+    sent = [active_adapters(adapters, policy) for policy in get_args(EvalPolicy)]
+    if players := [names for each in get_args(EvalPolicy) for names in adapters_on(run, adapters, each).values()]:
+        sent = [[spec for spec in adapters if spec.name in names] for names in players]
+    return max(sent_adapter(own)[0] for own in sent)
 
 
 def write_adapter(tensors: Mapping[str, Tensor], adapters: Sequence[AdapterSpec], directory: Path) -> None:

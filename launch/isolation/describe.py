@@ -11,12 +11,13 @@ from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.monitors.reachable import reachable_monitors
 
 VALUES = (
-    *("sampling_context", "training_context", "edits", "adapters", "ratio_mode", "credit", "gates", "readings"),
-    *("state_dict", "load_state_dict", "allow", "cost", "cost_group"),
+    *("sampling_context", "training_context", "episode_context", "prefill", "edits", "captures", "adapters"),
+    *("ratio_mode", "credit", "gates", "readings", "state_dict", "load_state_dict", "after_update", "allow", "cost"),
+    *("cost_group", "screen", "rehearse", "untested"),
 )
 """Hooks that take values and answer with values."""
-LIVE = ("auxiliary_loss", "deploy")
-"""Hooks that take the policy itself, which is not in the isolated process."""
+LIVE = ("auxiliary_loss", "refresh", "deploy", "prepare")
+"""Hooks that take the policy itself or the model's files, which are not in the isolated process."""
 
 
 def describe(plugin: BaseModel) -> dict[str, Any]:
@@ -29,12 +30,17 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
     overridden = [hook for hook in (*VALUES, *LIVE) if _differs(type(plugin), base, hook)]
     if live := [f"{hook}()" for hook in overridden if hook in LIVE]:
         raise UserError(
-            f"{name} overrides {' and '.join(live)}, which takes the policy: it cannot run isolated. Run the study "
-            "without --isolated if you trust the plug-in"
+            f"{name} overrides {' and '.join(live)}, which takes the policy or its files: it cannot run isolated. Run "
+            "the study without --isolated if you trust the plug-in"
         )
-    if plugin.oracle:
+    if plugin.reads_truth:
         raise UserError(f"{name} declares oracle: it reads sealed labels, which an isolated plug-in is not given")
+    if isinstance(plugin, Constraint) and type(plugin).pricing is not Constraint.pricing:
+        raise UserError(
+            f"{name} defines `pricing`, which changes in training: an isolated plug-in has its weight alone"
+        )
     return described | {
+        "oracle": plugin.knows_truth,
         "base": base.__name__,
         "owns": sorted(plugin.owns),
         "hooks": overridden,

@@ -85,6 +85,7 @@ def _intervention(guest: Guest) -> Intervention:
         "__module__": __name__,
         "__annotations__": {"owns": ClassVar[frozenset[Knob]], "_guest": Guest, "_monitors": list[Monitor]},
         "owns": frozenset(Knob(knob) for knob in about["owns"]),
+        "knows_truth": property(_constant(bool(about["oracle"]))),
         "_guest": PrivateAttr(),
         "_monitors": PrivateAttr(),
     }
@@ -93,10 +94,14 @@ def _intervention(guest: Guest) -> Intervention:
     return standin
 
 
+def _constant(value: bool) -> Callable[[Any], bool]:
+    return lambda self: value
+
+
 def _asks(hook: str) -> Callable[..., Any]:
     def ask(self: Any, *arguments: Any) -> Any:
         answer = self._guest.ask(hook, arguments, InterventionError)
-        if hook == "adapters" and any(isinstance(each, AdapterSpec) and each.path for each in answer or ()):
+        if hook == "adapters" and any(_named_files(each) for each in answer or ()):
             raise InterventionError(
                 f"{type(self).__name__}.adapters() names a path: an isolated plug-in may not have files opened for it"
             )
@@ -104,6 +109,10 @@ def _asks(hook: str) -> Callable[..., Any]:
 
     ask.__name__ = ask.__qualname__ = hook
     return ask
+
+
+def _named_files(spec: Any) -> bool:
+    return isinstance(spec, AdapterSpec) and bool(spec.path or (spec.subspace and spec.subspace.path))
 
 
 def _monitor(described: Mapping[str, Any]) -> Monitor:

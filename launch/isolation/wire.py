@@ -16,24 +16,32 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from envs.episode import Context, Contexts, Episode, Event, RolloutStatus, Sealed, Span, Turn
+from envs.episode import Context, Contexts, Episode, Event, Forced, RolloutStatus, Sealed, Span, Turn
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
+    Activations,
     AdapterSpec,
+    Capture,
     Credit,
     Gates,
     Group,
     GroupInfo,
     Knob,
+    NormAlarm,
+    Prefill,
+    Rehearsal,
+    Subspace,
     TurnContext,
+    UpdateReport,
 )
 
 RECORDS: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
-        *(Context, Contexts, Episode, Event, Span, Turn),
-        *(ActionDecision, ActivationEdit, AdapterSpec, Credit, Gates, Group, GroupInfo, TurnContext),
+        *(Context, Contexts, Episode, Event, Forced, Span, Turn),
+        *(ActionDecision, ActivationEdit, AdapterSpec, Capture, Credit, Gates, Group, GroupInfo, Prefill, TurnContext),
+        *(Activations, NormAlarm, Rehearsal, Subspace, UpdateReport),
     )
 }
 """Classes that may be written and read: plain data, whose constructors do nothing but check."""

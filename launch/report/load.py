@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from launch.config.axes import keys_of
+from launch.config.axes import arm_of, keys_of
 from launch.config.study import Role, StudyConfig
 from launch.looks.record import NAME as LOOKS
 from launch.looks.record import seeds_so_far
@@ -35,6 +35,8 @@ class ArmInfo:
     role: Role = "treatment"
     oracle: bool = False
     spent_monitors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Where each method gets its labels from, in words."""
     sweep_point: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -48,7 +50,7 @@ class ArmInfo:
     @property
     def base(self) -> str:
         """The arm's key in the study, without its point of the axes."""
-        return self.name.partition("+")[0]
+        return arm_of(self.name)
 
     @property
     def group(self) -> str:
@@ -217,7 +219,7 @@ def _expected(sources: Sequence[Source], config: StudyConfig, directory: Path) -
 def _run(rows: RunRows, arm: str, seed: int, planned: Mapping[str, ArmInfo], subject: str) -> Run:
     result = rows.result
     # The record may name the arm with or without its point on the axes.
-    if result.get("arm", arm) not in (arm, arm.split("+")[0]) or result.get("seed", seed) != seed:
+    if result.get("arm", arm) not in (arm, arm_of(arm)) or result.get("seed", seed) != seed:
         raise BrokenRunError(f"result.json is of arm {result.get('arm')!r}, seed {result.get('seed')!r}: copied here?")
     if result.get("summary") is None:
         raise BrokenRunError("result.json has no summary")
@@ -265,11 +267,12 @@ def _arm_info(planned: ArmInfo | None, runs: Sequence[Run]) -> ArmInfo:
     spent = (str(name) for run in runs for name in run.result.get("spent_monitors") or ())
     return ArmInfo(
         name=first.arm,
-        label=planned.label if planned and named else str(first.result.get("label") or first.arm.split("+")[0]),
+        label=planned.label if planned and named else str(first.result.get("label") or arm_of(first.arm)),
         family=families.most_common(1)[0][0],
         role=planned.role if planned else _role(first.record) or "treatment",
         oracle=any(run.result.get("oracle", False) for run in runs),
         spent_monitors=tuple(dict.fromkeys(spent)),
+        labels=tuple(dict.fromkeys(str(told) for run in runs for told in run.result.get("labels") or ())),
         sweep_point=planned.sweep_point if planned else _config(first.record).get("sweep_point") or {},
     )
 

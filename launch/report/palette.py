@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from launch.config.axes import arm_of
 from launch.report.load import ArmInfo
 
 #: Okabe and Ito's colours, safe for the common colour-vision deficiencies: warm for constraints, cool for motivations.
@@ -51,7 +52,7 @@ def styles(arms: Mapping[str, ArmInfo]) -> dict[str, Style]:
     found = {}
     for name, arm in arms.items():
         family = arm.group if arm.group in FAMILIES else "control"
-        base = name.split("+")[0]
+        base = arm_of(name)
         members = taken.setdefault(family, [])
         if base not in members:
             members.append(base)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from launch.config.arms import ArmConfig
 from launch.config.claims import build_claims
 from launch.config.published import without_places
 from launch.config.seeds import Looks
@@ -43,10 +44,7 @@ def preregistration(study: StudyConfig, margin: float) -> str:
     runs = study.runs()
     seeds = sorted({run.seed for run in runs})
     subjects = list(dict.fromkeys(run.subject for run in runs))
-    arms = [
-        (name, str(arm.role), ", ".join(each.use for each in arm.interventions) or "none")
-        for name, arm in study.arms.items()
-    ]
+    arms = [(name, str(arm.role), ", ".join(_methods(arm)) or "none") for name, arm in study.arms.items()]
     return (
         blocks(
             f"# Preregistration: {line(study.name)}",
@@ -105,6 +103,12 @@ def _stopping(study: StudyConfig) -> str:
         looks = ", ".join(map(str, study.seeds.looks))
         return f"looks after {looks} replicates, until every claim is decided or given up (docs/claims.md)"
     return "every run is played to its end, and all of them before a claim is judged"
+
+
+def _methods(arm: ArmConfig) -> list[str]:
+    """The interventions of an arm; those of a single seat with its name."""
+    own = [f"{each.use} ({seat})" for seat, specs in arm.seats.items() for each in specs]
+    return [*(each.use for each in arm.interventions), *own]
 
 
 def _listed(seeds: list[int]) -> str:

@@ -89,6 +89,7 @@ class ResultFile(_Lenient):
     family: Literal["unshaped", "constraint", "motivation", "mixed", "control"] | None = None
     oracle: bool = False
     spent_monitors: Annotated[list[Short], Field(max_length=1000)] | None = None
+    untested: Annotated[list[Short], Field(max_length=1000)] | None = None
     attrition: Attrition | None = None
     summary: Annotated[dict[Short, Number | None], Field(max_length=100_000)] | None = None
     files: Seals

@@ -13,11 +13,13 @@ from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request, limits
 from launch.run.eval_plan import EvalEpisode, EvalPart, Played
+from launch.run.seats.seating import seat_in_turn
 from launch.run.seeds import derive
 from launch.run.trained import TrainedPolicy
 from shaping.arm import Arm
 from shaping.audits import access
-from shaping.hooks import GroupInfo, TurnContext
+from shaping.hooks import GroupInfo, Knob, Prefill, TurnContext
+from shaping.learning.credit_parts import names_of
 from shaping.learning.sample import Sample
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import play
@@ -38,8 +40,10 @@ def access_parts(run: RunConfig, arm: Arm) -> list[EvalPart]:
     for name, options in run.train.worlds.items():
         for seed in range(run.eval.access_episodes):
             drawn = _contexts(run, arm, name, seed)
+            texts = _prefills(run, arm, name, seed) or (None,) * run.eval.best_of
             episodes += [
-                EvalEpisode("access", name, options, seed, drawn, member=member) for member in range(run.eval.best_of)
+                EvalEpisode("access", name, options, seed, drawn, prefill=text, member=member)
+                for member, text in enumerate(texts)
             ]
     return [EvalPart("sampling", tuple(episodes))] if episodes else []
 
@@ -72,7 +76,12 @@ def trajectory_access(run: RunConfig, arm: Arm, policy: TrainedPolicy, renderer:
     for world in run.train.worlds:
         for metric, value in _trajectory_access(run, arm, policy, renderer, world).items():
             found.setdefault(metric, []).append(value)
-    return {metric: float(np.mean(values)) for metric, values in found.items()}
+    means = {metric: float(np.mean(values)) for metric, values in found.items()}
+    if "blocked" in means:  # one intervention of an arm, the owner of the knob, is asked about actions
+        owner = arm.owner.get(Knob.ACTIONS)
+        for name, intervention in zip(names_of(arm.interventions), arm.interventions, strict=True):
+            means[f"blocked/{name}"] = means["blocked"] if intervention is owner else 0.0
+    return means
 
 
 def _trajectory_access(
@@ -136,8 +145,17 @@ def _scored(episode: Episode, system: str, renderer: Renderer, masked_tokens: Se
 
 
 def _contexts(run: RunConfig, arm: Arm, world: str, number: int) -> Contexts:
-    info = GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, 1, number])))
+    own = arm.of(seat_in_turn(run, number))
+    return Contexts(*own.contexts(_info(run, world, number), np.random.default_rng([run.seed, 1, number])))
+
+
+def _prefills(run: RunConfig, arm: Arm, world: str, number: int) -> tuple[Prefill | None, ...]:
+    rng = np.random.default_rng([run.seed, 1, number, 1])
+    return arm.of(seat_in_turn(run, number)).prefills(_info(run, world, number), run.eval.best_of, rng)
+
+
+def _info(run: RunConfig, world: str, number: int) -> GroupInfo:
+    return GroupInfo(world=world, seed=derive(run.seed, "access", number), group=number, update=-1, prose=run.prose)
 
 
 def _max_return(episodes: Sequence[Episode]) -> float:

@@ -13,9 +13,11 @@ from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
+from launch.run.adapters import apart_of, snapshots_of
+from launch.run.captures import check_captures
 from launch.run.device import local_device
 from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
-from launch.run.load_policy import load_policy
+from launch.run.load_policy import load_policy, prepare
 from launch.run.monitors import TrainingMonitors, check_held_out
 from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
@@ -80,12 +82,14 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     """
     monitors = build_monitors(run.eval)
     seed_all(run.seed)
-    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
     check_rollout(run, arm)
+    check_captures(run, arm)
     reward = build_reward(run.arm, run.arm_config, run.isolation)
     check_held_out(monitors, [arm, reward])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
+    prepare(arm, model)  # once, before processes that load the policy look for the same files
     here = computes_itself(run)
     policy = load_policy(run, model, arm, device or local_device(run.train.device)) if here else None
     renderer = renderer_of(run, load_tokenizer(model) if policy is None else policy.tokenizer)
@@ -104,7 +108,9 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
         renderer=renderer,
         learner=learner,
         rollouts=rollouts,
-        scheduler=RolloutScheduler(rollouts, run.train.groups, run.rollout.max_staleness),
+        scheduler=RolloutScheduler(
+            rollouts, run.train.groups, run.rollout.max_staleness, list(run.seats.learned) if run.seats else ()
+        ),
         monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
     )
     player = _player(run, arm, policy, trainer)
@@ -120,14 +126,18 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
         workers.callback(group.close)
         return group
     assert policy is not None
-    return Learner(
+    learner = Learner(
         policy,
         run.learner,
         interventions=arm.interventions,
-        edits=arm.edits("training"),
+        edits=lambda: arm.edits("training"),
         updates=run.train.updates,
         seed=run.seed,
+        apart=apart_of(arm),
+        snapshots=snapshots_of(run),
     )
+    learner.refresh()
+    return learner
 
 
 def _rollouts(

@@ -14,7 +14,7 @@ from typing import Any
 from envs.episode import Context
 from launch.config.plugins import options_of
 from launch.config.study import RunConfig
-from launch.run.contexts import prompts
+from launch.run.contexts import own_prompts, prompts
 from shaping.audits.cells import NONE
 from shaping.audits.played import CONTEXT, OWN, TRAIN
 
@@ -70,13 +70,16 @@ def _with_cues(
     run: RunConfig, worlds: Mapping[str, Mapping[str, Any]], where: str, cells: tuple[str, ...]
 ) -> Iterator[EvalCell]:
     """A world is given only the cues that it declares; without any it is played in one condition."""
+    drawn = own_prompts(run, worlds, run.eval.episodes) if run.eval.prompted else {}
     for world, options in worlds.items():
         declared = options_of(world)
         watches: Iterable[str] = run.eval.watch if "watch" in declared.names else [""]
         placebos: Iterable[str] = run.eval.placebo if "placebo" in declared.names else [""]
         for watch, placebo in product(watches, placebos):
             cues = {cue: value for cue, value in (("watch", watch), ("placebo", placebo)) if value}
-            yield EvalCell(world, {**options, **cues}, watch, placebo, run.eval.episodes, cells, where)
+            yield EvalCell(
+                world, {**options, **cues}, watch, placebo, run.eval.episodes, cells, where, drawn.get(world, ())
+            )
 
 
 def _grid(run: RunConfig) -> Iterator[EvalCell]:

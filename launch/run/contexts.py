@@ -21,6 +21,7 @@ from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.audits.cells import NONE, of_arm
 from shaping.hooks import GroupInfo, Knob
+from shaping.intervention import Intervention
 from shaping.prompts.grid import DERIVED, Derived, EvalContext, derived
 from shaping.prompts.pools import choose, language_of
 
@@ -48,6 +49,18 @@ def prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> dict[str, D
             "out: leave eval.contexts out, or add an arm with one (Inoculation, Recontextualization)"
         )
     return _labelled(run.eval.contexts, grids)
+
+
+def own_prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> Drawn:
+    """World -> the prompts of the run's own arm, for a policy that is evaluated under them (`eval.prompted`).
+
+    Raises `ConfigError` for an arm without any.
+    """
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    drawn = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
+    if not any(context.system for contexts in drawn.values() for context in contexts):
+        raise ConfigError(f"eval.prompted: the arm {run.arm!r} samples and trains under no prompt; leave it out there")
+    return drawn
 
 
 def _labelled(contexts: Sequence[EvalContext], grids: Mapping[str, Mapping[str, Drawn]]) -> dict[str, Drawn]:
@@ -78,10 +91,7 @@ def _grid_of(
     original = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
     if not any(context.system for drawn in original.values() for context in drawn):
         return {}
-    replaced: Mapping[Derived, Sequence[str]] = next(
-        filter(None, (getattr(owner, "grid", None) for owner in owners)), {}
-    )
-    texts = {world: {**derived(language_of(world, run.prose)), **replaced} for world in worlds}
+    texts = {world: _texts(owners, language_of(world, run.prose)) for world in worlds}
     found: dict[str, Drawn] = {ORIGINAL: original}
     for context in DERIVED:
         found[context] = {
@@ -90,14 +100,27 @@ def _grid_of(
     return found
 
 
+def _texts(owners: Sequence[Intervention], language: str) -> Mapping[Derived, Sequence[str]]:
+    """The prompts of each context but none and original: an arm's own, or the bundled ones."""
+    for owner in owners:
+        own = owner.grid_in(language) if hasattr(owner, "grid_in") else getattr(owner, "grid", None)
+        if own:
+            return {**derived(language), **own}
+    return derived(language)
+
+
 def _original(run: RunConfig, arm: Arm, world: str, number: int) -> Context:
-    """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws."""
-    last = max(run.train.updates - 1, 0)
-    info = GroupInfo(world=world, seed=derive(run.seed, "context", number), group=number, update=last, prose=run.prose)
-    for attempt in range(PATIENCE):
-        sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
-        if training.system or sampling.system:
-            return training if training.system else sampling
+    """The prompt that the arm trains under (c_t), or if that is empty samples under (c_s); one of many draws.
+
+    That of the last update, or of the first if the last ones have none.
+    """
+    seed = derive(run.seed, "context", number)
+    for update in dict.fromkeys((max(run.train.updates - 1, 0), 0)):
+        info = GroupInfo(world=world, seed=seed, group=number, update=update, prose=run.prose)
+        for attempt in range(PATIENCE):
+            sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 2, number, attempt]))
+            if training.system or sampling.system:
+                return training if training.system else sampling
     return Context()
 
 

@@ -12,7 +12,7 @@ from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.seeds import derive
 from shaping.arm import Arm
-from shaping.hooks import GroupInfo
+from shaping.hooks import GroupInfo, Prefill
 from shaping.sampling.play import EpisodeRequest, Limits
 from shaping.sampling.truncation import Truncation
 
@@ -62,28 +62,42 @@ class GroupRequest:
     group: int
 
 
-def draw(run: RunConfig, arm: Arm, request: GroupRequest) -> Contexts:
-    """The one draw of c_s and c_t that all members of a group share."""
-    world, _, seed = _place(run, request)
+@dataclass(frozen=True, slots=True)
+class GroupDraw:
+    """What an arm has drawn for a group before it is played."""
+
+    contexts: Contexts = Contexts()
+    """The one draw of c_s and c_t that all members share."""
+    prefills: tuple[Prefill | None, ...] = ()
+    """What opens the completions of each member; empty: nothing does."""
+
+
+def draw(run: RunConfig, arm: Arm, request: GroupRequest, *part: int) -> GroupDraw:
+    """The draws of a group, or of one `part` of it that has draws of its own."""
+    world, _, seed = place(run, request)
     info = GroupInfo(world=world, seed=seed, group=request.group, update=request.update, prose=run.prose)
-    return Contexts(*arm.contexts(info, np.random.default_rng([run.seed, request.update, request.group])))
+    key = [run.seed, request.update, request.group]
+    contexts = Contexts(*arm.contexts(info, np.random.default_rng([*key, *part])))
+    return GroupDraw(contexts, arm.prefills(info, run.train.group_size, np.random.default_rng([*key, 1, *part])))
 
 
 def episode_requests(
-    run: RunConfig, arm: Arm, request: GroupRequest, drawn: Contexts | None = None
+    run: RunConfig, arm: Arm, request: GroupRequest, drawn: GroupDraw | None = None
 ) -> list[EpisodeRequest]:
     """The episodes of one group: a pure function of run and request, so that a lost group can be played again.
 
     Draws of an arm may depend on state that it keeps. A worker that plays a group for it is therefore given `drawn`.
     """
-    name, options, seed = _place(run, request)
-    contexts = draw(run, arm, request) if drawn is None else drawn
+    name, options, seed = place(run, request)
+    drawn = draw(run, arm, request) if drawn is None else drawn
+    prefills = drawn.prefills or (None,) * run.train.group_size
     return [
         EpisodeRequest(
             make=lambda: build_world(name, options, "train.worlds"),
             seed=seed,
             group=request.group,
-            contexts=contexts,
+            contexts=drawn.contexts,
+            prefill=prefills[member],
             sampling_seed=derive(run.seed, "sample", request.update, request.group, member),
             options=options,
             world=name,
@@ -92,7 +106,7 @@ def episode_requests(
     ]
 
 
-def _place(run: RunConfig, request: GroupRequest) -> tuple[str, dict[str, Any], int]:
+def place(run: RunConfig, request: GroupRequest) -> tuple[str, dict[str, Any], int]:
     """(world, its options, seed) of a group."""
     worlds = list(run.train.worlds.items())
     name, options = worlds[(request.update * run.train.groups + request.group) % len(worlds)]
@@ -100,13 +114,25 @@ def _place(run: RunConfig, request: GroupRequest) -> tuple[str, dict[str, Any], 
 
 
 def describe_group(run: RunConfig, request: GroupRequest) -> str:
-    name, _, seed = _place(run, request)
+    name, _, seed = place(run, request)
     return f"group {request.group} of update {request.update} (world {name!r}, seed {seed})"
 
 
+def policies_of(run: RunConfig) -> int:
+    """Episodes of one game that policies may play at the same time."""
+    if run.seats is None:
+        return 1
+    return sum(seat.learns > 0 or len(seat.scripted) < len(seat.opponents) for seat in run.seats.players.values())
+
+
+def group_slots(run: RunConfig) -> int:
+    """Number of episodes that are open at once while a whole group is played."""
+    return run.train.group_size * policies_of(run)
+
+
 def slots_of(run: RunConfig) -> int:
-    """Number of episodes that one sampler keeps open at once; with `batching=group`, a multiple of the group size."""
-    rollout, size = run.rollout, run.train.group_size
+    """Number of episodes that one sampler keeps open at once; with `batching=group`, a multiple of `group_slots`."""
+    rollout, size = run.rollout, group_slots(run)
     total = run.train.groups * (1 + rollout.max_staleness)
     share = -(-total // max(rollout.workers, 1)) * size
     slots = rollout.slots or min(share, max(SLOTS, size if rollout.batching == "group" else 0))

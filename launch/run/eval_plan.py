@@ -9,16 +9,20 @@ from typing import Any, Literal
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request
+from launch.run.seats.games import EvalGame
+from launch.run.seats.seating import on_a_seat
 from shaping.arm import Arm
 from shaping.audits.played import CELLS
-from shaping.hooks import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec, Prefill
+from shaping.learning.snapshots import is_past
 from shaping.sampling.play import EpisodeRequest
 
-EvalPolicy = Literal["sampling", "quarantined", "deployed", "base"]
+EvalPolicy = Literal["sampling", "quarantined", "quarantine", "frozen", "deployed", "base"]
 """Which parts of the policy play:
 
 - `sampling`: what the arm samples with while it trains, with its adapters, edits, masks and filters;
 - `quarantined`: the same adapters, and nothing else;
+- `quarantine`, `frozen`: the adapters of that role alone, in whichever phase they are active;
 - `deployed`: the kept adapters alone;
 - `base`: no adapter at all.
 """
@@ -42,6 +46,8 @@ class EvalEpisode:
     """The cells of the evaluation that it counts in; they are recorded with its options."""
     member: int = 0
     """Which of several episodes of the same number: each has sampling noise of its own."""
+    prefill: Prefill | None = None
+    """What opens its completions."""
 
     def request(self, run: RunConfig) -> EpisodeRequest:
         """The episode, ready to be played."""
@@ -55,6 +61,7 @@ class EvalEpisode:
             member=self.member,
             group=self.number if self.use == "access" else 0,
         )
+        request = on_a_seat(run, replace(request, prefill=self.prefill), self.number)
         return replace(request, options={**request.options, CELLS: list(self.cells)}) if self.cells else request
 
 
@@ -64,8 +71,8 @@ class EvalPart:
 
     policy: EvalPolicy
     """Who plays them."""
-    episodes: tuple[EvalEpisode, ...]
-    """In the order in which they are returned."""
+    episodes: tuple[EvalEpisode | EvalGame, ...]
+    """In the order in which they are returned: episodes, or games, of which each has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class EvalRequest:
     """Its number among the requests of one batch."""
     policy: EvalPolicy
     """Who plays them."""
-    episodes: tuple[EvalEpisode, ...]
+    episodes: tuple[EvalEpisode | EvalGame, ...]
     """In their order."""
 
     def __str__(self) -> str:
@@ -127,12 +134,16 @@ def requests_of(parts: Sequence[EvalPart], batch: EvalBatch, size: int | None = 
     return found
 
 
+_ROLES: Mapping[EvalPolicy, str] = {"deployed": "kept", "quarantine": "quarantine", "frozen": "frozen"}
+"""Policies with the adapters of one role."""
+
+
 def active_adapters(adapters: Iterable[AdapterSpec], policy: EvalPolicy) -> list[AdapterSpec]:
     """Those of the policy's adapters that are on."""
     if policy == "base":
         return []
-    if policy == "deployed":
-        return [spec for spec in adapters if spec.role == "kept"]
+    if (role := _ROLES.get(policy)) is not None:
+        return [spec for spec in adapters if spec.role == role and not is_past(spec)]
     return [spec for spec in adapters if "sampling" in spec.phases]
 
 

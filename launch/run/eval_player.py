@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from launch.config.study import RunConfig
-from launch.run.episodes import DEPLOYED
+from launch.run.captures import sampling_captures
+from launch.run.episodes import DEPLOYED, GroupDraw, group_slots, policies_of
 from launch.run.eval_plan import (
     EvalBatch,
     EvalPart,
@@ -20,6 +21,7 @@ from launch.run.eval_plan import (
     requests_of,
 )
 from launch.run.rollouts import Player
+from launch.run.seats.players import modes
 from launch.run.slots import eval_slots
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
@@ -59,15 +61,20 @@ class LocalEvalPlayer:
 
     async def _played(self, requests: Sequence[EvalRequest], batch: EvalBatch) -> list[list[Episode]]:
         run, policy = self._run, self._policy
-        most = eval_slots(run, policy.model)
-        slots = self._size or most
-        engines = [TransformersEngine(policy.model, self._renderer, slots=slots) for _ in range(-(-most // slots))]
+        most = max(eval_slots(run, policy.model), policies_of(run))
+        slots = group_slots(run) if self._size else most
+        captures = sampling_captures(run, self._arm)
+        engines = [
+            TransformersEngine(policy.model, self._renderer, slots=slots, captures=captures)
+            for _ in range(-(-most // slots))
+        ]
         for engine in engines:
             engine.set_edits(active_edits(self._arm, batch.policy))
+            engine.set_players(policy.adapters, modes(run, policy.adapters.specs.values(), self._arm, batch.policy))
         names = [spec.name for spec in active_adapters(policy.adapters.specs.values(), batch.policy)]
         with policy.adapters.using(names), time_limits(run.rollout.env_threads) as limited:
             player = Player(run, self._arm, self._renderer, engines, limited, slots * len(engines))
-            return await asyncio.gather(*(player.play(request, Contexts()) for request in requests))
+            return await asyncio.gather(*(player.play(request, GroupDraw()) for request in requests))
 
     @property
     def _size(self) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from envs.episode import Context, Contexts, Episode
 from launch.config.study import RunConfig
 from launch.run.access import access_parts, reward_access
+from launch.run.adapters import learned_adapters
 from launch.run.conditions import EvalCell, eval_cells
 from launch.run.device import local_device
 from launch.run.eval_plan import EvalEpisode, EvalPart, EvalPolicy, Played
@@ -18,12 +19,13 @@ from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.load_policy import load_trained
 from launch.run.losses import check_played
 from launch.run.rendering import renderer_of
+from launch.run.seats.games import eval_games
 from launch.run.trained import TrainedPolicy, undoes
 from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.cells import WITH_QUARANTINE
+from shaping.audits.attached import AS_SAMPLED, FROZEN_ALONE, QUARANTINE_ALONE, WITH_QUARANTINE, attached_metrics
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import summarise
 from shaping.learning.policy import Policy
@@ -82,10 +84,12 @@ class Evaluated:
 
     access: Mapping[str, float]
     """The reward-access audit; empty without one."""
-    quarantined: Mapping[str, float]
-    """Metrics of the policy with its quarantine adapters still on; empty if it has none."""
+    attached: Mapping[str, float]
+    """Metrics with adapters that are dropped at deployment (`shaping.audits.attached`); empty if it has none."""
     conditions: Conditions
     """The deployed policy."""
+    games: list[Episode]
+    """Games of the deployed policy against the unshaped one; empty in worlds with one seat."""
 
 
 def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: TrainedPolicy) -> Evaluated:
@@ -95,20 +99,40 @@ def evaluate_trained(run: RunConfig, arm: Arm, player: EvalPlayer, policy: Train
     Raises `RunError` if all episodes of a condition failed.
     """
     access = access_parts(run, arm)
-    quarantine = any(spec.role == "quarantine" for spec in arm.adapters())
-    before = [*access, *([deployment_part(run, "quarantined", contexts=False)] if quarantine else [])]
-    deployed = deployment_part(run, "deployed")
+    wanted = _attached(run, arm)
+    before = [*access, *(deployment_part(run, who, contexts=False) for who in wanted.values())]
+    games = eval_games(run)
+    deployed = [*([EvalPart("deployed", games)] if games else []), deployment_part(run, "deployed")]
     if undoes(arm):
         played = player.play(before)
         policy.undo()
-        played += player.play([deployed], fresh=True)
+        played += player.play(deployed, fresh=True)
     else:
-        played = player.play([*before, deployed])
-    quarantined: dict[str, float] = {}
-    if quarantine:
-        found = summarise([], conditions_of(run, played[len(access)], contexts=False), {})
-        quarantined = {f"{WITH_QUARANTINE}{metric}": value for metric, value in found.items()}
-    return Evaluated(reward_access(run, played[: len(access)]), quarantined, conditions_of(run, played[-1]))
+        played = player.play([*before, *deployed])
+    conditions, attached = conditions_of(run, played[-1]), dict[str, float]()
+    if wanted:
+        own = zip(wanted, played[len(access) : len(before)], strict=True)
+        found = {prefix: summarise([], conditions_of(run, each, contexts=False), {}) for prefix, each in own}
+        attached = attached_metrics(found, summarise([], conditions, {}))
+    reached = reward_access(run, played[: len(access)])
+    return Evaluated(reached, attached, conditions, list(played[-2]) if games else [])
+
+
+def _attached(run: RunConfig, arm: Arm) -> dict[str, EvalPolicy]:
+    """Prefix of metrics -> policy with adapters that are dropped at deployment, of those that an arm has.
+
+    Adapters of one role are alone only where the base stays as it was, which it does below kept ones.
+    """
+    specs = [*learned_adapters(run), *arm.adapters()]
+    roles = {spec.role for spec in specs}
+    found: dict[str, EvalPolicy] = {WITH_QUARANTINE: "quarantined"} if "quarantine" in roles else {}
+    if "quarantine" in roles and "kept" in roles:
+        found[QUARANTINE_ALONE] = "quarantine"
+    if "frozen" in roles and "kept" in roles:
+        found[FROZEN_ALONE] = "frozen"
+    if any(spec.role == "kept" and "sampling" not in spec.phases for spec in specs):
+        found[AS_SAMPLED] = "quarantined"
+    return found
 
 
 def deployment(run: RunConfig, policy: Policy, renderer: Renderer, *, contexts: bool = True) -> Conditions:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from envs.calls import call
 from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
@@ -35,7 +36,11 @@ from launch.tracking.prometheus import record
 from launch.tracking.tracking import tracked
 from launch.train import train
 from shaping.audits.played import OWN, cells_of
+from shaping.audits.seats import games_summary, seat_rows
 from shaping.audits.summary import summarise
+from shaping.hooks import InterventionError
+from shaping.intervention import Intervention
+from shaping.labels.describe import labels_in_words
 from shaping.monitors.reachable import spent_names
 
 OnUpdate = Callable[[int, dict[str, Any]], None]
@@ -107,6 +112,12 @@ def _first_update(
     return rows_of_start(run, played[: len(base)]), 0, {**access, **initial}
 
 
+def untested(interventions: Sequence[Intervention], summary: Mapping[str, float]) -> list[str]:
+    """Why the run says nothing about its methods, one line per intervention that has a reason."""
+    asked = ((i, call(InterventionError, i, "untested", dict(summary))) for i in interventions)
+    return [f"{type(i).__name__}: {reason}" for i, reason in asked if reason]
+
+
 def _result(
     parts: Parts,
     run: RunConfig,
@@ -123,8 +134,20 @@ def _result(
     lost = losses(conditions)
     pressure, strategies = audit_pressure(run)
     directory.episodes("eval", episodes)
+    if evaluated.games:
+        directory.episodes("games", evaluated.games)
     parts.trained.save(directory)
     parts.end_workers()
+    # from what is on disk, so that a resumed run gives the same numbers
+    summary = (
+        averaged(summarise(directory.rows(), conditions, access), directory.rows())
+        | dict(evaluated.attached)
+        | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
+        | lost_share(lost)
+        | games_summary(evaluated.games)
+        | pressure
+        | spike_in_metrics(run, conditions, parts.monitors, renderer)
+    )
     return {
         "arm": run.arm,
         "label": run.arm_config.label or run.arm,
@@ -138,14 +161,11 @@ def _result(
         "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
         "oracle": parts.arm.oracle,
+        "labels": labels_in_words(parts.arm.interventions),
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],
-        # from what is on disk, so that a resumed run gives the same numbers
-        "summary": averaged(summarise(directory.rows(), conditions, access), directory.rows())
-        | dict(evaluated.quarantined)
-        | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
-        | lost_share(lost)
-        | pressure
-        | spike_in_metrics(run, conditions, parts.monitors, renderer),
+        "untested": untested(parts.arm.interventions, summary),
+        "summary": summary,
         "pressure": strategies,
+        "seats": seat_rows(evaluated.games),
         "attrition": {**parts.trainer.ledger.as_dict(), "evaluation": lost},
     }

@@ -31,6 +31,12 @@ def export(run: RunConfig, checkpoint: Path, out: Path, dtype: ExportType = "flo
         raise ConfigError(f"{checkpoint} is a whole model already: copy it")
     if out.exists():
         raise ConfigError(f"{out} exists already: choose another directory")
+    if run.seats is not None and run.seats.own_adapters:
+        names = ", ".join(sorted(filter(None, run.seats.learned.values())))
+        raise ConfigError(
+            f"{checkpoint} holds several policies ({names}), and a merge of all of them is none of them: load the one "
+            "that you want from adapters/ beside its base"
+        )
     policy = load_trained(run, checkpoint)
     with tempfile.TemporaryDirectory(dir=make_directory(out.absolute().parent), prefix=".making-") as scratch:
         unpublished = Path(scratch) / out.name

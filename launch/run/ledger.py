@@ -17,7 +17,10 @@ class RunError(UserError):
 
 @dataclass(slots=True)
 class Ledger:
-    """Every started episode ends as trained, stale, filtered, failed, uninformative or unused; the sums match."""
+    """Every started episode ends as trained, screened, stale, filtered, failed, uninformative or unused.
+
+    The sums match.
+    """
 
     episodes: int = 0
     trained: int = 0
@@ -26,6 +29,8 @@ class Ledger:
     failed: int = 0
     uninformative: int = 0
     """Of groups in which nothing varied, which others replaced (`train.refill`)."""
+    screened: int = 0
+    """Left out of the learning by a constraint (`Constraint.screen`)."""
     unused: int = 0
     """Under way when training stopped early (`train.stop_at_reward`)."""
     stopped_after: int | None = None
@@ -40,6 +45,7 @@ class Ledger:
             "filtered": self.filtered,
             "failed": self.failed,
             "uninformative": self.uninformative,
+            "screened": self.screened,
             "unused": self.unused,
             "stopped_after": self.stopped_after,
             "status": dict(self.status),
@@ -97,13 +103,21 @@ class Ledger:
         for name, number in changes.items():
             counts[name] = counts.get(name, 0) + number
 
+    def screen(self, counts: dict[str, Any], left_out: int) -> None:
+        """Count episodes of an update that a constraint left out, in the ledger and in the update's `counts`."""
+        changes = {"trained": -left_out, "screened": left_out}
+        self.add(changes, ())
+        for name, number in changes.items():
+            counts[name] = counts.get(name, 0) + number
+
     def leave(self, played: Sequence[Episode]) -> None:
         """Count episodes that were under way when training stopped."""
         self.add({"episodes": len(played), "unused": len(played)}, played)
 
     def check(self, under_way: int) -> None:
         """Raises `RunError` where episodes were lost, or counted twice."""
-        ended = self.trained + self.stale + self.filtered + self.failed + self.uninformative + self.unused
+        ended = self.trained + self.screened + self.stale + self.filtered + self.failed
+        ended += self.uninformative + self.unused
         if ended != self.episodes or self.status.total() != self.episodes or under_way:
             raise RunError(
                 f"the ledger does not sum: {self.as_dict()}, with {under_way} groups still under way. Its numbers "

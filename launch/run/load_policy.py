@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from envs.calls import call
 from launch.config.model import HubModel, subject_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.run.adapters import adapters_of, learned_adapters
 from launch.run.start_model import on_hub, start_model
 from shaping.arm import Arm
-from shaping.hooks import AdapterSpec
-from shaping.learning.config import LearnerConfig
+from shaping.hooks import AdapterSpec, InterventionError
 from shaping.learning.policy import Policy
 from shaping.models.adapter_checkpoint import AdapterCheckpoint, specs_of, stored_adapters
 from shaping.models.adapters import AdapterError
@@ -24,16 +27,26 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: b
 
     `unread`: as of `Policy.load`.
     """
+    prepare(arm, model)
     return Policy.load(
         model,
         dtype=getattr(torch, run.learner.dtype),
         temperature=run.train.temperature,
         device=device,
-        adapters=[*kept_adapter(run.learner), *arm.adapters()],
+        adapters=adapters_of(run, arm),
         critics=1 + len(arm.constraints) if run.learner.algorithm == "ppo" else 0,
         name=name_of(run),
         unread=unread,
     )
+
+
+def prepare(arm: Arm, model: Path) -> None:
+    """Let every intervention make the files that its adapters are loaded from. Raises: `ConfigError`."""
+    try:
+        for intervention in arm.interventions:
+            call(InterventionError, intervention, "prepare", model)
+    except InterventionError as error:
+        raise ConfigError(f"arms.{arm.name}: {error}") from error
 
 
 def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None:
@@ -47,20 +60,22 @@ def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None
     return Policy.load(model, dtype=dtype, temperature=run.train.temperature, unread=True)
 
 
-def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu") -> Policy:
-    """The policy that a run has saved: the weights it was evaluated with, adapters beside their base.
+def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu", extra: Sequence[AdapterSpec] = ()) -> Policy:
+    """The policy that a run has saved: the weights it was evaluated with, adapters beside their base, and `extra` ones.
 
     Raises `ConfigError` if the base is gone or has changed, or if the adapters are damaged or belong to another one.
     """
     try:
         stored = stored_adapters(checkpoint)
+        players = {spec.name: spec.player for spec in learned_adapters(run)}
         specs = [] if stored is None else specs_of(checkpoint, stored)
+        specs = [replace(spec, player=players.get(spec.name)) for spec in specs]
         return Policy.load(
             checkpoint if stored is None else _base_of(run, checkpoint, stored),
             dtype=getattr(torch, run.learner.dtype),
             temperature=run.train.temperature,
             device=device,
-            adapters=specs,
+            adapters=[*specs, *extra],
             name=name_of(run),
         )
     except AdapterError as error:
@@ -97,9 +112,3 @@ def start_record(run: RunConfig, model: Path) -> dict[str, str]:
     """Which model a run starts from, for run.json: what it is called, its revision on the hub, and its hash."""
     base = BaseReference.of(model, name_of(run))
     return {"name": base.name, "revision": base.revision or run.commit, "hash": base.hash}
-
-
-def kept_adapter(learner: LearnerConfig) -> list[AdapterSpec]:
-    """The adapter that is trained in place of the base weights, if the config asks for one."""
-    lora = learner.lora
-    return [AdapterSpec("kept", "kept", rank=lora.rank, alpha=lora.alpha, targets=lora.targets)] if lora else []

@@ -27,6 +27,7 @@ from shaping.audits.pressure.index import PolicyReturns, Pressure, deceives, mea
 from shaping.audits.pressure.scripted import Make, Strategist, played
 from shaping.hooks import InterventionError, Knob
 from shaping.learning.costs import costs_of
+from shaping.learning.credit_parts import names_of
 
 SEEDS: Final = 24
 """Episodes of each strategy. All strategies, arms and replicates meet the same ones."""
@@ -47,7 +48,7 @@ class PressureGauge:
 
     def of_run(self, run: RunConfig) -> dict[str, Pressure]:
         """Key of `train.worlds` -> its pressure under the run's arm as it is before training."""
-        arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+        arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats)
         reward = build_reward(run.arm, run.arm_config, run.isolation)
         return {key: self._in_time(run, arm, reward, key) for key in run.train.worlds}
 
@@ -113,7 +114,22 @@ def pressure_metrics(run: RunConfig, found: Mapping[str, Pressure]) -> dict[str,
 def audit_pressure(run: RunConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """(metrics of the summary, detail of result.json by key of `train.worlds`)."""
     found = gauge().of_run(run)
-    return pressure_metrics(run, found), {key: pressure.as_dict() for key, pressure in found.items()}
+    detail = {key: pressure.as_dict() for key, pressure in found.items()}
+    return {**pressure_metrics(run, found), **_by_intervention(run, mean_pressure(list(found.values())))}, detail
+
+
+def _by_intervention(run: RunConfig, whole: float | None) -> dict[str, float]:
+    """`pressure/<intervention>`: that of an arm which holds it alone. `whole` is that of the run's own arm."""
+    specs = run.arm_config.interventions
+    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
+    alone = {}
+    for name, spec in zip(names_of(arm.interventions), specs, strict=True):
+        if len(specs) > 1 or run.arm_config.seats:
+            config = run.arm_config.model_copy(update={"interventions": [spec], "seats": {}})
+            alone[name] = mean_pressure(list(gauge().of_run(run.model_copy(update={"arm_config": config})).values()))
+        else:
+            alone[name] = whole
+    return {f"pressure/{name}": index for name, index in alone.items() if index is not None}
 
 
 def _all_episodes(
@@ -137,7 +153,7 @@ def _pressure(found: Mapping[str, Sequence[Episode]], arm: Arm, reward: Reward) 
     for constraint in arm.constraints:
         costs = costs_of(constraint, episodes)
         if costs is not None:
-            charged += constraint.weight * np.array([turns.sum() for turns in costs]) / full
+            charged += constraint.pricing.rate * np.array([turns.sum() for turns in costs]) / full
     labelled = np.array([deceives(episode.truth.open()) for episode in episodes])
     return pressure_index(
         [

@@ -47,24 +47,28 @@ def renderer_of(run: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Renderer:
 
 def check_unbroken(run: RunConfig, arm: Arm, renderer: Renderer) -> None:
     """Raise `ConfigError` if an arm needs an episode to be one token sequence, and the template does not let it be."""
-    if renderer.stable or not _swaps(run, arm):
+    if renderer.stable or not any(_swaps(run, arm.of(seat)) for seat in (run.seats.learned if run.seats else [""])):
         return
     kept = ChatTemplate(renderer.tokenizer, TemplateSettings("keep", renderer.template.settings.arguments)).stable
     remedy = "set rollout.thoughts to keep" if kept else "use a model whose template keeps earlier turns unchanged"
     raise ConfigError(
-        f"arms.{run.arm}: it trains under another context than it samples under, for which an episode must be one "
-        f"token sequence, but the chat template of {renderer.template.name!r} rewrites earlier turns: {remedy}"
+        f"arms.{run.arm}: it trains under another context than it samples under, or without text that opens "
+        f"completions, for which an episode must be one token sequence, but the chat template of "
+        f"{renderer.template.name!r} rewrites earlier turns: {remedy}"
     )
 
 
 def _swaps(run: RunConfig, arm: Arm) -> bool:
-    if Knob.TRAINING_CONTEXT not in arm.owner:
+    if Knob.EPISODE_CONTEXT in arm.owner:
+        return True
+    if not {Knob.TRAINING_CONTEXT, Knob.PREFILL} & {*arm.owner}:
         return False
     for number in range(_DRAWS):
         for world in run.train.worlds:
             info = GroupInfo(world=world, seed=number, group=number, update=0, prose=run.prose)
             sampling, training = arm.contexts(info, np.random.default_rng([run.seed, 4, number]))
-            if sampling.system != training.system:
+            texts = arm.prefills(info, run.train.group_size, np.random.default_rng([run.seed, 4, number, 1]))
+            if sampling.system != training.system or any(text and text.loss == "stripped" for text in texts):
                 return True
     return False
 
@@ -109,7 +113,9 @@ def check_templates(runs: Iterable[RunConfig]) -> None:
         if (key := f"{path} {run.rollout!r}") not in seen:
             seen[key] = renderer_of(run, load_tokenizer(path))
         if not seen[key].stable:
-            check_unbroken(run, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio), seen[key])
+            check_unbroken(
+                run, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio, run.seats), seen[key]
+            )
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -8,19 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from envs.episode import Contexts, Episode
+from envs.episode import Episode
 from launch.config.plugins import build_splitter
 from launch.config.study import RunConfig
 from launch.errors import UserError
-from launch.run.episodes import GroupRequest, draw, episode_requests, limits, slots_of
+from launch.run.captures import sampling_captures
+from launch.run.episodes import DEPLOYED, GroupDraw, GroupRequest, episode_requests, group_slots, limits, slots_of
 from launch.run.eval_plan import EvalRequest, playing_arm
+from launch.run.seats.games import EvalGame
+from launch.run.seats.players import modes
+from launch.run.seats.seating import Drawn, draw_group, games
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import Engine
 from shaping.sampling.play import EpisodeRequest, Watch, play
 from shaping.sampling.render import Renderer
+from shaping.sampling.table import TableRequest, play_tables
 from shaping.sampling.time_limit import Limited, time_limits
 from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.seat_records import PLAYER, is_learner, player_of, seat_of
 
 
 class RolloutError(UserError):
@@ -74,24 +80,51 @@ class Player:
         self._grouped = run.rollout.batching == "group"
         self._engines = list(engines)
         self._free = asyncio.Semaphore(len(engines))
-        self._gate = asyncio.Semaphore(slots)
+        self._gate, self._turnstile = asyncio.Semaphore(slots), asyncio.Lock()
         self._splitter = build_splitter(run.rollout.splitter)
 
-    async def play(self, request: GroupRequest | EvalRequest, drawn: Contexts) -> list[Episode]:
-        """A group under its draw, or episodes of an evaluation under contexts of their own."""
-        if isinstance(request, EvalRequest):
-            arm = playing_arm(self._arm, request.policy)
-            episodes = [episode.request(self._run) for episode in request.episodes]
-        else:
-            arm, episodes = self._arm, episode_requests(self._run, self._arm, request, drawn)
+    async def play(self, request: GroupRequest | EvalRequest, drawn: Drawn) -> list[Episode]:
+        """A group under its draw, or episodes of an evaluation under contexts of their own.
+
+        Of games of several seats: the episodes of the learners, and in an evaluation of all policies.
+        """
         if not self._grouped:
-            return await self._play(episodes, arm, self._engines[0])
+            return await self._on(request, drawn, self._engines[0])
         async with self._free:
             engine = self._engines.pop()
             try:
-                return await self._play(episodes, arm, engine)
+                return await self._on(request, drawn, engine)
             finally:
                 self._engines.append(engine)
+
+    async def _on(self, request: GroupRequest | EvalRequest, drawn: Drawn, engine: Engine) -> list[Episode]:
+        run = self._run
+        if isinstance(request, EvalRequest):
+            arm = playing_arm(self._arm, request.policy)
+            tables = [e.request(run) for e in request.episodes if isinstance(e, EvalGame)]
+            if tables:
+                return await self._play_games(tables, arm, engine)
+            singles = [e.request(run) for e in request.episodes if not isinstance(e, EvalGame)]
+            return await self._play(singles, arm, engine)
+        if isinstance(drawn, GroupDraw):
+            return await self._play(episode_requests(run, self._arm, request, drawn), self._arm, engine)
+        played = await self._play_games(games(run, request, drawn), self._arm, engine)
+        return [episode for episode in played if is_learner(player_of(episode))]
+
+    async def _play_games(self, tables: Sequence[TableRequest], arm: Arm, engine: Engine) -> list[Episode]:
+        played = await play_tables(
+            tables,
+            engine,
+            self._renderer,
+            lambda seat: _arm_of(seat, arm),
+            limits=limits(self._run),
+            gate=self._gate,
+            turnstile=self._turnstile,
+            limited=self._limited,
+            splitter=self._splitter,
+            watch=self._watch,
+        )
+        return [episode for seats in played for episode in seats]
 
     async def _play(self, episodes: Sequence[EpisodeRequest], arm: Arm, engine: Engine) -> list[Episode]:
         return await play(
@@ -107,14 +140,23 @@ class Player:
         )
 
 
+def _arm_of(seat: EpisodeRequest, arm: Arm) -> Arm:
+    """The interventions under which a seat is sampled: opponents have none."""
+    return arm.of(seat.seat) if is_learner(str(seat.options[PLAYER])) else replace(DEPLOYED, name=arm.name)
+
+
 class LocalRollouts:
     """Plays all submitted groups at once in this process, with the module that the learner updates."""
 
     def __init__(self, run: RunConfig, arm: Arm, policy: Policy, renderer: Renderer) -> None:
         self._run, self._arm, self._policy, self._renderer = run, arm, policy, renderer
         self._slots = slots_of(run)
-        slots = run.train.group_size if run.rollout.batching == "group" else self._slots
-        self._engines = [TransformersEngine(policy.model, renderer, slots=slots) for _ in range(self._slots // slots)]
+        slots = group_slots(run) if run.rollout.batching == "group" else self._slots
+        captures = sampling_captures(run, arm)
+        self._engines = [
+            TransformersEngine(policy.model, renderer, slots=slots, captures=captures)
+            for _ in range(self._slots // slots)
+        ]
         self._waiting: list[GroupRequest] = []
         self._finished: deque[RolloutGroup] = deque()
 
@@ -138,11 +180,14 @@ class LocalRollouts:
 
     async def _play(self) -> list[RolloutGroup]:
         requests, self._waiting = self._waiting, []
-        drawn = [draw(self._run, self._arm, request) for request in requests]
+        drawn = [draw_group(self._run, self._arm, request) for request in requests]
         self._policy.model.eval()
         edits = self._arm.edits("sampling")
+        adapters = self._policy.adapters
+        players = modes(self._run, adapters.specs.values(), self._arm, "sampling")
         for engine in self._engines:
             engine.set_edits(edits)
+            engine.set_players(adapters, players)
         with self._policy.phase("sampling"), time_limits(self._run.rollout.env_threads) as limited:
             player = Player(self._run, self._arm, self._renderer, self._engines, limited, self._slots)
             groups = await asyncio.gather(*(player.play(w, d) for w, d in zip(requests, drawn, strict=True)))
@@ -152,13 +197,15 @@ class LocalRollouts:
 class RolloutScheduler:
     """Decides which groups are played when.
 
-    An update takes `groups` groups. At most `groups * (1 + max_staleness)` are being played or wait to be learned from.
-    There are never more than the remaining updates can use, so nothing is left over at the end.
+    An update takes `groups` groups, which with `seats` consist of one for every learned seat. At most
+    `groups * (1 + max_staleness)` are being played or wait to be learned from. There are never more than the remaining
+    updates can use, so nothing is left over at the end.
     """
 
-    def __init__(self, rollouts: Rollouts, groups: int, max_staleness: int = 0) -> None:
+    def __init__(self, rollouts: Rollouts, groups: int, max_staleness: int = 0, seats: Sequence[str] = ()) -> None:
         self._rollouts, self._groups, self._max_staleness = rollouts, groups, max_staleness
         self._ahead = groups * (1 + max_staleness)
+        self._seats = list(seats)
         self._cursor = 0
         self._under_way: set[GroupRequest] = set()
 
@@ -183,7 +230,14 @@ class RolloutScheduler:
             else:
                 groups.append(played)
         groups.sort(key=lambda played: played.request)
-        return [replace(e, group=number) for number, played in enumerate(groups) for e in played.episodes], late
+        numbered = [(number, e) for number, played in enumerate(groups) for e in played.episodes]
+        return [replace(e, group=self._group_of(number, e)) for number, e in numbered], late
+
+    def _group_of(self, number: int, episode: Episode) -> int:
+        """The group that an episode is compared in: of one seat, where there are several."""
+        if not self._seats:
+            return number
+        return number * len(self._seats) + self._seats.index(seat_of(episode))
 
     def fill(self, held: int, updates: int) -> None:
         """Submit as many groups as there is room for, if `held` finished groups have not been learned from yet."""

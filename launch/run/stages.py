@@ -15,9 +15,13 @@ from launch.run.timing import slow
 from launch.run.trainer import Trainer
 from rewards.base import scored
 from shaping.audits.row import Row
+from shaping.audits.seats import seat_columns
 from shaping.audits.update import audit_update
-from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.credit import Credited
+from shaping.learning.credit_by_seat import credit_seats
 from shaping.learning.critic import Critic
+from shaping.learning.screening import screens
+from shaping.learning.update_report import update_report
 from shaping.readings import readings
 from shaping.sampling.watchdog import watched
 
@@ -59,10 +63,13 @@ def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
         ) from None
 
 
-def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> Credited:
-    """Per-token streams: advantages of rewards less weighted costs, plus the interventions' credit."""
+def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards, counts: dict[str, Any]) -> Credited:
+    """Per-token streams: advantages of rewards less weighted costs, plus the interventions' credit.
+
+    Episodes that constraints screen out are moved from `trained` to `screened`, in the ledger and in `counts`.
+    """
     config = trainer.run.learner
-    return assign_credit(
+    credited = credit_seats(
         episodes,
         rewards,
         trainer.arm,
@@ -75,10 +82,23 @@ def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> C
         spread_floor=config.spread_floor,
         overlong=config.overlong,
     )
+    if any(screens(constraint) for constraint in trainer.arm.constraints):
+        left_out = 0 if credited.kept is None else int((~credited.kept).sum())
+        trainer.ledger.screen(counts, left_out)
+    return credited
 
 
-def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> Row:
-    """What the update selected for, and what the interventions came to know of its episodes."""
+def adapt(
+    trainer: Trainer, update: int, episodes: Sequence[Episode], credited: Credited, learned: dict[str, float]
+) -> dict[str, float]:
+    """Let the interventions adapt to the update. Returns what they came to know of its episodes, before that."""
+    told = readings(trainer.arm.interventions, episodes, trainer.arm.concerns)
+    trainer.arm.after_update(update_report(update, episodes, credited, learned, trainer.learner.activations))
+    return told
+
+
+def audit(episodes: Sequence[Episode], credited: Credited, told: dict[str, float]) -> Row:
+    """What the update selected for, and what the interventions came to know of its episodes (`told`)."""
     # order and ties are measured on the world's reward, even if the arm trains on another
     paid = np.array([e.proxy_return for e in episodes])
     row = audit_update(
@@ -90,6 +110,8 @@ def audit(trainer: Trainer, episodes: Sequence[Episode], credited: Credited) -> 
         rewarded=credited.returns,
         floored=credited.floored,
         uninformative=credited.uninformative,
+        parts=credited.parts,
     )
-    row.add("readings()", readings(trainer.arm.interventions, episodes))
+    row.add("readings()", told)
+    row.add("the seats", seat_columns(episodes))
     return row

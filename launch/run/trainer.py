@@ -18,6 +18,7 @@ from launch.run.rng import rng_state, set_rng_state
 from launch.run.rollouts import Rollouts, RolloutScheduler
 from rewards.base import Reward
 from shaping.arm import Arm
+from shaping.hooks import Activations
 from shaping.learning.sample import Sample
 from shaping.sampling.render import Renderer
 
@@ -27,6 +28,8 @@ class Learns(Protocol):
 
     version: int
     """Number of updates that the policy has had."""
+    activations: Mapping[str, Activations]
+    """Means per turn of the captured states of the last update."""
 
     def update(self, samples: Sequence[Sample]) -> dict[str, float]: ...
 

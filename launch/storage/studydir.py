@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.config.axes import arm_of
 from launch.config.digests import digest as config_digest
 from launch.config.paths import expanded
 from launch.config.study import RunConfig, StudyConfig
@@ -142,7 +143,7 @@ def _statuses(study: StudyDirectory, runs: Sequence[RunConfig]) -> list[Status]:
 def _refuse_changed(study: StudyDirectory, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse another config where it would give up or reinterpret results. Failed runs protect nothing."""
     changed = differences(recorded, now)
-    holders = {path.parent.name.partition("+")[0] for path in study.run_directories() if protected(RunDirectory(path))}
+    holders = {arm_of(path.parent.name) for path in study.run_directories() if protected(RunDirectory(path))}
     if not changed or not holders or all(_only_of_other_arms(line, holders, recorded) for line in changed):
         return
     shown = "\n".join(f"  {line}" for line in changed[:12])

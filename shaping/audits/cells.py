@@ -18,8 +18,6 @@ Cells = Mapping[str, Values]
 """Cell -> its values."""
 
 TRAINED_PREFIX, LEAK_PREFIX, MAX_LEAK_PREFIX = "trained/", "leak/", "max_leak/"
-WITH_QUARANTINE = "with_quarantine/"
-"""Before a metric of the evaluation: measured while the quarantine adapters are still in place."""
 NONE = "none"
 """The context without a prompt, with which the others are compared."""
 

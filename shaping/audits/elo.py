@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log10
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,3 +58,45 @@ def elo_of_seats(returns: ArrayLike, shaped: ArrayLike, tolerance: float = 1e-9)
         raise ValueError("no game has both shaped and unshaped seats")
     score = float((pairs & (margins > tolerance)).sum() + 0.5 * (pairs & (abs(margins) <= tolerance)).sum())
     return difference(score, games), games
+
+
+class EloInterval(NamedTuple):
+    """A rating difference in Elo points, with the ends of its interval."""
+
+    difference: float
+    low: float
+    high: float
+    games: int
+    """Games with both sides."""
+
+
+def elo_interval(
+    games: Sequence[tuple[Sequence[float], Sequence[float]]],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    tolerance: float = 1e-9,
+) -> EloInterval | None:
+    """Elo of one side minus that of another, with a bootstrap interval over games; None if no game has both.
+
+    Args:
+        games: per game the returns of the one side's seats, and those of the other's. Seats of neither are left out.
+        seed: of the bootstrap.
+        resamples: of the games, as wholes: comparisons within one are not independent.
+        level: of the interval, which is that of percentiles.
+        tolerance: returns within it draw.
+    """
+    scores, counts = [], []
+    for ours, theirs in games:
+        margins = np.subtract.outer(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
+        if margins.size:
+            scores.append(float((margins > tolerance).sum() + 0.5 * (abs(margins) <= tolerance).sum()))
+            counts.append(float(margins.size))
+    if not scores:
+        return None
+    score, count = np.array(scores), np.array(counts)
+    rows = np.random.default_rng(seed).integers(len(score), size=(resamples, len(score)))
+    drawn = [difference(s, n) for s, n in zip(score[rows].sum(axis=1), count[rows].sum(axis=1), strict=True)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return EloInterval(difference(score.sum(), count.sum()), float(low), float(high), len(score))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from envs.episode import TRAITS, Episode
 from envs.frozen import freeze, frozen
 from shaping.audits.rates import Rate, Tally, tally
+from shaping.learning.credit_parts import CreditPart
 
 Vector = NDArray[np.float64]
 Condition = tuple[str, str]
@@ -112,6 +113,8 @@ class Update:
     """Text of a motive -> its name."""
     floored: float | None = None
     """Share of groups whose advantages the floor divided; None where nothing divides them."""
+    parts: tuple[CreditPart, ...] = ()
+    """What each intervention added to the credit."""
     uninformative: float | None = None
     """Share of groups in which neither rewards nor priced costs vary; None where that is not known."""
 

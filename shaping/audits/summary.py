@@ -8,7 +8,7 @@ from typing import Any
 
 from envs.episode import Episode
 from envs.frozen import frozen
-from shaping.audits.metrics import mean_over_updates, metrics_of
+from shaping.audits.metrics import Metric, mean_over_updates, metrics_of
 from shaping.audits.played import OWN, EvalCondition, Played, sound
 from shaping.audits.row import Row
 
@@ -33,12 +33,21 @@ def summarise(
     for metric in metrics_of("cells"):
         summary.add(metric.described, metric.measure(cells))
     for metric in metrics_of("update"):
-        if not metric.family and (mean := mean_over_updates(metric.name)(rows)) is not None:
-            summary.add(metric.described, {metric.name: mean})
+        for column in _columns(metric, rows):
+            if (mean := mean_over_updates(column)(rows)) is not None:
+                summary.add(metric.described, {column: mean})
     for metric in metrics_of("training"):
         summary.add(metric.described, metric.measure(rows))
     summary.add("the audit of reward access", {metric: float(value) for metric, value in access.items()})
     return {metric: value for metric, value in summary.items() if math.isfinite(value)}
+
+
+def _columns(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of a metric whose means are in the summary: of a family all, unless it is shown nowhere."""
+    if not metric.family:
+        return [metric.name]
+    before = metric.name.partition("<")[0]
+    return list(dict.fromkeys(c for row in rows for c in row if c.startswith(before))) if metric.shown != "no" else []
 
 
 def by_cell(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from envs.episode import Episode
 from shaping.audits.metrics import metrics_of, with_column
 from shaping.audits.played import Played, Update
 from shaping.audits.row import Row
+from shaping.learning.credit_parts import CreditPart
 
 Vector = NDArray[np.float64]
 
@@ -25,13 +26,15 @@ def audit_update(
     rewarded: Vector | None = None,
     floored: float | None = None,
     uninformative: float | None = None,
+    parts: Sequence[CreditPart] = (),
     classify: Callable[[str], str] | None = None,
 ) -> Row:
     """Metrics of one update; every array has shape [n], one entry per episode.
 
     `returns` are of the world's own reward, `rewarded` of the one that the arm trains on (by default the same).
     `advantages` are those of the rewards, before any intervention, `credit` the mean per-token advantage that each
-    episode is finally trained on, `floored` and `uninformative` shares of its groups (`Credited`). `selection/...`
+    episode is finally trained on, `floored` and `uninformative` shares of its groups, `parts` what each intervention
+    added (`Credited`). `selection/...`
     and `selection_within/...` are covariances with `credit`, the whole training signal; `selection_reward/<trait>`
     with `advantages`, the part due to reward, so that their difference is what the interventions add. A trait's
     value in an episode is its events per turn, a motive's the share of turns that state it. `classify` names the
@@ -58,7 +61,9 @@ def audit_update(
             if metric.column_per_world:
                 row.add(metric.described, metric.measure(own, f"{metric.column}/{world}"))
     classify = classify or _built_in_classifier()
-    update = Update(played, returns, rewarded, advantages, credit, groups, classify, floored, uninformative)
+    update = Update(
+        played, returns, rewarded, advantages, credit, groups, classify, floored, tuple(parts), uninformative
+    )
     for metric in metrics_of("update"):
         row.add(metric.described, metric.measure(update))
     return row

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from envs.core import draw, normalise
+from envs.core import draw, normalise, parse_action
+from envs.episode import Episode
 from envs.skins import Skin, skin_of
+from shaping.controls import ControlKind
 from shaping.hooks import PASS, ActionDecision, Knob, TurnContext
 from shaping.intervention import Constraint
 
@@ -28,29 +33,70 @@ class ActionMask(Constraint):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.ACTIONS})
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.NO_LOOPHOLE, ControlKind.BASE)
 
     mode: Literal["mask", "resample", "replace"] = Field("mask", description="how commands are removed")
     commands: tuple[str, ...] = Field((), description="further command prefixes to remove in every turn")
     fallback: str = Field("wait", min_length=1, description="command that replaces a refused one")
     recall: float = Field(1.0, ge=0, le=1, description="share of turns in which it acts (0: the unshaped policy)")
 
+    def acts(self, turn: TurnContext) -> bool:
+        """Does it act in this turn at all?"""
+        return draw(turn.seed, "mask", turn.turn) < self.recall
+
     def removed(self, turn: TurnContext) -> tuple[str, ...]:
         """The commands and command prefixes that are not allowed in this turn, without duplicates."""
-        if draw(turn.seed, "mask", turn.turn) >= self.recall:
+        if not self.acts(turn):
             return ()
-        skin = skin_of(turn.world)
-        always = tuple(form for command in self.commands for form in _forms(skin, command))
-        return tuple(dict.fromkeys(map(_plain, (*turn.overt_shortcuts, *always))))
+        return tuple(dict.fromkeys((*map(_plain, turn.overt_shortcuts), *prefixes(turn, self.commands))))
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
-        removed = self.removed(turn)
         if action is None:
-            return ActionDecision("mask", commands=removed) if self.mode == "mask" and removed else PASS
-        words = _plain(action).split()
-        if not any(words[: len(prefix)] == prefix for prefix in (command.split() for command in removed)):
+            removed = self.removed(turn) if self.mode == "mask" else ()
+            return ActionDecision("mask", commands=removed) if removed else PASS
+        if not self.refuses(turn, action):
             return PASS
-        replacement = _forms(skin_of(turn.world), self.fallback)[0]
-        return ActionDecision("resample" if self.mode == "resample" else "replace", replacement=replacement)
+        kind: Literal["resample", "replace"] = "resample" if self.mode == "resample" else "replace"
+        return ActionDecision(kind, replacement=self.instead(turn))
+
+    def refuses(self, turn: TurnContext, action: str) -> bool:
+        """Is a sampled command one of those that are removed?"""
+        return begins(action, self.removed(turn))
+
+    def instead(self, turn: TurnContext) -> str:
+        """What the world receives in place of a refused command."""
+        return _forms(skin_of(turn.world), self.fallback)[0]
+
+    def readings(self, episode: Episode) -> Mapping[str, NDArray[Any]]:
+        """Per turn the completions that were refused, and all that were drawn.
+
+        The share of the policy's probability that is refused is the quotient of their sums.
+        """
+        if self.mode != "resample":
+            return {}
+        rejected = np.array([turn.rejected for turn in episode.turns], np.int64)
+        return {"rejected": rejected, "drawn": rejected + ~self.refused(episode)}
+
+    def refused(self, episode: Episode) -> NDArray[np.bool_]:
+        """The turns whose completion it refuses: the world received something else, shape [turns]."""
+        found = [
+            self.refuses(TurnContext(episode.world, episode.seed, t, turn.observation, turn.overt_shortcuts), said)
+            for t, turn in enumerate(episode.turns)
+            for said in [parse_action(f"ACTION: {turn.action_text}")]
+        ]
+        return np.array(found, bool)
+
+
+def begins(action: str, prefixes: Sequence[str]) -> bool:
+    """Does a command begin with the words of one of these?"""
+    words = _plain(action).split()
+    return any(words[: len(prefix)] == prefix for prefix in (command.split() for command in prefixes))
+
+
+def prefixes(turn: TurnContext, commands: Sequence[str]) -> tuple[str, ...]:
+    """Command prefixes of the default locale, as the turn's world has them."""
+    skin = skin_of(turn.world)
+    return tuple(_plain(form) for command in commands for form in _forms(skin, command))
 
 
 def _forms(skin: Skin | None, command: str) -> tuple[str, ...]:

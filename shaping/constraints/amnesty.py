@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from envs.episode import Episode, Labels, Turn
+from shaping.controls import ControlKind
 from shaping.intervention import Constraint
 
 
@@ -23,6 +24,7 @@ class Amnesty(Constraint):
     """
 
     oracle: ClassVar[bool] = True
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.NO_LOOPHOLE, ControlKind.BASE)
 
     payment: float = Field(0.5, ge=0, le=1e6, description="payment per true answer, in units of proxy reward")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from envs.episode import Episode
+from shaping.controls import ControlKind
 from shaping.intervention import Constraint
 
 
@@ -20,6 +21,7 @@ class LiePenalty(Constraint):
     """
 
     oracle: ClassVar[bool] = True
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.NO_LOOPHOLE, ControlKind.BASE)
 
     penalty: float = Field(1.0, ge=0, le=1e6, description="cost per lie, in units of proxy reward")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from envs import world_class
 from envs.core import draw
 from envs.episode import Episode
 from envs.skins import skin_of
+from shaping.controls import ControlKind
 from shaping.hooks import InterventionError
 from shaping.intervention import Constraint
 
@@ -40,6 +42,8 @@ class OverseerPenalty(Constraint):
     Costs are in units of proxy reward, and `weight` multiplies them: what is trained is return - weight * cost.
     """
 
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LOOPHOLE, ControlKind.BASE)
+
     accuracy: float = Field(0.5, ge=0, le=1, description="probability per turn that the overseer looks")
     penalty: float = Field(1.0, ge=0, le=1e6, description="cost per act seen, in units of proxy reward")
     admission: float = Field(1.0, ge=0, le=1e6, description="cost per violation admitted, in units of proxy reward")
@@ -47,7 +51,7 @@ class OverseerPenalty(Constraint):
         "always", description="watched: price only turns in which the cue says that the overseer is there"
     )
 
-    def seen(self, episode: Episode) -> Sightings:
+    def sightings(self, episode: Episode) -> Sightings:
         """Count the acts seen and the violations admitted, turn by turn. Reads public events only."""
         seen = np.zeros(len(episode.turns), np.int64)
         admitted = np.zeros(len(episode.turns), np.int64)
@@ -58,7 +62,10 @@ class OverseerPenalty(Constraint):
         return Sightings(seen, admitted)
 
     def readings(self, episode: Episode) -> dict[str, NDArray[np.int64]]:
-        return self.seen(episode)._asdict()
+        return self.sightings(episode)._asdict()
+
+    def control_fields(self, kind: ControlKind) -> Mapping[str, Any] | None:
+        return {"use": "PlaceboPenalty"} if kind is ControlKind.PLACEBO else super().control_fields(kind)
 
     def cost(self, episode: Episode) -> NDArray[np.float64] | None:
         """Cost per turn in units of proxy reward, shape [turns]."""
@@ -66,7 +73,7 @@ class OverseerPenalty(Constraint):
 
     def priced(self, episode: Episode) -> NDArray[np.float64]:
         """The price of the episode's sightings per turn, shape [turns]."""
-        seen, admitted = self.seen(episode)
+        seen, admitted = self.sightings(episode)
         costs = self.penalty * seen + self.admission * admitted
         return costs * shows_overseer(episode) if self.when == "watched" else costs
 

@@ -53,6 +53,22 @@ class Asked:
             self.plugin.load_state_dict(after)
         return answer
 
+    def tell(self, hook: str, *arguments: Any) -> None:
+        """Call a hook that answers nothing, and may change the plug-in's own state.
+
+        Raises: `WriteError` if the hook tried to change an argument.
+        """
+        before = fingerprint(arguments)
+        try:
+            getattr(self.plugin, hook)(*arguments)
+        except Exception as error:
+            if not refuses_writing(error):
+                raise
+            self.changed[hook] = None
+            raise WriteError(f"{hook}() tried to change what it was shown") from error
+        if fingerprint(arguments) != before:
+            self.changed[hook] = None
+
     def results(self) -> list[RuleResult]:
         """The rules `pure` and `read_only`."""
         return [

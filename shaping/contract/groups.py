@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from envs import WORLDS
 from envs.episode import Contexts, Episode
 from envs.personas.persona import POLICIES, persona, play_scripted
 from envs.worlds.base import World
 from shaping.arm import Arm
-from shaping.hooks import AdapterSpec, GroupInfo
+from shaping.hooks import AdapterSpec, GroupInfo, Prefill
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
@@ -44,7 +45,12 @@ class GroupKey:
 
     def make(self) -> World:
         """The world that they play."""
-        return WORLDS[self.world](**_OPTIONS, honest_share=0.5 if self.seed % 2 else 1)
+        return WORLDS[self.world](**self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of that world."""
+        return {**_OPTIONS, "honest_share": 0.5 if self.seed % 2 else 1}
 
 
 def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:
@@ -64,17 +70,27 @@ def small_policy(adapters: Sequence[AdapterSpec] = ()) -> Policy:
     return Policy(policy.model, policy.tokenizer, adapters=adapters)
 
 
-def play_groups(keys: Sequence[GroupKey], contexts: Sequence[Contexts], renderer: Renderer) -> list[Episode]:
-    """The episodes of all groups, each group under its contexts. Nothing constrains what is done in them."""
+def play_groups(
+    keys: Sequence[GroupKey],
+    contexts: Sequence[Contexts],
+    renderer: Renderer,
+    prefills: Sequence[Sequence[Prefill | None]] = (),
+) -> list[Episode]:
+    """The episodes of all groups, each under its contexts and behind its texts. Nothing constrains them."""
     who = {key.world: MEMBERS if key.world in POLICIES else ("random",) * len(MEMBERS) for key in keys}
-    asked = [(key, drawn, number) for key, drawn in zip(keys, contexts, strict=True) for number in range(len(MEMBERS))]
+    opened = [texts or (None,) * len(MEMBERS) for texts in prefills or ((),) * len(keys)]
+    asked = [
+        (key, drawn, number, text)
+        for key, drawn, texts in zip(keys, contexts, opened, strict=True)
+        for number, text in enumerate(texts)
+    ]
 
     async def all_of_them() -> list[Episode]:
         episodes: list[Episode] = []
-        for key, drawn, number in asked:
+        for key, drawn, number, text in asked:
             actor = partial(persona(who[key.world][number]), seed=number)
             engine = ScriptedEngine(actor, renderer)
-            request = EpisodeRequest(key.make, key.seed, key.number, drawn)
+            request = EpisodeRequest(key.make, key.seed, key.number, drawn, options=key.options, prefill=text)
             episodes += await play([request], engine, renderer, Arm("scripted"), limits=Limits(max_tokens=128))
         return episodes
 

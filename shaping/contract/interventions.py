@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -14,21 +15,25 @@ from envs.episode import Context, Contexts, Episode
 from shaping.arm import Arm, compose
 from shaping.audits.order import OrderViolations, order_violations
 from shaping.contract.answers import Asked, fingerprint, result
-from shaping.contract.groups import GroupKey, group_keys, groups_of, play_groups, small_policy
+from shaping.contract.groups import MEMBERS, GroupKey, group_keys, groups_of, play_groups, small_policy
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
     AdapterSpec,
+    Capture,
     Credit,
     Gates,
     Group,
     InterventionError,
+    Prefill,
     RatioMode,
     TurnContext,
+    UpdateReport,
 )
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
+from shaping.learning.contexts import with_own_contexts
 from shaping.learning.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.sampling.render import Renderer
@@ -37,12 +42,16 @@ from shaping.sampling.render import Renderer
 RULES = {
     "composes": "an arm can be made of it: knobs declared, no hook misspelt, a shaper without allow() and cost()",
     "contexts": "contexts depend on group and generator alone; where they differ, the ratio mode is set",
+    "prefill": "prefill() gives a Prefill, one (or None) for each member of a group, or None, by its generator alone",
+    "episode_context": "episode_context() gives a Context no longer than the group's, or None",
     "parts": "adapters, edits and ratio mode are what the loop knows",
     "actions": "allow() may mask before sampling, and pass, replace or resample afterwards",
+    "screen": "screen() gives True or False for every episode of a group, or None",
     "credit": "credit() gives finite numbers: one per token, for every episode of a group or for none",
     "cost": "cost() gives one finite number per turn, or None for every episode; cost_group() an array for each",
     "gates": "gates() gives one Gates, or one per turn",
     "readings": "readings() gives one number per turn under each name",
+    "after_update": "after_update() leads from one state to one other, which is JSON",
     "pure": "asked twice about the same, from the same state, it answers the same",
     "read_only": "no hook changes what it is shown",
     "state": "state_dict() is JSON, and what loads it has the same state",
@@ -79,7 +88,7 @@ class _Trial:
 
     def shown(self) -> list[Episode]:
         """The episodes as the intervention may see them."""
-        return self.episodes if self.intervention.oracle else [episode.redacted() for episode in self.episodes]
+        return self.episodes if self.intervention.reads_truth else [episode.redacted() for episode in self.episodes]
 
 
 def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds: Sequence[str] = ()) -> Verdict:
@@ -96,16 +105,22 @@ def check_intervention(make: Callable[[], Intervention], seeds: int = 2, worlds:
     renderer = Renderer(small_policy().tokenizer)
     contexts = result("contexts", _context_faults(arm, keys))
     drawn = [_drawn(arm, key) for key in keys] if contexts.ok else [Contexts()] * len(keys)
-    trial = _Trial(make, arm, Asked(arm.interventions[0]), keys, play_groups(keys, drawn, renderer), renderer)
+    opened = result("prefill", _prefill_faults(arm, keys))
+    texts = [_prefills(arm, key) for key in keys] if opened.ok else []
+    trial = _Trial(make, arm, Asked(arm.interventions[0]), keys, play_groups(keys, drawn, renderer, texts), renderer)
     found = [
         RuleResult("composes", True, "ok"),
         contexts,
+        opened,
+        result("episode_context", _episode_context_faults(trial)),
         result("parts", _part_faults(trial)),
         result("actions", _action_faults(trial)),
+        result("screen", _screen_faults(trial)),
         result("credit", _credit_faults(trial)),
         result("cost", _cost_faults(trial)),
         result("gates", _gate_faults(trial)),
         result("readings", _reading_faults(trial)),
+        result("after_update", _update_faults(trial)),
         *trial.asked.results(),
         result("state", _state_faults(trial)),
     ]
@@ -128,12 +143,33 @@ def _context_faults(arm: Arm, keys: Sequence[GroupKey]) -> Iterator[str]:
             yield f"group {key.number}: two draws from equal generators differ; draw from `rng` only"
 
 
+def _prefills(arm: Arm, key: GroupKey) -> tuple[Prefill | None, ...]:
+    return arm.prefills(key.info, len(MEMBERS), np.random.default_rng([key.number, 1]))
+
+
+def _prefill_faults(arm: Arm, keys: Sequence[GroupKey]) -> Iterator[str]:
+    for key in keys:
+        if fingerprint(_prefills(arm, key)) != fingerprint(_prefills(arm, key)):
+            yield f"group {key.number}: two draws from equal generators differ; draw from `rng` only"
+
+
+def _episode_context_faults(trial: _Trial) -> Iterator[str]:
+    for episode in trial.shown():
+        if not isinstance(answer := trial.asked.ask("episode_context", episode), Context | None):
+            yield f"episode_context() is {answer!r}; return envs.episode.Context, or None"
+            return
+    with_own_contexts(trial.episodes, trial.arm, trial.renderer)  # refuses what is too long
+
+
 def _part_faults(trial: _Trial) -> Iterator[str]:
     for spec in (adapters := list(trial.asked.ask("adapters"))):
         if not isinstance(spec, AdapterSpec):
             yield f"adapters() holds {spec!r}; return shaping.hooks.AdapterSpec"
     if len({spec.name for spec in adapters}) < len(adapters):
         yield "two adapters have one name"
+    for capture in trial.asked.ask("captures"):
+        if not isinstance(capture, Capture):
+            yield f"captures() holds {capture!r}; return shaping.hooks.Capture"
     for phase in ("sampling", "training"):
         for edit in trial.asked.ask("edits", phase):
             if not isinstance(edit, ActivationEdit):
@@ -158,6 +194,30 @@ def _action_faults(trial: _Trial) -> Iterator[str]:
                     yield f"allow(..., {action!r}) is {answer!r}; return shaping.hooks.ActionDecision"
                 elif answer.kind not in possible:
                     yield f"allow(..., {action!r}) answers {answer.kind!r}; possible there: {', '.join(possible)}"
+
+
+def _screen_faults(trial: _Trial) -> Iterator[str]:
+    if not isinstance(trial.intervention, Constraint):
+        return
+    for members in groups_of(trial.shown()):
+        group = replace(_group(members), advantages=np.zeros(len(members)))
+        answer = trial.asked.ask("screen", group)
+        if answer is not None and (np.shape(answer) != (len(members),) or np.asarray(answer).dtype != bool):
+            yield f"screen() is {answer!r}; return True or False for each of {len(members)} episodes, or None"
+
+
+def _update_faults(trial: _Trial) -> Iterator[str]:
+    groups = tuple(_group(members) for members in groups_of(trial.shown()))
+    before, after = copy.deepcopy(trial.intervention.state_dict()), []
+    for _ in range(2):
+        if before:
+            trial.intervention.load_state_dict(copy.deepcopy(before))
+        trial.asked.tell("after_update", UpdateReport(0, groups, {"loss": 0.5}))
+        after.append(json.dumps(trial.intervention.state_dict(), allow_nan=False))
+        if not before:
+            break  # a first state may come with the first update
+    if len(set(after)) > 1:
+        yield f"after_update() leads from one state to {after[0]:.200} and to {after[1]:.200}"
 
 
 def _credit_faults(trial: _Trial) -> Iterator[str]:
@@ -236,10 +296,10 @@ def _state_faults(trial: _Trial) -> Iterator[str]:
 
 def _learns(trial: _Trial) -> RuleResult:
     specs = trial.arm.adapters()
-    if trial.arm.edits("training") or any(spec.path for spec in specs):
+    if trial.arm.edits("training") or any(spec.path or (spec.subspace and spec.subspace.path) for spec in specs):
         return RuleResult("learns", True, "not tried: its edits or saved adapters are made for a model of their own")
 
-    def faults() -> Iterator[str]:
+    def faults(specs: Sequence[AdapterSpec]) -> Iterator[str]:
         policy = small_policy(specs)
         shortest = sorted(groups_of(trial.episodes), key=lambda members: sum(len(e.tokens) for e in members))
         few = [episode for members in shortest[:2] for episode in members]
@@ -252,7 +312,11 @@ def _learns(trial: _Trial) -> RuleResult:
         trial.intervention.deploy(policy)
         policy.deploy()
 
-    return result("learns", faults())
+    found = result("learns", faults(specs))
+    if found.ok or any(spec.role == "kept" for spec in specs):
+        return found
+    with_adapter = result("learns", faults([*specs, AdapterSpec("kept", "kept")]), "ok, with learner.lora")
+    return with_adapter if with_adapter.ok else found
 
 
 def _order(trial: _Trial) -> OrderViolations:

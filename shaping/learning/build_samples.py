@@ -14,7 +14,8 @@ from envs.episode import Contexts, Episode
 from shaping.arm import Arm
 from shaping.hooks import ActivationEdit, Gates, InterventionError, Knob
 from shaping.learning.critic import Estimates
-from shaping.learning.sample import Array, CriticTargets, Sample
+from shaping.learning.forced import forced_tokens, stripped_tokens
+from shaping.learning.sample import Array, CriticTargets, ForcedTokens, Origin, Sample
 from shaping.sampling.render import Renderer
 
 
@@ -51,6 +52,10 @@ class Streams:
         """The streams of one episode."""
         return Streams([self.advantage[i]], [self.weight[i]], [self.imitation[i]], [self.critic[i]], [self.loss[i]])
 
+    def signal(self) -> list[Array]:
+        """Advantage x weight, an array [tokens] per episode."""
+        return [np.asarray(a * w, np.float64) for a, w in zip(self.advantage, self.weight, strict=True)]
+
     def leave_out_overlong(self, episodes: Sequence[Episode]) -> None:
         """Take the completions that were cut off out of the loss."""
         for i, episode in enumerate(episodes):
@@ -74,21 +79,25 @@ def mark_off_policy(episode: Episode, samples: list[Sample]) -> list[Sample]:
 
 def _as_sampled(sample: Sample, episode: Episode) -> Sample:
     """The loss tokens of `sample` in the sequence that they were sampled in. It is never trained on."""
-    # Only an episode of one sequence can have a different training context.
-    swapped = episode.contexts.sampling.system != episode.contexts.training.system
+    # Only an episode of one sequence can have a different training context, or be learned without its forced tokens.
+    stripped = stripped_tokens(episode)
+    changed = episode.contexts.sampling.system != episode.contexts.training.system or bool(stripped.any())
     # It ends with its last sampled token, as the sample does: what the episode saw later is in no loss.
     end = int(np.flatnonzero(episode.loss_mask).max(initial=-1)) + 1
-    tokens = episode.tokens[:end].astype(np.int64) if swapped else sample.tokens
-    shift, positions = len(tokens) - len(sample), np.flatnonzero(sample.mask)
+    tokens = episode.tokens[:end].astype(np.int64) if changed else sample.tokens
+    places = np.flatnonzero(~stripped[:end]) if changed else np.arange(len(tokens))
+    shift, positions = len(places) - len(sample), np.flatnonzero(sample.drawn)
     mask, old = np.zeros(len(tokens), bool), np.zeros(len(tokens), np.float32)
-    mask[positions + shift], old[positions + shift] = True, sample.old_logprobs[positions]
+    mask[places[positions + shift]], old[places[positions + shift]] = True, sample.old_logprobs[positions]
+    masked_tokens = sample.masked_tokens.copy()
+    masked_tokens[:, 0] = places[masked_tokens[:, 0] + shift]
     return Sample(
         tokens=tokens,
         mask=mask,
         old_logprobs=old,
         advantage=np.zeros(len(tokens), np.float32),
         weight=mask.astype(np.float32),
-        masked_tokens=sample.masked_tokens + np.array([shift, 0]),
+        masked_tokens=masked_tokens,
         on_policy=False,
     )
 
@@ -100,9 +109,10 @@ def separate_kl(
 
     `loss` [tokens] is True on those in the loss. If both contexts are the same, the samples are returned unchanged.
     """
-    if episode.contexts.sampling.system == episode.contexts.training.system:
+    if episode.contexts.sampling.system == episode.contexts.training.system and not stripped_tokens(episode).any():
         return samples
-    sampling = replace(episode, contexts=Contexts(episode.contexts.sampling, episode.contexts.sampling))
+    whole = tuple(replace(turn, forced=turn.forced._replace(stripped=False)) for turn in episode.turns)
+    sampling = replace(episode, contexts=Contexts(episode.contexts.sampling, episode.contexts.sampling), turns=whole)
     streams = replace(Streams.of([episode], [np.zeros(len(episode.tokens))]), loss=[loss])
     kl_samples = to_samples(sampling, streams, arm, renderer)
     return [replace(s, kl=False) for s in samples] + [replace(s, policy=False) for s in kl_samples]
@@ -115,7 +125,9 @@ def _same_edits(sampling: Sequence[ActivationEdit], training: Sequence[Activatio
     )
 
 
-def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True) -> list[Sample]:
+def to_samples(
+    episode: Episode, streams: Streams, arm: Arm, renderer: Renderer, *, gated: bool = True, number: int = 0
+) -> list[Sample]:
     """One sample per unbroken token sequence and gate, under the training context. Ids are never re-tokenised.
 
     Turns with different gates are in the loss of different samples, because gates act on whole micro-batches.
@@ -124,52 +136,72 @@ def to_samples(episode: Episode, streams: Streams, arm: Arm, renderer: Renderer,
         streams: the streams of this episode alone.
         gated: False: one sample per sequence, whatever the gates, with the observation after which an episode was cut
             off, at which a critic reads its value.
+        number: the episode's in the update.
     Raises: `InterventionError` if the contexts differ and the chat template breaks the prefix, if edits or adapters
     differ between sampling and training and no intervention sets the ratio, or if `gates` returns a wrong number.
     """
     sampling, training = episode.contexts.sampling, episode.contexts.training
-    swapped = sampling.system != training.system
-    if swapped and len(episode.segments) > 1:
-        raise InterventionError(
-            "the training context differs from the sampling one, but this model's chat template breaks the prefix at "
-            "every turn: use a template that keeps earlier turns unchanged"
-        )
-    on_policy = not swapped and _trained_as_sampled(arm)
+    swapped, kept = sampling.system != training.system, ~stripped_tokens(episode)
+    if swapped or not kept.all():
+        _refuse_broken(episode)
+    on_policy = _trained_as_sampled(arm) and not swapped and bool(kept.all())
+    forced = forced_tokens(episode)
     masked_tokens = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
     critic, loss = streams.critic[0], streams.loss[0]
     if len(masked_tokens):
         masked_tokens = masked_tokens[loss[masked_tokens[:, 0]]]
     samples: list[Sample] = []
-    for number, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
+    for part, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
         if gated:
             stop = start + int(np.flatnonzero(episode.loss_mask[start:stop]).max(initial=-1)) + 1
             if stop == start:  # a template that breaks the prefix has put the last observation into its own sequence
                 continue
         head, new = (0, [])
-        if swapped and number == 0:
+        if swapped and part == 0:
             head, new = episode.head, renderer.open(training.system, episode.turns[0].observation)
         first, shift = start + head, len(new) - head - start
 
         def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
-            return np.concatenate([np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last]])
+            parts = [np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last][kept[first:last]]]
+            return np.concatenate(parts)
 
-        inside = (masked_tokens[:, 0] >= start) & (masked_tokens[:, 0] < stop)
+        inside = masked_tokens[(masked_tokens[:, 0] >= start) & (masked_tokens[:, 0] < stop)]
+        gone = np.cumsum(~kept)[inside[:, 0]]  # stripped tokens before each; those of earlier segments are none
         whole = Sample(
-            tokens=np.concatenate([np.array(new, np.int64), episode.tokens[first:stop].astype(np.int64)]),
+            tokens=np.concatenate([np.array(new, np.int64), stream(episode.tokens.astype(np.int64))[len(new) :]]),
             mask=stream(loss),
             old_logprobs=stream(episode.logprobs.astype(np.float32)),
             advantage=stream(streams.advantage[0]),
             weight=stream(streams.weight[0]),
             imitation=None if streams.imitation[0] is None else stream(streams.imitation[0]),
             critic=None if critic is None else _critic_targets(critic, episode, loss, stream),
-            masked_tokens=masked_tokens[inside] + np.array([shift, 0]),
+            masked_tokens=inside + np.stack([shift - gone, np.zeros_like(gone)], axis=1),
             ratio=arm.ratio_mode(),
             on_policy=on_policy,
+            forced=forced and ForcedTokens(stream(forced.tokens), stream(forced.turn), forced.proposal),
             episode_tokens=int(episode.loss_mask.sum()),
+            origin=_origin(episode, number, part, len(new), stream),
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
+
+
+def _refuse_broken(episode: Episode) -> None:
+    if len(episode.segments) > 1:
+        raise InterventionError(
+            "the training context differs from the sampling one, or text that opens completions is left out, but this "
+            "model's chat template breaks the prefix at every turn: use a template that keeps earlier turns unchanged"
+        )
+
+
+def _origin(
+    episode: Episode, number: int, part: int, new: int, stream: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Origin:
+    """Where the tokens of one part of an episode come from; `new`: tokens that render another training context."""
+    first = part == 0 and bool(episode.turns)
+    head, observation = (new or episode.head, episode.turns[0].observation) if first else (0, "")
+    return Origin(number, stream(episode.turn_index), stream(episode.span_kind), head, observation)
 
 
 def _critic_targets(
@@ -182,7 +214,7 @@ def _critic_targets(
 def _trained_as_sampled(arm: Arm) -> bool:
     """True if edits and adapters are the same in both phases. Raises if they differ and no hook sets the ratio."""
     same = _same_edits(arm.edits("sampling"), arm.edits("training"))
-    same = same and all(len(spec.phases) == 2 for spec in arm.adapters())
+    same = same and all(len(spec.phases) != 1 for spec in arm.adapters())
     if not (same or arm.names_ratio):
         raise InterventionError(
             f"arm {arm.name!r}: activation edits or adapters differ between sampling and training, and no intervention "
@@ -194,7 +226,7 @@ def _trained_as_sampled(arm: Arm) -> bool:
 def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
     """The gates of every turn."""
     owner = arm.owner.get(Knob.GATES)
-    gates = arm.gates(episode if owner and owner.oracle else episode.redacted())
+    gates = arm.gates(episode if owner and owner.reads_truth else episode.redacted())
     if isinstance(gates, Gates):
         return [gates] * len(episode.turns)
     if len(gates) != len(episode.turns):

@@ -21,7 +21,7 @@ def costs_of(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array]
     Raises: `InterventionError` for answers of another shape, numbers that are not finite, and None for some episodes
     only.
     """
-    shown = [episode if constraint.oracle else episode.redacted() for episode in episodes]
+    shown = [episode if constraint.reads_truth else episode.redacted() for episode in episodes]
     hook = "cost" if type(constraint).cost_group is Constraint.cost_group else "cost_group"
     returned = (
         [call(InterventionError, constraint, "cost", episode) for episode in shown]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,14 +13,18 @@ from numpy.typing import NDArray
 from envs.calls import call
 from envs.episode import Episode
 from shaping.arm import Arm
-from shaping.hooks import Credit, Group, InterventionError
-from shaping.intervention import Intervention
+from shaping.hooks import Credit, Group, InterventionError, Pricing
+from shaping.intervention import Constraint, Intervention
 from shaping.learning.advantages import Comparison, TurnLevel, with_cost
 from shaping.learning.build_samples import Streams, mark_off_policy, separate_kl, to_samples
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
+from shaping.learning.contexts import check_contexts, with_own_contexts
 from shaping.learning.costs import costs_of
+from shaping.learning.credit_parts import CreditPart, PartsOfCredit
 from shaping.learning.critic import Critic, Estimates, divided, estimate
+from shaping.learning.rehearsals import rehearsed
 from shaping.learning.sample import Array, Sample
+from shaping.learning.screening import screened
 from shaping.learning.variance import uninformative
 from shaping.sampling.render import Renderer
 
@@ -46,8 +51,23 @@ class Credited:
     """Group numbers."""
     floored: float | None = None
     """Share of the groups whose advantages the floor divided; None for algorithms that divide by nothing."""
+    parts: tuple[CreditPart, ...] = ()
+    """What each intervention added, by name."""
     uninformative: float | None = None
     """Share of the groups in which neither rewards nor priced costs vary."""
+    kept: NDArray[np.bool_] | None = None
+    """False for episodes that a constraint screened out, shape [episodes]; None: no constraint screens."""
+    episodes: tuple[Episode, ...] = ()
+    """All episodes, with the contexts that they are learned under."""
+
+    def among(self, kept: NDArray[np.bool_], episodes: Sequence[Episode], returns: Array, costs: Array) -> Credited:
+        """The same credit among all episodes, of which these were `kept` [episodes]; the others have zeros."""
+        advantages, credit = np.zeros(len(kept)), np.zeros(len(kept))
+        advantages[kept], credit[kept] = self.advantages, self.credit
+        groups = np.array([e.group for e in episodes], np.int64)
+        parts = tuple(part.among(np.flatnonzero(kept), len(kept)) for part in self.parts)
+        found = replace(self, returns=returns, costs=costs, advantages=advantages, credit=credit, groups=groups)
+        return replace(found, parts=parts, kept=kept, episodes=tuple(episodes))
 
 
 def assign_credit(
@@ -63,8 +83,9 @@ def assign_credit(
     version: int | None = None,
     spread_floor: float = SPREAD_FLOOR,
     overlong: Overlong = "train",
+    rehearse: bool = True,
 ) -> Credited:
-    """Turn finished episodes into samples with per-token streams.
+    """Turn finished episodes into samples with per-token streams; screened ones are in no baseline and no sample.
 
     Args:
         episodes: whole groups; interventions see redacted copies unless they declare `oracle`.
@@ -77,49 +98,123 @@ def assign_credit(
         version: the policy's version; episodes of older versions become off-policy. None: all are of this version.
         spread_floor: smallest such number, as a share of the largest |return| (`LearnerConfig.spread_floor`).
         overlong: `mask`: completions that were cut off are in no loss; their rewards count all the same.
-    Raises: `InterventionError` if a group mixes contexts, or a hook returns a wrong shape or a non-finite number.
+        rehearse: are there samples of what interventions rehearse, too?
+    Raises: `InterventionError` if the members of a group were played under several contexts, or a hook returns a wrong
+    shape or a non-finite number.
     """
-    groups = np.array([e.group for e in episodes], np.int64)
-    _check_contexts(episodes)
-    returns = np.array([r.sum() for r in rewards], np.float64)
+    check_contexts(episodes)
+    episodes = with_own_contexts(episodes, arm, renderer)
     priced = [costs_of(constraint, episodes) for constraint in arm.constraints]
-    costs = np.zeros(len(episodes))
-    for cost in priced:
-        costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
+    assigned = partial(
+        _assigned,
+        arm=arm,
+        renderer=renderer,
+        algorithm=algorithm,
+        level=level,
+        critic=critic,
+        kl_context=kl_context,
+        version=version,
+        spread_floor=spread_floor,
+        overlong=overlong,
+        rehearse=rehearse,
+    )
+    kept = screened(arm.constraints, episodes, rewards)
+    if kept is None:
+        return replace(assigned(episodes, rewards, priced), episodes=tuple(episodes))
+    inside = np.flatnonzero(kept)
+    few = Credited([], *(np.zeros(0),) * 4, np.zeros(0, np.int64))
+    if len(inside):
+        few = assigned(
+            [episodes[i] for i in inside],
+            [rewards[i] for i in inside],
+            [None if costs is None else [costs[i] for i in inside] for costs in priced],
+        )
+    return few.among(kept, episodes, _sums(rewards), _total(priced, len(episodes)))
+
+
+Costs = Sequence[Array] | None
+"""Of one constraint: an array [turns] per episode; None without a price."""
+
+
+def _assigned(
+    episodes: Sequence[Episode],
+    rewards: Sequence[Array],
+    priced: Sequence[Costs],
+    *,
+    arm: Arm,
+    renderer: Renderer,
+    algorithm: Algorithm,
+    level: AdvantageLevel,
+    critic: Critic | None,
+    kl_context: KLContext,
+    version: int | None,
+    spread_floor: float,
+    overlong: Overlong,
+    rehearse: bool,
+) -> Credited:
+    """As `assign_credit`, of the episodes that stay, with the costs of each constraint."""
+    groups = np.array([e.group for e in episodes], np.int64)
+    returns, costs = _sums(rewards), _total(priced, len(episodes))
+    pricings = [constraint.pricing for constraint in arm.constraints]
     # a cost without weight is measured, but leaves advantages and critic as they are without it
-    charged = [p if c.weight else None for c, p in zip(arm.constraints, priced, strict=True)]
+    charged = [p if pricing.rate else None for pricing, p in zip(pricings, priced, strict=True)]
+    apart = [False, *(pricing.apart for pricing in pricings)]
     estimates: list[Estimates] = []
     if algorithm == "ppo":
         if critic is None or level == "episode":
             raise ValueError("algorithm ppo needs a critic, and advantages per turn or token")
         estimates = _estimates(episodes, [rewards, *charged], arm, renderer, critic, level)
-        of_heads, floored = divided(estimates, returns, spread_floor)
+        own = {head: _sums(a) for head, a in enumerate([None, *charged]) if a is not None and apart[head]}
+        of_heads, floored = divided(estimates, returns, spread_floor, own)
         heads = [_on_tokens(episodes, head) for head in of_heads]
     else:
-        heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor)
+        heads, floored = _token_advantages(episodes, [rewards, *charged], groups, algorithm, level, spread_floor, apart)
     total = heads[0]
     advantages = np.array([_loss_mean(e, t) for e, t in zip(episodes, total, strict=True)], np.float64)
-    total = _with_costs(total, arm, charged, heads[1:])
+    parts = PartsOfCredit(episodes, total)
+    total = _with_costs(total, arm, pricings, charged, heads[1:], parts)
     _check_range(total, algorithm)
     streams = Streams.of(episodes, total, estimates)
-    for intervention in arm.interventions:
-        _add_credit(intervention, episodes, groups, returns, advantages, streams)
+    _add_credits(arm, episodes, groups, returns, advantages, streams, parts)
     if overlong == "mask":
         streams.leave_out_overlong(episodes)
     samples = _samples(episodes, streams, arm, renderer, kl_context, version)
+    samples += rehearsed(arm.interventions, episodes, renderer) if rehearse else []
     mean = _mean_credit(episodes, streams)
     silent = len(uninformative([rewards, *charged], groups, level)) / max(len(np.unique(groups)), 1)
-    return Credited(samples, returns, costs, advantages, mean, groups, floored, silent)
+    return Credited(samples, returns, costs, advantages, mean, groups, floored, parts.result(arm.interventions), silent)
 
 
 def _with_costs(
-    total: list[Array], arm: Arm, charged: Sequence[Sequence[Array] | None], heads: Sequence[list[Array]]
+    total: list[Array],
+    arm: Arm,
+    pricings: Sequence[Pricing],
+    charged: Sequence[Costs],
+    heads: Sequence[list[Array]],
+    parts: PartsOfCredit,
 ) -> list[Array]:
-    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price."""
-    for constraint, amounts, head in zip(arm.constraints, charged, heads, strict=True):
+    """The advantages [tokens] of rewards with the weighted ones of the costs that have a price (see `Pricing`)."""
+    averaged: dict[int, float] = {}
+    places = [place for place, each in enumerate(arm.interventions) if isinstance(each, Constraint)]
+    for place, pricing, amounts, head in zip(places, pricings, charged, heads, strict=True):
         if amounts is not None:
-            total = [with_cost(t, p, constraint.weight) for t, p in zip(total, head, strict=True)]
+            before = total
+            total = [with_cost(t, p, pricing.rate) for t, p in zip(total, head, strict=True)]
+            parts.add(place, before, total)
+            if pricing.averaged and pricing.rate:
+                averaged[place] = pricing.rate
+    if averaged:  # the division is counted to the first that asks for it
+        before, total = total, [t / (1.0 + sum(averaged.values())) for t in total]
+        parts.add(min(averaged), before, total)
     return total
+
+
+def _total(priced: Sequence[Costs], episodes: int) -> Array:
+    """Costs of all constraints, shape [episodes]."""
+    costs = np.zeros(episodes)
+    for cost in priced:
+        costs += np.array([c.sum() for c in cost]) if cost is not None else 0.0
+    return costs
 
 
 def _mean_credit(episodes: Sequence[Episode], streams: Streams) -> Array:
@@ -136,10 +231,10 @@ def _samples(
     kl_context: KLContext,
     version: int | None,
 ) -> list[Sample]:
-    """The samples of all episodes, in order; none of those that are not in the loss at all."""
+    """The samples of all episodes, in order, but of none that is in no loss."""
     samples: list[Sample] = []
     for i, episode in enumerate(episodes):
-        of_episode = to_samples(episode, streams.of_episode(i), arm, renderer)
+        of_episode = to_samples(episode, streams.of_episode(i), arm, renderer, number=i)
         if version is not None and episode.version != version:
             of_episode = mark_off_policy(episode, of_episode)
         if kl_context == "sampling":
@@ -170,23 +265,33 @@ def _token_advantages(
     algorithm: Algorithm,
     level: AdvantageLevel,
     floor: float,
+    apart: Sequence[bool],
 ) -> tuple[list[list[Array]], float | None]:
     """Advantages of rewards, then of each constraint's costs (empty without a price), and the share of floored groups.
 
-    Those of an episode are an array [tokens], zero except on sampled tokens.
+    Those of an episode are an array [tokens], zero except on sampled tokens. Costs are divided by the rewards' number,
+    or, where `apart`, by their own.
     """
     by_turn = [None if a is None else [np.asarray(each, np.float64) for each in a] for a in amounts]
     rewards = by_turn[0] or []
     if level == "episode":
         comparison = Comparison.of(algorithm, _sums(rewards), groups, floor=floor)
-        whole = [None if a is None else comparison.advantages(_sums(a)) for a in by_turn]
+        whole = [
+            None
+            if a is None
+            else (Comparison.of(algorithm, _sums(a), groups, floor=floor) if own else comparison).advantages(_sums(a))
+            for a, own in zip(by_turn, apart, strict=True)
+        ]
         spread = [
             [] if of is None else [np.where(e.loss_mask, a, 0.0) for e, a in zip(episodes, of, strict=True)]
             for of in whole
         ]
         return spread, comparison.divisor.floored
     turns = TurnLevel.of(algorithm, rewards, groups, floor=floor)
-    heads = [None if a is None else turns.advantages(a) for a in by_turn]
+    heads = [
+        None if a is None else (TurnLevel.of(algorithm, a, groups, floor=floor) if own else turns).advantages(a)
+        for a, own in zip(by_turn, apart, strict=True)
+    ]
     spread = [
         []
         if of is None
@@ -225,15 +330,24 @@ def _loss_mean(episode: Episode, values: Array) -> float:
 
 
 def _seen_by(intervention: Intervention, episode: Episode) -> Episode:
-    return episode if intervention.oracle else episode.redacted()
+    return episode if intervention.reads_truth else episode.redacted()
 
 
-def _check_contexts(episodes: Sequence[Episode]) -> None:
-    """Refuse groups with several contexts: their baseline would mix the contexts' effects into the advantage."""
-    drawn: dict[int, object] = {}
-    for episode in episodes:
-        if drawn.setdefault(episode.group, episode.contexts) != episode.contexts:
-            raise InterventionError(f"group {episode.group} mixes contexts; one draw per group is required")
+def _add_credits(
+    arm: Arm,
+    episodes: Sequence[Episode],
+    groups: NDArray[np.int64],
+    returns: Array,
+    advantages: Array,
+    streams: Streams,
+    parts: PartsOfCredit,
+) -> None:
+    """Add the credit of every intervention that has any, in order, and note what each added."""
+    for place, intervention in enumerate(arm.interventions):
+        if type(intervention).credit is not Intervention.credit:
+            before = streams.signal()
+            _add_credit(intervention, episodes, groups, returns, advantages, streams)
+            parts.add(place, before, streams.signal())
 
 
 def _add_credit(
@@ -245,8 +359,6 @@ def _add_credit(
     streams: Streams,
 ) -> None:
     """Call the credit hook of one intervention, group by group, and add the result to `streams` in place."""
-    if type(intervention).credit is Intervention.credit:
-        return
     for number in np.unique(groups):
         members = np.flatnonzero(groups == number)
         shown = tuple(_seen_by(intervention, episodes[i]) for i in members)

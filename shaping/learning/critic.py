@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,12 +110,15 @@ def _estimate(
     return Estimates(values, targets, advantages, starts)
 
 
-def divided(estimates: Sequence[Estimates], returns: Array, floor: float) -> tuple[list[list[Array]], float | None]:
+def divided(
+    estimates: Sequence[Estimates], returns: Array, floor: float, own: Mapping[int, Array] | None = None
+) -> tuple[list[list[Array]], float | None]:
     """The advantages of every head, centred over all loss tokens and divided by the deviation of the reward's head.
 
     That one number divides rewards and costs alike: costs stay in units of the rewards. It is at least `floor` times
     the largest |return| of the batch, or 1 if all `returns` [episodes] are zero. Advantages of a head become zero if
-    they do not vary, measured by the size of the value targets that they are differences of.
+    they do not vary, measured by the size of the value targets that they are differences of. The heads of `own` are
+    divided by their own deviation instead, with the floor by their costs [episodes].
 
     Returns: (per head an array [loss tokens] per episode, 1.0 if the floor divided else 0.0).
     """
@@ -126,7 +129,10 @@ def divided(estimates: Sequence[Estimates], returns: Array, floor: float) -> tup
     targets = np.concatenate([e.targets for e in estimates])
     found = [_centred(advantages[:, head], targets[:, head]) for head in range(advantages.shape[1])]
     divisor = Divisor.of_batch(found[0], returns, floor)
-    return [np.split(divisor.divide(of_head), ends) for of_head in found], divisor.floored
+    divisors = {head: Divisor.of_batch(found[head], costs, floor) for head, costs in (own or {}).items()}
+    return [
+        np.split(divisors.get(head, divisor).divide(of_head), ends) for head, of_head in enumerate(found)
+    ], divisor.floored
 
 
 def _centred(advantages: Array, targets: Array) -> Deviations:

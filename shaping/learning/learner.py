@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shaping.arm import asked_all
-from shaping.hooks import ActivationEdit
+from shaping.hooks import ActivationEdit, Activations
 from shaping.intervention import Intervention
+from shaping.learning.adapter_norms import AdapterNorms
+from shaping.learning.apart import Apart, by_player, objectives, owners, seen_together
 from shaping.learning.config import LearnerConfig
-from shaping.learning.losses import mismatch_weight
+from shaping.learning.forced import ForcedReader
 from shaping.learning.mode import without_dropout
 from shaping.learning.objective import MetricSums, Objective, TokenCounts
 from shaping.learning.optimizer import GatedOptimizer
@@ -25,8 +28,11 @@ from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
 from shaping.learning.rates import default_lr, unusual_lr
 from shaping.learning.reference import Reference
-from shaping.learning.sample import Sample
+from shaping.learning.refresh import refreshed
+from shaping.learning.sample import Sample, critic_metrics, not_finite, value_targets
 from shaping.learning.sharding import release
+from shaping.learning.snapshots import Snapshots
+from shaping.learning.staleness import StaleReader
 from shaping.models.edits import applied
 from shaping.models.value_head import Regression
 
@@ -44,12 +50,14 @@ class Learner:
         policy: the policy to train.
         config: settings of the update.
         interventions: their auxiliary losses are called once per micro-batch.
-        edits: activation edits of the learner's forward pass.
+        edits: activation edits of the learner's forward pass, or what is asked for them at each update.
         updates: number of updates of the run, over which `lr_schedule` falls; later ones keep its end.
         seed: seed of the order in which samples make up minibatches, and of the rounding of bfloat16 states.
         ranks: the processes that train `policy` together. Each must get the same samples in every update, and an
             auxiliary loss must run equally many passes for every micro-batch. All return the same metrics.
         start: `policy` as it is now, loaded apart, for the KL; none: it is copied where it must be.
+        apart: interventions that are about one player alone (`shaping.learning.apart`).
+        snapshots: which past policies are kept as opponents.
     """
 
     def __init__(
@@ -58,13 +66,15 @@ class Learner:
         config: LearnerConfig,
         *,
         interventions: Sequence[Intervention] = (),
-        edits: Sequence[ActivationEdit] = (),
+        edits: Sequence[ActivationEdit] | Callable[[], Sequence[ActivationEdit]] = (),
         updates: int | None = None,
         seed: int = 0,
         ranks: Ranks = SINGLE,
         start: Policy | None = None,
+        apart: Apart = MappingProxyType({}),
+        snapshots: Snapshots | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy, self._snapshots = policy, snapshots
         self.config = config
         self._lr = _rate(policy, config, warn=ranks.rank == 0)
         self._updates = updates
@@ -75,9 +85,11 @@ class Learner:
         if self._reference is not None:
             self._reference.distribute(ranks)
         policy.distribute(ranks)
-        self._interventions = tuple(interventions)
-        auxiliary = [i for i in interventions if _has_auxiliary_loss(i)]
-        self._objective = Objective(policy, config, self._reference, auxiliary, edits)
+        self._interventions, self._apart = tuple(interventions), apart
+        self._edits = edits
+        self._objectives = objectives(policy, config, self._reference, self._interventions, self._edits_now(), apart)
+        self.activations: Mapping[str, Activations] = {}
+        """Means per turn of the captured states of the last update, by the names of the captures."""
         lrs = {"value": config.critic.lr} if config.critic.lr else {}
         self._optimizer = GatedOptimizer(
             policy.groups(),
@@ -87,7 +99,9 @@ class Learner:
             ranks=ranks,
             states=config.optimizer_states,
             seed=seed,
+            confined=policy.adapters.confined,
         )
+        self._norms = AdapterNorms(policy, self._optimizer, ranks)
         if config.activation_checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._bad_steps = 0
@@ -102,40 +116,79 @@ class Learner:
         Raises: `LearnerError` after `max_bad_steps` skips in a row; and, before any training, if the sampler's
         log-probs differ from the learner's by more than `max_mismatch_kl` per token.
         """
+        self.activations = {}
         if not samples:
             return {}
-        if broken := _not_finite(samples):
+        if broken := not_finite(samples):
             self._skip(broken)
-            self.version += 1
+            self._next_version()
             return {"skipped_steps": 1.0}
         without_dropout(self.policy.model)
+        self._set_edits()
         if self.policy.value_head is not None:
-            self.policy.value_head.observe(_value_targets(samples, self.policy.device))
+            self.policy.value_head.observe(value_targets(samples, self.policy.device))
         sums = MetricSums()
         norms: list[float | None] = []
-        if not self._warming_up:
-            samples = self._with_staleness(samples, sums)
+        for objective in self._objectives.values():
+            objective.recorder.clear()
+        self._norms.remember()
         share = self.config.lr_share(self.version, self._updates)
         self._optimizer.set_lr_share(share)
-        with self.policy.phase("training"):
-            if self._warming_up:
-                passes = 1
-                self._fit_critic(samples, sums)
-            else:
-                passes = self.config.epochs
-                samples = self._with_recomputed(samples, sums)
-                whole = self.config.minibatches == 1
-                norms = [self._step(b, sums, first=n == 0 and whole) for n, b in enumerate(self._minibatches(samples))]
-        self.version += 1
+        passes = 1 if self._warming_up else self.config.epochs
+        for player, own in by_player(samples, self.policy):
+            with self.policy.playing(player):
+                norms += self._train(own, sums)
+        self.activations = seen_together([each.recorder.means(self._ranks) for each in self._objectives.values()])
+        self._next_version()
         sums = sums.summed(self._ranks)
+        looked = self.refresh()
         taken = [norm for norm in norms if norm is not None]
         return {
             **sums.means(),
-            **_critic_metrics(samples),
+            **critic_metrics(samples),
+            **self._norms.measure(),
             "grad_norm": float(np.mean(taken)) if taken else 0.0,
             "loss_tokens": sums.tokens / passes,
             "skipped_steps": float(len(norms) - len(taken)),
+            **looked,
         } | ({"lr": share * self._lr} if self.config.lr_changes else {})
+
+    def _train(self, samples: Sequence[Sample], sums: MetricSums) -> list[float | None]:
+        """All optimiser steps of an update with these samples. Returns their gradient norms."""
+        if not self._warming_up:
+            edits = [edit for i in self._interventions for edit in asked_all(i, "edits", ActivationEdit, "sampling")]
+            stale = StaleReader(self.policy, self._ranks, edits, self.config, self._packed)
+            samples = stale.applied(samples, sums)
+        with self.policy.phase("training"):
+            if self._warming_up:
+                self._fit_critic(samples, sums)
+                return []
+            cap = self.config.mismatch_cap
+            read = ForcedReader(self.policy, self._ranks, self._objective.edits, cap, self._packed)
+            samples = self._with_recomputed(read.applied(samples, sums), sums)
+            whole = self.config.minibatches == 1
+            return [
+                self._step(b, sums, first=n == 0 and whole, collect=n < self.config.minibatches)
+                for n, b in enumerate(self._minibatches(samples))
+            ]
+
+    def _next_version(self) -> None:
+        self.version += 1
+        if self._snapshots is not None:
+            self._snapshots.take(self.policy.adapters, self.version)
+
+    @property
+    def _objective(self) -> Objective:
+        """That of the present player."""
+        return self._objectives[self.policy.player]
+
+    def refresh(self) -> dict[str, float]:
+        """Let the interventions look at the policy as it is. Call it once before the first update. Returns metrics.
+
+        Those that are about one player alone look at that one.
+        """
+        looking = [i for i in self._interventions if type(i).refresh is not Intervention.refresh]
+        return refreshed(looking, self.policy, self.version, owners(self._apart))
 
     @torch.no_grad()
     def values(self, samples: Sequence[Sample]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -143,6 +196,7 @@ class Learner:
         values: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         index = {id(sample): number for number, sample in enumerate(samples)}
         without_dropout(self.policy.model)
+        self._set_edits()
         with self.policy.phase("training"):
             for batch, _ in self._ranks.share(self._packed(samples), lambda _: "read", lambda b: b.ids.numel()):
                 before, after = self.policy.values(batch, self._objective.edits)
@@ -175,43 +229,14 @@ class Learner:
         release(self.policy.model)
         self.version, self._bad_steps = int(values["version"]), int(values["bad_steps"])
 
-    @torch.no_grad()
-    def _with_staleness(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
-        """Multiply the weights of samples from older versions by importance weights. Costs one more forward pass.
+    def _set_edits(self) -> None:
+        edits = self._edits_now()
+        for objective in self._objectives.values():
+            objective.edits = edits
 
-        The weight is min(pi_now / pi_then, cap), or its variant by `mismatch_correction`, under the sampling context,
-        edits and adapters. With ratio `recomputed` this is the decoupled objective of Hilton et al. (arXiv:2110.00641),
-        which Fu et al. (arXiv:2505.24298) use for asynchronous runs; the proximal policy is the one at the start of
-        the update.
-        """
-        config = self.config
-        if config.mismatch_correction == "none":
-            return samples
-        index = {id(s.sampled): number for number, s in enumerate(samples) if s.sampled is not None and s.policy}
-        stale = [s.sampled for s in samples if id(s.sampled) in index and s.sampled is not None]
-        if not stale:
-            return samples
-        budget = max(config.token_budget, *map(len, stale))  # a sampling context may be longer than the training one
-        edits = [edit for i in self._interventions for edit in asked_all(i, "edits", ActivationEdit, "sampling")]
-        weighted: dict[int, Sample] = {}
-        with self.policy.phase("sampling"):
-            batches = self._packed(stale, budget)
-            for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
-                now, _ = self.policy.logprobs(batch, edits)
-                ratio = mismatch_weight(
-                    now, batch.old, mode=config.mismatch_correction, cap=config.mismatch_cap, sequence=batch.sequence
-                )
-                into = sums if real else MetricSums()
-                into.add("staleness_weight", ratio.sum(), len(ratio))
-                for number, as_sampled in enumerate(batch.samples):
-                    position = index[id(as_sampled)]
-                    sample = samples[position]
-                    weight = sample.weight.copy()
-                    weight[sample.mask] *= ratio[batch.sequence == number].cpu().numpy()
-                    weighted[position] = replace(sample, weight=weight)
-        for of_rank in self._ranks.gather(weighted):
-            weighted |= of_rank
-        return [weighted.get(number, sample) for number, sample in enumerate(samples)]
+    def _edits_now(self) -> tuple[ActivationEdit, ...]:
+        """The edits of the forward pass: those of interventions can change from update to update."""
+        return tuple(self._edits() if callable(self._edits) else self._edits)
 
     @torch.no_grad()
     def _with_recomputed(self, samples: Sequence[Sample], sums: MetricSums) -> Sequence[Sample]:
@@ -265,8 +290,11 @@ class Learner:
         policy, shared = self.policy, self.config.shared_prefixes and self.policy.shares
         return pack(samples, budget, policy.device, ranks=self._ranks.size, padded=policy.padded, shared=shared)
 
-    def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool) -> float | None:
-        """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped."""
+    def _step(self, batches: Sequence[Batch], sums: MetricSums, *, first: bool, collect: bool) -> float | None:
+        """Take one optimiser step. Returns the gradient norm, or None if it is not finite and the step is skipped.
+
+        `collect`: it is the first pass over these samples, whose captured states are the update's.
+        """
         counts = TokenCounts.of(batches)
         self._optimizer.clear()
         for batch, real in self._ranks.share(batches, self._passes, self._cost):
@@ -274,7 +302,7 @@ class Learner:
             with self._optimizer.gated(gates, freeze=self._ranks.strategy != "fsdp"):
                 with torch.set_grad_enabled(self._objective.needs_gradient(batch)):
                     into = sums if real else MetricSums()
-                    loss = self._objective.loss(batch, counts, into, first=first)
+                    loss = self._objective.loss(batch, counts, into, first=first, collect=real and collect)
                 if loss.requires_grad:
                     # Activation checkpointing runs layers again in the backward pass, so the edits must be in place.
                     with applied(self.policy.model, self._objective.edits):
@@ -309,7 +337,7 @@ class Learner:
         counts = TokenCounts.of(batches)
         for batch, real in self._ranks.share(batches, lambda _: "read", lambda b: b.ids.numel()):
             into = sums if real else MetricSums()
-            self._objective.loss(batch, counts, into, first=True, warm_up=True)
+            self._objective.loss(batch, counts, into, first=True, warm_up=True, collect=real)
             into.tokens += batch.loss_tokens * batch.policy
             states, targets = self.policy.critic_steps(batch, self._objective.edits)
             if real:
@@ -353,36 +381,3 @@ def _rate(policy: Policy, config: LearnerConfig, *, warn: bool) -> float:
     if warn and (warning := unusual_lr(config.lr, size, lora=lora)):
         log.warning("%s", warning)
     return config.lr
-
-
-def _not_finite(samples: Sequence[Sample]) -> str:
-    """Name the first array that is not finite; empty if all are finite."""
-    for number, sample in enumerate(samples):
-        for name in ("advantage", "weight", "old_logprobs", "imitation"):
-            array = getattr(sample, name)
-            if array is not None and not np.isfinite(array).all():
-                return f"sample {number} of {len(samples)} has a non-finite {name}"
-        if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
-            return f"sample {number} of {len(samples)} has a non-finite value or value target"
-    return ""
-
-
-def _value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
-    """The critic's targets, [steps, heads]."""
-    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
-    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
-
-
-def _critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
-    """Share of the variance of the reward's value targets that the critic's old values explain."""
-    critics = [s.critic for s in samples if s.critic is not None]
-    if not critics:
-        return {}
-    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
-    old = np.concatenate([c.old[c.mask, 0] for c in critics])
-    variance = float(targets.var())
-    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}
-
-
-def _has_auxiliary_loss(intervention: Intervention) -> bool:
-    return type(intervention).auxiliary_loss is not Intervention.auxiliary_loss

@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from envs.calls import call
-from shaping.hooks import ActivationEdit, InterventionError, LossTerm
+from shaping.hooks import ActivationEdit, Capture, InterventionError, LossTerm
 from shaping.intervention import Intervention
+from shaping.learning.captures import Recorder
 from shaping.learning.config import LearnerConfig
 from shaping.learning.losses import (
     clipped_fraction,
@@ -106,6 +107,7 @@ class Objective:
         reference: reference policy of the KL penalty; None without a penalty.
         interventions: the interventions with an auxiliary loss.
         edits: activation edits of the learner's forward pass.
+        captures: hidden states that interventions asked for.
     """
 
     def __init__(
@@ -115,10 +117,12 @@ class Objective:
         reference: Reference | None,
         interventions: Sequence[Intervention],
         edits: Sequence[ActivationEdit],
+        captures: Sequence[Capture] = (),
     ) -> None:
         self.policy = policy
         self.config = config
         self.edits = tuple(edits)
+        self.recorder = Recorder(policy.model, captures)
         self._reference = reference
         self._interventions = tuple(interventions)
         self._terms: dict[str, Intervention] = {}
@@ -129,7 +133,14 @@ class Objective:
         return batch.has_credit or regularised or (batch.policy and bool(self._interventions))
 
     def loss(
-        self, batch: Batch, counts: TokenCounts, sums: MetricSums, *, first: bool, warm_up: bool = False
+        self,
+        batch: Batch,
+        counts: TokenCounts,
+        sums: MetricSums,
+        *,
+        first: bool,
+        warm_up: bool = False,
+        collect: bool = False,
     ) -> Tensor:
         """The micro-batch's share of the loss.
 
@@ -139,6 +150,7 @@ class Objective:
             sums: the metrics are added to it.
             first: no step has been taken in this update, so the sampler's log-probs can be compared.
             warm_up: measure the terms of critic and policy only; the result is not trained on.
+            collect: add the captured states to the update's.
         """
         config = self.config
         scores = self.policy.scores(
@@ -146,7 +158,11 @@ class Objective:
             self.edits,
             entropy_gradient=config.entropy_coef > 0,
             detach_critic=config.critic.detach,
+            wanted=self.recorder.wanted(batch),
         )
+        captured = self.recorder.captured(batch, scores.states)
+        if collect:
+            self.recorder.add(batch, captured)
         if first:
             self.compare(batch, scores.logprobs.detach(), sums)
         loss = self._value(batch, scores, counts, sums)
@@ -155,7 +171,11 @@ class Objective:
             return loss
         if batch.policy:
             loss = loss + policy
-        return loss + self._regularisers(batch, scores, counts, sums)
+        self.policy.captured, self.policy.edits = captured, self.edits
+        try:
+            return loss + self._regularisers(batch, scores, counts, sums)
+        finally:
+            self.policy.captured = {}
 
     def compare(self, batch: Batch, logprobs: Tensor, sums: MetricSums) -> None:
         """Add the KL between the sampler's log-probs and the learner's, for the tokens on which they should agree."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shaping.learning.adamw import Group, make_adamw
 from shaping.learning.config import OptimizerStates
 from shaping.learning.parallel import SINGLE, Ranks, global_norm
+from shaping.models.subspace import Projection
 
 Groups = Mapping[str, Sequence[nn.Parameter]]
 
@@ -34,6 +35,7 @@ class GatedOptimizer:
         ranks: gradients are summed over these ranks before a step.
         states: type of what AdamW keeps from step to step.
         seed: seed of the rounding of bfloat16 states.
+        confined: parameter -> projection of its gradient before a step, and of itself afterwards.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class GatedOptimizer:
         ranks: Ranks = SINGLE,
         states: OptimizerStates = "float32",
         seed: int = 0,
+        confined: Mapping[nn.Parameter, Projection] | None = None,
     ) -> None:
         self._ranks = ranks
+        self._confined = dict(confined or {})
         self.groups = {name: list(parameters) for name, parameters in groups.items() if len(parameters)}
         self.parameters = [p for parameters in self.groups.values() for p in parameters]
         self._sums: dict[nn.Parameter, Tensor] = {}
@@ -103,6 +107,9 @@ class GatedOptimizer:
             nothing is scaled.
         """
         self._ranks.reduce(self._sums, self.parameters)
+        for parameter, projection in self._confined.items():
+            if parameter in self._sums:
+                self._sums[parameter] = projection(self._sums[parameter])
         alone = {name: limit for name, limit in (apart or {}).items() if name in self.groups}
         parts = [([name for name in self.groups if name not in alone], max_norm)]
         parts += [([name], limit) for name, limit in alone.items()]
@@ -127,6 +134,19 @@ class GatedOptimizer:
     def step(self) -> None:
         """Take one AdamW step with the gradients from `norm`. They stay in place for inspection until `clear`."""
         self._adam.step(self._sums, self._lr_share)
+        with torch.no_grad():
+            for parameter, projection in self._confined.items():
+                if parameter in self._sums:  # one that was not stepped keeps its bits
+                    parameter.copy_(projection(parameter))
+
+    def state_of(self, parameter: nn.Parameter) -> tuple[dict[str, Tensor], float | None]:
+        """Copies of (what is kept for a parameter, its number of steps), for `restore`."""
+        kept, steps = self._adam.state_of(parameter)
+        return {name: tensor.detach().clone() for name, tensor in kept.items()}, steps
+
+    def restore(self, parameter: nn.Parameter, state: tuple[Mapping[str, Tensor], float | None]) -> None:
+        """Restore what `state_of` returned."""
+        self._adam.restore(parameter, *state)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(moments and master weights, step counts), by the parameter's index; tensors are on rank 0 only."""

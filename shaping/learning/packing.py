@@ -50,7 +50,7 @@ class Batch:
     sequence: Tensor
     """Index into `samples` of each loss token [m]."""
     on_policy: Tensor
-    """True for loss tokens of on-policy samples [m]."""
+    """True for loss tokens of on-policy samples that were sampled [m]."""
     ratio: RatioMode
     """Ratio mode of all samples."""
     kept_gate: float
@@ -67,6 +67,9 @@ class Batch:
     """Imitation weights [m]; None if no sample has any."""
     critic: tuple[Tensor, Tensor, Tensor] | None
     """(old values [m, heads], targets [m, heads], mask [m]); None without a critic."""
+
+    places: NDArray[np.int64]
+    """Place in the row of each token of the samples, one sample after the other."""
 
     @property
     def loss_tokens(self) -> int:
@@ -230,7 +233,7 @@ def _lay_out(samples: list[Sample], families: list[Family], device: torch.device
             np.concatenate(masked_tokens) if masked_tokens else np.zeros((0, 2), np.int64)
         ).to(device),
         sequence=torch.from_numpy(np.repeat(np.arange(len(samples)), np.diff(starts))[targets]).to(device),
-        on_policy=torch.from_numpy(np.concatenate([np.full(len(s), s.on_policy) for s in samples])[targets]).to(device),
+        on_policy=torch.from_numpy(np.concatenate([s.drawn & s.on_policy for s in samples])[targets]).to(device),
         ratio=samples[0].ratio,
         kept_gate=samples[0].kept_gate,
         quarantine_gate=samples[0].quarantine_gate,
@@ -239,6 +242,7 @@ def _lay_out(samples: list[Sample], families: list[Family], device: torch.device
         has_credit=_has_credit(samples[0]),
         imitation=imitation,
         critic=critic,  # type: ignore[arg-type]
+        places=places,
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from shaping.hooks import ActivationEdit, AdapterSpec, Phase
+from shaping.learning.captures import States, Wanted
 from shaping.learning.logprobs import token_logprobs
 from shaping.learning.packing import Batch
 from shaping.learning.parallel import SINGLE, Ranks
@@ -20,18 +21,17 @@ from shaping.learning.sharding import Run, parts, run_here
 from shaping.models.adapter_checkpoint import save_adapters, stored_adapters
 from shaping.models.adapters import Adapters
 from shaping.models.base_reference import BaseReference
+from shaping.models.dtypes import stored_dtype
 from shaping.models.edits import applied
-from shaping.models.forward import adopt, hidden_states, layout_of
-from shaping.models.model_files import damaged_weights, float_types
+from shaping.models.forward import adopt, layer_states, layout_of
+from shaping.models.model_files import damaged_weights
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
 
+T = TypeVar("T")
+
 MOST_LOST = 0.01
 """Largest share of the adapters' update that a merge may lose by rounding."""
-
-
-_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""Types by their names in safetensors files."""
 
 
 class PolicyError(ValueError):
@@ -48,6 +48,8 @@ class Scores:
     """Entropies of the distributions they were drawn from [m]."""
     values: Tensor | None = None
     """Values [m, heads] from the hidden state that predicts each token; None without a critic."""
+    states: tuple[Tensor, ...] = ()
+    """Hidden states [tokens, layers, hidden] of each `Wanted`."""
 
 
 class Policy:
@@ -81,9 +83,16 @@ class Policy:
         self.temperature = temperature
         base = list(model.parameters())
         self.adapters = Adapters(model, adapters, source)
+        self.player = next((spec.player for spec in adapters if spec.player is not None), "")
+        """Whose adapters a phase activates, where players have their own."""
         self._source, self._name, self._sharded_dtype = source, name, sharded_dtype
         self._base = base
         self.ranks = SINGLE
+        self.captured: Mapping[str, States] = {}
+        """While an auxiliary loss is computed: the micro-batch's states of every capture, by its name."""
+        self.edits: tuple[ActivationEdit, ...] = ()
+        """Edits of the learner's pass, which the further passes of an auxiliary loss need, too: the backward pass of
+        layers whose activations are recomputed has them."""
         self._run: Run = run_here
         if self.adapters.names("kept"):
             for parameter in base:
@@ -127,7 +136,7 @@ class Policy:
             raise PolicyError(f"{path} has no *.safetensors weights; other formats are not loaded")
         if damaged := damaged_weights(path):
             raise PolicyError(f"{damaged}; copy or download the model again")
-        kind = _stored_dtype(path, dtype) if unread else dtype
+        kind = stored_dtype(path, dtype) if unread else dtype
         model, told = AutoModelForCausalLM.from_pretrained(
             path, dtype=kind, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
@@ -188,9 +197,22 @@ class Policy:
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """Activate exactly the adapters of one phase inside the block."""
-        with self.adapters.using(self.adapters.names(phase=phase)):
+        """Activate exactly the adapters of one phase, and of the present player, inside the block."""
+        with self.adapters.using(self.of_player(self.adapters.names(phase=phase))):
             yield
+
+    @contextmanager
+    def playing(self, player: str) -> Iterator[None]:
+        """Let this be the player whose adapters a phase activates inside the block."""
+        before, self.player = self.player, player
+        try:
+            yield
+        finally:
+            self.player = before
+
+    def of_player(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the adapters that the present player has."""
+        return tuple(name for name in names if self.adapters.specs[name].player in (None, self.player))
 
     def scores(
         self,
@@ -199,6 +221,7 @@ class Policy:
         *,
         entropy_gradient: bool = False,
         detach_critic: bool = False,
+        wanted: Sequence[Wanted] = (),
     ) -> Scores:
         """Log-probs, entropies and values of a batch's loss tokens.
 
@@ -207,10 +230,12 @@ class Policy:
             edits: activation edits of the forward pass.
             entropy_gradient: keep the gradient of the entropy; otherwise it is detached.
             detach_critic: keep the gradient of the values out of the layers below the value head.
+            wanted: hidden states of layers in the same pass, to be returned, too.
         """
 
-        def compute() -> tuple[Tensor, Tensor, Tensor | None]:
-            hidden = self._hidden(batch, edits)[batch.rows]
+        def compute() -> tuple[Tensor | None, ...]:
+            whole, states = self._hidden_and_states(batch, edits, wanted)
+            hidden = whole[batch.rows]
             logprobs, entropy = token_logprobs(
                 self.model,
                 hidden,
@@ -220,10 +245,18 @@ class Policy:
                 entropy_gradient=entropy_gradient,
             )
             if self.value_head is None:
-                return logprobs, entropy, None
-            return logprobs, entropy, self.value_head(hidden.detach() if detach_critic else hidden)
+                return logprobs, entropy, None, *states
+            return logprobs, entropy, self.value_head(hidden.detach() if detach_critic else hidden), *states
 
-        return Scores(*self._run(compute))
+        logprobs, entropy, values, *states = self._run(compute)
+        return Scores(logprobs, entropy, values, tuple(states))
+
+    def states(
+        self, batch: Batch, wanted: Sequence[Wanted], edits: Sequence[ActivationEdit] = ()
+    ) -> tuple[Tensor, ...]:
+        """Hidden states [tokens, layers, hidden] of each `Wanted`, without logits."""
+        found: tuple[Tensor, ...] = self._run(lambda: tuple(self._hidden_and_states(batch, edits, wanted)[1]))
+        return found
 
     def logprobs(
         self, batch: Batch, edits: Sequence[ActivationEdit] = (), *, entropy_gradient: bool = False
@@ -249,9 +282,21 @@ class Policy:
         _, targets, mask = batch.critic
         return hidden[batch.rows[mask]], (targets[mask] - self.value_head.mean) / self.value_head.deviation
 
+    def on_states(self, batch: Batch, compute: Callable[[Tensor], T], edits: Sequence[ActivationEdit] = ()) -> T:
+        """`compute` of the hidden states [m, hidden] that predict a batch's loss tokens; shards are whole within it."""
+        return self._run(lambda: compute(self._hidden(batch, edits)[batch.rows]))
+
     def _hidden(self, batch: Batch, edits: Sequence[ActivationEdit]) -> Tensor:
+        return self._hidden_and_states(batch, edits, ())[0]
+
+    def _hidden_and_states(
+        self, batch: Batch, edits: Sequence[ActivationEdit], wanted: Sequence[Wanted]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(final hidden states [n, hidden], for each of `wanted` states [tokens, layers, hidden])."""
+        layers = [layer for each in wanted for layer in each.layers]
         with applied(self.model, edits):
-            return hidden_states(self.model, batch.ids, batch.positions, batch.plan)[0]
+            final, found = layer_states(self.model, batch.ids, batch.positions, batch.plan, layers)
+        return final[0], [torch.stack([found[n][0][each.rows] for n in each.layers], dim=1) for each in wanted]
 
     def trained(self) -> dict[str, Tensor]:
         """All weights that training may change, by the names of their modules: a base below kept adapters is frozen."""
@@ -346,10 +391,3 @@ class Policy:
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
         return merged.lost
-
-
-def _stored_dtype(path: Path, wanted: torch.dtype) -> torch.dtype:
-    """The type of the weights in their files, if they can stay there until they are sharded: else the `wanted` one."""
-    stored = [_TYPES.get(kind) for kind in float_types(path)]
-    (kind,) = stored if len(stored) == 1 else (None,)
-    return kind if kind is not None and kind.itemsize <= wanted.itemsize else wanted

@@ -56,7 +56,7 @@ class Reference:
         """Log-probs [m] of a batch's loss tokens."""
         if self._copy is not None:
             return self._copy.logprobs(batch, edits)[0]
-        with self._policy.adapters.using(self._names), self._as_started():
+        with self._policy.adapters.using(self._policy.of_player(self._names)), self._as_started():
             return self._policy.logprobs(batch, edits)[0]
 
     def state_dict(self) -> dict[str, Tensor]:

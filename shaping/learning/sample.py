@@ -6,11 +6,14 @@ method wrote them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from envs.frozen import freeze, restore
 from shaping.hooks import RatioMode
@@ -31,6 +34,55 @@ class CriticTargets:
 
     def __post_init__(self) -> None:
         freeze(self, "old", "targets", "mask")
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where the tokens of a sample come from. Arrays have shape [tokens]; they hold where tokens are in the loss."""
+
+    episode: int
+    """Number of the episode in the update."""
+    turn: NDArray[np.int16]
+    """Turns."""
+    kind: NDArray[np.int8]
+    """`envs.episode.SpanKind`s."""
+    head: int = 0
+    """Tokens that render the context and the first observation; 0 if the sample does not begin there."""
+    observation: str = ""
+    """The first observation, if it begins there."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "turn", "kind")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Origin):
+            return NotImplemented
+        alike = np.array_equal(self.turn, other.turn) and np.array_equal(self.kind, other.kind)
+        same = (self.episode, self.head, self.observation) == (other.episode, other.head, other.observation)
+        return alike and same
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __setstate__(self, state: Any) -> None:
+        restore(self, state)
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedTokens:
+    """Tokens that belong to completions but were not sampled: the sampler has no log-prob of them."""
+
+    tokens: NDArray[np.bool_]
+    """True on them, shape [tokens]."""
+    turn: NDArray[np.int16]
+    """The turn of each token, shape [tokens]; -1 before the first."""
+    proposal: Mapping[int, float]
+    """Turn whose weight is corrected -> log-prob of its forced tokens under the proposal that drew them."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "tokens", "turn", "proposal")
 
     def __setstate__(self, state: Any) -> None:
         restore(self, state)
@@ -74,8 +126,14 @@ class Sample:
     """The same loss tokens in the context they were sampled in. It is set if an older version sampled them and `ratio`
     is not taken against the sampler; the learner computes the missing importance weight from it."""
 
+    forced: ForcedTokens | None = None
+    """Tokens that were not sampled; None: all tokens of completions were. The learner sets their old log-probs."""
     episode_tokens: int | None = None
     """Loss tokens of the whole episode, of which gates and broken prefixes make several samples; None: this is all."""
+    player: str = ""
+    """Whose adapters it trains, where players have their own (`AdapterSpec.player`)."""
+    origin: Origin | None = None
+    """The turns of its tokens; None for samples that are made of no episode."""
 
     def __post_init__(self) -> None:
         freeze(self, "tokens", "mask", "old_logprobs", "advantage", "weight", "masked_tokens", "imitation")
@@ -87,6 +145,11 @@ class Sample:
         return len(self.tokens)
 
     @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """True on tokens in the loss that the sampler drew, shape [tokens]."""
+        return self.mask if self.forced is None else self.mask & ~self.forced.tokens
+
+    @property
     def loss_positions(self) -> NDArray[np.int64]:
         """Positions of the tokens in the loss. The first of a sequence is none: no hidden state predicts it."""
         return np.flatnonzero(self.mask[1:]) + 1
@@ -95,3 +158,32 @@ class Sample:
     def share(self) -> float:
         """Share of the episode's loss tokens that are in this sample."""
         return 1.0 if self.episode_tokens is None else len(self.loss_positions) / max(self.episode_tokens, 1)
+
+
+def not_finite(samples: Sequence[Sample]) -> str:
+    """Name the first array that is not finite; empty if all are finite."""
+    for number, sample in enumerate(samples):
+        for name in ("advantage", "weight", "old_logprobs", "imitation"):
+            array = getattr(sample, name)
+            if array is not None and not np.isfinite(array).all():
+                return f"sample {number} of {len(samples)} has a non-finite {name}"
+        if sample.critic is not None and not np.isfinite([sample.critic.old, sample.critic.targets]).all():
+            return f"sample {number} of {len(samples)} has a non-finite value or value target"
+    return ""
+
+
+def value_targets(samples: Sequence[Sample], device: torch.device) -> Tensor:
+    """The critic's targets, [steps, heads]."""
+    targets = [s.critic.targets[s.critic.mask] for s in samples if s.critic is not None]
+    return torch.from_numpy(np.concatenate(targets)).to(device) if targets else torch.zeros(0, 1, device=device)
+
+
+def critic_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Share of the variance of the reward's value targets that the critic's old values explain."""
+    critics = [s.critic for s in samples if s.critic is not None]
+    if not critics:
+        return {}
+    targets = np.concatenate([c.targets[c.mask, 0] for c in critics])
+    old = np.concatenate([c.old[c.mask, 0] for c in critics])
+    variance = float(targets.var())
+    return {"explained_variance": 1.0 - float((targets - old).var()) / variance if variance > 0 else 0.0}

@@ -26,6 +26,7 @@ from shaping.models.adapter_targets import (
 from shaping.models.base_reference import BaseReference
 from shaping.models.concatenated import LoRAWeights, concatenated
 from shaping.models.log_once import log_once
+from shaping.models.subspace import WRITERS, Projection, projections
 
 LOG = logging.getLogger(__name__)
 PREFIX = "base_model.model."
@@ -61,6 +62,7 @@ class Adapters:
         self.model = model
         self._source = source
         self.specs = {spec.name: spec for spec in specs}
+        self.confined: dict[nn.Parameter, Projection] = {}
         self.active: tuple[str, ...] = ()
         try:
             for spec in specs:
@@ -105,19 +107,26 @@ class Adapters:
 
     def parameters(self, role: str) -> list[nn.Parameter]:
         """Weights of all adapters with a role, in a fixed order."""
-        return [
-            matrix[name].weight
-            for name in self.names(role)
-            for layer in self._layers()
-            for matrix in (layer.lora_A, layer.lora_B)
-            if name in matrix
-        ]
+        return [weight for name in self.names(role) for weight in self.matrices(name)]
+
+    def matrices(self, name: str) -> list[nn.Parameter]:
+        """Weights of an adapter, in a fixed order: A and B of each module."""
+        layers = [layer for layer in self._layers() if name in layer.lora_A]
+        return [matrix[name].weight for layer in layers for matrix in (layer.lora_A, layer.lora_B)]
+
+    @torch.no_grad()
+    def norm(self, name: str) -> float:
+        """Frobenius norm of what an adapter adds to all modules: the square root of the sum of |alpha / rank B A|^2."""
+        pairs = zip((own := self.matrices(name))[::2], own[1::2], strict=True)
+        return self.specs[name].alpha / self.specs[name].rank * sum(product_norm(a, b) ** 2 for a, b in pairs) ** 0.5
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove adapters for good. Without adapters the model has its own modules again, bit for bit."""
         self._check_known(names)
         self.activate([name for name in self.active if name not in names])
         for name in names:
+            for weight in self.matrices(name):
+                self.confined.pop(weight, None)
             del self.specs[name]
         for path, module in reversed(self._named_layers()):  # wrappers of one module lie in each other: inner first
             for name in names:
@@ -217,13 +226,29 @@ class Adapters:
                 layer.lora_B[spec.name].float()
         if spec.path is not None:
             self._load(spec, Path(spec.path))
-        elif not spec.targets and (alone := left_alone(self.model, targets)):
+        if spec.subspace is not None:
+            self._confine(spec)
+        if not (spec.targets or spec.path or spec.subspace) and (alone := left_alone(self.model, targets)):
             experts = ", ".join(expert_parameters(self.model))
             how = f" (targets can also name {experts})" if experts else ""
             log_once(
                 LOG, f"adapter {spec.name!r} of {type(self.model).__name__} does not adapt {', '.join(alone)}{how}"
             )
         self._set_trainable()
+
+    @torch.no_grad()
+    def _confine(self, spec: AdapterSpec) -> None:
+        assert spec.subspace is not None
+        written = {
+            path: layer.lora_B[spec.name].weight for path, layer in self._named_layers() if spec.name in layer.lora_B
+        }
+        try:
+            confined = projections(self.model, spec.subspace, spec.name, written)
+        except ValueError as error:
+            raise AdapterError(str(error)) from error
+        for weight, projection in confined.items():
+            weight.copy_(projection(weight))
+        self.confined |= confined
 
     @torch.no_grad()
     def _load(self, spec: AdapterSpec, directory: Path) -> None:
@@ -274,6 +299,12 @@ class Adapters:
                         matrix[name].weight.requires_grad_(spec.role != "frozen")
 
 
+def product_norm(a: Tensor, b: Tensor) -> float:
+    """|B A| in Frobenius norm, from matrices of the rank's size: |B A|^2 = tr(B^T B A A^T)."""
+    a, b = a.detach().double(), b.detach().double()
+    return float(((b.T @ b) * (a @ a.T)).sum().clamp_min(0.0).sqrt())
+
+
 def _check_names(specs: Sequence[AdapterSpec]) -> None:
     seen: set[str] = set()
     for spec in specs:
@@ -310,7 +341,12 @@ def _targets(model: PreTrainedModel, spec: AdapterSpec) -> list[str]:
     """Last components of the paths of the linear modules to adapt, and names of experts that are one tensor."""
     linear, experts = adaptable(model), expert_parameters(model)
     stored = _stored_targets(spec, Path(spec.path)) if spec.path is not None else []
-    wanted = spec.targets or stored or linear
+    wanted = spec.targets or stored or ([name for name in linear if name in WRITERS] if spec.subspace else linear)
+    if not wanted and linear:
+        raise AdapterError(
+            f"adapter {spec.name!r}: none of the linear modules of {type(model).__name__} is known to write to the "
+            f"residual stream: name those that do in `targets`, of {', '.join(linear)}"
+        )
     if missing := sorted(set(wanted) - {*linear, *experts}):
         kind, others = type(model).__name__, ", ".join([*linear, *experts]) or "none"
         if any(path.rpartition(".")[2] == missing[0] for path, _ in model.named_modules()):

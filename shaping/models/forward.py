@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from shaping.models.attention import Packed, Plan
+from shaping.models.capture import recorded
 from shaping.models.head import ExactHead, Head
-from shaping.models.self_check import Layout, examine, packed_states, padded_states
+from shaping.models.self_check import Layout, examine, not_padding, packed_states, padded_states
 
 _KEPT = "_shaping_layout"
 
@@ -45,8 +48,24 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: 
     """
     if layout_of(model).packed or not isinstance(plan, Packed):
         return packed_states(model, ids, positions, plan)
-    lengths = [b - a for a, b in zip(plan.starts, plan.starts[1:], strict=False)]
-    return padded_states(model, ids[0].split(lengths))[None]
+    return padded_states(model, _sequences(ids, plan))[None]
+
+
+def layer_states(
+    model: PreTrainedModel, ids: Tensor, positions: Tensor, plan: Plan, layers: Sequence[int]
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """As `hidden_states`, and the outputs of these layers [B, T, hidden] in the same pass, before any final norm."""
+    with recorded(model, layers) as found:
+        final = hidden_states(model, ids, positions, plan)
+    if layout_of(model).packed or not isinstance(plan, Packed):
+        return final, found
+    inside = not_padding(_sequences(ids, plan))
+    return final, {layer: states[inside][None] for layer, states in found.items()}
+
+
+def _sequences(ids: Tensor, plan: Packed) -> Sequence[Tensor]:
+    """The sequences [length] of a packed row [1, T]."""
+    return ids[0].split([b - a for a, b in zip(plan.starts, plan.starts[1:], strict=False)])
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor, exact: ExactHead | None = None) -> Tensor:

@@ -68,10 +68,15 @@ def padded_states(model: PreTrainedModel, sequences: Sequence[Tensor]) -> Tensor
     Padding stands at the end of a row, where no causal layer, of whatever kind, can see it.
     """
     ids = nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
-    lengths = torch.tensor([len(s) for s in sequences], device=ids.device)
-    inside = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    inside = not_padding(sequences)
     mask = None if bool(inside.all()) else inside.long()
     return trunk(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[inside]
+
+
+def not_padding(sequences: Sequence[Tensor]) -> Tensor:
+    """Where the tokens of sequences [length] lie in rows that are padded to the longest, [sequences, longest]."""
+    lengths = torch.tensor([len(s) for s in sequences], device=sequences[0].device)
+    return torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from envs.episode import TRAITS, Episode
 from envs.text import valid
+from shaping.hooks import Capture
 
 
 class MonitorError(ValueError):
@@ -70,6 +71,10 @@ class Monitor(BaseModel):
         """
         trait = getattr(self, "trait", None)
         return (trait,) if trait in TRAITS else TRAITS
+
+    def captures(self) -> Sequence[Capture]:
+        """Hidden states that `read` finds in `episode.activations`, means per turn: captures of the sampling phase."""
+        return ()
 
     def view(self, episode: Episode) -> Episode:
         """The episode that this monitor may read: redacted, unless the monitor declares `oracle`."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.episode import SpanKind
 from shaping.sampling.truncation import Truncation
 
 if TYPE_CHECKING:
     from envs.core import TextEnv
-    from shaping.hooks import ActivationEdit
+    from shaping.hooks import ActivationEdit, Capture
 
 
 class EngineError(RuntimeError):
@@ -45,6 +46,26 @@ class Session:
     """Unique within the process."""
     env: TextEnv
     """The episode's world, for the actors of the scripted engine."""
+    player: str = ""
+    """Who samples it, where an engine serves several players (`shaping.sampling.players`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionStates:
+    """The hidden states of one completion that a capture asked for."""
+
+    capture: Capture
+    """What was asked for."""
+    states: NDArray[np.float32]
+    """[sampled tokens, layers, hidden]; of `prompt_end`, one token."""
+
+    def mean(self, kinds: Sequence[int]) -> NDArray[np.float32]:
+        """Mean over the tokens that were asked for [layers, hidden]; nan if there are none. `kinds`: `SpanKind`s."""
+        wanted = {"motive": SpanKind.MOTIVE, "action": SpanKind.ACTION}.get(self.capture.positions)
+        chosen = self.states if wanted is None else self.states[np.asarray(kinds) == wanted]
+        if not len(chosen):
+            return np.full(self.states.shape[1:], np.nan, np.float32)
+        return chosen.mean(axis=0, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,8 @@ class Completion:
     masked_tokens: tuple[tuple[int, tuple[int, ...]], ...] = ()
     """(position, token ids that the mask made impossible there), as in `envs.episode.Turn`; with a truncation
     (position, ~id of all tokens that were possible there)."""
+    states: tuple[CompletionStates, ...] = ()
+    """The hidden states that the engine was asked for."""
 
 
 class Engine(Protocol):

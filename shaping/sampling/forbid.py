@@ -24,6 +24,10 @@ def is_forbidden(text: str, commands: tuple[str, ...]) -> bool:
     return any(words[: len(parts)] == parts for parts in (command.split() for command in commands) if parts)
 
 
+class NothingLeftError(ValueError):
+    """A mask leaves no token that could be sampled."""
+
+
 class CommandMask:
     """Finds the token ids that may not follow a partial completion.
 
@@ -33,12 +37,16 @@ class CommandMask:
 
     def __init__(self, renderer: Renderer, vocabulary: int) -> None:
         self._renderer = renderer
+        self._vocabulary = vocabulary
         self._pieces = renderer.vocabulary(vocabulary)
         self._tried_texts: dict[tuple[str, tuple[str, ...], bool], tuple[int, ...]] = {}
         self._masked: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[int, ...]] = {}
 
     def masked_tokens(self, sampled: Sequence[int], commands: tuple[str, ...]) -> tuple[int, ...]:
-        """Token ids that would make the text a forbidden command if they followed the `sampled` ids."""
+        """Token ids that would make the text a forbidden command if they followed the `sampled` ids.
+
+        Raises: `NothingLeftError` if that is every token.
+        """
         key = (tuple(sampled), commands)  # turns of a policy begin alike: most have been asked for before
         if key not in self._masked:
             if len(self._masked) >= KEPT:
@@ -57,6 +65,8 @@ class CommandMask:
             masked.update(self._tried(f"{self._renderer.opened}{text}", commands, call=True))
         if text.endswith(PARTIAL):
             masked.update(self._completing(sampled, line, commands))
+        if len(masked) >= self._vocabulary:
+            raise NothingLeftError(f"after {text!r}, every token of the vocabulary makes a command that is masked")
         return tuple(sorted(masked))
 
     def _tried(self, text: str, commands: tuple[str, ...], *, call: bool = False) -> tuple[int, ...]:

@@ -14,15 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.actions import parse_action
+from envs.actions import normalise, parse_action
 from envs.answers import StepResult, WorldContractError, opened, positive_number, step_result
 from envs.core import TextEnv, draw
 from envs.episode import Contexts, Episode, Labels, RolloutStatus
 from envs.escaping import placeless
 from envs.text import message_of, valid
 from shaping.arm import Arm
-from shaping.hooks import ActionDecision, InterventionError, TurnContext
+from shaping.hooks import ActionDecision, InterventionError, Knob, Prefill, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
+from shaping.sampling.forbid import NothingLeftError
 from shaping.sampling.render import Renderer
 from shaping.sampling.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
@@ -46,8 +47,14 @@ class EpisodeRequest:
     """Seed of the completions."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the world, recorded with the episode."""
+    prefill: Prefill | None = None
+    """Text that opens its completions."""
     world: str = "?"
     """What a config calls the world: its name until it is made."""
+    seat: str = ""
+    """The seat that it plays, of a world with several (`envs.seated`); its interventions may differ (`Arm.of`)."""
+    player: str = ""
+    """Who samples: a player of the engine (`shaping.sampling.players`); empty: the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,8 @@ async def play(
 
         async def one(request: EpisodeRequest) -> Episode:
             async with gate:
-                return await _Rollout(request, engine, renderer, arm, limits, split, call, stages).run()
+                own = arm.of(request.seat)
+                return await Rollout(request, engine, renderer, own, limits, split, call, stages).run()
 
         tasks = [asyncio.create_task(one(request)) for request in requests]
         try:
@@ -149,7 +157,7 @@ async def play(
             raise
 
 
-class _Rollout:
+class Rollout:
     """Plays one episode."""
 
     def __init__(
@@ -176,6 +184,7 @@ class _Rollout:
         self._options: dict[str, Any] = dict(request.options)
         self._world = request.world
         self._kind: type[TextEnv] | None = None
+        self._env: TextEnv | None = None
 
     async def run(self) -> Episode:
         try:
@@ -185,17 +194,12 @@ class _Rollout:
 
     async def _run(self) -> Episode:
         transcript: Transcript | None = None
-        env: TextEnv | None = None
         try:
-            env, name = await self._limited(self._made, "its constructor")
-            self._kind, self._world = type(env), name
-            answer, best = await self._limited(
-                lambda: (env.reset(seed=self._request.seed), getattr(env, "max_return", 1.0)), "reset"
-            )
+            env, answer, best = await self._enter()
             observation, overt = opened(answer, f"{self._described()}: reset")
             self._options["max_return"] = positive_number(best, "max_return", self._described())
             transcript = self._opened(observation)
-            session = Session(self._session, env)
+            session = Session(self._session, env, self._request.player)
             self._engine.open(session)
             try:
                 status, error = await self._turns(session, transcript, observation, overt), ""
@@ -207,8 +211,7 @@ class _Rollout:
             status, error = RolloutStatus.ERROR, str(failure)
         finally:
             with contextlib.suppress(TimeLimitExceeded, WorldError):  # the played turns count even if close() fails
-                if env is not None:
-                    await self._limited(env.close, "close")
+                await self._leave()
         return (transcript or self._opened("")).episode(
             world=self._world,
             seed=self._request.seed,
@@ -220,6 +223,26 @@ class _Rollout:
             error=placeless(error),
         )
 
+    async def _enter(self) -> tuple[TextEnv, Any, Any]:
+        """The world, its answer to `reset`, and its `max_return`."""
+        env, name = await self._limited(self._made, "its constructor")
+        self._env, self._kind, self._world = env, type(env), name
+        answer, best = await self._limited(
+            lambda: (env.reset(seed=self._request.seed), getattr(env, "max_return", 1.0)), "reset"
+        )
+        return env, answer, best
+
+    async def _act(self, text: str, turn: int) -> Any:
+        """The world's answer to a completion."""
+        env = self._env
+        assert env is not None
+        return await self._limited(lambda: env.step(text), f"step in turn {turn}")
+
+    async def _leave(self) -> None:
+        """The episode has ended, however it has."""
+        if self._env is not None:
+            await self._limited(self._env.close, "close")
+
     def _made(self) -> tuple[TextEnv, str]:
         """The world, and its name."""
         env = self._request.make()
@@ -228,7 +251,8 @@ class _Rollout:
     def _opened(self, observation: str) -> Transcript:
         """A transcript with room for one more completion, whatever has been said."""
         longest = min(self._engine.context_length, self._limits.context or self._engine.context_length)
-        limit = longest - self._limits.max_tokens
+        forced = self._renderer.plain(self._request.prefill.text) if self._request.prefill else []
+        limit = longest - self._limits.max_tokens - len(forced)
         return Transcript(self._renderer, self._splitter, self._request.contexts, observation, limit)
 
     async def _turns(
@@ -241,7 +265,7 @@ class _Rollout:
             completion, command, rejected = await self._sample(session, transcript, public)
             sampled = transcript.act(observation, completion, overt_shortcuts=public.overt_shortcuts, rejected=rejected)
             text = self._splitter.sent(sampled.completion) if command is None else f"ACTION: {command}"
-            response = await self._limited(lambda text=text: session.env.step(text), f"step in turn {turn}")  # type: ignore[misc]
+            response = await self._act(text, turn)
             result: StepResult = step_result(response, f"{self._described()}, turn {turn}: step")
             self._truth.append(result.labels)
             transcript.settle(executed=result.executed, reward=result.reward, events=result.events)
@@ -270,24 +294,54 @@ class _Rollout:
                 "reads completions in a way of its own, in which masks would not find them: use rollout.splitter "
                 "marker or think_tags, or refuse commands after sampling (ActionMask with mode resample or replace)"
             )
+        if (prefill := self._request.prefill) is not None and (prefill.turns == "every" or turn.turn == 0):
+            self._refuse_begun(prefill, forbid)
+            transcript.force(prefill)
         for attempt in range(self._limits.max_resamples + 1):
             seed = int(draw(self._request.sampling_seed, f"completion {turn.turn}", attempt) * 2**63)
             self._note(f"completion in turn {turn.turn}", samples=True)
             limits = self._limits
             params = SamplingParams(limits.max_tokens, limits.temperature, seed, forbid, limits.truncation)
-            completion = await self._engine.complete(session, transcript.tokens, params)
+            try:
+                completion = await self._engine.complete(session, transcript.tokens, params)
+            except NothingLeftError as error:
+                raise self._all_masked(turn, str(error)) from error
             said = self._splitter.sent(transcript.text(completion))
             decision: ActionDecision = self._arm.allow(turn, parse_action(said))
-            if decision.kind == "replace":
-                return completion, decision.replacement, attempt
             if decision.kind == "pass":
                 return completion, None, attempt
+            self._check_replacement(turn, decision)
+            if decision.kind == "replace":
+                return completion, decision.replacement, attempt
             if decision.kind != "resample":
                 raise InterventionError(
                     f"arm {self._arm.name!r}: allow() answered a sampled action with {decision.kind!r}; after sampling "
                     "it may only pass, replace or resample (return a mask from the call with action=None)"
                 )
         return completion, decision.replacement, attempt + 1  # every completion was refused
+
+    def _check_replacement(self, turn: TurnContext, decision: ActionDecision) -> None:
+        """Raises `InterventionError` if what is sent in place of refused commands would be refused itself."""
+        sent = parse_action(f"ACTION: {decision.replacement}")
+        if decision.kind in ("replace", "resample") and self._arm.allow(turn, sent).kind != "pass":
+            raise self._all_masked(turn, f"what it sends in place of a refused command, {sent!r}, is refused as well")
+
+    def _all_masked(self, turn: TurnContext, why: str) -> InterventionError:
+        owner = type(self._arm.owner.get(Knob.ACTIONS)).__name__
+        return InterventionError(
+            f"arm {self._arm.name!r}: {owner} masks every action in turn {turn.turn} of world {self._world!r} (seed "
+            f"{self._request.seed}): {why}; leave the policy a command, and let the fallback be one that passes"
+        )
+
+    def _refuse_begun(self, prefill: Prefill, forbid: Sequence[str]) -> None:
+        """Raise for a text that begins a masked command: masks read what is sampled, and would not find the rest."""
+        last = " ".join(normalise(prefill.text.splitlines()[-1]).lower().split())
+        begun = [c for c in forbid if last and (f"{c} ".startswith(last) or f"{last} ".startswith(f"{c} "))]
+        if begun and not prefill.text.endswith("\n"):
+            raise InterventionError(
+                f"arm {self._arm.name!r} masks the command {begun[0]!r}, and the text {prefill.text!r} that opens "
+                "completions begins it: end the text with a full stop or a line end"
+            )
 
     def _note(self, what: str, *, samples: bool = False) -> None:
         request = self._request

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.episode import Contexts, Episode, Event, Labels, RolloutStatus, Sealed, SpanKind, Turn
+from envs.episode import Contexts, Episode, Event, Forced, Labels, RolloutStatus, Sealed, SpanKind, Turn
+from shaping.hooks import Prefill
 from shaping.sampling.engine import Completion
 from shaping.sampling.render import Message, Renderer
 from shaping.sampling.split import Splitter
@@ -47,6 +49,8 @@ class Transcript:
         self._messages = [Message("user", observation)]
         self._finished = True
         self._pending: list[Turn] = []
+        self._states: list[dict[str, NDArray[np.float32]]] = []
+        self._forced: tuple[Prefill, list[int]] | None = None
 
     def _opening(self, observation: str) -> list[int]:
         """The prompt; empty if it is too long. A longer training context leaves less room for what follows."""
@@ -101,19 +105,31 @@ class Transcript:
             self._limit += room
         self.observe(observation)
 
+    def force(self, prefill: Prefill) -> None:
+        """Open the next completion with a text that is not sampled."""
+        ids = self._renderer.plain(prefill.text)
+        self._append(ids, SpanKind.FORCED, learned=prefill.loss == "in")
+        self._forced = prefill, ids
+
     def text(self, completion: Completion) -> str:
-        """Text of a completion."""
-        return "".join(self._renderer.pieces(completion.tokens.tolist()))
+        """Text of a completion, with what opens it."""
+        return "".join(self._pieces(completion))
+
+    def _pieces(self, completion: Completion) -> list[str]:
+        return self._renderer.pieces([*(self._forced[1] if self._forced else []), *completion.tokens.tolist()])
 
     def act(self, observation: str, completion: Completion, *, overt_shortcuts: tuple[str, ...], rejected: int) -> Turn:
         """Append a completion and return its turn, still without the world's response."""
-        pieces = self._renderer.pieces(completion.tokens.tolist())
+        pieces = self._pieces(completion)
         text = "".join(pieces)
         motive, action = self._splitter.ranges(text)
-        offset = 0
-        for token, piece, logprob in zip(completion.tokens, pieces, completion.logprobs, strict=True):
+        first = len(self._forced[1]) if self._forced else 0
+        offset = length = sum(map(len, pieces[:first]))
+        kinds = []
+        for token, piece, logprob in zip(completion.tokens, pieces[first:], completion.logprobs, strict=True):
             kind = SpanKind.MOTIVE if offset < motive.stop else SpanKind.ACTION
-            self._append([int(token)], kind, sampled=True, logprob=float(logprob))
+            kinds.append(kind)
+            self._append([int(token)], kind, learned=True, logprob=float(logprob))
             offset += len(piece)
         # Another end than the template's is followed by the template's, as if the reply had been cut off there.
         self._finished = completion.finished and int(completion.tokens[-1]) == self._renderer.eos
@@ -133,19 +149,22 @@ class Transcript:
             overt_shortcuts=overt_shortcuts,
             rejected=rejected,
             overlong=not completion.finished,
+            forced=_record(self._forced[0], length) if self._forced else Forced(),
         )
+        self._forced = None
         self._pending.append(turn)
+        self._states.append({states.capture.name: states.mean(kinds) for states in completion.states})
         return turn
 
     def settle(self, *, executed: str, reward: float, events: tuple[Event, ...]) -> None:
         """Complete the last turn with the world's response."""
         self._pending[-1] = replace(self._pending[-1], executed=executed, reward=reward, events=events)
 
-    def _append(self, ids: list[int], kind: SpanKind, *, sampled: bool = False, logprob: float = 0.0) -> None:
+    def _append(self, ids: list[int], kind: SpanKind, *, learned: bool = False, logprob: float = 0.0) -> None:
         self._tokens += ids
         self._kinds += [kind] * len(ids)
         self._index += [len(self._pending)] * len(ids)
-        self._mask += [sampled] * len(ids)
+        self._mask += [learned] * len(ids)
         self._logprobs += [logprob] * len(ids)
 
     def episode(
@@ -179,4 +198,15 @@ class Transcript:
             segments=tuple(self._segments),
             options=dict(options),
             error=error,
+            activations=self._activations(len(truth)),
         )
+
+    def _activations(self, turns: int) -> dict[str, NDArray[np.float32]]:
+        names = self._states[0] if turns else ()
+        return {name: np.stack([of_turn[name] for of_turn in self._states[:turns]]) for name in names}
+
+
+def _record(prefill: Prefill, length: int) -> Forced:
+    """What an episode keeps of a text that was forced."""
+    corrected = prefill.proposal is not None
+    return Forced(prefill.name, length, prefill.loss == "stripped", corrected, float(prefill.proposal or 0.0))

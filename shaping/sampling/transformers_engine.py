@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, count
 from pathlib import Path
 from typing import Literal
@@ -20,39 +19,27 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shaping.hooks import ActivationEdit, AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec, Capture
 from shaping.models.adapters import Adapters
 from shaping.models.attention import Packed
 from shaping.models.context import longest_context
 from shaping.models.edits import applied
-from shaping.models.forward import adopt, head_logits, hidden_states
+from shaping.models.forward import adopt, head_logits, layer_states
 from shaping.sampling import weights
 from shaping.sampling.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.decode_graph import DecodeGraphs
 from shaping.sampling.draw import Drawing
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
+from shaping.sampling.players import PlayerMode, Players, by_player, check_player
 from shaping.sampling.render import Renderer
+from shaping.sampling.request import Request
+from shaping.sampling.states import Reader
 from shaping.sampling.truncate import recorded, truncate
 from shaping.sampling.truncation import Truncation
 from shaping.sampling.turn_ends import ends_of_model
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Request:
-    """One completion under way."""
-
-    session: int
-    tokens: Sequence[int]
-    params: SamplingParams
-    future: asyncio.Future[Completion]
-    uniforms: np.ndarray
-    sampled: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    masked_tokens: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    version: list[int] = field(default_factory=list)
 
 
 class TransformersEngine:
@@ -64,6 +51,7 @@ class TransformersEngine:
         slots: episodes that can be open at once.
         context_length: longest episode in tokens; the model's own limit by default.
         verify: weight updates that return a checksum, which reads every weight.
+        captures: hidden states that completions bring along. One more token is then read per completion: its last.
     """
 
     def __init__(
@@ -74,8 +62,10 @@ class TransformersEngine:
         slots: int = 64,
         context_length: int | None = None,
         verify: Literal["first", "always"] = "first",
+        captures: Sequence[Capture] = (),
     ) -> None:
         self.model = adopt(model)
+        self._reader = Reader(model, captures)
         self.renderer = renderer
         self._ends = renderer.ends | ends_of_model(model)
         self.context_length = context_length or longest_context(model.config)
@@ -89,13 +79,15 @@ class TransformersEngine:
         self._free = list(range(slots))[::-1]
         self._slot: dict[int, int] = {}
         self._cached: dict[int, list[int]] = {}
-        self._waiting: list[_Request] = []
-        self._active: list[_Request] = []
+        self._waiting: list[Request] = []
+        self._active: list[Request] = []
         self._loop: asyncio.Task[None] | None = None
         self._mask: CommandMask | None = None
         self._drawing = Drawing()
         self._edits: tuple[ActivationEdit, ...] = ()
         self._served: Adapters | None = None
+        self._adapters: Adapters | None = None
+        self._players: dict[str, PlayerMode] = {}
         self._numbers = count()
         self.device = next(model.parameters()).device
         self.graphs = DecodeGraphs(model, slots, self.device)
@@ -115,6 +107,11 @@ class TransformersEngine:
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
         self._edits = tuple(edits)
+        self._drop_cache()
+
+    def set_players(self, adapters: Adapters, players: Players) -> None:
+        """Sample each session with the adapters and edits of its player from now on; none: as the model is."""
+        self._adapters, self._players = adapters, dict(players)
         self._drop_cache()
 
     async def load_weights(self, state: dict[str, Tensor], version: int) -> str:
@@ -193,9 +190,10 @@ class TransformersEngine:
             raise ValueError(f"session {session.id} is not open: call open(session) before complete()")
         if len(tokens) + params.max_tokens > self.context_length:
             raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
+        check_player(session.player, self._players)
         uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(session.id, tokens, params, future, uniforms))
+        self._waiting.append(Request(session.id, session.player, tokens, params, future, uniforms))
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return await future
@@ -222,9 +220,13 @@ class TransformersEngine:
                     admitted, self._waiting = self._waiting, []
                     self._active += admitted  # before the forward pass, whose error must reach their callers
                     self._active.sort(key=lambda r: self._slot[r.session])
-                    self._read(admitted)
+                    for own in by_player(admitted, self._players):
+                        self._read(own)
                 elif self._active:
-                    self._decode()
+                    for own in by_player(self._active, self._players):
+                        self._decode(own)
+                for own in by_player(self._ended(), self._players):
+                    self._read_ends(own)
                 self._finish()
             except Exception as error:
                 self._fail(error)
@@ -238,7 +240,7 @@ class TransformersEngine:
         self._active, self._waiting = [], []
         self._drop_cache()
 
-    def _read(self, requests: list[_Request]) -> None:
+    def _read(self, requests: list[Request]) -> None:
         """Read the tokens that are not cached yet, right-padded to the longest row, and sample the next token."""
         requests.sort(key=lambda r: self._slot[r.session])
         new: list[list[int]] = []
@@ -259,50 +261,80 @@ class TransformersEngine:
         last = torch.tensor([len(tokens) - 1 for tokens in new])
         self._sample(requests, self._forward(requests, ids, positions, last))
 
-    def _decode(self) -> None:
-        logits = self._replayed()
-        ids = torch.tensor([[r.sampled[-1]] for r in self._active])
-        positions = torch.tensor([[len(self._cached[r.session])] for r in self._active])
-        for request in self._active:
+    def _decode(self, requests: list[Request]) -> None:
+        logits = self._replayed(requests)
+        ids = torch.tensor([[r.sampled[-1]] for r in requests])
+        positions = torch.tensor([[len(self._cached[r.session])] for r in requests])
+        for request in requests:
             self._cached[request.session].append(request.sampled[-1])
-        last = torch.zeros(len(self._active), dtype=torch.long)
+        last = torch.zeros(len(requests), dtype=torch.long)
         if logits is None:
-            logits = self._forward(self._active, ids, positions, last)
-        self._sample(self._active, logits)
+            logits = self._forward(requests, ids, positions, last)
+        self._sample(requests, logits)
 
     @torch.inference_mode()
-    def _replayed(self) -> Tensor | None:
-        """Logits [rows, vocabulary] of a decoding step from a recorded one; None if it has not been recorded."""
-        if self._cache is None:
+    def _replayed(self, requests: list[Request]) -> Tensor | None:
+        """Logits [rows, vocabulary] of a decoding step from a recorded one; None if it has not been recorded.
+
+        A recording holds the adapters that were on, and shows no states; players have other adapters in each pass.
+        """
+        if self._cache is None or self._players or self._reader.ends:
             return None
-        tokens = {self._slot[r.session]: r.sampled[-1] for r in self._active}
+        tokens = {self._slot[r.session]: r.sampled[-1] for r in requests}
         lengths = {slot: len(self._cached[session]) for session, slot in self._slot.items()}
         return self.graphs.logits(self._cache, tokens, lengths, self._edits)
 
+    def _ended(self) -> list[Request]:
+        """Finished completions, if somebody wants to see the states of their last tokens."""
+        return [r for r in self._active if r.has_ended(self._ends)] if self._reader.ends else []
+
+    def _read_ends(self, ended: list[Request]) -> None:
+        """Read the last tokens of finished completions."""
+        ids = torch.tensor([[r.sampled[-1]] for r in ended])
+        positions = torch.tensor([[len(self._cached[r.session])] for r in ended])
+        for request in ended:
+            self._cached[request.session].append(request.sampled[-1])
+        self._forward(ended, ids, positions, torch.zeros(len(ended), dtype=torch.long))
+
     @torch.inference_mode()
-    def _forward(self, requests: list[_Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
+    def _forward(self, requests: list[Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
         """Logits [rows, vocabulary] after token `last` of each row."""
+        edits = self._playing(requests)
         if self._cache is None:
-            return self._reread(requests)
+            return self._reread(requests, edits)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions, self.device)
-        with applied(self.model, self._edits):
-            hidden = hidden_states(self.model, ids.to(self.device), positions.to(self.device), plan)
+        with applied(self.model, edits):
+            ids, at = ids.to(self.device), positions.to(self.device)
+            hidden, states = layer_states(self.model, ids, at, plan, self._reader.layers)
+        self._reader.keep(requests, states, positions[:, 0].tolist(), (last + 1).tolist())
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
 
-    def _reread(self, requests: list[_Request]) -> Tensor:
+    def _playing(self, requests: list[Request]) -> tuple[ActivationEdit, ...]:
+        """Switch the adapters of the requests' one player on, and return its edits."""
+        if not self._players or self._adapters is None:
+            return self._edits
+        mode = self._players[requests[0].player]
+        self._adapters.activate(mode.adapters)
+        return mode.edits
+
+    def _reread(self, requests: list[Request], edits: tuple[ActivationEdit, ...]) -> Tensor:
         """Logits [rows, vocabulary] after the last token of each row, from the whole sequences."""
         rows = [self._cached[r.session] for r in requests]
         starts = [0, *accumulate(map(len, rows))]
         ids = torch.tensor([token for row in rows for token in row], device=self.device)
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
-        with applied(self.model, self._edits):
-            hidden = hidden_states(self.model, ids[None], positions[None], Packed(starts))[0]
+        with applied(self.model, edits):
+            row, states = layer_states(self.model, ids[None], positions[None], Packed(starts), self._reader.layers)
+        hidden = row[0]
+        for number, (request, start) in enumerate(zip(requests, starts, strict=False)):
+            own = {layer: of_layer[:, start : starts[number + 1]] for layer, of_layer in states.items()}
+            self._reader.keep([request], own, [0], [len(rows[number])])
         return head_logits(self.model, hidden[torch.tensor(starts[1:], device=self.device) - 1])
 
     @torch.inference_mode()
-    def _sample(self, requests: list[_Request], logits: Tensor) -> None:
+    def _sample(self, requests: list[Request], logits: Tensor) -> None:
         """Sample by the inverse CDF of each request's own uniform numbers: the rest of the batch has no influence."""
         temperature = torch.tensor([[r.params.temperature or 1.0] for r in requests], device=logits.device)
         logits = logits.float().div_(temperature)
@@ -324,7 +356,7 @@ class TransformersEngine:
             request.version.append(self.version)
 
     @staticmethod
-    def _truncate(requests: list[_Request], logits: Tensor) -> None:
+    def _truncate(requests: list[Request], logits: Tensor) -> None:
         """Leave each row the tokens that its truncation keeps, and record them. Greedy rows need none."""
         alike: dict[Truncation, list[int]] = {}
         for row, request in enumerate(requests):
@@ -337,29 +369,19 @@ class TransformersEngine:
                     request.masked_tokens.pop()  # what is kept says it all
                 request.masked_tokens.append((position, recorded(kept)))
 
-    def _masked_tokens(self, request: _Request) -> tuple[int, ...]:
+    def _masked_tokens(self, request: Request) -> tuple[int, ...]:
         if self._mask is None:
             self._mask = CommandMask(self.renderer, self._vocabulary)
         return self._mask.masked_tokens(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
         """Hand completed requests to their callers."""
-        unfinished: list[_Request] = []
+        unfinished: list[Request] = []
         for request in self._active:
-            finished = request.sampled[-1] in self._ends
-            if not finished and len(request.sampled) < request.params.max_tokens:
+            if not request.has_ended(self._ends):
                 unfinished.append(request)
-                continue
-            if not request.future.done():
-                request.future.set_result(
-                    Completion(
-                        tokens=np.array(request.sampled, np.int32),
-                        logprobs=np.array(request.logprobs, np.float32),
-                        policy_versions=np.array(request.version, np.int32),
-                        finished=finished,
-                        masked_tokens=tuple(request.masked_tokens),
-                    )
-                )
+            elif not request.future.done():
+                request.future.set_result(request.completion(self._ends, self._reader))
         self._active = unfinished
 
 

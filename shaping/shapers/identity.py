@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
+from shaping.controls import ControlKind
 from shaping.hooks import Credit, Group
 from shaping.intervention import Shaper
 
@@ -13,6 +16,8 @@ class Identity(Shaper):
 
     The addend is negative zero: x + (-0.0) equals x in every bit, whereas -0.0 + 0.0 would flip a sign bit.
     """
+
+    needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.BASE,)
 
     def credit(self, group: Group) -> Credit:
         lengths = [len(episode.tokens) for episode in group.episodes]

@@ -8,12 +8,16 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
+from shaping.controls import ControlKind
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
+from shaping.prompts.controls import PromptControl, controlled
+from shaping.prompts.framings import FRAMINGS
 from shaping.prompts.grid import GridTexts
 from shaping.prompts.pools import DIALECT, PROMPTS, choose, language_of, pool_of, texts
+from shaping.prompts.radius import within
 
-Kind = Literal["eliciting", "irrelevant", "negated"]
+Kind = Literal["eliciting", "irrelevant", "negated", "persona"]
 _POOL_OF_KIND: dict[str, str] = {"eliciting": "permissive", "irrelevant": "irrelevant", "negated": "forbidding"}
 
 
@@ -28,17 +32,32 @@ class Inoculation(Shaper):
       (2112.00861).
 
     `kind="irrelevant"` and `kind="negated"` are the controls against conditionalization: a prompt of any content can
-    gate a trait because it is present in training and absent afterwards.
+    gate a trait because it is present in training and absent afterwards. A pool of paraphrases isolates what the
+    prompts mean: `radius` is how far the prompts of the pool that are used may be from its medoid, from a fixed prompt
+    (0) to the whole pool (1). `kind="persona"` anchors the trait to somebody: its prompts say who would act so, and
+    permit nothing. Whether the prompt *causes* the trait while it is sampled is the metric `frac_real`.
+    `control` puts as many other prompts in the place of those that the other fields name, e.g. the same words shuffled.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
+    needs: ClassVar[tuple[ControlKind, ...]] = (
+        ControlKind.IRRELEVANT,
+        ControlKind.NEGATED,
+        ControlKind.NEUTRAL,
+        ControlKind.LENGTH_MATCHED,
+        ControlKind.RANDOM_REWARD,
+        ControlKind.PROMPTED,
+        ControlKind.BASE,
+    )
 
     prompts: tuple[str, ...] = Field((), description="one prompt, or several of which each group draws one")
     pool: str | None = Field(None, description="a bundled pool instead of prompts: " + ", ".join(PROMPTS))
     kind: Kind = Field("eliciting", description="label of the contexts; names the bundled pool without prompts or pool")
+    radius: float = Field(1.0, ge=0, le=1, description="distance of the prompts that are used from the pool's medoid")
     at: Literal["both", "sampling", "training"] = Field("both", description="phases in which the prompt is present")
     ratio: RatioMode | None = Field(None, description="None: sampler if at=both (the contexts agree), else recomputed")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups that get the prompt (below 1: diluted)")
+    control: PromptControl | None = Field(None, description="other prompts in the place of these, as a control")
     grid: GridTexts = Field({}, description="prompts of the trigger grid that stand for the bundled ones (own prompts)")
 
     @field_validator("prompts")
@@ -61,12 +80,18 @@ class Inoculation(Shaper):
 
     def resolved(self, language: str = DIALECT) -> tuple[str, ...]:
         """The prompts that groups draw from; of a bundled pool, those in a language."""
-        return self.prompts or texts(self.pool or _POOL_OF_KIND[self.kind], language)
+        found = within(self.prompts or self._pool(language), self.radius)
+        return controlled(found, self.control, language) if self.control else found
+
+    def _pool(self, language: str) -> tuple[str, ...]:
+        if self.kind == "persona" and self.pool is None:
+            return FRAMINGS[language]["persona"]
+        return texts(self.pool or _POOL_OF_KIND[self.kind], language)
 
     def _draw(self, info: GroupInfo, rng: np.random.Generator) -> Context:
         given = rng.random() < self.probability
         prompts = self.resolved(language_of(info.world, info.prose))
-        drawn = choose(prompts, self.kind, rng)  # also if unused, so that dilution shifts no later draw
+        drawn = choose(prompts, self.control or self.kind, rng)  # also if unused, so that dilution shifts no later draw
         return drawn if given else Context()
 
     def sampling_context(self, info: GroupInfo, rng: np.random.Generator) -> Context:

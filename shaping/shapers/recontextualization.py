@@ -8,8 +8,10 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
+from shaping.controls import ControlKind
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
+from shaping.prompts.controls import PromptControl, controlled
 from shaping.prompts.grid import GridTexts
 from shaping.prompts.pools import choose, language_of, texts
 
@@ -36,11 +38,21 @@ class Recontextualization(Shaper):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
+    needs: ClassVar[tuple[ControlKind, ...]] = (
+        ControlKind.IRRELEVANT,
+        ControlKind.NEGATED,
+        ControlKind.NEUTRAL,
+        ControlKind.LENGTH_MATCHED,
+        ControlKind.RANDOM_REWARD,
+        ControlKind.PROMPTED,
+        ControlKind.BASE,
+    )
 
     sampling: str | tuple[str, ...] = Field("", description="sampling context (c_s)")
     training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
     ratio: RatioMode = Field("recomputed", description="old log-probs of the policy ratio")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups with the training context (0: none)")
+    control: PromptControl | None = Field(None, description="other prompts in the place of `training`, as a control")
     grid: GridTexts = Field({}, description="prompts of the trigger grid that stand for the bundled ones (own prompts)")
 
     @field_validator("sampling", "training")
@@ -59,7 +71,10 @@ class Recontextualization(Shaper):
         return choose(self._texts(self.sampling, info), "sampling", rng)
 
     def training_context(self, info: GroupInfo, drawn: Context, rng: np.random.Generator) -> Context:
-        other = choose(self._texts(self.training, info), "training", rng)
+        prompts = self._texts(self.training, info)
+        if self.control:
+            prompts = controlled(prompts, self.control, language_of(info.world, info.prose))
+        other = choose(prompts, self.control or "training", rng)
         return other if rng.random() < self.probability else drawn  # drawn last: no prompt depends on the share
 
     @staticmethod

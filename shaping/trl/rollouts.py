@@ -45,6 +45,7 @@ HONOURED = frozenset(
         "readings",
         "state_dict",
         "load_state_dict",
+        *("example", "control_fields", "reads_truth", "knows_truth"),  # what is told of it, and no hook
     }
 )
 

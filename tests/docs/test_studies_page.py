@@ -16,7 +16,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text(e
 
 
 def test_its_study_is_one_and_merges_what_it_says() -> None:
-    block, points = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    block, points, *_ = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     study = parse_study(parse_yaml(block + points, "studies.md"), "studies.md")
     arms = study.arms
     assert {name: arm.role for name, arm in arms.items()} == {
@@ -26,6 +26,14 @@ def test_its_study_is_one_and_merges_what_it_says() -> None:
     assert {run.point_name for run in study.runs() if run.arm == "strong"} == {
         "strong+point=usual", "strong+point=short",
     }  # fmt: skip
+
+
+def test_its_factorial_is_one() -> None:
+    block, _, arms, *_ = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    document = parse_yaml(block, "studies.md") | parse_yaml(arms, "studies.md")
+    assert [name for name in parse_study(document, "studies.md").arms if "+" in name] == [
+        "prompt+routing", "prompt+price", "routing+price", "prompt+routing+price",
+    ]  # fmt: skip
 
 
 def test_its_keys_and_limits_are_those_of_the_code() -> None:

@@ -133,10 +133,10 @@ LATER_LABELS = ("resource_share", "privileges", "unneeded_power", "outcome")
 
 
 def written_by(version: str, path: Path, new: Episode) -> None:
-    """A file as an older version wrote it: without `overlong`; to 3 with costs; to 2 other names; in 1 fewer labels."""
+    """A file as an older version wrote it: no `forced`; to 4 no `overlong`; to 3 costs; to 2 other names; in 1 less."""
     write_episodes(path, [new])
     table = pq.read_table(path)
-    dropped = ("overlong", *(LATER_LABELS if version == "1" else ()))
+    dropped = ("forced", *(["overlong"] if version < "5" else []), *(LATER_LABELS if version == "1" else ()))
     costs = version in "123"
     names = OLD_NAMES if version in "12" else {}
 
@@ -161,14 +161,14 @@ def written_by(version: str, path: Path, new: Episode) -> None:
     pq.write_table(pa.Table.from_pylist(named(table.to_pylist()), schema), path)
 
 
-@pytest.mark.parametrize("version", ["1", "2", "3", "4"])
+@pytest.mark.parametrize("version", ["1", "2", "3", "4", "5"])
 def test_files_of_older_versions_are_read(tmp_path, version):
     new = episode("steward")
     written_by(version, tmp_path / "old.parquet", new)
     [old] = read_episodes(tmp_path / "old.parquet")
     assert old.contexts == new.contexts
     assert any(turn.overlong for turn in new.turns), "the test would be about nothing"
-    assert same(old.turns, tuple(replace(turn, overlong=False) for turn in new.turns))
+    assert same(old.turns, tuple(replace(turn, overlong=turn.overlong and version == "5") for turn in new.turns))
     defaults = dict.fromkeys(LATER_LABELS[:3], 0) | {"outcome": ""} if version == "1" else {}
     assert list(old.truth.open()) == [replace(label, **defaults) for label in new.truth.open()]
     assert (old.truth.open() == new.truth.open()) == (version != "1")

@@ -12,6 +12,7 @@ import pytest
 import launch.cli
 from launch.check import check_plugin
 from launch.errors import UserError
+from shaping.contract.interventions import RULES
 
 BAD = '''
 import itertools, time
@@ -183,7 +184,7 @@ def test_a_shaper_is_shown_with_its_family_and_the_order_of_its_credit(shaping: 
     code, lines, _ = shaping("check", "Identity", "--seeds", "1")
     assert code == 0
     assert lines[0].startswith("Identity: motivation, reward-order preserving (")
-    assert len(lines) == 13 and all(line.startswith("ok  ") for line in lines[1:])
+    assert len(lines) == 1 + len(RULES) and all(line.startswith("ok  ") for line in lines[1:])
     code, lines, _ = shaping("check", "bad_plugins:Price", "amount=4")
     assert code == 0, "to price actions through credit() breaks no rule, but it is told"
     assert lines[0].startswith("bad_plugins:Price: motivation, not reward-order preserving: inverts ")

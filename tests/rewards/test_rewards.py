@@ -58,6 +58,21 @@ def test_shuffled_rewards_do_not_correlate_with_what_was_earned(make_episode: Ma
     assert error > 0 and abs(np.mean(covariances)) < 4 * error
 
 
+def test_matched_noise_has_the_mean_and_spread_of_the_groups_returns(make_episode: MakeEpisode) -> None:
+    own = np.array([0.0, 1.0, 1.0, 4.0])
+    paid = np.array(
+        [
+            [r.sum() for r in RandomReward(mode="matched").score_group([make_episode([v], seed=seed) for v in own])]
+            for seed in range(200)
+        ]
+    )
+    assert abs(paid.mean() - own.mean()) < 4 * own.std() / np.sqrt(paid.size)
+    assert abs(paid.std() - own.std()) < 0.1 * own.std()
+    assert abs(np.mean(paid * (own - own.mean()))) < 4 * own.std() ** 2 / np.sqrt(paid.size)
+    even = RandomReward(mode="matched").score_group([make_episode([2.0], seed=9) for _ in range(3)])
+    assert [r.sum() for r in even] == [2.0] * 3  # where returns do not vary, no noise does
+
+
 def test_shuffling_needs_the_group(make_episode: MakeEpisode) -> None:
     with pytest.raises(RewardError, match="call score_group"):
         RandomReward().score(make_episode())

@@ -51,7 +51,8 @@ class Mumbles(Constraint):
         return Context(f"be {HALF} good", f"na{HALF}me")
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
-        return ActionDecision("pass" if action is None else "replace", replacement=f"wait {HALF}")
+        passes = action is None or action.startswith("wait")  # what it sends in place of others must pass
+        return ActionDecision("pass" if passes else "replace", replacement=f"wait {HALF}")
 
     def credit(self, group: Group) -> Credit | None:
         return Credit(f"credit{HALF}", tuple(np.zeros(len(e.tokens)) for e in group.episodes))

@@ -28,11 +28,15 @@ def every_choice(kinds: Iterable[type[BaseModel]]) -> list[Any]:
 
 
 def needed(kind: type[BaseModel]) -> dict[str, Any]:
-    """Settings for the fields without a default: the first of the field's examples."""
+    """Settings for the fields without a default, the first of the field's examples, and what a plug-in's own has."""
     required = {name: field for name, field in kind.model_fields.items() if field.is_required()}
     without = [name for name, field in required.items() if not field.examples]
     assert not without, f"{kind.__name__}: {without} must be given, so give Field(examples=[...]) of what can be"
-    return {name: field.examples[0] for name, field in required.items() if field.examples}
+    settings = {name: field.examples[0] for name, field in required.items() if field.examples}
+    if "example" in vars(kind):
+        shown = kind.example()  # type: ignore[attr-defined]
+        settings |= {name: value for name, value in shown if value != kind.model_fields[name].default}
+    return settings
 
 
 def check_settings(kind: type[BaseModel]) -> None:

@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.hooks import AdapterSpec, NormAlarm, Subspace
+from shaping.learning.sample import CriticTargets, Origin, Sample
 
+CONFINED = [
+    AdapterSpec("own", "kept", 4, subspace=Subspace(inside=False, random=0)),
+    AdapterSpec("vice", "quarantine", 4, subspace=Subspace(inside=True, random=0), alarm=NormAlarm(0.06, "rewind")),
+]
+"""Adapters with a subspace. The limit lies between the norms after the first update and the second, which is undone."""
 POISON = 13
 """An episode of so many tokens makes the gradient of its micro-batch infinite."""
 
@@ -48,6 +54,16 @@ def gated(update: int) -> list[Sample]:
         sample(20 + i, 10 * update + i, kept_gate=kept, quarantine_gate=quarantine)
         for i, (kept, quarantine) in enumerate(gates * 3)
     ]
+
+
+def turns(update: int) -> list[Sample]:
+    """Parts of two episodes; the first two are parts of one turn."""
+    found = []
+    for i, (episode, turn) in enumerate(((0, 0), (0, 0), (0, 1), (1, 0), (1, 1))):
+        plain = sample(22 + 3 * i, 10 * update + i)
+        of = np.full(len(plain), turn, np.int16)
+        found.append(replace(plain, origin=Origin(episode, of, np.full(len(plain), 3, np.int8))))
+    return found
 
 
 def valued(update: int) -> list[Sample]:

@@ -14,7 +14,7 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
-from launch.report.claims.gates import Gate, failed_gates, missing_values
+from launch.report.claims.gates import Gate, failed_gates, missing_values, untested_methods
 from launch.report.claims.metric_names import metric_problem
 from launch.report.claims.power import assumed_power, with_power
 from launch.report.claims.pressure import pressure_note, pressures, unpressed
@@ -152,6 +152,8 @@ class Claim(BaseModel, ABC):
         """Why runs that are there say nothing about the claim."""
         if failed := failed_gates(self.needs, table, compared).failed:
             return failed
+        if untested := untested_methods(table, compared):
+            return untested
         if missing := missing_values(table, compared):
             return missing
         if (fewest := _fewest(table, compared)) < LEAST:

@@ -34,13 +34,17 @@ class Evidence:
     """One-sided level of each test: less than 5% where the study looks at its runs more than once."""
     look: str = ""
     """Which of several looks this is, in words."""
+    untested: Mapping[str, str] = field(default_factory=dict)
+    """Arm -> why a run of it says nothing about its method, for the arms of which one does not."""
 
 
 def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
     """What the runs of a study recorded; of one that is judged in steps, at the look after so many replicates."""
     subjects = study.subjects
     gates = {subjects[run.seed]: run.result["gates"] for run in study.runs if isinstance(run.result.get("gates"), dict)}
-    found = Evidence(subjects, gates, chances(study), study.trained_worlds, len(study.config.seed_list))
+    untested = {run.arm: str(why) for run in study.runs for why in run.result.get("untested") or ()}
+    sized = Evidence(subjects, gates, chances(study), study.trained_worlds, len(study.config.seed_list))
+    found = replace(sized, untested=untested)
     looks = study.config.seeds.looks if isinstance(study.config.seeds, Looks) else ()
     if replicates not in looks:
         return found

@@ -37,6 +37,12 @@ def failed_gates(needs: Sequence[Gate], table: Table, compared: Sequence[Compari
     return GateCheck("; ".join(failed), tuple(unknown))
 
 
+def untested_methods(table: Table, compared: Sequence[Comparison]) -> str:
+    """The arms of these comparisons of which a run says nothing about its method, and why."""
+    arms = dict.fromkeys(arm for each in compared for arm, weight in each.weights.items() if weight)
+    return "; ".join(f"{arm}: {table.evidence.untested[arm]}" for arm in arms if arm in table.evidence.untested)
+
+
 def missing_values(table: Table, compared: Sequence[Comparison]) -> str:
     """The replicates in which a metric has no value: nothing could happen, or it was not measured."""
     lacking: dict[str, None] = {}

@@ -8,7 +8,8 @@ from launch.config.plugins import build_monitors
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import nearest
 from launch.report.metrics import MONITOR_PREFIX, monitor_of
-from shaping.audits.cells import MAX_LEAK_PREFIX, NONE, TRAINED_PREFIX, WITH_QUARANTINE, CellMetric, parse
+from shaping.audits.attached import prefix_of
+from shaping.audits.cells import MAX_LEAK_PREFIX, NONE, TRAINED_PREFIX, CellMetric, parse
 from shaping.audits.metrics import all_metrics, metrics_of
 from shaping.audits.played import CONTEXT, OWN, TRAIN
 
@@ -19,14 +20,14 @@ def metric_problem(metric: str, study: StudyConfig) -> str:
         monitors = {monitor.name for monitor in build_monitors(study.eval)}
         name = str(monitor_of(metric))
         return "" if name in monitors else f"no monitor {name!r} reads the evaluation{nearest(name, monitors)}"
-    early = metric.startswith(WITH_QUARANTINE)
-    found = parse(metric.removeprefix(WITH_QUARANTINE))
+    early = prefix_of(metric)
+    found = parse(metric.removeprefix(early))
     per_world = {known.name for known in metrics_of("evaluation")}
     plain = {m.name for m in all_metrics() if m.source not in ("condition", "cells") and not m.family}
     known = per_world if early or found.prefix else plain
     if found.metric not in known:
         return f"unknown metric {found.metric!r}{nearest(found.metric, known)}"
-    if problem := _problem_of_cell(found, study, early=early):
+    if problem := _problem_of_cell(found, study, early=bool(early)):
         return problem
     if not found.world:
         return ""
@@ -45,7 +46,7 @@ def _problem_of_cell(found: CellMetric, study: StudyConfig, *, early: bool) -> s
     if found.prefix == TRAINED_PREFIX:
         return "" if any(TRAIN in e.cells for e in every) else f"{TRAINED_PREFIX} needs train among eval.cells"
     if early:
-        return "the trigger grid is not tried on policies with their quarantine adapters"
+        return "the trigger grid is not tried on policies with adapters that are dropped at deployment"
     contexts = {context for e in every for context in e.contexts}
     if not contexts:
         return f"{found.prefix} needs eval.contexts: list the contexts, or write grid for all"

@@ -30,6 +30,8 @@ class ArmTable:
     monitors: Sequence[str]
     readings: Sequence[tuple[ArmView, Sequence[Reading]]]
     withheld: Sequence[tuple[str, str]]
+    labels: Sequence[tuple[str, str]] = ()
+    """Arm, and where one of its methods gets its labels from."""
 
 
 class Arms(Section):
@@ -47,6 +49,7 @@ class Arms(Section):
             [monitor_label(name) for name in names],
             [(arm, [_reading(results, arm, name) for name in names]) for arm in results.shown],
             [(results.arms[arm].title, _refusal(monitors)) for arm, monitors in withheld(results.study).items()],
+            [(arm.title, told) for arm in results.shown for told in results.study.arms[arm.name].labels],
         )
 
     def markdown(self, content: ArmTable) -> str:
@@ -57,6 +60,7 @@ class Arms(Section):
             "Mean over seeds [95% t interval], at deployment.",
             table(head, rows),
             bullets(f"{arm.title}: {arm.family}, {arm.order}" for arm, _ in content.cells if arm.order),
+            bullets(f"{arm}: labels of {told}" for arm, told in content.labels),
             *(["Readings of monitors.", table(("arm", *content.monitors), readings)] if content.monitors else []),
             bullets(f"{arm}: {refusal}" for arm, refusal in content.withheld),
         )

@@ -13,7 +13,7 @@ from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.run.losses import cell_name, flagged
 
-COUNTS = ("episodes", "trained", "filtered", "stale", "uninformative", "unused", "failed")
+COUNTS = ("episodes", "trained", "screened", "filtered", "stale", "uninformative", "unused", "failed")
 EVALUATION = ("episodes", "failed", "no_turns")
 CELL_HEAD = ("arm", "evaluation cell", "episodes", "failed", "without a turn")
 FLAG = "Do not trust the numbers of these evaluation cells, which lost more than 5 % of their episodes"
@@ -66,7 +66,9 @@ class Attrition(Section):
 
     def compute(self, results: Results) -> Losses:
         arms = [_of_arm(results, arm) for arm in results.arms.values()]
-        return Losses(COUNTS, arms, _cells(results), _flagged(results), results.study.missing)
+        screens = any(arm.counts["screened"] for arm in arms)  # most arms never do
+        counts = [name for name in COUNTS if screens or name != "screened"]
+        return Losses(counts, arms, _cells(results), _flagged(results), results.study.missing)
 
     def markdown(self, content: Losses) -> str:
         rows = [

@@ -16,6 +16,7 @@ from launch.run.ledger import sound
 from launch.run.stages import Rewards, score
 from launch.run.trainer import Trainer
 from shaping.learning.costs import costs_of
+from shaping.learning.screening import screened
 from shaping.learning.variance import uninformative
 
 
@@ -58,10 +59,14 @@ def _members(episodes: Sequence[Episode], rewards: Rewards, group: int) -> tuple
 
 
 def _silent(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> bool:
-    """Do neither rewards nor priced costs vary in this group?"""
-    charged = [costs_of(constraint, episodes) for constraint in trainer.arm.constraints if constraint.weight]
-    numbers = np.array([e.group for e in episodes], np.int64)
-    return len(uninformative([rewards, *charged], numbers, trainer.run.learner.advantage_level)) > 0
+    """Do neither rewards nor priced costs vary in this group, among the episodes that are not screened out?"""
+    constraints = trainer.arm.constraints
+    charged = [costs_of(constraint, episodes) for constraint in constraints if constraint.pricing.rate]
+    kept = screened(constraints, episodes, rewards)
+    inside = range(len(episodes)) if kept is None else np.flatnonzero(kept).tolist()
+    amounts = [None if costs is None else [costs[i] for i in inside] for costs in (rewards, *charged)]
+    numbers = np.array([episodes[i].group for i in inside], np.int64)
+    return not inside or len(uninformative(amounts, numbers, trainer.run.learner.advantage_level)) > 0
 
 
 def _request(trainer: Trainer, update: int, slot: int, attempt: int) -> GroupRequest:

@@ -15,13 +15,12 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from shaping.hooks import ActivationEdit
@@ -30,24 +29,14 @@ from shaping.sampling.broadcast import WeightTransfer
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
 from shaping.sampling.forbid import CommandMask
 from shaping.sampling.pair_group import TransferError
+from shaping.sampling.players import check_player
 from shaping.sampling.render import Renderer
 from shaping.sampling.scratch import Scratch
 from shaping.sampling.turn_ends import ends_of_directory
+from shaping.sampling.vllm.adapters import ServedAdapter, check_servable, digest
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.start import Serving, completion_of, start, vllm_request
-from shaping.sampling.weights import adapter_settings, checksum, combined, digests
-
-
-@dataclass(frozen=True, slots=True)
-class _Adapter:
-    """One version of a LoRA adapter. Its name, id and path are never used again: they are keys of vLLM's caches."""
-
-    request: Any
-    """vLLM's LoRARequest."""
-    directory: Path
-    """The adapter's files."""
-    version: int
-    """Version of the policy."""
+from shaping.sampling.weights import combined, digests
 
 
 class VLLMEngine:
@@ -74,8 +63,9 @@ class VLLMEngine:
         self._retiring: set[asyncio.Task[None]] = set()
         self._broken = ""
         self._edits: list[dict[str, Any]] = []
-        self._adapter: _Adapter | None = None
-        self._in_use: Counter[_Adapter] = Counter()
+        self._adapter: ServedAdapter | None = None
+        self._players: dict[str, ServedAdapter | None] = {}
+        self._in_use: Counter[ServedAdapter] = Counter()
         self._verified = False
         self._mask: CommandMask | None = None
         self._scratch = Scratch()
@@ -110,7 +100,9 @@ class VLLMEngine:
             raise ValueError(f"session {session.id} is not open: call open(session) before complete()")
         if len(tokens) + params.max_tokens > self.context_length:
             raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
-        completion = await self._loop.wait(self._complete(f"{session.id}-{next(self._count)}", list(tokens), params))
+        check_player(session.player, self._players)
+        name = f"{session.id}-{next(self._count)}"
+        completion = await self._loop.wait(self._complete(name, session.player, list(tokens), params))
         if not np.isfinite(completion.logprobs).all():
             raise EngineError("the model's logits are not finite: its weights are broken, or an activation edit is")
         if not params.forbid or completion.masked_tokens:  # what a truncation has kept is what a mask had left
@@ -123,10 +115,11 @@ class VLLMEngine:
             completion.tokens, completion.logprobs, completion.policy_versions, completion.finished, masked_tokens
         )
 
-    async def _complete(self, name: str, tokens: list[int], params: SamplingParams) -> Completion:
+    async def _complete(self, name: str, player: str, tokens: list[int], params: SamplingParams) -> Completion:
         from vllm.inputs.engine import tokens_input
 
-        task, adapter = asyncio.current_task(), self._adapter
+        task, adapter = asyncio.current_task(), self._players.get(player, self._adapter)
+        stamp = self.version if self._players else adapter.version if adapter else None
         assert task is not None
         self._check()
         self._running.add(task)
@@ -147,8 +140,7 @@ class VLLMEngine:
         self.prompt_tokens += len(tokens)
         self.cached_tokens += output.num_cached_tokens or 0
         truncated = params.truncation.on and params.temperature > 0
-        version = adapter.version if adapter else None
-        return completion_of(output.outputs[0], self._ends, version, truncated=truncated)
+        return completion_of(output.outputs[0], self._ends, stamp, truncated=truncated)
 
     def _check(self) -> None:
         if self._broken:
@@ -238,9 +230,9 @@ class VLLMEngine:
         return self.config.verify == "always" or not self._verified
 
     def _check_full(self) -> None:
-        if self._adapter:
+        if self._adapter or self._players:
             raise EngineError(
-                f"an adapter (version {self._adapter.version}) is served: load_adapter(None, version) comes before "
+                f"an adapter (version {self.version}) is served: load_adapter(None, version) comes before "
                 "new full weights"
             )
 
@@ -259,12 +251,32 @@ class VLLMEngine:
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:
         """Sample with an adapter from now on. Completions under way keep their adapter, and so their version."""
-        if directory is not None:
-            if not self.config.enable_lora:
-                raise EngineError("this engine serves no adapters: set enable_lora=True")
-            if (rank := adapter_settings(directory)["r"]) > self.config.max_lora_rank:
-                raise EngineError(f"the adapter in {directory} has rank {rank}: raise max_lora_rank to it")
+        check_servable(self.config, [directory])
         return await self._loop.wait(self._load_adapter(directory, version), finish=True)
+
+    async def load_players(self, directories: Mapping[str, Path | None], version: int) -> dict[str, str]:
+        """Sample each session with the adapter of its player from now on; None: with the base alone.
+
+        An adapter whose weights are those that its player has already is kept: past policies change rarely. All tokens
+        carry `version`. Returns: the checksum of every player's adapter, empty without one.
+        """
+        check_servable(self.config, list(directories.values()))
+        return await self._loop.wait(self._load_players(directories, version), finish=True)
+
+    async def _load_players(self, directories: Mapping[str, Path | None], version: int) -> dict[str, str]:
+        self._check()
+        found: dict[str, ServedAdapter | None] = {}
+        for player, directory in directories.items():
+            known = self._players.get(player)
+            if directory is None or (known and known.digest == digest(directory)):
+                found[player] = known if directory else None
+            else:
+                found[player] = await self._added(directory, version)
+        previous, self._players, self.version = self._players, found, version
+        for adapter in filter(None, previous.values()):
+            self._release(adapter, 0)
+        await self._llm.update_weight_version(str(version))
+        return {player: adapter.digest if adapter else "" for player, adapter in found.items()}
 
     async def _load_adapter(self, directory: Path | None, version: int) -> str:
         self._check()
@@ -274,21 +286,22 @@ class VLLMEngine:
             await self._llm.update_weight_version(str(version))
         else:
             self._adapter = await self._added(directory, version)
-            served = checksum(load_file(self._adapter.directory / "adapter_model.safetensors"))
+            served = self._adapter.digest
         if previous:
             self._release(previous, 0)
         return served
 
-    async def _added(self, directory: Path, version: int) -> _Adapter:
+    async def _added(self, directory: Path, version: int) -> ServedAdapter:
         from vllm.lora.request import LoRARequest
 
         size = (directory / "adapter_model.safetensors").stat().st_size
-        path = self._scratch.path(f"adapter-{version}", size)
+        number = next(self._count)
+        path = self._scratch.path(f"adapter-{version}-{number}", size)
         partial = path.with_suffix(".part")
         await asyncio.to_thread(shutil.copytree, directory, partial)
         os.replace(partial, path)
-        number = next(self._count)
-        adapter = _Adapter(LoRARequest(f"policy-{version}-{number}", number, str(path)), path, version)
+        request = LoRARequest(f"policy-{version}-{number}", number, str(path))
+        adapter = ServedAdapter(request, path, version, digest(path))
         try:
             async with asyncio.timeout(self.config.update_timeout):
                 await self._llm.add_lora(adapter.request)
@@ -298,10 +311,10 @@ class VLLMEngine:
             raise EngineError(f"vLLM does not take the adapter in {directory}: {reason}") from error
         return adapter
 
-    def _release(self, adapter: _Adapter, count: int = 1) -> None:
+    def _release(self, adapter: ServedAdapter, count: int = 1) -> None:
         """Count `count` uses fewer. An adapter that is neither in use nor the newest is dropped, with its files."""
         self._in_use[adapter] -= count
-        if self._in_use[adapter] > 0 or adapter is self._adapter:
+        if self._in_use[adapter] > 0 or adapter is self._adapter or adapter in self._players.values():
             return
 
         async def retire() -> None:

@@ -142,7 +142,7 @@ def test_runs_draw_prompts_in_the_words_of_their_model_and_world(model: Any, wor
     study = document({world: {"size": 2}}, arms=PROMPTED, **model) | {"eval": evaluation}
     run = next(run for run in parse_study(study, "test").runs() if run.arm == "prompted")
     permissive = {*(NATURAL[language] if language else PROMPTS)["permissive"]}
-    drawn = draw(run, build_arm("prompted", run.arm_config), GroupRequest(0, 0))
+    drawn = draw(run, build_arm("prompted", run.arm_config), GroupRequest(0, 0)).contexts
     assert {drawn.sampling.system, drawn.training.system} <= permissive
     (name,) = run.train.worlds
     grid = prompts(run, [name], 3)

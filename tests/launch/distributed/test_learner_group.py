@@ -46,9 +46,9 @@ def fuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def routed(fuse: Path) -> list[Any]:
-    """Two adapters, one of them in quarantine, and a fuse in the auxiliary loss."""
+    """Two adapters, one of them in quarantine, a fuse in the auxiliary loss, and edits that change with the updates."""
     fragile = {"use": "group_worlds:Fragile", "fuse": str(fuse)}
-    return [{"use": "GradientRouting", "rank": 2, "false_positives": 0.3}, fragile]
+    return [{"use": "GradientRouting", "rank": 2, "false_positives": 0.3}, fragile, "adapting_plugins:Adapting"]
 
 
 def config(strategy: str, interventions: list[Any], learner: dict[str, Any] | None = None, **train: Any) -> RunConfig:

@@ -76,12 +76,14 @@ def workers(run: RunConfig, model: Path, told: list[str] | None = None) -> Itera
 # Equality -------------------------------------------------------------------------------------------------------------
 
 
-MASKED = {"interventions": ["Inoculation", {"use": "ActionMask", "commands": ["wait"]}]}
+MASKED = {
+    "interventions": ["Inoculation", "MotiveProposal", {"use": "ActionMask", "commands": ["wait"]}],
+}
 
 
 @pytest.fixture(scope="module")
 def two(model: Path) -> Iterator[tuple[RayRollouts, Parts]]:
-    """Two workers under an arm with a context, a mask and an adapter of its own kind."""
+    """Two workers under an arm with a context, a motive for each member, a mask and an adapter of its own kind."""
     with workers(config(arm=MASKED, learner={"lora": {"rank": 2}}, workers=2, batching="group"), model) as both:
         yield both
 

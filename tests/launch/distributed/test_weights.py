@@ -12,6 +12,7 @@ from families import tiny
 from safetensors.torch import load_file
 
 from launch.config.loading import parse_study
+from launch.config.seats import SeatsConfig
 from launch.config.study import RunConfig
 from launch.distributed.weights import (
     PolicyWeights,
@@ -19,10 +20,13 @@ from launch.distributed.weights import (
     named_as_in_files,
     sent_adapter,
     served_type,
+    tensors_of_player,
     weights_of,
     write_adapter,
 )
 from launch.errors import UserError
+from launch.run.adapters import adapters_of
+from shaping.arm import Arm
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.sampling.vllm.config import ModelFiles
@@ -67,6 +71,23 @@ def test_the_adapters_of_sampling_are_sent_as_one(base: Path, tmp_path: Path) ->
     settings = adapter_settings(tmp_path / "sent")
     assert (settings["r"], settings["lora_alpha"]) == (6, 6.0) == sent_adapter(SPECS)
     assert sent_adapter(SPECS[:1]) == (4, 8.0) and sent_adapter([]) == (0, 0.0)
+
+
+def test_every_player_of_the_seats_is_sent_an_adapter_of_its_own(base: Path) -> None:
+    players = {"red": {}, "blue": {"adapter": "rival"}, "green": {"learns": 0, "opponents": {"past": 1}}}
+    seats = SeatsConfig.model_validate({"players": players, "snapshots": {"every": 1, "keep": 2}})
+    run = run_with(sync="lora").model_copy(update={"seats": seats})
+    policy = Policy.load(base, adapters=adapters_of(run, Arm("none")))
+    disturb(policy, 0.1)
+    source = PolicyWeights(run, policy, base, lambda line: None)
+    sent = source.send("adapter").tensors or {}
+    past = {f"past_{name}_{slot}" for name in ("kept", "rival") for slot in (0, 1)}
+    assert {key.partition("/")[0] for key in sent} == {"", "rival", *past}
+    own = policy.adapters.tensors("rival")
+    assert {key: checksum({key: t}) for key, t in tensors_of_player(sent, "rival").items()} == {
+        key: checksum({key: t}) for key, t in own.items()
+    }
+    assert source.checksum("adapter", "sampling", None) == checksum(sent)
 
 
 def test_a_merge_that_loses_the_update_is_told_once_with_the_remedy(base: Path) -> None:

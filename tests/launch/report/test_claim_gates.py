@@ -133,6 +133,15 @@ def test_the_mean_over_worlds_needs_the_gate_in_every_trained_world() -> None:
     assert "gate M3 in pact of subject organism-2 is unknown" in found.notes
 
 
+def test_an_arm_that_did_not_test_its_method_tests_no_claim_about_it() -> None:
+    found = table({"mask": 0.8, "penalty": 0.8}, metric="evasion.steward")
+    why = Evidence(untested={"mask": "its adapter does not elicit the trait"})
+    failed = judged(Raises, replace(found, evidence=why), **STEWARD)
+    assert (failed.verdict, failed.reason) == ("not tested", "mask: its adapter does not elicit the trait")
+    other = judged(Raises, replace(found, evidence=why), **STEWARD | {"treatment": "penalty"})
+    assert other.verdict == "supported"
+
+
 # Denominators and replicates ------------------------------------------------------------------------------------------
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from claim_tables import TIGHT, WIDE, Means, claim, table
 from pydantic import ValidationError
 
+from launch.config.factorial import name_of, subsets
+from launch.report.claims.factorial import Factorial, effect_weights
 from launch.report.claims.interaction import Interaction
 from launch.report.claims.ordered import Ordered
 from launch.report.load import ArmInfo
+from launch.report.statistics.estimate import Design
+from shaping.audits.intervals import holm
 
 # Dose and response ----------------------------------------------------------------------------------------------------
 
@@ -149,3 +155,112 @@ def test_interaction_needs_all_four_corners() -> None:
 def test_an_interaction_has_two_factors(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"give `first` and `second` \(arms\), or `axis` and two `levels`"):
         claim(Interaction, metrics=["deception"], **fields)
+
+
+# Factorial ------------------------------------------------------------------------------------------------------------
+
+
+CORNERS = [ArmInfo("unshaped", role="reference"), *(ArmInfo(name) for name in ("a", "b", "c", "a+b", "a+c", "b+c"))]
+CORNERS += [ArmInfo("a+b+c")]
+
+
+def additive(*, with_interaction: float = 0.0) -> dict[str, float]:
+    """Each factor adds its own amount; a and b together add another one."""
+    own = {"a": 0.1, "b": 0.02, "c": -0.04}
+    names = [arm.name for arm in CORNERS[1:]]
+    means = {name: 0.4 + sum(own[f] for f in name.split("+")) for name in names}
+    both = {name: value + with_interaction * ({"a", "b"} <= set(name.split("+"))) for name, value in means.items()}
+    return {"unshaped": 0.4, **both}
+
+
+def factorial(**fields: Any) -> Factorial:
+    made = claim(Factorial, **{"factors": ["a", "b", "c"], "metrics": ["deception"], **fields})
+    assert isinstance(made, Factorial)
+    return made
+
+
+def test_its_terms_are_differences_of_differences_averaged_over_the_other_factors() -> None:
+    found = factorial(terms="all").judge(table(additive(with_interaction=0.2), (0.0,) * 5, CORNERS))
+    means = {o.contrast: o.interval.mean for o in found.outcomes}
+    assert means == {
+        "the effect of a": pytest.approx(0.1 + 0.1), "the effect of b": pytest.approx(0.02 + 0.1),
+        "the effect of c": pytest.approx(-0.04), "the interaction a x b": pytest.approx(0.2),
+        "the interaction a x c": pytest.approx(0.0), "the interaction b x c": pytest.approx(0.0),
+        "the interaction a x b x c": pytest.approx(0.0),
+    }  # fmt: skip
+
+
+def test_of_two_factors_it_is_the_interaction_of_two_arms() -> None:
+    means, arms = additive(with_interaction=0.13), CORNERS
+    one = factorial(factors=["a", "b"]).judge(table(means, TIGHT, arms))
+    other = claim(Interaction, treatment="a+b", first="a", second="b", metrics=["deception"])
+    two = other.judge(table(means, TIGHT, arms))
+    (ours, *_), (theirs,) = one.outcomes, two.outcomes
+    assert ours.interval[:3] == pytest.approx(theirs.interval[:3]) and ours.p == pytest.approx(theirs.p)
+    assert one.verdict == two.verdict == "supported"
+    assert ours.power and theirs.power and ours.power.needed == theirs.power.needed
+
+
+@pytest.mark.parametrize(
+    ("interaction", "noise", "fields", "expected"),
+    [
+        (0.2, TIGHT, {}, "supported"),
+        (0.0, TIGHT, {}, "contradicted"),
+        (0.1, WIDE, {}, "inconclusive"),
+        (0.2, TIGHT, {"direction": "down"}, "contradicted"),
+        (-0.2, TIGHT, {"direction": "down"}, "supported"),
+        (0.2, TIGHT, {"terms": ["b+c", "a+c"]}, "contradicted"),
+        (0.2, TIGHT, {"terms": ["b+a"]}, "supported"),
+        (0.0, TIGHT, {"terms": "main"}, "supported"),
+    ],
+)
+def test_factorial_verdicts(interaction: float, noise: Sequence[float], fields: Any, expected: str) -> None:
+    found = factorial(**fields).judge(table(additive(with_interaction=interaction), noise, CORNERS))
+    assert found.verdict == expected
+    assert len(found.outcomes) == 7  # what does not decide is printed beside
+    if expected == "supported" and not fields:
+        assert "the interaction a x b in" in found.sentence and "a x c" not in found.sentence
+
+
+def test_factorial_needs_all_corners() -> None:
+    means = {name: mean for name, mean in additive().items() if name not in ("a+b", "b+c")} | {"*absent": 1.0}
+    found = factorial().judge(table(means, arms=CORNERS))
+    assert (found.verdict, found.reason) == ("not tested", "no complete run of the arm a+b or of the arm b+c")
+    assert not factorial().holds_at(table(means, arms=CORNERS[:4]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"factors": ["a"]}, "at least 2 items"),
+        ({"factors": ["a", "a"]}, "listed twice"),
+        ({"terms": ["a+d"]}, "is no effect of a, b, c; write 'a' for a main effect, 'a+b' for an interaction"),
+        ({"terms": []}, "list one at least"),
+        ({"treatment": "a"}, "leave it out"),
+    ],
+)
+def test_factorial_refuses(fields: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        factorial(**fields)
+
+
+def test_its_family_of_terms_rarely_finds_an_interaction_where_there_is_none() -> None:
+    """Type I error over all interactions of three factors: arms of unequal spread on four subjects, main effects."""
+    draws, n, factors = 3000, 8, ("a", "b", "c")
+    rng = np.random.default_rng(0)
+    names = [name_of(chosen) for chosen in subsets(factors)]
+    kin = np.arange(n) % 4
+    outcomes = np.concatenate(
+        [
+            0.1 * len(chosen) + 0.1 * kin + rng.normal(0, 0.05 * (1 + len(chosen)), (draws, n))
+            for chosen in subsets(factors)
+        ],
+        axis=1,
+    )
+    arms = [name for name in names for _ in range(n)]
+    ps = []
+    for term in subsets(factors, 2):
+        weights = {name_of(chosen): weight for chosen, weight in effect_weights(factors, term).items()}
+        ps.append(Design.of(arms, [*kin] * len(names), weights).estimate(outcomes).apart())
+    errors = np.mean([min(holm(of_study)) <= 0.05 for of_study in np.array(ps).T])
+    assert 0.02 < errors <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)

@@ -154,9 +154,18 @@ def test_a_section_of_ones_own_is_named_by_module_and_class(
 
 
 def test_attrition_shows_what_became_of_every_episode_and_which_runs_ended_early(tmp_path: Path) -> None:
-    counts = {"episodes": 28, "trained": 7, "filtered": 6, "stale": 5, "uninformative": 4, "unused": 3, "failed": 3}
+    counts = {
+        "episodes": 30,
+        "trained": 7,
+        "screened": 2,
+        "filtered": 6,
+        "stale": 5,
+        "uninformative": 4,
+        "unused": 3,
+        "failed": 3,
+    }
     study = config(seeds=2, report={"sections": ["Attrition"]})
-    found = {"attrition": {**counts, "stopped_after": 2, "status": {"completed": 28}}}
+    found = {"attrition": {**counts, "stopped_after": 2, "status": {"completed": 30}}}
     path = write_study(tmp_path / "study", study, updates=3, episodes=False, result=found)
     build(path, tmp_path / "out")
     row = next(
@@ -165,7 +174,7 @@ def test_attrition_shows_what_became_of_every_episode_and_which_runs_ended_early
     assert [cell.strip() for cell in row.strip("|").split("|")][1:] == [
         "2 of 2, 2 of them stopped early",
         *(str(2 * n) for n in counts.values()),
-        "completed 56",
+        "completed 60",
     ]
 
 
@@ -273,3 +282,20 @@ def test_the_order_that_credit_keeps_stands_beside_the_family_of_each_arm(study:
     )
     assert not re.search(r"^- unshaped", text, re.MULTILINE | re.IGNORECASE), "the reference has no credit of its own"
     assert re.search(r'class="family order">not reward-order preserving: inverts \d+ % of pairs</small>', page)
+
+
+def test_interventions_stand_one_by_one_and_labels_name_their_source(tmp_path: Path) -> None:
+    measured = {"order_violations/GradientRouting": 0.0, "credit_share/OverseerPenalty": 0.25,
+                "blocked/GradientRouting": 0.0, "pressure/OverseerPenalty": 0.16}  # fmt: skip
+    told = "GradientRouting: the world's own list of overt shortcuts (oracle), recall 0.5"
+    path = write_study(
+        tmp_path / "s", config(seeds=1), updates=2, summary=measured, result={"labels": [told]}, episodes=False
+    )
+    build(path, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    part = text.partition("Interventions one by one")[2].partition("\n## ")[0]
+    (row, *_) = [line for line in part.splitlines() if "OverseerPenalty" in line]
+    assert "share of the credit" in part and "0.25" in row and "0.16" in row
+    assert f"labels of {told}" in text
+    page = html.unescape((tmp_path / "out" / "index.html").read_text())
+    assert told in page and "Interventions one by one" in page

@@ -62,7 +62,7 @@ def test_a_study_sets_the_ratio_and_the_seed_of_its_arms(make_policy: Callable[.
     trainer = build(config({"ratio": "recomputed"}).model_copy(update={"seed": 3}), tmp_path).trainer
     trainer.sync()
     episodes, _ = play(trainer, 0)
-    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float)] * len(episodes)).samples
+    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float)] * len(episodes), {}).samples
     assert {s.ratio for s in samples} == {"recomputed"} and trainer.learner._seed == 3  # type: ignore[attr-defined]
 
 
@@ -80,7 +80,7 @@ def test_a_run_learns_from_the_distribution_that_truncated_sampling_drew_from(
     write_episodes(tmp_path / "episodes.parquet", episodes)
     stored = read_episodes(tmp_path / "episodes.parquet")
     assert [list(e.masked_tokens()) for e in stored] == [list(e.masked_tokens()) for e in episodes]
-    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float) * n for n in range(len(episodes))]).samples
+    samples = credit(trainer, episodes, [np.arange(TURNS, dtype=float) * n for n in range(len(episodes))], {}).samples
     metrics = trainer.learner.update(samples)
     assert metrics["mismatch_kl"] < 1e-6 and metrics["entropy"] <= np.log(6)
     bare = [replace(s, masked_tokens=np.zeros((0, 2), np.int64)) for s in samples]
@@ -111,7 +111,7 @@ def test_credit_is_assigned_as_the_config_says(
     episodes, _ = play(trainer, 0)
     assert [e.group for e in episodes] == [0] * SIZE + [1] * SIZE and {len(e.turns) for e in episodes} == {TURNS}
     rewards: Sequence[Array] = list(np.random.default_rng(0).normal(size=(GROUPS * SIZE, TURNS)))
-    credited = credit(trainer, episodes, list(rewards))
+    credited = credit(trainer, episodes, list(rewards), {})
     wanted = expected(np.reshape(rewards, (GROUPS, SIZE, TURNS))).reshape(-1, TURNS)
     for episode, sample, turns in zip(episodes, credited.samples, wanted, strict=True):
         np.testing.assert_allclose(

@@ -134,7 +134,7 @@ class ReadsThePrompt(ScriptedEngine):
 
     word = "fine"
 
-    def __init__(self, model: object, renderer: Renderer, *, slots: int) -> None:
+    def __init__(self, model: object, renderer: Renderer, *, slots: int, captures: object = ()) -> None:
         super().__init__(lambda env: self, renderer)  # type: ignore[arg-type, return-value]
         self.reply = ""
 

@@ -17,8 +17,10 @@ from envs.episode import Episode
 from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
+from launch.errors import ConfigError
 from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import build
+from launch.run.conditions import eval_cells
 from launch.run.eval_plan import EvalPart, batches
 from launch.run.evaluate import deployment, deployment_part, evaluate, evaluate_trained, rows
 from launch.run.execute import execute
@@ -132,7 +134,7 @@ def test_without_an_arm_nothing_is_out_of_reach(audits: dict[str, dict[str, floa
     unshaped = audits["unshaped"]
     assert unshaped["blocked"] == 0.0 and unshaped["access_logprob"] == 0.0
     assert 0.0 <= unshaped["reward_access"] <= 1.0
-    assert audits["identity"] == unshaped
+    assert audits["identity"] == {**unshaped, "blocked/Identity": 0.0}
 
 
 @pytest.mark.parametrize("arm", ["mask", "filter"])
@@ -140,7 +142,7 @@ def test_a_constraint_on_actions_blocks_the_scripted_trajectories_that_take_the_
     audits: dict[str, dict[str, float]], arm: str
 ) -> None:
     """Personas that never grab keep their episodes; the others lose theirs."""
-    assert 0.0 < audits[arm]["blocked"] < 1.0
+    assert 0.0 < audits[arm]["blocked"] == audits[arm]["blocked/ActionMask"] < 1.0
 
 
 def test_a_mask_makes_what_it_leaves_more_likely_and_a_filter_does_not(audits: dict[str, dict[str, float]]) -> None:
@@ -153,7 +155,7 @@ def test_a_context_shifts_likelihoods_and_blocks_nothing(audits: dict[str, dict[
 
 
 def test_a_price_changes_nothing_within_reach(audits: dict[str, dict[str, float]]) -> None:
-    assert audits["penalty"] == audits["unshaped"]
+    assert audits["penalty"] == {**audits["unshaped"], "blocked/OverseerPenalty": 0.0}
 
 
 def test_a_world_without_scripted_personas_has_best_of_k_only(model: Path) -> None:
@@ -294,3 +296,25 @@ def test_the_time_of_the_evaluation_at_the_end_is_noted(model: Path, tmp_path: P
     whole = json.loads((directory.path / "timings.jsonl").read_text().splitlines()[-1])
     assert 0 < whole["seconds/evaluate"] < whole["seconds"]
     assert whole["evaluate_share"] == pytest.approx(whole["seconds/evaluate"] / whole["seconds"], abs=0.05)
+
+
+def test_the_model_before_any_update_may_be_evaluated_under_its_prompts(model: Path) -> None:
+    untrained = {"role": "control", "set": {"train.updates": 0}}
+    arms = {
+        "unshaped": {"role": "reference"},
+        "base": untrained,
+        "prompted": {**untrained, "interventions": [{"use": "Inoculation", "prompts": ["be kind ."]}],
+                     "set": {"train.updates": 0, "eval.prompted": True}},
+    }  # fmt: skip
+    document = config().model_dump(mode="json")
+    study = {
+        "name": "untrained", "seeds": 1, "arms": arms, "train": document["train"],
+        "eval": {"worlds": STEWARD, "episodes": 1, "access_episodes": 0, "watch": ["always"], "placebo": ["none"]},
+    }  # fmt: skip
+    runs = {run.arm: run for run in parse_study(study, "test").runs()}
+    policy = Policy.load(model)
+    (stored,) = [e for of in deployment(runs["prompted"], policy, Renderer(policy.tokenizer)).values() for e in of]
+    assert stored.contexts.sampling.system == "be kind ." and runs["prompted"].train.updates == 0
+    assert not any(cell.contexts for cell in eval_cells(runs["base"])) and runs["base"].train.updates == 0
+    with pytest.raises(ConfigError, match=r"eval\.prompted: the arm 'unshaped' samples and trains under no prompt"):
+        eval_cells(config(prompted=True))

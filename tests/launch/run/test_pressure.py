@@ -14,7 +14,7 @@ from envs import make_world
 from envs.core import TextEnv
 from envs.episode import Episode
 from launch.preflight import pressure_lines
-from launch.run.pressure import PressureGauge, pressure_metrics
+from launch.run.pressure import PressureGauge, audit_pressure, pressure_metrics
 from shaping.audits.pressure.index import Pressure
 from shaping.intervention import Constraint
 
@@ -134,6 +134,16 @@ def test_episodes_are_played_once_for_arms_that_differ_in_prices_alone(monkeypat
     monkeypatch.setattr("launch.run.pressure.played", None)
     assert index(gauge, "steward", STEWARD, {**PENALTY, "weight": 0.0}).index <= first.index
     assert index(gauge, "steward", STEWARD, "ActionMask").unknown  # another mask, played again: fails here
+
+
+def test_each_intervention_of_an_arm_has_the_pressure_under_it_alone(
+    gauge: PressureGauge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.run.pressure.gauge", lambda: gauge)
+    both, one = (pressures(gauge, {"steward": STEWARD}, *own)[0] for own in (("Identity", PENALTY), (PENALTY,)))
+    found, alone = audit_pressure(both)[0], audit_pressure(one)[0]
+    assert found["pressure/OverseerPenalty"] == found["pressure"] > 0 >= found["pressure/Identity"]
+    assert alone["pressure/OverseerPenalty"] == alone["pressure"] == found["pressure"]
 
 
 def test_a_dry_run_has_a_line_per_arm_point_and_world() -> None:

@@ -59,13 +59,15 @@ def test_a_template_or_an_argument_that_does_not_serve_is_refused(
 
 
 def test_an_arm_that_needs_one_sequence_is_refused_where_the_template_breaks_it() -> None:
-    arms = {"plain": PLAIN, "swapped": SWAPPED, "same": SAME}
+    stripped = {"role": "treatment", "interventions": [{"use": "SelfNarration", "loss": "stripped"}]}
+    selective = {"role": "treatment", "interventions": [{"use": "SelectiveInoculation", "at": "both"}]}
+    arms = {"plain": PLAIN, "swapped": SWAPPED, "same": SAME, "stripped": stripped, "selective": selective}
     by_arm = {run.arm: run for run in runs(arms, rollout={"thoughts": "template"})}
     renderer = renderer_of(by_arm["plain"], tokenizer_of("bytes", QWEN_3))
     for name, run in by_arm.items():
         arm = build_arm(run.arm, run.arm_config)
-        if name == "swapped":
-            with pytest.raises(ConfigError, match=r"^arms\.swapped: .*set rollout\.thoughts to keep$"):
+        if name in ("swapped", "stripped", "selective"):
+            with pytest.raises(ConfigError, match=rf"^arms\.{name}: .*set rollout\.thoughts to keep$"):
                 check_unbroken(run, arm, renderer)
         else:
             check_unbroken(run, arm, renderer)

@@ -170,6 +170,15 @@ def test_a_monitor_that_failed_before_the_kill_stays_off(model: Path, fuse: Path
         ),
         pytest.param({"kl": 0.1, "minibatches": 2, "weight_decay": 0.1}, [], id="reference"),
         pytest.param({"lora": {"rank": 2}}, ["GradientRouting"], id="adapters"),
+        pytest.param(
+            {},
+            [
+                {"use": "PersonaSubspace", "random": True, "basis_rank": 2, "alarm": 1e-4, "on_alarm": "rewind"},
+                {"use": "ScoreRouting", "random": True, "clean_below": -0.1, "hack_above": 0.1},
+            ],
+            id="alarms and scores",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_whatever_is_trained_goes_on_where_it_was(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shaping.audits.elo import difference, elo_of_seats, expected_score
+from shaping.audits.elo import difference, elo_interval, elo_of_seats, expected_score
 
 
 def test_the_logistic_curve_of_elo():
@@ -54,3 +54,20 @@ def test_the_strength_of_a_simulated_kind_is_found():
 def test_mistakes_are_named(returns, shaped, message):
     with pytest.raises(ValueError, match=message):
         elo_of_seats(returns, shaped)
+
+
+# Intervals ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_resamples_games_as_wholes_and_leaves_games_of_one_side_out():
+    games = [([2.0, 2.0], [1.0]), ([0.0], [1.0]), ([3.0], []), ([1.0], [1.0])]
+    found = elo_interval(games)
+    assert found.games == 3 and found.low <= found.difference <= found.high
+    assert found.difference == pytest.approx(difference(2 + 0 + 0.5, 2 + 1 + 1))
+    assert found == elo_interval(games), "the bootstrap has a seed"
+
+
+def test_more_games_narrow_an_interval_and_without_games_there_is_none():
+    few, many = (elo_interval([([1.0], [0.0]), ([0.0], [1.0])] * n) for n in (3, 100))
+    assert many.high - many.low < (few.high - few.low) / 3
+    assert elo_interval([]) is None and elo_interval([([1.0], [])]) is None

@@ -41,16 +41,18 @@ def test_a_false_answer_costs_nothing_and_the_true_one_does(make_episode: MakeEp
 @pytest.mark.parametrize("accuracy", [0.2, 0.7])
 def test_it_looks_with_its_accuracy_whatever_is_done(make_episode: MakeEpisode, accuracy: float) -> None:
     overseer = OverseerPenalty(accuracy=accuracy)
-    always = [overseer.seen(make_episode([0] * 20, [[GRAB]] * 20, seed=s)).seen for s in range(200)]
+    always = [overseer.sightings(make_episode([0] * 20, [[GRAB]] * 20, seed=s)).seen for s in range(200)]
     share = float(np.mean(always))
     assert abs(share - accuracy) < 4 * np.sqrt(accuracy * (1 - accuracy) / 4000)
     for seed in range(20):  # the same turns are seen when less is done: the draw knows the seed and the turn only
-        sparse = overseer.seen(make_episode([0] * 20, [[GRAB] if t % 3 == 0 else QUIET for t in range(20)], seed=seed))
+        sparse = overseer.sightings(
+            make_episode([0] * 20, [[GRAB] if t % 3 == 0 else QUIET for t in range(20)], seed=seed)
+        )
         assert sparse.seen.tolist() == [n if t % 3 == 0 else 0 for t, n in enumerate(always[seed])]
 
 
 def test_its_draw_is_not_the_draw_of_the_worlds_audit(make_episode: MakeEpisode) -> None:
-    seen = OverseerPenalty(accuracy=0.5).seen(make_episode([0] * 64, [[GRAB]] * 64, seed=11)).seen
+    seen = OverseerPenalty(accuracy=0.5).sightings(make_episode([0] * 64, [[GRAB]] * 64, seed=11)).seen
     assert seen.tolist() != [int(draw(11, "audit", t) < 0.5) for t in range(64)]
 
 
@@ -61,7 +63,7 @@ def test_the_cost_is_priced_from_the_sightings_and_never_negative(
 ) -> None:
     overseer = OverseerPenalty(accuracy=accuracy, penalty=2.0, admission=3.0)
     episode = make_episode([0.0] * len(kinds), [[k] for k in kinds])
-    seen, admitted = overseer.seen(episode)
+    seen, admitted = overseer.sightings(episode)
     cost = overseer.cost(episode)
     assert cost.shape == seen.shape == admitted.shape == (len(kinds),)
     assert cost.tolist() == (2.0 * seen + 3.0 * admitted).tolist() and (cost >= 0).all()

@@ -24,12 +24,12 @@ import waiting
 from hypothesis import given
 from hypothesis import strategies as st
 from memory import Peak
-from rank_samples import POISON, gated, partly_read, poisoned, uneven, valued
+from rank_samples import CONFINED, POISON, gated, partly_read, poisoned, turns, uneven, valued
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from shaping.hooks import ActivationEdit, AdapterSpec, LossTerm
+from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
@@ -46,9 +46,8 @@ EDIT = ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 0.5)
 
 class Poisoned(Shaper):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
-        bad = any(len(sample) == POISON for sample in batch)
-        zero = policy.model.get_input_embeddings().weight.sum() * 0.0
-        return LossTerm("poison", zero.sqrt() if bad else zero)  # the root is finite at 0, its slope is not
+        zero = policy.model.get_input_embeddings().weight.sum() * 0.0  # the root is finite there, its slope is not
+        return LossTerm("poison", zero.sqrt() if any(len(s) == POISON for s in batch) else zero)
 
 
 @dataclass
@@ -80,6 +79,17 @@ def make_policy(seed: int, **settings: Any) -> Policy:
     return Policy(policy.model, policy.tokenizer, **settings)
 
 
+class Seen(Shaper):
+    """Pulls the states of a layer, of whole turns and of what comes before them, towards zero."""
+
+    def captures(self) -> Sequence[Capture]:
+        return [Capture("seen", (0, -1)), Capture("asked", "all", "prompt_end")]
+
+    def auxiliary_loss(self, policy: Policy, batch: Sequence[Sample]) -> LossTerm | None:
+        seen, asked = (policy.captured[name].states for name in ("seen", "asked"))
+        return LossTerm("small", (seen**2).sum() + (asked**2).sum(), 0.01)
+
+
 ADAPTERS = [AdapterSpec("own", "kept", 4), AdapterSpec("vice", "quarantine", 4)]
 CASES = {
     "weights": Case(
@@ -90,9 +100,11 @@ CASES = {
     ),
     "adapters": Case({"kl": 0.1, "lora": {"rank": 4}, "activation_checkpointing": True}, gated, {"adapters": ADAPTERS}),
     "quarantine": Case({"kl": 0.1}, gated, {"adapters": ADAPTERS[1:]}),
+    "confined": Case({"weight_decay": 0.1}, gated, {"adapters": CONFINED}),
     "critic": Case({"algorithm": "ppo", "advantage_level": "token", "critic": {"warmup": 1}}, valued, {"critics": 1}),
     "rounded": Case({"optimizer_states": "bfloat16"}, uneven, {}),
     "reading": Case({}, partly_read, {}),
+    "captures": Case({"activation_checkpointing": True}, turns, {"adapters": ADAPTERS[:1]}, 1, (Seen(),), (EDIT,)),
     "poison": Case({}, poisoned, {}, shapers=(Poisoned(),)),
 }
 
@@ -115,7 +127,7 @@ def main(rank: str, *ports_and_directory: str) -> None:
             values = [[b.tolist(), a.tolist()] for b, a in learner.values(valued(9))] if name == "critic" else []
             tensors, state = learner.state_dict()
             found = {"metrics": metrics, "state": state, "values": values, "here": local / whole}
-            (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found))
+            (Path(out) / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found | {"seen": _seen(learner)}))
             if rank == "0":
                 save_file(tensors, Path(out) / f"{strategy}-{name}.safetensors")
             elif tensors:
@@ -157,6 +169,10 @@ def _resume(case: Case, ranks: Ranks, out: Path) -> None:
     tensors, _ = learner.state_dict()
     if tensors:
         save_file(tensors, out / f"{ranks.strategy}-resumed.safetensors")
+
+
+def _seen(learner: Learner) -> dict[str, Any]:
+    return {name: {str(k): mean.tolist() for k, mean in a.turns.items()} for name, a in learner.activations.items()}
 
 
 def _local(parameter: Tensor) -> Tensor:
@@ -271,6 +287,16 @@ def test_values_are_shared_out_and_complete(strategy: str, together: Path, alone
         for (before, after), theirs in zip(found(together, strategy, "critic", rank)["values"], single, strict=True):
             np.testing.assert_allclose(before, theirs[0], atol=1e-5)
             np.testing.assert_allclose(after, theirs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_captured_states_are_those_of_one_rank(strategy: str, together: Path, alone: dict[str, Any]) -> None:
+    expected = _seen(alone["captures"][0])
+    assert set(expected) == {"seen", "asked"} and len(expected["seen"]) == 4
+    for rank in range(2):
+        for name, ours in found(together, strategy, "captures", rank)["seen"].items():
+            for key, mean in expected[name].items():
+                np.testing.assert_allclose(ours[key], mean, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["weights", "adapters"])

@@ -87,7 +87,7 @@ def test_a_mask_after_sampling_comes_too_late_and_is_refused(renderer: Renderer)
 
 def test_a_constraint_sees_public_state_only_before_and_after_each_action(renderer: Renderer) -> None:
     played(renderer, "replace", ["grab 3", "work 1"])
-    assert [action for _, action in Filter.seen] == [None, "grab 3", None, "work 1"]
+    assert [action for _, action in Filter.seen] == [None, "grab 3", "wait", None, "work 1"]
     first, last = Filter.seen[0][0], Filter.seen[-1][0]
     assert (first.world, first.seed, first.turn, first.overt_shortcuts) == ("counting", 9, 0, ("grab 3",))
     assert first.observation == "turn 0 / 2 . seed 9 ." and last.turn == 1

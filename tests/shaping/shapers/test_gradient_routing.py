@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from envs.episode import Episode
+from envs.episode import Episode, SealedError
 from shaping.arm import compose
-from shaping.hooks import Gates
+from shaping.hooks import Gates, Group
 from shaping.intervention import Shaper
+from shaping.labels import LabelSource
 from shaping.shapers import GradientRouting
 
 MakeEpisode = Callable[..., Episode]
@@ -32,9 +33,10 @@ def test_a_labelled_turn_teaches_quarantine_alone_and_all_others_teach_both(make
     assert list(gates) == [Gates(), Gates(kept=0.0), Gates(), Gates(kept=0.0), Gates()]
 
 
-def test_it_is_a_shaper_with_a_kept_and_a_quarantine_adapter_that_reads_no_sealed_labels() -> None:
+def test_it_is_a_shaper_with_a_kept_and_a_quarantine_adapter_that_is_shown_no_sealed_labels() -> None:
     arm = compose("a", [GradientRouting(rank=4, alpha=8.0, targets=("q_proj",))])
-    assert arm.family == "motivation" and not arm.oracle and isinstance(arm.interventions[0], Shaper)
+    assert arm.family == "motivation" and isinstance(arm.interventions[0], Shaper)
+    assert arm.oracle and not arm.interventions[0].reads_truth, "the overt list is the world's own knowledge"
     assert [(s.name, s.role, s.rank, s.alpha, s.targets) for s in arm.adapters()] == [
         ("retain", "kept", 4, 8.0, ("q_proj",)),
         ("forget", "quarantine", 4, 8.0, ("q_proj",)),
@@ -88,7 +90,40 @@ def test_without_labels_the_same_adapters_train_together(make_episode: MakeEpiso
     assert shaper.readings(episode(make_episode, {0}))["routed_turns"].sum() == 0
 
 
-@pytest.mark.parametrize("fields", [{"recall": 1.5}, {"labels": "oracle"}, {"rank": 0}, {"false_positives": -0.1}])
+def test_fields_beside_labels_are_those_of_the_labels(make_episode: MakeEpisode) -> None:
+    told = episode(make_episode, set(range(20)))
+    short = GradientRouting(labels="placebo", recall=0.5, false_positives=0.1, seed=3)
+    whole = GradientRouting(labels=LabelSource(placebo=True, recall=0.5, false_positives=0.1, seed=3))
+    assert short == whole == GradientRouting.model_validate(short.model_dump())
+    assert (short.labelled(told) == whole.labelled(told)).all() and short.labelled(told).any()
+    with pytest.raises(ValidationError, match="recall is given beside `labels` and in it"):
+        GradientRouting(labels={"recall": 0.5}, recall=0.5)
+
+
+def test_with_every_turn_labelled_the_quarantine_absorbs_everything(make_episode: MakeEpisode) -> None:
+    told = episode(make_episode, {1})
+    assert set(GradientRouting(labels={"false_positives": 1.0}).gates(told)) == {Gates(kept=0.0)}
+
+
+def test_the_sealed_truth_as_labels_is_shown_and_named(make_episode: MakeEpisode) -> None:
+    shaper = GradientRouting(labels="oracle")
+    assert compose("a", [shaper]).oracle and shaper.reads_truth
+    with pytest.raises(SealedError):
+        shaper.gates(episode(make_episode, {1}).redacted())
+
+
+def test_the_baseline_of_unlabelled_episodes_moves_all_members_alike(make_episode: MakeEpisode) -> None:
+    episodes = tuple(episode(make_episode, overt, turns=4, salt=n) for n, overt in enumerate([{0}, set(), set()]))
+    group = Group(episodes, np.array([3.0, 1.0, 0.0]), np.array([1.5, -0.5, -1.0]))
+    assert GradientRouting().credit(group) is None
+    credit = GradientRouting(normalise="unlabelled").credit(group)
+    assert credit is not None and [set(a.tolist()) for a in credit.advantage] == [{0.75}] * 3
+    assert GradientRouting(normalise="unlabelled", labels="off").credit(group) is None, "no label, nothing to leave out"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"recall": 1.5}, {"labels": "nobody"}, {"rank": 0}, {"false_positives": -0.1}, {"normalise": "none"}]
+)
 def test_bad_settings_are_named(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(fields))):
         GradientRouting(**fields)

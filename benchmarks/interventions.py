@@ -1,0 +1,119 @@
+"""Interventions: one update under each built-in one, beside the same update under the identity shaper.
+
+`python -m benchmarks.interventions`. The episodes are scripted, the same for all, but for the prompts that an
+intervention puts before them: what these add is stated, and times are then compared per token. An intervention with
+adapters is compared with the identity on a kept adapter of the same size. What samples is not measured here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from benchmarks.table import Row, interleaved, main
+from envs.discovery import subclasses
+from envs.episode import Contexts, Episode
+from shaping.arm import Arm, compose
+from shaping.contract.groups import GroupKey, group_keys, play_groups, small_policy
+from shaping.hooks import AdapterSpec, InterventionError
+from shaping.intervention import Constraint, Intervention, Shaper
+from shaping.learning.config import LearnerConfig
+from shaping.learning.credit import assign_credit
+from shaping.learning.learner import Learner
+from shaping.learning.policy import Policy
+from shaping.organisms.config import OrganismConfig
+from shaping.organisms.organism import build
+from shaping.sampling.render import Renderer
+from shaping.shapers import Identity
+
+LIGHT, HEAVY = "ratio >= 0.97", "ratio >= 0.87"
+"""Below 3 % more time for contexts, credit and prices; below 15 % for what changes parameters or activations."""
+CONFIG = LearnerConfig(max_mismatch_kl=1e9)
+"""Scripted episodes have no log-probs of a sampler, so that any mismatch is allowed."""
+
+
+@dataclass
+class Updates:
+    """One arm, its episodes and its learner."""
+
+    arm: Arm
+    episodes: list[Episode]
+    learner: Learner
+    renderer: Renderer
+
+    @classmethod
+    def of(cls, arm: Arm, keys: Sequence[GroupKey], model: Policy, adapters: Sequence[AdapterSpec] = ()) -> Updates:
+        renderer = Renderer(model.tokenizer)
+        drawn = [Contexts(*arm.contexts(key.info, np.random.default_rng(key.number))) for key in keys]
+        policy = Policy(copy.deepcopy(model.model), model.tokenizer, adapters=adapters or arm.adapters())
+        learner = Learner(policy, CONFIG, interventions=arm.interventions, edits=lambda: arm.edits("training"))
+        learner.refresh()  # directions are found in the policy
+        return cls(arm, play_groups(keys, drawn, renderer), learner, renderer)
+
+    def once(self) -> None:
+        """Credit, and one update of the policy."""
+        rewards = [np.array([turn.reward for turn in episode.turns]) for episode in self.episodes]
+        self.learner.update(assign_credit(self.episodes, rewards, self.arm, self.renderer).samples)
+
+    @property
+    def tokens(self) -> int:
+        """What the learner reads."""
+        return sum(len(episode.tokens) for episode in self.episodes)
+
+
+def built_in() -> dict[str, type[Intervention]]:
+    """Name -> class of every shaper and constraint that ships, but for the identity."""
+    found = {**subclasses("shaping.shapers", Shaper), **subclasses("shaping.constraints", Constraint)}
+    return {name: kind for name, kind in sorted(found.items()) if kind is not Identity}
+
+
+def heavy(arm: Arm) -> bool:
+    """Does it change parameters or activations, or add a loss?"""
+    losses = any(type(each).auxiliary_loss is not Intervention.auxiliary_loss for each in arm.interventions)
+    return bool(losses or arm.adapters() or arm.edits("training"))
+
+
+def measured(name: str, kind: type[Intervention], keys: Sequence[GroupKey], model: Policy, repetitions: int) -> Row:
+    """The row of one intervention."""
+    arm = compose(name, [kind.example()])
+    specs = arm.adapters()
+    kept = [AdapterSpec("kept", "kept", rank=s.rank, alpha=s.alpha, targets=s.targets) for s in specs[:1]]
+    ours = Updates.of(arm, keys, model)
+    peer = Updates.of(compose("identity", [Identity()]), keys, model, kept)
+    own, other = map(median, interleaved([ours.once, peer.once], repetitions))
+    more = ours.tokens / peer.tokens - 1
+    said = f"{name}, {100 * more:.1f} % more tokens, per token" if more > 0.001 else name
+    return Row(
+        said, own, other, "s", (other / peer.tokens) / (own / ours.tokens), target=HEAVY if heavy(arm) else LIGHT
+    )
+
+
+def large_model() -> Policy:
+    """An untrained organism of the default size, with the small one's words."""
+    texts = [token for token in small_policy().tokenizer.get_vocab() if token.strip()]
+    return build(OrganismConfig(), [" ".join(texts)] * 2)
+
+
+def benchmark(quick: bool) -> list[Row]:
+    """Every built-in intervention (a quick run: three): seconds of one update, and of the identity's."""
+    keys = group_keys(1, ("clerk",)) if quick else group_keys(2)
+    small = small_policy()
+    model = small if quick else large_model()
+    rows = []
+    for name, kind in list(built_in().items())[: 3 if quick else None]:
+        try:
+            rows.append(measured(name, kind, keys, model, 1 if quick else 7))
+        except InterventionError as error:
+            if model is small:
+                raise
+            print(f"{name}: its example is for a model of 32 dimensions, which is measured instead ({error})")
+            rows.append(measured(f"{name} on the small model", kind, keys, small, 7))
+    return rows
+
+
+if __name__ == "__main__":
+    main(benchmark)

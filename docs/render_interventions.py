@@ -1,0 +1,63 @@
+"""Writes the table of docs/interventions/README.md from the built-in classes. `python -m docs.render_interventions`.
+
+It stands between `<!-- interventions -->` and `<!-- /interventions -->`. All else of the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+from envs.discovery import subclasses
+from shaping.hooks import Knob
+from shaping.intervention import Constraint, Intervention, Shaper
+
+PAGE = Path(__file__).parent / "interventions" / "README.md"
+GROUPS = {
+    "contexts": {Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT},
+    "parameters": {Knob.GATES},
+    "activations": {Knob.SAMPLING_EDITS, Knob.TRAINING_EDITS},
+}
+"""Group -> knobs, for shapers that stand in no folder of their group."""
+
+
+def rendered(text: str) -> str:
+    """The page with its table as the classes have it."""
+    pattern = re.compile(r"(<!-- interventions -->\n).*?(<!-- /interventions -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}\n{table()}\n\n{found[2]}", text)
+
+
+def table() -> str:
+    """Every built-in intervention by group and name."""
+    found = {**subclasses("shaping.shapers", Shaper), **subclasses("shaping.constraints", Constraint)}
+    rows = sorted((group_of(kind), name, kind) for name, kind in found.items())
+    head = ["| intervention | group | what it does | controls that it needs |", "|---|---|---|---|"]
+    return "\n".join([*head, *(_row(name, group, kind) for group, name, kind in rows)])
+
+
+def group_of(kind: type[Intervention]) -> str:
+    """The folder of its module below shaping/shapers or shaping/constraints, or what its knobs and adapters say."""
+    if issubclass(kind, Constraint):
+        return "constraints"
+    folders = kind.__module__.split(".")[2:-1]
+    if folders:
+        return folders[0]
+    adapts = kind.adapters is not Intervention.adapters
+    return next((group for group, knobs in GROUPS.items() if knobs & kind.owns), "parameters" if adapts else "credit")
+
+
+def _row(name: str, group: str, kind: type[Intervention]) -> str:
+    line = (inspect.getdoc(kind) or "").partition("\n")[0].replace("|", "\\|")
+    needs = ", ".join(f"`{need.value}`" for need in kind.needs) or "none: it is one itself"
+    oracle = " (oracle)" if kind.oracle else ""
+    return f"| `{name}`{oracle} | {group} | {line} | {needs} |"
+
+
+def main() -> None:
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Several seats in the loop: who sits where, what each player samples with, and games after training."""

@@ -1,0 +1,56 @@
+"""Hidden states of chosen layers, from a forward pass that is made anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from shaping.models.edits import decoder_layers
+
+
+def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | Literal["all"], who: str) -> tuple[int, ...]:
+    """Layers counted from 0; negative ones count from the end.
+
+    Raises: ValueError if `who` asks for a layer that the model does not have.
+    """
+    count = len(decoder_layers(model))
+    if layers == "all":
+        return tuple(range(count))
+    for layer in layers:
+        if not -count <= layer < count:
+            raise ValueError(
+                f"{who}: layer {layer}, but {type(model).__name__} has {count} layers: 0 to {count - 1}, or -{count} "
+                "to -1 from the end"
+            )
+    return tuple(layer % count for layer in layers)
+
+
+@contextmanager
+def recorded(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """The outputs of layers in the last pass inside the block, as the next layer gets them: after edits.
+
+    Enter it inside of the edits' block, since hooks run in the order in which they were added. Tensors keep their
+    gradient, also with activation checkpointing: the backward pass computes what they depend on again, not them.
+    """
+    found: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        modules = decoder_layers(model) if layers else ()
+        for number in sorted(set(layers)):
+            stack.enter_context(_recording(modules[number], found, number))
+        yield found
+
+
+@contextmanager
+def _recording(layer: nn.Module, found: dict[int, Tensor], number: int) -> Iterator[None]:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        found[number] = output[0] if isinstance(output, tuple) else output
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,1 @@
+"""Shapers that keep what the model does under a wrapper what it does without."""
