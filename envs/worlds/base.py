@@ -33,11 +33,11 @@ from math import ceil
 from typing import Any, ClassVar
 
 from envs.core import TextEnv, WorldOptions, draw, parse_action
-from envs.episode import TRAITS, Event, Labels
+from envs.episode import Event, Labels
 from envs.skins import Skin, load, locale_in
 from envs.skins.table import clauses_of
 from envs.worlds.check_options import checked
-from envs.worlds.loophole import closed, open_commands, open_traits
+from envs.worlds.loophole import closed, open_commands, open_traits, opportunities
 
 _PRESSURE = (
     "",
@@ -300,7 +300,7 @@ class World(TextEnv, ABC):
         power = self.power()
         traits: Mapping[str, Any] = out.traits
         return Labels(
-            opportunity={trait: trait in possible or trait == "invalid" for trait in TRAITS},
+            opportunity=opportunities(self, possible, traits),
             knew=out.knew,
             monitored=monitored,
             power=power,
