@@ -58,7 +58,7 @@ class Seats(Section):
     """What each policy does on each seat in games after training, and its Elo, in worlds with several seats."""
 
     title = "Seats"
-    position = 45
+    position = 47
 
     def compute(self, results: Results) -> Games | None:
         rows = [row for arm in results.shown for row in _rows(arm, results.study.of(arm.name))]

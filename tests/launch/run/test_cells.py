@@ -138,6 +138,9 @@ class ReadsThePrompt(ScriptedEngine):
         super().__init__(lambda env: self, renderer)  # type: ignore[arg-type, return-value]
         self.reply = ""
 
+    def set_players(self, *_: object) -> None:
+        pass
+
     def act(self) -> str:
         return self.reply
 

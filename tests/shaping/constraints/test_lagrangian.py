@@ -113,7 +113,7 @@ def test_what_its_costs_are_shown_counts(make_episode: MakeEpisode) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bounds": (0.0, 1.0)}, "must be above 0"),
+        ({"bounds": (0.0, 1.0)}, "greater than 0"),
         ({"weight": 5.0, "bounds": (0.1, 1.0)}, "lambda starts at 5.0, outside of its bounds"),
         ({"of": "ActionMask"}, "ActionMask is no constraint that only sets costs"),
         ({"of": {"use": "Lagrangian"}}, "Lagrangian is no constraint that only sets costs"),

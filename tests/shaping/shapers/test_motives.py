@@ -139,8 +139,8 @@ def test_a_motive_has_no_mass_only_where_its_prior_is_zero() -> None:
     for prior, message in (
         ({"prosocial": 0.0, "neutral": 0.0}, "the proposal has no mass"),
         ({}, "the proposal has no mass"),
-        ({"prosocial": -1.0}, "at least 0"),
-        ({"prosocial": float("nan")}, "at least 0"),
+        ({"prosocial": -1.0}, "than or equal to"),
+        ({"prosocial": float("nan")}, "than or equal to"),
         ({"greed": 1.0}, "prosocial"),
     ):
         with pytest.raises(ValidationError, match=message):
