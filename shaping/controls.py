@@ -104,6 +104,11 @@ MEANING: Final[Mapping[ControlKind, Meaning]] = {
 PROMPTS: Final = (
     ControlKind.IRRELEVANT, ControlKind.NEGATED, ControlKind.NEUTRAL, ControlKind.LENGTH_MATCHED, ControlKind.SHUFFLED,
 )  # fmt: skip
+OF_TRAINING_PROMPTS: Final = (
+    ControlKind.IRRELEVANT, ControlKind.NEGATED, ControlKind.NEUTRAL, ControlKind.LENGTH_MATCHED,
+    ControlKind.RANDOM_REWARD, ControlKind.PROMPTED, ControlKind.BASE,
+)  # fmt: skip
+"""What a method needs that trains under prompts and is deployed without."""
 _SWITCHES: Final = {
     ControlKind.RANDOM_DIRECTION: "random",
     ControlKind.RANDOM_ADAPTER: "random",

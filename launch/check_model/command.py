@@ -13,14 +13,13 @@ from launch.check_model.page import write_page
 from launch.check_model.subject import subject
 from launch.check_model.table import HEAD, failures, lines, rows
 from launch.config.model import speaks_dialect
+from launch.config.study import PROSE_TOKENS
 from launch.errors import ConfigError, describe
 from launch.storage.documents import write_json
 from launch.storage.files import disk_errors, make_directory
 from shaping.organisms.gates.record import Gates, Settings, Training
 
 M = TypeVar("M", bound=BaseModel)
-IN_PROSE = 256
-"""Tokens per completion of a model that is no organism."""
 
 
 def check_gates(
@@ -55,7 +54,7 @@ def check_gates(
     found = subject(model, lambda done, total, what: say(f"{what} ({done} of {total})") if done == total else None)
     dialect = speaks_dialect(str(found.directory))
     names = played(written, dialect)
-    room = max_tokens or (settings.max_tokens if dialect else IN_PROSE)
+    room = max_tokens or (settings.max_tokens if dialect else PROSE_TOKENS)
     settings = settings.model_copy(update={"max_tokens": room})
     gates, place = measure_model(found.directory, names, settings, training=training, device=device, note=say)
     for line in lines(HEAD, [row.cells for row in rows(gates)]):

@@ -42,6 +42,8 @@ from shaping.controls import ControlKind
 from shaping.learning.config import LearnerConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+PROSE_TOKENS = 256
+"""Tokens of a completion in prose, unless the study says else."""
 
 
 class ReportConfig(Strict):
@@ -80,7 +82,7 @@ class RunConfig(Strict):
     @property
     def max_tokens(self) -> int:
         """The longest completion, in tokens."""
-        return self.train.max_tokens or (256 if self.prose else 32)
+        return self.train.max_tokens or (PROSE_TOKENS if self.prose else 32)
 
     @property
     def point_name(self) -> str:

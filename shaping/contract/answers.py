@@ -33,16 +33,9 @@ class Asked:
 
         Raises: `WriteError` if the hook tried to change a frozen argument.
         """
-        before, state = fingerprint(arguments), self._state()
-        try:
-            answer = getattr(self.plugin, hook)(*arguments)
-        except Exception as error:
-            if not refuses_writing(error):
-                raise
-            self.changed[hook] = None
-            raise WriteError(f"{hook}() tried to change what it was shown") from error
-        if fingerprint(arguments) != before:
-            self.changed[hook] = None
+        state = self._state()
+        answer, kept = self._called(hook, arguments)
+        if not kept:
             return answer
         if state:
             after = self._state()
@@ -58,16 +51,22 @@ class Asked:
 
         Raises: `WriteError` if the hook tried to change an argument.
         """
+        self._called(hook, arguments)
+
+    def _called(self, hook: str, arguments: tuple[Any, ...]) -> tuple[Any, bool]:
+        """(the answer, are the arguments as they were?). A change is noted."""
         before = fingerprint(arguments)
         try:
-            getattr(self.plugin, hook)(*arguments)
+            answer = getattr(self.plugin, hook)(*arguments)
         except Exception as error:
             if not refuses_writing(error):
                 raise
             self.changed[hook] = None
             raise WriteError(f"{hook}() tried to change what it was shown") from error
-        if fingerprint(arguments) != before:
+        kept = fingerprint(arguments) == before
+        if not kept:
             self.changed[hook] = None
+        return answer, kept
 
     def results(self) -> list[RuleResult]:
         """The rules `pure` and `read_only`."""

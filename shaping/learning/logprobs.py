@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from shaping.models.forward import head_logits, head_of
-from shaping.models.head import exact_head
+from shaping.models.head import exact_head, is_plain
 from shaping.models.products import halves, head_product, multiplied, on_tensor_cores
 
 CHUNK = 2**23
@@ -55,7 +55,7 @@ def token_logprobs(
     chunk = chunk or max(chunk_logits(hidden.device) // head.weight.shape[0], 16)
     temperature = temperature or 1.0
     arithmetic = head_of(model)
-    plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and not arithmetic.cap
+    plain = is_plain(head) and not arithmetic.cap
     if plain and not entropy_gradient and (len(targets) > chunk or on_tensor_cores(head.weight)):
         logprobs, entropies = _LinearLogprobs.apply(
             hidden, head.weight, head.bias, targets, masked_tokens, temperature / arithmetic.scale, chunk

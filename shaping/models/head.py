@@ -51,13 +51,14 @@ class Head:
 def _plain_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor | None:
     """Logits of a plain head without a copy of its weights in float32; None where that would lose something."""
     head = model.get_output_embeddings()
-    if not _is_plain(head) or not on_tensor_cores(head.weight) or hidden.dtype != head.weight.dtype:
+    if not is_plain(head) or not on_tensor_cores(head.weight) or hidden.dtype != head.weight.dtype:
         return None
     rows = hidden.reshape(-1, hidden.shape[-1])
     return head_product(rows, head.weight, head.bias).unflatten(0, hidden.shape[:-1])
 
 
-def _is_plain(head: nn.Module) -> bool:
+def is_plain(head: nn.Module) -> bool:
+    """Is an output layer a linear layer with weights of its own, and nothing more?"""
     return type(head) is nn.Linear and type(head.weight) is nn.Parameter
 
 
@@ -67,7 +68,7 @@ def exact_head(model: PreTrainedModel) -> ExactHead | None:
     Rounded to 16 bits, logits of 20 are up to .06 off.
     """
     head = model.get_output_embeddings()
-    if not _is_plain(head) or head.weight.dtype == torch.float32:
+    if not is_plain(head) or head.weight.dtype == torch.float32:
         return None
     return head.weight.float(), None if head.bias is None else head.bias.float()
 

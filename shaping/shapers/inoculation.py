@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
-from shaping.controls import ControlKind
+from shaping.controls import OF_TRAINING_PROMPTS, ControlKind
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.prompts.controls import PromptControl, controlled
@@ -40,15 +40,7 @@ class Inoculation(Shaper):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
-    needs: ClassVar[tuple[ControlKind, ...]] = (
-        ControlKind.IRRELEVANT,
-        ControlKind.NEGATED,
-        ControlKind.NEUTRAL,
-        ControlKind.LENGTH_MATCHED,
-        ControlKind.RANDOM_REWARD,
-        ControlKind.PROMPTED,
-        ControlKind.BASE,
-    )
+    needs: ClassVar[tuple[ControlKind, ...]] = OF_TRAINING_PROMPTS
 
     prompts: tuple[str, ...] = Field((), description="one prompt, or several of which each group draws one")
     pool: str | None = Field(None, description="a bundled pool instead of prompts: " + ", ".join(PROMPTS))

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
-from shaping.controls import ControlKind
+from shaping.controls import OF_TRAINING_PROMPTS, ControlKind
 from shaping.hooks import GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.prompts.controls import PromptControl, controlled
@@ -38,15 +38,7 @@ class Recontextualization(Shaper):
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})
-    needs: ClassVar[tuple[ControlKind, ...]] = (
-        ControlKind.IRRELEVANT,
-        ControlKind.NEGATED,
-        ControlKind.NEUTRAL,
-        ControlKind.LENGTH_MATCHED,
-        ControlKind.RANDOM_REWARD,
-        ControlKind.PROMPTED,
-        ControlKind.BASE,
-    )
+    needs: ClassVar[tuple[ControlKind, ...]] = OF_TRAINING_PROMPTS
 
     sampling: str | tuple[str, ...] = Field("", description="sampling context (c_s)")
     training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
