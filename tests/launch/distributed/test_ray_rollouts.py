@@ -376,7 +376,8 @@ def test_weights_by_broadcast_train_the_run_that_weights_by_file_train(
     assert rows(tmp_path / "broadcast") == rows(tmp_path / "file")
     stored = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("file", "broadcast")]
     assert stored[0].read_bytes() == stored[1].read_bytes()
-    assert arrived.count(False) == 2 and arrived[0] and not arrived[1] and arrived[-1], arrived
+    # the engine's death is noticed by the next transfer, or by a completion before it; then no second one has failed
+    assert arrived[:2] == [True, False] and arrived[-1] and arrived.count(False) <= 2, arrived
     told = capfd.readouterr().err
     assert "have not arrived by broadcast: " in told and "it has read them from the object store" in told
     assert "it is restarted" in told
