@@ -29,16 +29,16 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_reward, build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import GroupRequest
-from launch.run.monitors import TrainingMonitors
+from launch.run.evaluation.monitors import TrainingMonitors
 from launch.run.rollouts import RolloutScheduler
 from launch.run.trainer import Trainer
 from launch.train import update
 from shaping.hooks import Activations
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.sampling.play import EpisodeRequest, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 GROUPS, SIZE = 100, 4
 MANY = 1000

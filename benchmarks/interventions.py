@@ -22,12 +22,12 @@ from shaping.contract.groups import GroupKey, group_keys, play_groups, small_pol
 from shaping.hooks import AdapterSpec, InterventionError
 from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Identity
 
 LIGHT, HEAVY = "ratio >= 0.97", "ratio >= 0.87"

@@ -23,7 +23,7 @@ from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig, OptimizerStates
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 

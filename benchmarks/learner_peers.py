@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from shaping.learning.packing import pack
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import adopt, head_logits, hidden_states
 
 PROMPT = 30

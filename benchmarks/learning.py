@@ -19,10 +19,10 @@ from benchmarks.table import Row, interleaved, main, throughput
 from launch.config.fields import Worlds
 from launch.config.study import RunConfig
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 LR = 1e-6
 """So small that the policy stays the one that sampled the episodes, even after many updates."""

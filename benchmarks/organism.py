@@ -13,11 +13,11 @@ import torch
 from benchmarks.padded import Padded
 from benchmarks.quickstart import organism_config, study
 from benchmarks.table import Row, interleaved, main, throughput
-from shaping.learning.packing import pack
-from shaping.organisms.corpus import scripts
+from shaping.learning.samples.packing import pack
+from shaping.organisms.corpus.corpus import scripts
+from shaping.organisms.corpus.samples import to_sample
 from shaping.organisms.organism import build
-from shaping.organisms.samples import to_sample
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 STEPS = 4
 """Number of timed optimiser steps."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 
 class Padded:

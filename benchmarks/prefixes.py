@@ -15,7 +15,7 @@ from benchmarks.table import Row, interleaved, main, throughput
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 BUDGET = 16384
 MEMBERS = 8

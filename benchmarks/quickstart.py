@@ -14,17 +14,17 @@ from launch.config.loading import load_study
 from launch.config.model import OrganismModel, Organisms, OrganismSeries, ShippedModel
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig, StudyConfig
+from launch.run.models.start_model import start_model
 from launch.run.seeds import derive
-from launch.run.start_model import start_model
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
 from shaping.organisms.card import CARD
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import ensure
 from shaping.organisms.shipped import shipped
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 UNSHAPED = Arm("unshaped")
 QUICK = OrganismConfig(hidden=32, layers=1, heads=2, kv_heads=1, vocabulary=512, episodes=60, steps=2, batch_tokens=512)

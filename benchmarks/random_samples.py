@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 
 def random_sample(

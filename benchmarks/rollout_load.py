@@ -15,7 +15,7 @@ from launch.config.plugins import build_world
 from launch.run.seeds import derive
 from shaping.sampling.engine import Engine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.vllm.config import VLLMConfig
 from shaping.sampling.vllm.engine import VLLMEngine
 

@@ -22,7 +22,7 @@ from launch.config.study import RunConfig
 from launch.run.build import build
 from launch.train import Updated, update
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 # One Ray call per turn ------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from benchmarks.rollout_load import Bench, Load
 from benchmarks.rollout_peers import overlap_row, per_turn_row, trl_row
 from benchmarks.table import Row, interleaved, main, throughput
 from shaping.organisms.config import OrganismConfig
-from shaping.sampling.broadcast import Broadcaster
+from shaping.sampling.transfer.broadcast import Broadcaster
 
 
 def rows_of(name: str, directory: Path, dtype: str, load: Load, target: str, quick: bool) -> list[Row]:

@@ -26,16 +26,16 @@ import numpy as np
 import torch
 from ray.exceptions import RayActorError
 
-import launch.distributed.rollouts
-import launch.distributed.worker_watch
+import launch.distributed.workers.rollouts
+import launch.distributed.workers.worker_watch
 from envs.episode import Contexts, Episode
 from launch.config.study import RunConfig
-from launch.distributed.rollout_records import WorkerRecord
-from launch.distributed.rollout_worker import Snapshot, WeightsLoaded
-from launch.distributed.rollouts import RayRollouts
 from launch.distributed.weights import Form, Sent
+from launch.distributed.workers.rollout_records import WorkerRecord
+from launch.distributed.workers.rollout_worker import Snapshot, WeightsLoaded
+from launch.distributed.workers.rollouts import RayRollouts
 from launch.run.episodes import GroupDraw, GroupRequest, slots_of
-from launch.run.eval_plan import EvalPolicy
+from launch.run.evaluation.eval_plan import EvalPolicy
 from launch.run.seeds import derive
 from launch.storage.versions import versions
 from shaping.arm import Arm
@@ -192,7 +192,7 @@ def in_process(run: RunConfig, arm: Arm, load: Load, clock: Clock) -> Iterator[t
         return pickle.loads(sent)
 
     ray = SimpleNamespace(wait=wait, get=get, put=lambda value: value, kill=lambda *_, **__: None)
-    modules = (launch.distributed.rollouts, launch.distributed.worker_watch)
+    modules = (launch.distributed.workers.rollouts, launch.distributed.workers.worker_watch)
     with patch.object(modules[0], "ray", ray), patch.object(modules[1], "ray", ray):
         deaths = Counter(load.deaths)
         actors = [_SimulatedActor(run, load, clock, busy, deaths) for _ in range(run.rollout.workers)]

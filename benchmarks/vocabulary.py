@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.table import Row, interleaved, main, throughput
-from shaping.sampling.draw import Drawing
+from shaping.sampling.embedded.draw import Drawing
 
 ROWS = 64
 

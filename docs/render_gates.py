@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.gates.record import Gate
 from shaping.organisms.gates.store import gates_of
 from shaping.organisms.shipped import COUNT, shipped

@@ -9,7 +9,7 @@ from typing import Any
 
 from envs import WORLDS
 from launch.config.loading import parse_study
-from launch.run.pressure import PressureGauge
+from launch.run.evaluation.pressure import PressureGauge
 from shaping.audits.pressure.index import Pressure
 
 PAGE = Path(__file__).parent / "pressure.md"

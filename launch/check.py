@@ -75,7 +75,7 @@ def check_plugin(
 
 def _tried(kind: Kind, make: Callable[[], Any], seeds: int) -> Checked:
     if kind is INTERVENTION:
-        from shaping.audits.order import describe_order
+        from shaping.audits.training.order import describe_order
         from shaping.contract import interventions
 
         verdict = interventions.check_intervention(make, seeds)

@@ -187,7 +187,7 @@ def evaluate(
     from launch.storage import jsonl
 
     run, directory = _finished(run_dir)
-    from launch.run.evaluate import evaluate as evaluate_policy
+    from launch.run.evaluation.evaluate import evaluate as evaluate_policy
 
     with directory.locked(patience=0.0):
         evaluate_policy(run, directory.checkpoint, directory, device)
@@ -207,14 +207,14 @@ def export(
     run, directory = _finished(run_dir)
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"--dtype is {dtype!r}: write float32 or bfloat16")
-    from launch.run.export import export as export_policy
+    from launch.run.models.export import export as export_policy
 
     lost = export_policy(run, directory.checkpoint, out, "bfloat16" if dtype == "bfloat16" else "float32")
     say(f"{out}: {dtype}, merged in float32; rounding has changed {lost:.2g} of the adapters' update (in norm)")
 
 
 def _finished(run_dir: Path) -> tuple[RunConfig, RunDirectory]:
-    from launch.config.recorded import recorded_run
+    from launch.config.reading.recorded import recorded_run
     from launch.storage.finished import finished_run
 
     directory = finished_run(run_dir)

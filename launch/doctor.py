@@ -237,7 +237,7 @@ def _isolation() -> Finding:
 
 def _organisms() -> Finding:
     try:
-        from launch.run.cache import problem
+        from launch.run.models.cache import problem
         from shaping.organisms.organism import cache_directory
     except ImportError as error:
         return Finding("warning", "organisms", f"unknown: {error}", "reinstall the package")

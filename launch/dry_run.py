@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     """Check the study and print its resolved config, its runs, the pressure in them, and the gates of its subjects."""
     from launch.check_model.known import plan_lines
-    from launch.config.controls import control_lines
+    from launch.config.arms.controls import control_lines
     from launch.config.loading import to_yaml
     from launch.config.model import idle_organisms
-    from launch.config.paths import expanded
+    from launch.config.reading.paths import expanded
     from launch.preflight import check_study, pressure_lines
-    from launch.run.start_model import chosen_folder
+    from launch.run.models.start_model import chosen_folder
     from launch.study import select
 
     runs = select(config, only, seeds)
@@ -50,7 +50,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
 def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
     """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
     from launch.run.memory import check_memory, gpu_memory, memory_lines
-    from launch.run.start_model import present_model
+    from launch.run.models.start_model import present_model
 
     memory = gpu_memory()
     tables: dict[tuple[str, ...], str] = {}

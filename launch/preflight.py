@@ -11,7 +11,6 @@ from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
 from launch.config.model import HubModel, OrganismModel
-from launch.config.paths import expanded
 from launch.config.plugins import (
     SECTION,
     PluginError,
@@ -23,12 +22,13 @@ from launch.config.plugins import (
     find_class,
     installed,
 )
+from launch.config.reading.paths import expanded
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
 from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
-from launch.run.conditions import eval_cells
-from launch.run.monitors import check_held_out
+from launch.run.evaluation.conditions import eval_cells
+from launch.run.evaluation.monitors import check_held_out
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
@@ -55,7 +55,7 @@ def check_study(study: StudyConfig) -> None:
         find_class(name, SECTION)
     runs = study.runs()
     if models := {run.model for run in runs if not isinstance(run.model, OrganismModel)}:
-        from launch.run.start_model import check_model  # imports torch, which other checks do not need
+        from launch.run.models.start_model import check_model  # imports torch, which other checks do not need
 
         pins = read_pins(expanded(study.output) / study.name)
         for model in sorted(models, key=str):
@@ -69,7 +69,7 @@ def check_study(study: StudyConfig) -> None:
 
 def pressure_lines(runs: Iterable[RunConfig]) -> list[str]:
     """A table: what deception can gain in each world under each arm and point of the axes, before any training."""
-    from launch.run.pressure import gauge
+    from launch.run.evaluation.pressure import gauge
 
     points = {run.point_name: run for run in runs}
     rows = [

@@ -16,7 +16,7 @@ import ray
 from ray.util.placement_group import PlacementGroup
 
 from launch.config.model import ModelSource, idle_organisms
-from launch.config.published import without_places
+from launch.config.reading.published import without_places
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
 from launch.distributed.needs import at_once, check_room, needs, shortage
@@ -37,9 +37,9 @@ from launch.distributed.run_worker import (
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
-from launch.run.losses import flagged
+from launch.run.evaluation.losses import flagged
 from launch.run.memory import check_memory
-from launch.run.origin import model_key, settle, tell_other_versions
+from launch.run.models.origin import model_key, settle, tell_other_versions
 from launch.slices.seeds import as_text
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import write_json
@@ -49,11 +49,11 @@ from launch.storage.space import needed
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
-from shaping.models.base_reference import revision_of
+from shaping.models.lora.base_reference import revision_of
 from shaping.models.model_files import hashes
 
 TRAINER = "launch.run.execute:execute"
-START_MODEL = "launch.run.start_model:start_model"
+START_MODEL = "launch.run.models.start_model:start_model"
 ATTEMPTS = 2
 """Tries of a run whose worker dies or raises."""
 POLL = 0.5
@@ -181,7 +181,7 @@ def _at_once(cluster: RaySettings | None, runs: int) -> int:
 
 def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str]:
     """What may surprise: organisms that no run uses, and folders that have the name of a model of the hub."""
-    from launch.run.start_model import chosen_folder  # imports torch and transformers
+    from launch.run.models.start_model import chosen_folder  # imports torch and transformers
 
     notes = [idle_organisms(config.model, config.seed_list), *(chosen_folder(run.model) for run in runs)]
     return [line for line in dict.fromkeys(notes) if line]
@@ -189,7 +189,7 @@ def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str
 
 def _present(runs: Sequence[RunConfig], study: StudyDirectory) -> dict[str, Path | None]:
     """The models of the runs that are on this machine already."""
-    from launch.run.start_model import at_pin, present_model
+    from launch.run.models.start_model import at_pin, present_model
 
     pins = read_pins(study.path)
     first = {model_key(run): run for run in runs}
@@ -200,7 +200,7 @@ def _models(
     runs: Sequence[RunConfig], study: StudyDirectory, make: Callable[..., Path], display: Display
 ) -> dict[str, Path]:
     """Find, fetch or build the models that the runs start from, one after the other."""
-    from launch.run.start_model import at_pin, on_hub
+    from launch.run.models.start_model import at_pin, on_hub
 
     first = {model_key(run): run for run in reversed(runs)}
     several = len(first) > 1

@@ -22,7 +22,7 @@ class Subspace:
 
 @dataclass(frozen=True, slots=True)
 class NormAlarm:
-    """What to do once an adapter's norm is above a limit after an update: see `shaping.learning.adapter_norms`."""
+    """What to do once an adapter's norm is above a limit after an update (`shaping.learning.steps.adapter_norms`)."""
 
     limit: float
     action: Literal["record", "stop", "rewind"] = "record"

@@ -162,7 +162,7 @@ class Intervention(BaseModel):
         return {}
 
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
-        """An extra loss on a micro-batch of `shaping.learning.sample.Sample`s that are in the policy loss."""
+        """An extra loss on a micro-batch of `shaping.learning.samples.sample.Sample`s that are in the policy loss."""
         return None
 
     def after_update(self, report: UpdateReport) -> None:

@@ -13,8 +13,8 @@ import torch
 from benchmarks.gpu.report import Check, Part
 from benchmarks.gpu.shapes import SMOLLM2_135M, TINY, model_of
 from benchmarks.table import Row
-from shaping.sampling.broadcast import Broadcaster, Receiver
-from shaping.sampling.weights import checksum
+from shaping.sampling.transfer.broadcast import Broadcaster, Receiver
+from shaping.sampling.transfer.weights import checksum
 
 TIMEOUT = 60.0
 

@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from benchmarks.gpu.report import Check, Part, broken
 from benchmarks.gpu.shapes import FAMILIES, Shape, model_of, sequences, tokenizer
 from benchmarks.random_samples import random_sample
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 EXACT = 1e-4
 """Largest difference of log-probs, and largest relative difference of gradients, that float32 may have."""

@@ -32,9 +32,9 @@ from benchmarks.table import Row
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import Batch, pack
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import hidden_states
 
 LR = 1e-6

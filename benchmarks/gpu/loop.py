@@ -14,7 +14,7 @@ from benchmarks.table import Row
 from launch.config.loading import load_study
 from launch.config.study import RunConfig
 from launch.run.execute import execute
-from launch.run.start_model import start_model
+from launch.run.models.start_model import start_model
 from launch.storage.rundir import RunDirectory
 
 ARMS: dict[str, tuple[str, list[str]]] = {

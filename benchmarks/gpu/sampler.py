@@ -21,10 +21,10 @@ from benchmarks.gpu.shapes import (
     tokenizer,
 )
 from benchmarks.table import Row
-from shaping.sampling.draw import Drawing
+from shaping.sampling.embedded.draw import Drawing
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 
 def sampler(device: torch.device, quick: bool) -> Part:

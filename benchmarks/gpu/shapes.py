@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.random_samples import multi_turn
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 

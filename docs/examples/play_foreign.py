@@ -19,9 +19,9 @@ from envs.adapters.totals import truth_of
 from envs.episode import Episode
 from shaping.arm import Arm
 from shaping.organisms.pretrained import check
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 
 def play_one(

@@ -11,8 +11,8 @@ from launch.check_model.engine import loaded
 from launch.check_model.training import train_gate
 from launch.config.world_locales import DIALECT, spoken
 from launch.errors import ConfigError
-from launch.run.cache import cache_errors
-from shaping.organisms.corpus_options import SIZES
+from launch.run.models.cache import cache_errors
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.gates.assay import assay
 from shaping.organisms.gates.cells import options_of
 from shaping.organisms.gates.record import GATES, Gates, Settings, Training

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from launch.errors import ConfigError
 from shaping.learning.policy import Policy
 from shaping.organisms.gates.record import Settings
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 CACHE_BYTES = 1 << 30
 """Memory for keys and values, about: an episode of `TOKENS` is reckoned with."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import trained_worlds
-from launch.run.start_model import present_model
+from launch.run.models.start_model import present_model
 from shaping.organisms.gates.record import Gate, Gates
 from shaping.organisms.gates.store import gates_of
 

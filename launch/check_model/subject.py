@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launch.config.model import ModelSource, OrganismModel, ShippedModel, subject_of
 from launch.errors import ConfigError
-from launch.run.start_model import start_model
+from launch.run.models.start_model import start_model
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import Progress
 from shaping.organisms.pretrained import PretrainedError, check

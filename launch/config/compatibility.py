@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from launch.config.arms.seat_checks import check_seats
 from launch.config.rollout import RANKS
-from launch.config.seat_checks import check_seats
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.arm import Arm

@@ -11,17 +11,17 @@ import yaml
 from pydantic import ValidationError
 
 from envs.escaping import revealed
+from launch.config.arms.combinations import check_combinations
+from launch.config.arms.controls import with_controls
 from launch.config.claims import build_claims
-from launch.config.combinations import check_combinations
-from launch.config.controls import with_controls
-from launch.config.keys import set_key
 from launch.config.model import speaks_dialect
-from launch.config.renamed import refuse_renamed, refuse_renamed_key
-from launch.config.secret_fields import refuse_secrets
+from launch.config.reading.keys import set_key
+from launch.config.reading.renamed import refuse_renamed, refuse_renamed_key
+from launch.config.reading.secret_fields import refuse_secrets
+from launch.config.reading.yaml_reader import MAX_CHARACTERS, read_yaml, short
 from launch.config.sections import check_sections
 from launch.config.study import StudyConfig
 from launch.config.world_locales import expand_key
-from launch.config.yaml_reader import MAX_CHARACTERS, read_yaml, short
 from launch.errors import ConfigError, UserError, describe, nearest
 
 MAX_OVERRIDE_KEY = 1000

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from launch.config.paths import expanded
+from launch.config.reading.paths import expanded
 from shaping.organisms.card import CARD
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.shipped import COUNT

@@ -19,9 +19,9 @@ from envs.discovery import subclasses
 from envs.limits import NoAnswerError, within
 from envs.options import Declared, declared_options
 from envs.text import message_of
-from launch.config.conversions import conversions
+from launch.config.arms.seats import SeatsConfig
 from launch.config.isolation import Isolation
-from launch.config.seats import SeatsConfig
+from launch.config.reading.conversions import conversions
 from launch.config.study import ArmConfig, EvalConfig, PluginSpec
 from launch.errors import ConfigError, UserError, describe, nearest
 from launch.isolation.standins import isolated
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from envs.core import TextEnv
     from shaping.arm import Arm
     from shaping.hooks import RatioMode
-    from shaping.sampling.split import Splitter
+    from shaping.sampling.text.split import Splitter
 
 
 class PluginError(UserError):
@@ -251,7 +251,7 @@ def build_monitors(config: EvalConfig) -> list[Any]:
 
 def build_splitter(name: str) -> Splitter:
     """What splits completions into motive and action, by the name that `rollout.splitter` gives it."""
-    from shaping.sampling.split import SPLITTERS, Splitter
+    from shaping.sampling.text.split import SPLITTERS, Splitter
 
     if name in SPLITTERS:
         return SPLITTERS[name]()
@@ -263,7 +263,7 @@ def build_splitter(name: str) -> Splitter:
     if not (isinstance(found, type) and issubclass(found, Splitter)):
         known = ", ".join(SPLITTERS)
         raise PluginError(
-            f"{where}: {name!r} is no subclass of shaping.sampling.split.Splitter; built-in ones: {known}"
+            f"{where}: {name!r} is no subclass of shaping.sampling.text.split.Splitter; built-in ones: {known}"
         )
     built: Splitter = _build(found, {}, f"{where} ({name})")
     return built

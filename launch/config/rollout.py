@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from launch.errors import ConfigError, describe
-from shaping.sampling.template import CLOCK, TemplateSettings, Thoughts
+from shaping.sampling.text.template import CLOCK, TemplateSettings, Thoughts
 from shaping.sampling.truncation import MOST_KEPT
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class RolloutConfig(BaseModel):
     @field_validator("splitter")
     @classmethod
     def _splitter(cls, name: str) -> str:
-        from shaping.sampling.split import SPLITTERS
+        from shaping.sampling.text.split import SPLITTERS
 
         if name in SPLITTERS or (name.count(":") == 1 and all(name.split(":"))):
             return name

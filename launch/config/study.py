@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
-from launch.config.arms import ArmConfig as ArmConfig
-from launch.config.arms import ArmName
-from launch.config.arms import Role as Role
-from launch.config.axes import (
+from launch.config.arms.arms import ArmConfig as ArmConfig
+from launch.config.arms.arms import ArmName
+from launch.config.arms.arms import Role as Role
+from launch.config.arms.axes import (
     OF_ARMS,
     POINT,
     SWEEPABLE,
@@ -24,16 +24,16 @@ from launch.config.axes import (
     slug,
     sweep_points,
 )
-from launch.config.conversions import conversions
-from launch.config.digests import digest
+from launch.config.arms.factorial import combined
+from launch.config.arms.seats import SeatsConfig
 from launch.config.evaluation import EvalConfig, may_have_context
-from launch.config.factorial import combined
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
-from launch.config.keys import keys_below, set_key
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
+from launch.config.reading.conversions import conversions
+from launch.config.reading.digests import digest
+from launch.config.reading.keys import keys_below, set_key
 from launch.config.rollout import RolloutConfig
-from launch.config.seats import SeatsConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken

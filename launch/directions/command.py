@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from launch.check_model.subject import subject
-from launch.config.yaml_reader import read_yaml
+from launch.config.reading.yaml_reader import read_yaml
 from launch.errors import ConfigError, describe
 from launch.storage.files import disk_errors
 from shaping.directions.contrast import CONTRASTS, Contrast, Layers
@@ -15,8 +15,8 @@ from shaping.directions.direction_set import DirectionError
 from shaping.directions.extract import extract, randomised
 from shaping.directions.probes import probes_of
 from shaping.learning.policy import Policy
-from shaping.models.base_reference import BaseReference
-from shaping.sampling.render import Renderer
+from shaping.models.lora.base_reference import BaseReference
+from shaping.sampling.text.render import Renderer
 
 
 def find_directions(

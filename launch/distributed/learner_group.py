@@ -23,14 +23,14 @@ from launch.distributed.learner_worker import LearnerActor, RankInfo, load_train
 from launch.distributed.placement import rank_placements
 from launch.distributed.run_worker import archive_model, extract, marker_of
 from launch.distributed.weights import Form, Sent, pack_tensors, unpack_tensors
-from launch.run.eval_plan import EvalPolicy
+from launch.run.evaluation.eval_plan import EvalPolicy
 from launch.storage.files import disk_errors, remove
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.hooks import Activations
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.sockets import LOOPBACK
 
 START_TIMEOUT = 600.0

@@ -28,18 +28,18 @@ from launch.distributed.run_worker import archive, extract_model, marker_of
 from launch.distributed.thread_dump import dump, other_threads
 from launch.distributed.weights import Form, Packed, PolicyWeights, pack_tensors, unpack_tensors
 from launch.errors import UserError
-from launch.run.adapters import apart_of, snapshots_of
-from launch.run.eval_plan import EvalPolicy
-from launch.run.load_policy import load_policy, load_reference
+from launch.run.evaluation.eval_plan import EvalPolicy
+from launch.run.models.adapters import apart_of, snapshots_of
+from launch.run.models.load_policy import load_policy, load_reference
+from launch.run.models.trained import mean_logprob, save, undo
 from launch.run.rng import rng_state, seed_all, set_rng_state
-from launch.run.trained import mean_logprob, save, undo
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
 from shaping.hooks import Activations
 from shaping.learning.learner import Learner
-from shaping.learning.parallel import Ranks, RanksError
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.ranks.parallel import Ranks, RanksError
+from shaping.learning.samples.sample import Sample
 from shaping.sockets import listen
 
 State = dict[str, Packed]
@@ -201,21 +201,21 @@ class LearnerWorker:
 
     @_errors_as_data
     def mean_logprob(self, samples: Sequence[Sample], edited: bool, arm: Mapping[str, Any]) -> float:
-        """As `launch.run.trained.TrainedPolicy.mean_logprob`. `arm` is the state of the interventions."""
+        """As `launch.run.models.trained.TrainedPolicy.mean_logprob`. `arm` is the state of the interventions."""
         if arm:
             self._arm.load_state_dict(arm)
         return mean_logprob(self._learner.policy, samples, self._arm, edited=edited)
 
     @_errors_as_data
     def undo(self, arm: Mapping[str, Any]) -> None:
-        """As `launch.run.trained.TrainedPolicy.undo`. `arm` is the state of the interventions."""
+        """As `launch.run.models.trained.TrainedPolicy.undo`. `arm` is the state of the interventions."""
         if arm:
             self._arm.load_state_dict(arm)
         undo(self._learner.policy, self._arm)
 
     @_errors_as_data
     def save(self, directory: Path, marker: tuple[Path, str]) -> bytes:
-        """As `launch.run.trained.TrainedPolicy.save`: rank 0 writes.
+        """As `launch.run.models.trained.TrainedPolicy.save`: rank 0 writes.
 
         `marker`: a file of the run directory and its digest. If rank 0 cannot read it, it shares no disk with the
         controller, and returns what it would have written as a tar file.

@@ -128,7 +128,7 @@ def _model_here(job: Job, *, local: bool) -> Path | None:
     """The run's model on this machine: where the driver has it, or at the same commit in this machine's cache."""
     if job.model.exists() and (local or hashes(job.model) == job.model_hashes):
         return job.model
-    from launch.run.start_model import on_hub, present_model  # imports torch and transformers
+    from launch.run.models.start_model import on_hub, present_model  # imports torch and transformers
 
     if not job.run.commit or (hub := on_hub(job.run.model)) is None:
         return None

@@ -17,14 +17,14 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from launch.config.study import RunConfig
 from launch.errors import UserError
-from launch.run.eval_plan import EvalPolicy, active_adapters
+from launch.run.evaluation.eval_plan import EvalPolicy, active_adapters
 from launch.run.seats.players import adapters_on
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import MOST_LOST, Policy
-from shaping.models.adapters import Merge
-from shaping.models.concatenated import joint
+from shaping.models.lora.adapters import Merge
+from shaping.models.lora.concatenated import joint
+from shaping.sampling.transfer.weights import checksum as checksum_of
 from shaping.sampling.vllm.config import ModelFiles
-from shaping.sampling.weights import checksum as checksum_of
 from shaping.sockets import LOOPBACK
 
 Form = Literal["modules", "lora", "merged", "adapter"]
@@ -54,7 +54,7 @@ class WeightSource(Protocol):
         """The weights; adapters that are merged or sent as one are those that are on in `policy`."""
 
     def checksum(self, form: Form, policy: EvalPolicy, dtype: torch.dtype | None) -> str:
-        """What a sampler that has received them must have: `shaping.sampling.weights.checksum`."""
+        """What a sampler that has received them must have: `shaping.sampling.transfer.weights.checksum`."""
 
 
 def form_of(run: RunConfig) -> Form:

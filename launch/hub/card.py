@@ -11,7 +11,7 @@ import yaml
 
 from envs.escaping import on_one_line
 from launch.config.model import HubModel, hub_model
-from launch.config.published import without_places
+from launch.config.reading.published import without_places
 from launch.config.study import RunConfig
 
 _TAGS = ("shaping", "reinforcement-learning")

@@ -43,10 +43,10 @@ def upload(
     target = hub_model(name)
     if target is None or target.revision:
         raise UserError(f"{name!r} is no name of a repository: write OWNER/NAME (the branch is --revision)")
-    from launch.config.recorded import recorded_run
+    from launch.config.reading.recorded import recorded_run
     from launch.hub.card import model_card
     from launch.storage.finished import finished_run
-    from shaping.models.adapter_checkpoint import FOLDER, stored_adapters
+    from shaping.models.lora.adapter_checkpoint import FOLDER, stored_adapters
 
     directory = finished_run(run_dir)
     record = directory.record()

@@ -13,7 +13,7 @@ from launch.report.build import DELTA
 from launch.report.claims.effects import EffectEstimate
 from launch.report.claims.judge import judge_study
 from launch.report.claims.verdict import Verdict
-from launch.report.load import load
+from launch.report.files.load import load
 from launch.report.statistics.spending import chance_to_cross, levels
 from launch.report.table import values_of
 from launch.study import StudyResult

@@ -17,16 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
-from launch.run.evaluate import deployment
-from launch.run.load_policy import load_trained
+from launch.run.evaluation.evaluate import deployment
+from launch.run.models.load_policy import load_trained
 from launch.run.rendering import renderer_of
 from shaping.audits.summary import summarise
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.trait import TraitTraining
 from shaping.organisms.trait_adapter import TraitAdapterError, corpus_of, training_steps
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 NAME = "relearned"
 """Name of the adapter that the bad episodes are cloned into."""

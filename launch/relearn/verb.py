@@ -29,7 +29,7 @@ def relearn(
     json_file: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
 ) -> None:
     """Count the steps of training on bad episodes until a run's policy has a trait again. The run does not change."""
-    from launch.config.recorded import recorded_run
+    from launch.config.reading.recorded import recorded_run
     from launch.relearn.attack import Attack, looks
     from launch.relearn.attack import relearn as attacked
     from launch.storage.finished import finished_run

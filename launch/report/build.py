@@ -8,9 +8,9 @@ from pathlib import Path
 from launch.config.sections import find_sections
 from launch.errors import UserError
 from launch.report.claims.verdict import as_json
-from launch.report.episode_files import EpisodeFiles
 from launch.report.escaping import json_text
-from launch.report.load import load
+from launch.report.files.episode_files import EpisodeFiles
+from launch.report.files.load import load
 from launch.report.page import html_page, markdown_page
 from launch.report.results import gather
 from launch.report.sections.base import compute

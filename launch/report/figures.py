@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from launch.report.escaping import plot_text
-from launch.report.load import ArmInfo, Run, Study
+from launch.report.files.load import ArmInfo, Run, Study
 from launch.report.metrics import label
 from launch.report.palette import FAMILY_LABELS, Style, styles
 from launch.report.series import band, cue_rates, window_of

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.skins import DEFAULT, ERAS, LANGUAGES, LOCALES, options_of, split
-from launch.report.load import Record, Study, number
+from launch.report.files.load import Record, Study, number
 from launch.report.metrics import label
-from shaping.audits.grid import Contrast, Estimate, Locale, change, contrasts, log_odds_grid, over_seeds
+from shaping.audits.conduct.grid import Contrast, Estimate, Locale, change, contrasts, log_odds_grid, over_seeds
 from shaping.audits.intervals import holm
 
 #: Metric of a row of eval.jsonl (`count/...` and `opportunity/...`) -> metric of a summary, for its label.

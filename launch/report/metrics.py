@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shaping.audits.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, TRAINED_PREFIX, parse
+from shaping.audits.conduct.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, TRAINED_PREFIX, parse
 from shaping.audits.metrics import Metric, all_metrics
 from shaping.audits.played import CONTEXT
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from launch.config.axes import arm_of
-from launch.report.load import ArmInfo
+from launch.config.arms.axes import arm_of
+from launch.report.files.load import ArmInfo
 
 #: Okabe and Ito's colours, safe for the common colour-vision deficiencies: warm for constraints, cool for motivations.
 FAMILIES: Mapping[str, tuple[str, ...]] = {

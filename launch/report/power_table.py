@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launch.config.claims import build_claims
-from launch.config.paths import expanded
+from launch.config.reading.paths import expanded
 from launch.config.seeds import LEAST
 from launch.config.study import StudyConfig
 from launch.report.build import DELTA
@@ -16,7 +16,7 @@ from launch.report.claims.evidence import Evidence
 from launch.report.claims.judge import tables
 from launch.report.claims.power import assumed_power, powers
 from launch.report.claims.table import Table
-from launch.report.load import Study, StudyDirectoryError, load
+from launch.report.files.load import Study, StudyDirectoryError, load
 from launch.report.metrics import label
 from launch.report.statistics.power import MOST, TARGET, Power
 from launch.report.table import values_of

@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.config.arms import ArmConfig
+from launch.config.arms.arms import ArmConfig
 from launch.config.claims import build_claims
-from launch.config.published import without_places
+from launch.config.reading.published import without_places
 from launch.config.seeds import Looks
 from launch.config.study import StudyConfig
 from launch.report.claims.base import Claim
 from launch.report.claims.judge import tables
 from launch.report.claims.table import Table
-from launch.report.load import Study, planned_arms
+from launch.report.files.load import Study, planned_arms
 from launch.report.markdown import blocks, bullets, line, table
 from launch.slices.source import study_digest
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from launch.report.escaping import inline_json, plain, signed, visible
 from launch.report.figures import Figure
 from launch.report.table import Interval
-from shaping.audits.grid import Estimate
+from shaping.audits.conduct.grid import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launch.report.claims.judge import Verdict, judge_study
-from launch.report.load import ArmInfo, Study
+from launch.report.files.load import ArmInfo, Study
 from launch.report.palette import FAMILY_LABELS, styles
 from launch.report.table import NOTHING, Interval, Values, compare, summarise, values_of
 from launch.report.transcripts import Read
-from shaping.audits.order import describe_order
+from shaping.audits.training.order import describe_order
 
 Cells = Mapping[str, Mapping[str, Interval]]
 """Arm -> metric -> interval over seeds."""

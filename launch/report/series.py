@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.report.load import Run, number
+from launch.report.files.load import Run, number
 from launch.report.table import interval
 
 

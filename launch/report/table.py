@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from launch.report.escaping import csv_cell
-from launch.report.load import ArmInfo, Study
+from launch.report.files.load import ArmInfo, Study
 from launch.report.metrics import monitor_of, record_of
 from launch.report.statistics.estimate import contrast
-from shaping.audits.cells import of_arm
+from shaping.audits.conduct.cells import of_arm
 from shaping.audits.intervals import mean_interval
 
 BySeed = Mapping[int, float]

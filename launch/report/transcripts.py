@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.episode import TRAITS, Episode, Event, Labels, Turn
-from launch.report.load import Run, Study
-from launch.report.run_files import MAX_NUMBER
+from launch.report.files.load import Run, Study
+from launch.report.files.run_files import MAX_NUMBER
 from shaping.audits.played import OWN, cells_of
 
 Read = Callable[[Path], Sequence[Episode]]

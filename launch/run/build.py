@@ -13,23 +13,23 @@ from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
-from launch.run.adapters import apart_of, snapshots_of
 from launch.run.captures import check_captures
 from launch.run.device import local_device
-from launch.run.eval_player import EvalPlayer, LocalEvalPlayer
-from launch.run.load_policy import load_policy, prepare
-from launch.run.monitors import TrainingMonitors, check_held_out
+from launch.run.evaluation.eval_player import EvalPlayer, LocalEvalPlayer
+from launch.run.evaluation.monitors import TrainingMonitors, check_held_out
+from launch.run.models.adapters import apart_of, snapshots_of
+from launch.run.models.load_policy import load_policy, prepare
+from launch.run.models.trained import PolicyHere, TrainedPolicy
 from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
-from launch.run.trained import PolicyHere, TrainedPolicy
 from launch.run.trainer import Learns, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.monitors.base import Monitor
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def _rollouts(
         assert policy is not None
         return LocalRollouts(run, arm, policy, renderer)
     from launch.distributed.learner_group import LearnerGroup
-    from launch.distributed.rollouts import RayRollouts
+    from launch.distributed.workers.rollouts import RayRollouts
 
     if policy is not None:
         return RayRollouts(run, arm, model, PolicyWeights(run, policy, model, log_to_stderr))
@@ -170,8 +170,8 @@ def _player(run: RunConfig, arm: Arm, policy: Policy | None, trainer: Trainer) -
     if run.rollout.workers == 0:
         assert policy is not None
         return LocalEvalPlayer(run, policy, trainer.renderer, arm)
-    from launch.distributed.evaluation import WorkerEvalPlayer
-    from launch.distributed.rollouts import RayRollouts
+    from launch.distributed.workers.evaluation import WorkerEvalPlayer
+    from launch.distributed.workers.rollouts import RayRollouts
 
     assert isinstance(trainer.rollouts, RayRollouts)
     return WorkerEvalPlayer(run, arm, trainer.rollouts, lambda: trainer.learner.version)

@@ -14,19 +14,19 @@ from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
-from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import Parts, build
 from launch.run.device import own_device
-from launch.run.eval_plan import Played
-from launch.run.evaluate import Evaluated, evaluate_trained, rows, rows_of_start, start_parts
-from launch.run.losses import losses, lost_share
-from launch.run.monitors import evaluation_metrics
-from launch.run.origin import check_origin, origin
+from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
+from launch.run.evaluation.eval_plan import Played
+from launch.run.evaluation.evaluate import Evaluated, evaluate_trained, rows, rows_of_start, start_parts
+from launch.run.evaluation.losses import losses, lost_share
+from launch.run.evaluation.monitors import evaluation_metrics
+from launch.run.evaluation.pressure import audit_pressure
+from launch.run.evaluation.spike_in import spike_in_metrics
+from launch.run.evaluation.thoughts import ThoughtWatch
+from launch.run.models.origin import check_origin, origin
 from launch.run.pace.average import averaged, evaluation_after
-from launch.run.pressure import audit_pressure
 from launch.run.recovery import surviving
-from launch.run.spike_in import spike_in_metrics
-from launch.run.thoughts import ThoughtWatch
 from launch.run.timing import add, of_run, timed
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
@@ -35,8 +35,8 @@ from launch.storage.versions import versions
 from launch.tracking.prometheus import record
 from launch.tracking.tracking import tracked
 from launch.train import train
+from shaping.audits.conduct.seats import games_summary, seat_rows
 from shaping.audits.played import OWN, cells_of
-from shaping.audits.seats import games_summary, seat_rows
 from shaping.audits.summary import summarise
 from shaping.hooks import InterventionError
 from shaping.intervention import Intervention

@@ -12,7 +12,7 @@ from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.errors import UserError
 from launch.run.episodes import slots_of
-from shaping.learning.logprobs import CHUNK
+from shaping.learning.losses.logprobs import CHUNK
 from shaping.models.sizes import ModelSizes, sizes_of
 
 GIB = 1 << 30

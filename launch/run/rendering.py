@@ -13,11 +13,11 @@ from launch.config.model import HubModel
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
-from launch.run.start_model import present_model
+from launch.run.models.start_model import present_model
 from shaping.arm import Arm
 from shaping.hooks import GroupInfo, Knob
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import ChatTemplate, TemplateArgumentError, TemplateError, TemplateSettings
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import ChatTemplate, TemplateArgumentError, TemplateError, TemplateSettings
 
 SHORT_THOUGHT = 256
 """Tokens in which few thoughts of reasoning models end."""

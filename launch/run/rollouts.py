@@ -14,18 +14,18 @@ from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.run.captures import sampling_captures
 from launch.run.episodes import DEPLOYED, GroupDraw, GroupRequest, episode_requests, group_slots, limits, slots_of
-from launch.run.eval_plan import EvalRequest, playing_arm
+from launch.run.evaluation.eval_plan import EvalRequest, playing_arm
 from launch.run.seats.games import EvalGame
 from launch.run.seats.players import modes
 from launch.run.seats.seating import Drawn, draw_group, games
 from shaping.arm import Arm
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Engine
 from shaping.sampling.play import EpisodeRequest, Watch, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.table import TableRequest, play_tables
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.time_limit import Limited, time_limits
-from shaping.sampling.transformers_engine import TransformersEngine
 from shaping.seat_records import PLAYER, is_learner, player_of, seat_of
 
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from launch.config.study import RunConfig
+from launch.run.evaluation.monitors import TrainingMonitors
 from launch.run.ledger import Ledger
-from launch.run.monitors import TrainingMonitors
 from launch.run.rng import rng_state, set_rng_state
 from launch.run.rollouts import Rollouts, RolloutScheduler
 from rewards.base import Reward
 from shaping.arm import Arm
 from shaping.hooks import Activations
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 
 
 class Learns(Protocol):

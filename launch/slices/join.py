@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.escaping import placeless
-from launch.config.published import without_places
-from launch.report.run_files import DamagedFileError
+from launch.config.reading.published import without_places
+from launch.report.files.run_files import DamagedFileError
 from launch.slices.rows import RunRows
 from launch.slices.source import AbsentRunError, BrokenRunError, Source, StudyDirectoryError, open_source
 from launch.storage.versions import differences

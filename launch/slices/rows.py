@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from launch.config.digests import digest
-from launch.config.published import without_places
-from launch.report.run_files import DamagedFileError, Short, checked, read_json
+from launch.config.reading.digests import digest
+from launch.config.reading.published import without_places
+from launch.report.files.run_files import DamagedFileError, Short, checked, read_json
 from launch.storage.documents import checksum, dumps
 from launch.storage.files import write_text
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.config.digests import digest
-from launch.config.published import without_places
+from launch.config.reading.digests import digest
+from launch.config.reading.published import without_places
 from launch.config.study import StudyConfig
 from launch.errors import RunDirectoryError, describe
-from launch.report.run_files import DamagedFileError, ResultFile, RunFile, check_kinds, checked, read_json
+from launch.report.files.run_files import DamagedFileError, ResultFile, RunFile, check_kinds, checked, read_json
 from launch.slices.rows import RunRows, read_rows
 from launch.storage import jsonl
 from launch.storage.rundir import EVALUATION, METRICS, RESULT, RunDirectory

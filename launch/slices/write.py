@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.looks.record import looks_taken, record_looks
-from launch.report.run_files import DamagedFileError
+from launch.report.files.run_files import DamagedFileError
 from launch.slices.join import check_same_study, difference_of, read_run
 from launch.slices.rows import RunRows, write_rows
 from launch.slices.source import ROWS, BrokenRunError, RowsSource, StudyDirectoryError, StudySource, open_source

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.config.digests import digest
+from launch.config.reading.digests import digest
 from launch.config.study import RunConfig
 from launch.errors import RunDirectoryError, UserError
 from launch.storage.files import disk_errors, make_directory, remove, safe, sync, write_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.text import valid, valid_tree
-from launch.config.digests import digest
+from launch.config.reading.digests import digest
 from launch.errors import RunDirectoryError
 from launch.storage.files import write_text
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.config.axes import arm_of
-from launch.config.digests import digest as config_digest
-from launch.config.paths import expanded
+from launch.config.arms.axes import arm_of
+from launch.config.reading.digests import digest as config_digest
+from launch.config.reading.paths import expanded
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import RunDirectoryError
 from launch.storage.checkpoint import Checkpoints

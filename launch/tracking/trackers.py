@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from launch.config.paths import expanded
+from launch.config.reading.paths import expanded
 from launch.errors import nearest
 from launch.tracking.tracking import TrackedRun
 

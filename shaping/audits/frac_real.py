@@ -8,7 +8,7 @@ updates measures the policy that training starts from.
 
 from __future__ import annotations
 
-from shaping.audits.cells import Cells, leaks
+from shaping.audits.conduct.cells import Cells, leaks
 from shaping.audits.metrics import Metric
 
 

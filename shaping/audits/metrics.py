@@ -23,7 +23,7 @@ Source = Literal["evaluation", "cells", "condition", "update", "training", "acce
 """What a metric is computed from, and where its value goes.
 
 - evaluation: the deployed policy's episodes in one world (`Played`) -> summary, as the mean over worlds and `.<world>`
-- cells: the metrics of the evaluation in each of its cells (`shaping.audits.cells`) -> summary
+- cells: the metrics of the evaluation in each of its cells (`shaping.audits.conduct.cells`) -> summary
 - condition: the episodes of one evaluation condition (`Played`) -> the condition's row of eval.jsonl
 - update: the episodes of one update and their credit (`Update`) -> the update's row of metrics.jsonl; summary, as the
   mean over updates, unless it is a family

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from envs.episode import TRAITS, Episode
 from envs.frozen import freeze, frozen
-from shaping.audits.rates import Rate, Tally, tally
-from shaping.learning.credit_parts import CreditPart
+from shaping.audits.conduct.rates import Rate, Tally, tally
+from shaping.learning.credit.credit_parts import CreditPart
 
 Vector = NDArray[np.float64]
 Condition = tuple[str, str]

@@ -21,10 +21,10 @@ def summarise(
     """The `summary` of a run: every metric of the registry. Values that are not defined are left out, never nan.
 
     `train_rows` are the rows of `metrics.jsonl`. `conditions` are the deployment episodes: those of the cell `own` make
-    the plain metrics, the others those of `shaping.audits.cells`. `access` is passed through (`reward_access` and its
-    kin). A world's value pools the episodes of all of its conditions; the value without a world is the unweighted mean
-    over worlds. Rates without any opportunity in a world leave that world out. Episodes that ended in an error are not
-    counted. Stored episodes give the same values:
+    the plain metrics, the others those of `shaping.audits.conduct.cells`. `access` is passed through (`reward_access`
+    and its kin). A world's value pools the episodes of all of its conditions; the value without a world is the
+    unweighted mean over worlds. Rates without any opportunity in a world leave that world out. Episodes that ended in
+    an error are not counted. Stored episodes give the same values:
     `summarise(rows, conditions_of(read_episodes(path)), {})`.
     """
     rows = tuple(frozen(row) for row in train_rows)

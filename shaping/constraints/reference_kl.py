@@ -12,8 +12,8 @@ from shaping.hooks import AdapterSpec, InterventionError, LossTerm
 from shaping.intervention import Constraint
 
 if TYPE_CHECKING:
-    from shaping.learning.insertion import Insertion
     from shaping.learning.policy import Policy
+    from shaping.learning.samples.insertion import Insertion
 
 _ADAPTER = "safe_reference"
 
@@ -72,7 +72,7 @@ class ReferenceKL(Constraint):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
         if not self.coefficient:
             return None
-        from shaping.learning.distance import distance  # imports torch, which listing plug-ins does not need
+        from shaping.learning.losses.distance import distance  # imports torch, which listing plug-ins does not need
 
         other = [self._under_prompt(policy, sample) for sample in batch]
         total = distance(policy, batch, other, self._active(policy), self.estimator)
@@ -94,8 +94,8 @@ class ReferenceKL(Constraint):
         if not self.prompt:
             return sample
         if self._insertion is None:
-            from shaping.learning.insertion import Insertion
-            from shaping.sampling.render import Renderer
+            from shaping.learning.samples.insertion import Insertion
+            from shaping.sampling.text.render import Renderer
 
             self._insertion = Insertion.of(self.prompt, Renderer(policy.tokenizer))
         return self._insertion.put_into(sample)

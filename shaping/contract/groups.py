@@ -18,8 +18,8 @@ from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 MEMBERS = ("honest", "opportunist", "deceiver", "power_seeker", "random", "random")
 """Who plays a group: some earn more than others, some take shortcuts in the open, some out of sight."""

@@ -13,7 +13,7 @@ import numpy as np
 from envs.check import RuleResult
 from envs.episode import Context, Contexts, Episode
 from shaping.arm import Arm, compose
-from shaping.audits.order import OrderViolations, order_violations
+from shaping.audits.training.order import OrderViolations, order_violations
 from shaping.contract.answers import Asked, fingerprint, result
 from shaping.contract.groups import MEMBERS, GroupKey, group_keys, groups_of, play_groups, small_policy
 from shaping.hooks import (
@@ -31,12 +31,12 @@ from shaping.hooks import (
     UpdateReport,
 )
 from shaping.intervention import Constraint, Intervention
-from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
-from shaping.learning.contexts import with_own_contexts
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.advantages import estimate
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.contexts import with_own_contexts
+from shaping.sampling.text.render import Renderer
 
 #: What each rule demands, in the order of `check_intervention`.
 RULES = {

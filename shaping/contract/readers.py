@@ -12,7 +12,7 @@ from rewards.base import Reward
 from shaping.contract.answers import Asked, result
 from shaping.contract.groups import group_keys, groups_of, play_groups, small_policy
 from shaping.monitors.base import Monitor, Reading
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 #: What each rule demands, in the order of `check_reward`.
 REWARD_RULES = {

@@ -119,7 +119,7 @@ class Directed(Shaper):
     def _texts(self, policy: Policy, contrast: Contrast) -> Any:
         """What both sides say; the same in every update unless the model itself answers."""
         from shaping.directions.probes import probes_of
-        from shaping.sampling.render import Renderer
+        from shaping.sampling.text.render import Renderer
 
         if self._probes is None or contrast.samples:
             self._probes = probes_of(policy, contrast, Renderer(policy.tokenizer))

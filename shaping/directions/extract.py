@@ -20,11 +20,11 @@ from shaping.directions.probes import Probes, probes_of
 from shaping.hooks import Capture, Positions
 from shaping.learning.captures import Recorder
 from shaping.learning.mode import without_dropout
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import pack
 from shaping.models.capture import layer_numbers
 from shaping.models.edits import decoder_layers
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 BUDGET = 8192
 """Tokens of one pass."""

@@ -18,12 +18,12 @@ from shaping.arm import Arm
 from shaping.directions.contrast import Contrast, Speaker
 from shaping.directions.direction_set import DirectionError
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Origin, Sample
+from shaping.learning.samples.sample import Origin, Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import SamplingParams, Session
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shaping.intervention import Intervention
 from shaping.labels.source import LabelSource, sources_of
-from shaping.learning.credit_parts import names_of
+from shaping.learning.credit.credit_parts import names_of
 
 
 def described(labels: LabelSource) -> str:

@@ -12,10 +12,10 @@ from shaping.arm import captures_of
 from shaping.hooks import ActivationEdit, Activations
 from shaping.intervention import Intervention
 from shaping.learning.config import LearnerConfig
-from shaping.learning.objective import Objective
+from shaping.learning.losses.objective import Objective
 from shaping.learning.policy import Policy
 from shaping.learning.reference import Reference
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 Apart = Mapping[str, Sequence[Intervention]]
 """Player -> the interventions that are about it alone."""

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from envs.episode import SpanKind
 from shaping.hooks import Activations, Capture, InterventionError, Positions
-from shaping.learning.packing import Batch
-from shaping.learning.parallel import Ranks
-from shaping.learning.sample import Sample
+from shaping.learning.ranks.parallel import Ranks
+from shaping.learning.samples.packing import Batch
+from shaping.learning.samples.sample import Sample
 from shaping.models.capture import layer_numbers
 
 _KINDS = {"motive": SpanKind.MOTIVE, "action": SpanKind.ACTION}

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shaping.hooks import RatioMode
-from shaping.learning.rates import LRSchedule, lr_share
+from shaping.learning.steps.rates import LRSchedule, lr_share
 
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "reinforce_pp", "ppo"]
 AdvantageLevel = Literal["episode", "turn", "token"]

@@ -16,23 +16,23 @@ from torch import Tensor
 from shaping.arm import asked_all
 from shaping.hooks import ActivationEdit, Activations
 from shaping.intervention import Intervention
-from shaping.learning.adapter_norms import AdapterNorms
 from shaping.learning.apart import Apart, by_player, objectives, owners, seen_together
 from shaping.learning.config import LearnerConfig
-from shaping.learning.forced import ForcedReader
+from shaping.learning.losses.objective import MetricSums, Objective, TokenCounts
+from shaping.learning.losses.staleness import StaleReader
 from shaping.learning.mode import without_dropout
-from shaping.learning.objective import MetricSums, Objective, TokenCounts
-from shaping.learning.optimizer import GatedOptimizer
-from shaping.learning.packing import Batch, pack
-from shaping.learning.parallel import SINGLE, Ranks
 from shaping.learning.policy import Policy
-from shaping.learning.rates import default_lr, unusual_lr
+from shaping.learning.ranks.parallel import SINGLE, Ranks
+from shaping.learning.ranks.sharding import release
 from shaping.learning.reference import Reference
 from shaping.learning.refresh import refreshed
-from shaping.learning.sample import Sample, critic_metrics, not_finite, value_targets
-from shaping.learning.sharding import release
+from shaping.learning.samples.forced import ForcedReader
+from shaping.learning.samples.packing import Batch, pack
+from shaping.learning.samples.sample import Sample, critic_metrics, not_finite, value_targets
 from shaping.learning.snapshots import Snapshots
-from shaping.learning.staleness import StaleReader
+from shaping.learning.steps.adapter_norms import AdapterNorms
+from shaping.learning.steps.optimizer import GatedOptimizer
+from shaping.learning.steps.rates import default_lr, unusual_lr
 from shaping.models.edits import applied
 from shaping.models.value_head import Regression
 

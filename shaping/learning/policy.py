@@ -14,16 +14,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from shaping.hooks import ActivationEdit, AdapterSpec, Phase
 from shaping.learning.captures import States, Wanted
-from shaping.learning.logprobs import token_logprobs
-from shaping.learning.packing import Batch
-from shaping.learning.parallel import SINGLE, Ranks
-from shaping.learning.sharding import Run, parts, run_here
-from shaping.models.adapter_checkpoint import save_adapters, stored_adapters
-from shaping.models.adapters import Adapters
-from shaping.models.base_reference import BaseReference
+from shaping.learning.losses.logprobs import token_logprobs
+from shaping.learning.ranks.parallel import SINGLE, Ranks
+from shaping.learning.ranks.sharding import Run, parts, run_here
+from shaping.learning.samples.packing import Batch
 from shaping.models.dtypes import stored_dtype
 from shaping.models.edits import applied
 from shaping.models.forward import adopt, layer_states, layout_of
+from shaping.models.lora.adapter_checkpoint import save_adapters, stored_adapters
+from shaping.models.lora.adapters import Adapters
+from shaping.models.lora.base_reference import BaseReference
 from shaping.models.model_files import damaged_weights
 from shaping.models.saving import mend_generation_config
 from shaping.models.value_head import ValueHead
@@ -127,8 +127,8 @@ class Policy:
         path = Path(directory)
         if (stored := stored_adapters(path)) is not None:
             raise PolicyError(
-                f"{path} holds adapters of {stored.base or 'a model'}, not a whole model: load that one, with the "
-                "adapters of `shaping.models.adapter_checkpoint.specs_of`, or make a whole model with `shaping export`"
+                f"{path} holds adapters of {stored.base or 'a model'}, not a whole model: load that and the adapters "
+                "of `shaping.models.lora.adapter_checkpoint.specs_of`, or make a whole model with `shaping export`"
             )
         if not (path / "config.json").is_file():
             raise PolicyError(f"{path} is not a model directory: it has no config.json")
@@ -347,7 +347,7 @@ class Policy:
         """Save what was trained: nothing is merged and nothing rounded.
 
         A policy that is trained as a whole becomes a plain model in Hugging Face layout (safetensors). Kept adapters
-        are saved in PEFT's layout with a reference to their base, see `shaping.models.adapter_checkpoint`; tokenizer,
+        are saved in PEFT's layout with a reference to their base (`shaping.models.lora.adapter_checkpoint`); tokenizer,
         chat template and generation config are beside them. All ranks must call it together; rank 0 writes.
 
         Raises: `PolicyError` if other adapters are active on a base that is trained.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from shaping.hooks import ActivationEdit
-from shaping.learning.packing import Batch
-from shaping.learning.parallel import Ranks
 from shaping.learning.policy import Policy
+from shaping.learning.ranks.parallel import Ranks
+from shaping.learning.samples.packing import Batch
 
 
 class Reference:

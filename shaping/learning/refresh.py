@@ -11,9 +11,9 @@ import torch.distributed as dist
 from envs.calls import call
 from shaping.hooks import InterventionError
 from shaping.intervention import Intervention
-from shaping.learning.parallel import RanksError
 from shaping.learning.policy import Policy
-from shaping.learning.sharding import release
+from shaping.learning.ranks.parallel import RanksError
+from shaping.learning.ranks.sharding import release
 from shaping.readings import intervention_names
 
 

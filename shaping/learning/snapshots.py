@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from shaping.hooks import AdapterSpec
-from shaping.models.adapters import Adapters
+from shaping.models.lora.adapters import Adapters
 
 PREFIX = "past"
 

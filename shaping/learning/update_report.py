@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.episode import Episode
 from shaping.hooks import Activations, Group, UpdateReport
-from shaping.learning.credit import Credited
+from shaping.learning.credit.credit import Credited
 
 
 def update_report(

@@ -4,7 +4,7 @@ The function is registered with transformers under `ATTENTION` and works for eve
 interface. The plan is a keyword argument of the model's forward:
 
 - `Packed`: many sequences laid end to end in one row; block-diagonal causal attention, no padding.
-- `shaping.sampling.cache.Slots`: rows of a key-value cache, with different lengths.
+- `shaping.sampling.embedded.cache.Slots`: rows of a key-value cache, with different lengths.
 """
 
 from __future__ import annotations

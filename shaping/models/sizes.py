@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from shaping.models.adapter_targets import adaptable, expert_parameters, linear_layers
 from shaping.models.context import longest_context
+from shaping.models.lora.adapter_targets import adaptable, expert_parameters, linear_layers
 
 
 @dataclass(frozen=True)

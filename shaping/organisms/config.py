@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from envs.skins import DEFAULT, options_of
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus.corpus_options import SIZES
 
 
 class OrganismConfig(BaseModel):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.organisms.warm_corpus import IGNORED, Row
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.organisms.corpus.warm_corpus import IGNORED, Row
 
 BATCH = 4096
 """Tokens of one pass, unless a sequence is longer."""

@@ -16,16 +16,16 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from envs.skins import DEFAULT
-from shaping.learning.packing import Batch
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import Batch
 from shaping.models.forward import head_logits, hidden_states
 from shaping.organisms.card import CARD, damage, write_card
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import Script, scripts
-from shaping.organisms.corpus_prompts import COMPOSED, WRITTEN
-from shaping.organisms.samples import batches, units
+from shaping.organisms.corpus.corpus import Script, scripts
+from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
+from shaping.organisms.corpus.samples import batches, units
 from shaping.organisms.tokenizer import train_tokenizer
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -33,8 +33,9 @@ Progress = Callable[[int, int, str], None]
 
 _SOURCES = (
     *("envs/core.py", "envs/worlds/*.py", "envs/personas/*.py", "envs/power/*.py"),
-    *(f"shaping/organisms/{name}.py" for name in ("cast", "config", "organism", "samples", "tokenizer")),
-    *("shaping/organisms/corpus*.py", "shaping/sampling/render.py", "shaping/sampling/template.py"),
+    *(f"shaping/organisms/{name}.py" for name in ("config", "organism", "tokenizer")),
+    *(f"shaping/organisms/corpus/{name}.py" for name in ("cast", "samples", "corpus*")),
+    *(f"shaping/sampling/text/{name}.py" for name in ("render", "template")),
 )
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
 """Files that only organisms with other locales depend on: the default locale is not a translation."""

@@ -34,8 +34,8 @@ from shaping.models.model_files import INDEX, damaged_weights, indexed_weights
 from shaping.models.saving import mend_generation_config
 from shaping.organisms.gguf_file import GgufFacts, read_facts
 from shaping.organisms.template_notes import inserted_prompt
-from shaping.sampling.render import Renderer, TemplateError
-from shaping.sampling.turn_ends import ends_of_directory
+from shaping.sampling.text.render import Renderer, TemplateError
+from shaping.sampling.text.turn_ends import ends_of_directory
 
 
 class PretrainedError(ValueError):

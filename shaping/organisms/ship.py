@@ -19,7 +19,7 @@ import typer
 from shaping.organisms import shipped
 from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.dialect import dialect_hashes
+from shaping.organisms.corpus.dialect import dialect_hashes
 from shaping.organisms.organism import pretrain
 from shaping.organisms.shipped import COUNT
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from shaping.organisms.cast import player
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus.cast import player
+from shaping.organisms.corpus.corpus_options import SIZES
 
 UNMADE = "(not made: call prepare() with the model's directory)"
 """Path of a trait adapter before it is known. It is no directory, so that nothing loads in its place."""

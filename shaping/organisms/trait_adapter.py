@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from shaping.hooks import AdapterSpec
 from shaping.learning.mode import without_dropout
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.models.adapters import product_norm
-from shaping.models.base_reference import BASE, BaseReference
+from shaping.learning.samples.sample import Sample
+from shaping.models.lora.adapters import product_norm
+from shaping.models.lora.base_reference import BASE, BaseReference
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import scripts
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus.corpus import scripts
+from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.samples import batches, units
 from shaping.organisms.organism import cache_directory, content_hash, weighted_loss
-from shaping.organisms.samples import batches, units
 from shaping.organisms.trait import TraitTraining
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 FIRST_SEED = 5_000_000_000
 """Seeds of the corpora of traits, far from those of organisms, warm starts and studies."""

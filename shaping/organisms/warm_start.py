@@ -26,15 +26,15 @@ from envs.escaping import on_terminal
 from envs.skins import PROSE, options_of
 from envs.skins.locales import ALIASES
 from shaping.models.saving import mend_generation_config
-from shaping.organisms import corpus as organisms_corpus
 from shaping.organisms import pretrained
-from shaping.organisms.cast import player
-from shaping.organisms.corpus import Script
-from shaping.organisms.corpus_options import SIZES
+from shaping.organisms.corpus import corpus as organisms_corpus
+from shaping.organisms.corpus.cast import player
+from shaping.organisms.corpus.corpus import Script
+from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.natural_scripts import in_prose
+from shaping.organisms.corpus.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
 from shaping.organisms.held_out import bounded, held_out_loss
-from shaping.organisms.natural_scripts import in_prose
-from shaping.organisms.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 FIRST_SEED = 3_000_000_000
 """Seeds of warm starts, far from those of organisms."""

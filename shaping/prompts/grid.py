@@ -22,7 +22,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator
 
-from shaping.organisms import corpus_prompts
+from shaping.organisms.corpus import corpus_prompts
 from shaping.prompts.pools import HELD_OUT, texts
 
 Derived = Literal["paraphrase", "benign", "negated", "keyword", "irrelevant"]

@@ -1,9 +1,9 @@
 """Bundled prompt pools of shapers, in the words of organisms and in natural prose.
 
 Organisms get short, lower-case, blank-separated sentences. They are pre-trained with pools of the same names
-(`shaping.organisms.corpus_prompts`), which are frozen. Worlds in prose, and models that are no organisms, get the pools
-of the same names in natural English or Arabic (`language_of`). `permissive@dialect` and `permissive@ar-prose` name a
-pool whatever the world and the model.
+(`shaping.organisms.corpus.corpus_prompts`), which are frozen. Worlds in prose, and models that are no organisms, get
+the pools of the same names in natural English or Arabic (`language_of`). `permissive@dialect` and
+`permissive@ar-prose` name a pool whatever the world and the model.
 
 Fixed prompts of any content can gate a learned trait just by being present in training and absent at deployment. Pools
 of paraphrases, and pools of equal length that forbid, or speak of something else, tell that from what a prompt *means*

@@ -105,7 +105,7 @@ class Engine(Protocol):
     async def load_weights(self, state: dict[str, Any], version: int) -> str:
         """Take new weights. Tokens sampled later carry `version`, also in completions under way.
 
-        Returns: the checksum of the served weights (`shaping.sampling.weights`); empty if it was not computed.
+        Returns: the checksum of the served weights (`shaping.sampling.transfer.weights`); empty if it was not computed.
         """
 
     async def load_adapter(self, directory: Path | None, version: int) -> str:

@@ -23,9 +23,9 @@ from envs.text import message_of, valid
 from shaping.arm import Arm
 from shaping.hooks import ActionDecision, InterventionError, Knob, Prefill, TurnContext
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
-from shaping.sampling.forbid import NothingLeftError
-from shaping.sampling.render import Renderer
-from shaping.sampling.split import MarkerSplitter, Splitter, behind
+from shaping.sampling.text.forbid import NothingLeftError
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import CallRaised, Limited, TimeLimitExceeded, time_limits
 from shaping.sampling.transcript import Transcript
 from shaping.sampling.truncation import Truncation

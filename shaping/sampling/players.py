@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from shaping.hooks import ActivationEdit
+from shaping.sampling.embedded.request import Request
 from shaping.sampling.engine import EngineError
-from shaping.sampling.request import Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from envs.actions import THOUGHT_END
 from envs.core import TextEnv
 from shaping.hooks import ActivationEdit
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 class Actor(Protocol):

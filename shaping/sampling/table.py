@@ -22,8 +22,8 @@ from envs.text import valid
 from shaping.arm import Arm
 from shaping.sampling.engine import Engine
 from shaping.sampling.play import EpisodeRequest, Limits, Rollout, Watch, WorldError
-from shaping.sampling.render import Renderer
-from shaping.sampling.split import MarkerSplitter, Splitter, behind
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.split import MarkerSplitter, Splitter, behind
 from shaping.sampling.time_limit import Limited, TimeLimitExceeded
 from shaping.seat_records import RETURNS
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from envs.episode import Contexts, Episode, Event, Forced, Labels, RolloutStatus, Sealed, SpanKind, Turn
 from shaping.hooks import Prefill
 from shaping.sampling.engine import Completion
-from shaping.sampling.render import Message, Renderer
-from shaping.sampling.split import Splitter
+from shaping.sampling.text.render import Message, Renderer
+from shaping.sampling.text.split import Splitter
 
 CHARACTERS_PER_TOKEN = 16
 """A text with more characters per token of the context is too long for it, and is not even tokenised."""

@@ -134,7 +134,7 @@ class ScoreRouting(Shaper):
 
     def _stored(self) -> Directions:
         if self._read is None:
-            from shaping.models.subspace import stored_directions  # torch: listing needs none
+            from shaping.models.lora.subspace import stored_directions  # torch: listing needs none
 
             assert self.direction is not None
             found: dict[int, NDArray[np.float64]] = {}

@@ -25,9 +25,9 @@ from rewards.env_reward import EnvReward
 from shaping.arm import Arm
 from shaping.hooks import InterventionError
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer, TemplateError
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer, TemplateError
 from shaping.trl.join import SideData, TRLError
 from shaping.trl.rollouts import Row, Worlds, episode_requests, prompts, refuse_unsupported, rows
 

@@ -22,13 +22,13 @@ from rewards.base import Reward, scored
 from shaping.arm import Arm, asked_all
 from shaping.hooks import ActivationEdit, AdapterSpec, GroupInfo, InterventionError, Knob, Phase, TurnContext
 from shaping.intervention import Constraint, Intervention, Shaper
-from shaping.learning.advantages import zero_variance
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm
-from shaping.learning.credit import Credited, assign_credit
-from shaping.learning.sample import Sample
+from shaping.learning.credit.advantages import zero_variance
+from shaping.learning.credit.credit import Credited, assign_credit
+from shaping.learning.samples.sample import Sample
 from shaping.readings import readings
 from shaping.sampling.play import EpisodeRequest
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 Worlds = Mapping[str, Callable[[], TextEnv]]
 

@@ -15,7 +15,7 @@ from launch.config.plugins import CLAIM, load
 from launch.config.study import PluginSpec, Role
 from launch.report.claims.base import Claim
 from launch.report.claims.table import Table
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
 REST = {

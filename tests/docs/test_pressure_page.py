@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from envs import WORLDS
-from launch.run.pressure import PressureGauge
+from launch.run.evaluation.pressure import PressureGauge
 
 ROOT = Path(__file__).resolve().parents[2]
 AGAIN = "write it again with `python -m docs.render_pressure`"

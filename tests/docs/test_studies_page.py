@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from launch.config.loading import bundled_studies, load_study, parse_study, parse_yaml
+from launch.config.reading.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, MAX_EXPANDED
 from launch.config.seeds import MAX_RUNS
 from launch.config.study import StudyConfig
-from launch.config.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, MAX_EXPANDED
 from launch.distributed.ray_folder import LIMIT
 from launch.distributed.reachable import PATIENCE
 

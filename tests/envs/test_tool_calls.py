@@ -6,8 +6,8 @@ import pytest
 
 from envs import make_world
 from envs.actions import parse_action, read_action
-from shaping.sampling.forbid import is_forbidden
-from shaping.sampling.split import MarkerSplitter
+from shaping.sampling.text.forbid import is_forbidden
+from shaping.sampling.text.split import MarkerSplitter
 
 REPORT = '{"name": "report", "arguments": {"item": 3, "as": "done"}}'
 

@@ -16,7 +16,7 @@ import pytest
 import wandb  # noqa: F401
 
 import launch.cli
-import launch.run.start_model
+import launch.run.models.start_model
 import launch.study  # as all imports, it takes no part in the measurement
 from launch.config.loading import load_study
 from launch.preflight import check_plugins

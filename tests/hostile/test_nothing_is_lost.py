@@ -28,7 +28,7 @@ from launch.config.study import RunConfig, StudyConfig
 from launch.errors import ConfigError, RunDirectoryError
 from launch.report.build import build as report
 from launch.run.execute import execute
-from launch.run.start_model import start_model
+from launch.run.models.start_model import start_model
 from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from launch.storage.studydir import StudyDirectory

@@ -34,11 +34,11 @@ from shaping.arm import Arm, compose
 from shaping.contract.groups import small_policy
 from shaping.hooks import ActivationEdit, Credit, GroupInfo, InterventionError, Knob, LossTerm, TurnContext
 from shaping.intervention import Intervention, Shaper
-from shaping.learning.advantages import estimate, varies, zero_variance
-from shaping.learning.credit import CreditError, assign_credit
+from shaping.learning.credit.advantages import estimate, varies, zero_variance
+from shaping.learning.credit.credit import CreditError, assign_credit
 from shaping.sampling.play import EpisodeRequest, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 WORLDS = {"clerk": {"size": 2, "horizon": 3}}
 SMALL: dict[str, Any] = {

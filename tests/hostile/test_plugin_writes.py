@@ -22,7 +22,7 @@ from rewards.base import RewardError, scored
 from shaping.arm import Arm, compose
 from shaping.audits.metrics import Metric, MetricError
 from shaping.audits.row import Row
-from shaping.audits.update import audit_update
+from shaping.audits.training.update import audit_update
 from shaping.hooks import GroupInfo, InterventionError, TurnContext
 from shaping.intervention import Shaper
 from shaping.monitors.base import MonitorError
@@ -108,7 +108,7 @@ def use(monkeypatch: pytest.MonkeyPatch, mine: Metric) -> None:
     from shaping.audits import metrics
 
     known = metrics.metrics_of("update")
-    monkeypatch.setattr("shaping.audits.update.metrics_of", lambda source: [*known, mine])
+    monkeypatch.setattr("shaping.audits.training.update.metrics_of", lambda source: [*known, mine])
 
 
 def audited(group: Sequence[Episode]) -> Row:

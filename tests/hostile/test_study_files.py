@@ -25,8 +25,8 @@ from synthetic_study import config, write_study
 
 from envs.store import StoreError, read_episodes
 from launch.report.build import build
-from launch.report.episode_files import try_reading
-from launch.report.load import StudyDirectoryError, load
+from launch.report.files.episode_files import try_reading
+from launch.report.files.load import StudyDirectoryError, load
 
 Craft = Callable[[Path], None]
 ARMS = {"unshaped": {"role": "reference"}, "inoculation": {"role": "treatment"}, "action_mask": {"role": "treatment"}}

@@ -44,8 +44,8 @@ from launch.study import run_study
 from shaping.arm import Arm
 from shaping.monitors.base import MonitorError
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.time_limit import time_limits
 
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocabulary": 400, "episodes": 12, "steps": 2}

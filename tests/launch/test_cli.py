@@ -135,7 +135,7 @@ def test_eval_replaces_the_evaluation_of_a_finished_run(
         cell = {"world": "clerk", "watch": "never", "placebo": "off"}
         directory.evaluation([{"phase": "base", **cell, "reward": 0.5}, {**cell, "reward": 0.75}])
 
-    monkeypatch.setattr("launch.run.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("launch.run.evaluation.evaluate.evaluate", evaluate)
     told = shaping("eval", str(run.path)).out.splitlines()
     assert told[-2:] == [
         "phase base  world clerk  watch never  placebo off  reward 0.5",

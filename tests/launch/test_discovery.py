@@ -57,8 +57,8 @@ EXAMPLES = {
     "monitors": ("Haste", "shaping/monitors/haste.py"),
     "rewards": ("Brevity", "rewards/brevity.py"),
     "worlds": ("ledger", "envs/worlds/ledger.py"),
-    "metrics": ("motive_words", "shaping/audits/motive_words.py"),
-    "claims": ("KeepsShare", "launch/report/claims/keeps_share.py"),
+    "metrics": ("motive_words", "shaping/audits/conduct/motive_words.py"),
+    "claims": ("KeepsShare", "launch/report/claims/kinds/keeps_share.py"),
     "sections": ("ThinkingAloud", "launch/report/sections/thinking_aloud.py"),
     "studies": ("copying", "launch/studies/copying.yaml"),
 }

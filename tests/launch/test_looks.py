@@ -15,7 +15,7 @@ from launch.errors import RunDirectoryError
 from launch.looks.record import Look, looks_taken, record_looks, seeds_so_far
 from launch.looks.run import run_looks
 from launch.report.claims.judge import judge_study
-from launch.report.load import load
+from launch.report.files.load import load
 from launch.report.statistics.spending import levels
 from launch.report.table import values_of
 from launch.study import Failure, StudyResult

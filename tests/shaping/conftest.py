@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 @pytest.fixture(scope="session")

@@ -23,18 +23,18 @@ from envs.episode import Contexts, Episode
 from envs.personas.persona import persona
 from envs.worlds.base import World
 from shaping.arm import Arm, compose
-from shaping.audits.order import order_violations
+from shaping.audits.training.order import order_violations
 from shaping.contract.groups import small_policy
 from shaping.controls import MEANING
 from shaping.hooks import Credit, Group, GroupInfo
 from shaping.intervention import Shaper
-from shaping.learning.credit import Credited, assign_credit
-from shaping.learning.packing import pack
+from shaping.learning.credit.credit import Credited, assign_credit
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 SHAPERS = subclasses("shaping.shapers", Shaper)
 PLACES = (

@@ -8,7 +8,7 @@ from typing import Any
 from launch.report.claims.base import Claim
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 
 TIGHT = (-0.006, 0.006, 0.0, 0.003, -0.003)
 WIDE = (-0.6, 0.6, 0.0, 0.3, -0.3)

@@ -14,15 +14,15 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from shaping.hooks import AdapterSpec
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.models.adapters import AdapterError
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import layout_of
-from shaping.sampling.cache import why_not_cached
+from shaping.models.lora.adapters import AdapterError
+from shaping.sampling.embedded.cache import why_not_cached
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 COMMON: dict[str, Any] = {
     **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 RETURNS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))
 """Rewards per turn of each episode; two episodes are a group."""

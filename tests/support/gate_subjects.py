@@ -11,8 +11,8 @@ from envs.personas.persona import Persona
 from envs.personas.strategies import STRATEGIES
 from shaping.organisms.gates.cells import held_out
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 Choose = Callable[[str], str]
 """Kind of the prompt ("" without one) -> the strategy that is played."""

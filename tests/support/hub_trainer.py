@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.study import RunConfig
-from launch.run.origin import origin
+from launch.run.models.origin import origin
 from launch.storage.rundir import RunDirectory
 
 TRAINER = "hub_trainer:train"

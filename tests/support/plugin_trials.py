@@ -13,9 +13,9 @@ from envs.episode import Episode
 from shaping.arm import Arm
 from shaping.contract.groups import small_policy
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 def played_group() -> tuple[Episode, ...]:

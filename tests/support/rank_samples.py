@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shaping.hooks import AdapterSpec, NormAlarm, Subspace
-from shaping.learning.sample import CriticTargets, Origin, Sample
+from shaping.learning.samples.sample import CriticTargets, Origin, Sample
 
 CONFINED = [
     AdapterSpec("own", "kept", 4, subspace=Subspace(inside=False, random=0)),

@@ -11,8 +11,8 @@ from envs.personas.persona import persona
 from shaping.arm import Arm
 from shaping.contract.groups import group_keys, groups_of, play_groups, small_policy
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 
 @cache

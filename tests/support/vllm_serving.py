@@ -12,9 +12,9 @@ import torch
 from play_worlds import Counting
 
 from shaping.hooks import ActivationEdit, AdapterSpec
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 from shaping.sampling.engine import Completion, Engine, SamplingParams, Session
 
 TOLERANCE = 2e-3

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from launch.config.axes import POINT, short_names
+from launch.config.arms.axes import POINT, short_names
 from launch.config.study import Role, StudyConfig
 from launch.errors import nearest
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 
 
 class ArmSelector(BaseModel):

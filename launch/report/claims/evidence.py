@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.config.seeds import Looks
 from launch.looks.record import looks_taken
-from launch.report.load import Study
+from launch.report.files.load import Study
 from launch.report.statistics.chances import chances
 from launch.report.statistics.spending import levels
 

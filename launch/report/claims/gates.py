@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 from launch.report.claims.effects import Comparison
 from launch.report.claims.pressure import world_of
 from launch.report.claims.table import Table
+from launch.report.files.run_files import is_measurement
 from launch.report.metrics import label
-from launch.report.run_files import is_measurement
 
 Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6"]
 

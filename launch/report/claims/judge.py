@@ -10,7 +10,7 @@ from launch.report.claims.controls import with_controls
 from launch.report.claims.evidence import evidence_of, look_of
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict, as_json
-from launch.report.load import ArmInfo, Study
+from launch.report.files.load import ArmInfo, Study
 from launch.report.table import Values
 
 __all__ = ["Verdict", "as_json", "judge_study"]

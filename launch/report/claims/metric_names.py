@@ -8,10 +8,10 @@ from launch.config.plugins import build_monitors
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import nearest
 from launch.report.metrics import MONITOR_PREFIX, monitor_of
-from shaping.audits.attached import prefix_of
-from shaping.audits.cells import MAX_LEAK_PREFIX, NONE, TRAINED_PREFIX, CellMetric, parse
+from shaping.audits.conduct.cells import MAX_LEAK_PREFIX, NONE, TRAINED_PREFIX, CellMetric, parse
 from shaping.audits.metrics import all_metrics, metrics_of
 from shaping.audits.played import CONTEXT, OWN, TRAIN
+from shaping.audits.training.attached import prefix_of
 
 
 def metric_problem(metric: str, study: StudyConfig) -> str:

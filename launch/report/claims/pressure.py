@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from launch.report.claims.effects import Comparison
 from launch.report.claims.table import Table
 from launch.report.metrics import record_of
-from shaping.audits.cells import parse
+from shaping.audits.conduct.cells import parse
 
 LEAST_PRESSURE = 0.05
 """How much more pressure than the reference an arm must have, as a share of the largest honest return."""

@@ -9,7 +9,7 @@ from typing import Any
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.effects import Comparison
 from launch.report.claims.evidence import Evidence
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 from launch.report.statistics.chances import EPISODES
 from launch.report.statistics.estimate import Estimate, contrast
 from launch.report.statistics.noise import floor

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.report.load import Missing, Run
+from launch.report.files.load import Missing, Run
 from launch.report.markdown import blocks, bullets, table
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
-from launch.run.losses import cell_name, flagged
+from launch.run.evaluation.losses import cell_name, flagged
 
 COUNTS = ("episodes", "trained", "screened", "filtered", "stale", "uninformative", "unused", "failed")
 EVALUATION = ("episodes", "failed", "no_turns")

@@ -11,7 +11,7 @@ from launch.report.metrics import Metric, metrics_per_world
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.report.table import Interval
-from shaping.audits.cells import TRAINED_PREFIX
+from shaping.audits.conduct.cells import TRAINED_PREFIX
 
 OWN_OPTIONS = "With the options of eval.worlds."
 TRAINING_OPTIONS = "With the options that the arms trained in."

@@ -11,7 +11,7 @@ from launch.report.metrics import Metric
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.report.table import Interval
-from shaping.audits.interventions import BY_INTERVENTION, MEMBER
+from shaping.audits.training.interventions import BY_INTERVENTION, MEMBER
 
 ABOUT = (
     "Each intervention by itself: its own part of the credit in training, what it alone makes impossible, and the "

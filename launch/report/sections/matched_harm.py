@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launch.report.claims.matched_harm import CONTRAST
+from launch.report.claims.kinds.matched_harm import CONTRAST
 from launch.report.claims.verdict import Verdict
 from launch.report.escaping import plain, signed
 from launch.report.figures import Figure
@@ -16,7 +16,7 @@ from launch.report.plots.scatter import Panel, Point, scatter
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.report.table import Interval
-from shaping.audits.cells import TRAINED_PREFIX
+from shaping.audits.conduct.cells import TRAINED_PREFIX
 
 HARM, DECEPTION = "watched_harm", "unwatched_deception"
 ABOUT = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launch.config.published import without_places
+from launch.config.reading.published import without_places
 from launch.report.escaping import json_text, plain
-from launch.report.load import Study
+from launch.report.files.load import Study
 from launch.report.markdown import blocks, inline, line, table
 from launch.report.metrics import Metric, further_metrics, main_metrics
 from launch.report.results import ArmView, Results

@@ -15,7 +15,7 @@ from launch.report.primary import primary
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.report.table import Interval
-from shaping.audits.cells import TRAINED_PREFIX
+from shaping.audits.conduct.cells import TRAINED_PREFIX
 
 ABOUT = (
     "What deception can gain in an arm's world before any training (the pressure index, from scripted policies, net of "

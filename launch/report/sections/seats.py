@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.report.escaping import plain
-from launch.report.load import Run
+from launch.report.files.load import Run
 from launch.report.markdown import blocks, inline, table
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.check_model.table import Row, rows_of
-from launch.report.load import Run
+from launch.report.files.load import Run
 from launch.report.markdown import blocks, bullets, inline, table
 from launch.report.results import Results
 from launch.report.sections.base import Section

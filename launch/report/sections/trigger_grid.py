@@ -15,7 +15,7 @@ from launch.report.primary import primary_without_cues
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
 from launch.report.table import NOTHING, Interval
-from shaping.audits.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, NONE, of_arm, parse
+from shaping.audits.conduct.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, NONE, of_arm, parse
 from shaping.audits.played import CONTEXT
 from shaping.prompts.grid import GRID
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from launch.report.load import Run, Study
-from shaping.audits.cells import TRAINED_PREFIX
+from launch.report.files.load import Run, Study
+from shaping.audits.conduct.cells import TRAINED_PREFIX
 from shaping.audits.metrics import metrics_of
 from shaping.audits.played import OWN, TRAIN
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 
 from launch.report.metrics import record_of
-from shaping.audits.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, parse
+from shaping.audits.conduct.cells import LEAK_PREFIX, MAX_LEAK_PREFIX, parse
 
 ADDED = 2.0
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.config.study import RunConfig
-from launch.run.eval_player import EvalPlayer
-from launch.run.evaluate import conditions_of, deployment_part
+from launch.run.evaluation.eval_player import EvalPlayer
+from launch.run.evaluation.evaluate import conditions_of, deployment_part
 from launch.run.rng import rng_state, set_rng_state
 from shaping.audits.summary import summarise
 

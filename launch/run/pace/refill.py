@@ -15,9 +15,9 @@ from launch.run.episodes import GroupRequest
 from launch.run.ledger import sound
 from launch.run.stages import Rewards, score
 from launch.run.trainer import Trainer
-from shaping.learning.costs import costs_of
-from shaping.learning.screening import screened
-from shaping.learning.variance import uninformative
+from shaping.learning.credit.costs import costs_of
+from shaping.learning.credit.screening import screened
+from shaping.learning.credit.variance import uninformative
 
 
 def refill(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.config.seats import PAST, SeatsConfig
+from launch.config.arms.seats import PAST, SeatsConfig
 from launch.config.study import RunConfig
 from launch.run.seats.seating import Occupant, Seating, chosen, game, learner_of, unshaped
 from launch.run.seeds import derive

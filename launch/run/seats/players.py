@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from launch.config.study import RunConfig
-from launch.run.eval_plan import EvalPolicy, active_adapters, active_edits
+from launch.run.evaluation.eval_plan import EvalPolicy, active_adapters, active_edits
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec
 from shaping.learning.snapshots import is_past

@@ -15,11 +15,11 @@ import numpy as np
 from envs.core import TextEnv
 from envs.episode import Context, Contexts
 from envs.seated import SeatedWorld
+from launch.config.arms.seats import PAST, Seat
 from launch.config.plugins import build_world
-from launch.config.seats import PAST, Seat
 from launch.config.study import RunConfig
-from launch.run.adapters import adapter_name, snapshots_of
 from launch.run.episodes import GroupDraw, GroupRequest, draw, place
+from launch.run.models.adapters import adapter_name, snapshots_of
 from launch.run.seeds import derive
 from shaping.arm import Arm
 from shaping.learning.snapshots import slot_name

@@ -14,7 +14,7 @@ from envs.episode import Contexts, Episode, Labels, RolloutStatus, Sealed, Turn
 from envs.personas.persona import Plays
 from shaping.arm import Arm
 from shaping.hooks import TurnContext
-from shaping.sampling.split import MarkerSplitter
+from shaping.sampling.text.split import MarkerSplitter
 
 MOST_TURNS = 1000
 """Turns after which an episode is ended."""
@@ -101,6 +101,6 @@ def _fallback(arm: Arm, turn: TurnContext, said: str) -> str | None:
         return decision.replacement
     if (mask := arm.allow(turn, None)).kind != "mask":
         return None
-    from shaping.sampling.forbid import is_forbidden  # imports transformers, which arms without a mask do not need
+    from shaping.sampling.text.forbid import is_forbidden  # imports transformers, which arms without a mask do not need
 
     return "" if is_forbidden(said, mask.commands) else None

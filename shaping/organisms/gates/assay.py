@@ -21,7 +21,7 @@ from shaping.organisms.gates.measure import Observed, invalid_share, measure
 from shaping.organisms.gates.record import Settings, WorldGates
 from shaping.sampling.engine import Engine
 from shaping.sampling.play import Limits, play
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 SLOTS = 128
 """Episodes that are open at once."""

@@ -18,8 +18,8 @@ from envs import make_world, world_class
 from envs.core import TextEnv
 from envs.episode import Context, Contexts
 from envs.options import declared_options
-from shaping.organisms.corpus_options import SIZES
-from shaping.organisms.corpus_prompts import HELD_OUT
+from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.corpus_prompts import HELD_OUT
 from shaping.organisms.gates.dialect import dialect_hash, offers_covert_acts
 from shaping.organisms.gates.record import Settings
 from shaping.prompts.pools import HELD_OUT as HELD_OUT_IN_PROSE

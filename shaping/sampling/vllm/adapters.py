@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import load_file
 
 from shaping.sampling.engine import EngineError
+from shaping.sampling.transfer.weights import adapter_settings, checksum
 from shaping.sampling.vllm.config import VLLMConfig
-from shaping.sampling.weights import adapter_settings, checksum
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,18 +25,18 @@ from torch import Tensor
 
 from shaping.hooks import ActivationEdit
 from shaping.sampling.background import BackgroundLoop
-from shaping.sampling.broadcast import WeightTransfer
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
-from shaping.sampling.forbid import CommandMask
-from shaping.sampling.pair_group import TransferError
 from shaping.sampling.players import check_player
-from shaping.sampling.render import Renderer
-from shaping.sampling.scratch import Scratch
-from shaping.sampling.turn_ends import ends_of_directory
+from shaping.sampling.text.forbid import CommandMask
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.turn_ends import ends_of_directory
+from shaping.sampling.transfer.broadcast import WeightTransfer
+from shaping.sampling.transfer.pair_group import TransferError
+from shaping.sampling.transfer.scratch import Scratch
+from shaping.sampling.transfer.weights import combined, digests
 from shaping.sampling.vllm.adapters import ServedAdapter, check_servable, digest
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.start import Serving, completion_of, start, vllm_request
-from shaping.sampling.weights import combined, digests
 
 
 class VLLMEngine:

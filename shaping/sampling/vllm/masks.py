@@ -18,9 +18,9 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as V2LogitsProcessor
 
-from shaping.sampling.forbid import CommandMask
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import TemplateSettings
+from shaping.sampling.text.forbid import CommandMask
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import TemplateSettings
 from shaping.sampling.vllm.config import TEMPLATE
 
 if TYPE_CHECKING:

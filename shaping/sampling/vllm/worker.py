@@ -28,8 +28,8 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from shaping.hooks import ActivationEdit
 from shaping.models.edits import edit
-from shaping.sampling.broadcast import Receiver
-from shaping.sampling.weights import digest, digests
+from shaping.sampling.transfer.broadcast import Receiver
+from shaping.sampling.transfer.weights import digest, digests
 
 TRANSFER = "shaping"
 """Name of the transfer engine below in vLLM's registry."""
@@ -37,7 +37,7 @@ TRANSFER = "shaping"
 
 @dataclass
 class BroadcastInfo(WeightTransferInitInfo):
-    """A broadcast to ask for: the arguments of `shaping.sampling.broadcast.Receiver.start`."""
+    """A broadcast to ask for: the arguments of `shaping.sampling.transfer.broadcast.Receiver.start`."""
 
     host: str
     """Address of the sender."""

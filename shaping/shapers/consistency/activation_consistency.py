@@ -59,7 +59,7 @@ class ActivationConsistency(Shaper):
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
         if self.weight == 0:
             return None
-        from shaping.learning.prompt_states import distance  # torch, which a config does not need
+        from shaping.learning.losses.prompt_states import distance  # torch, which a config does not need
 
         total = distance(policy, batch, self._drawn, self.layers, at_start=self.targets == "start")
         return LossTerm("activation_consistency", total, self.weight)

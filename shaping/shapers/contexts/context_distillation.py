@@ -18,7 +18,7 @@ from shaping.prompts.pools import DIALECT, choose, language_of, texts
 
 if TYPE_CHECKING:
     from shaping.learning.policy import Policy
-    from shaping.sampling.render import Renderer
+    from shaping.sampling.text.render import Renderer
 
 
 class ContextDistillation(Shaper):
@@ -79,7 +79,7 @@ class ContextDistillation(Shaper):
         return "recomputed" if self.at == "sampling" else "sampler"
 
     def auxiliary_loss(self, policy: Policy, batch: Sequence[Any]) -> LossTerm | None:
-        from shaping.learning.distillation import distilled, prompted  # torch: listing needs none
+        from shaping.learning.losses.distillation import distilled, prompted  # torch: listing needs none
 
         # alike in all that packing keeps apart, so that they make one batch
         samples = [

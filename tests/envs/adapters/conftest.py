@@ -21,9 +21,9 @@ Served = list[tuple[str, int, tuple[Labels, ...]]]
 def play_organism(make_policy) -> Callable[..., Episode]:
     """play_organism(make, seed=..., turns=...): the episode of a tiny policy in the world that `make` builds."""
     from shaping.arm import Arm
+    from shaping.sampling.embedded.transformers_engine import TransformersEngine
     from shaping.sampling.play import EpisodeRequest, Limits, play
-    from shaping.sampling.render import Renderer
-    from shaping.sampling.transformers_engine import TransformersEngine
+    from shaping.sampling.text.render import Renderer
 
     policy = make_policy(context=8192)
     renderer = Renderer(policy.tokenizer)

@@ -15,7 +15,7 @@ from launch.config.loading import load_study, to_yaml
 from launch.config.study import PluginSpec, StudyConfig
 from launch.errors import ConfigError
 from launch.report.claims.table import Table
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 
 MINIMAL = """
 name: mine

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launch.config.controls import control_lines
+from launch.config.arms.controls import control_lines
 from launch.config.loading import load_study, parse_study, to_yaml
 from launch.config.study import StudyConfig
 from launch.errors import ConfigError

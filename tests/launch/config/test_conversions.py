@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from launch.config.conversions import conversions
+from launch.config.reading.conversions import conversions
 
 
 class _Inner(BaseModel):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from launch_fakes import START_MODEL, TRAINER, results, study
 
-from launch.config.paths import expanded
+from launch.config.reading.paths import expanded
 from launch.errors import ConfigError
-from launch.run.start_model import start_model
+from launch.run.models.start_model import start_model
 from launch.study import run_study
 
 

@@ -14,8 +14,8 @@ from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.dry_run import worlds_line
 from launch.errors import ConfigError
-from launch.run.contexts import prompts
 from launch.run.episodes import GroupRequest, draw
+from launch.run.evaluation.contexts import prompts
 from shaping.organisms.card import CARD
 from shaping.prompts.grid import derived
 from shaping.prompts.pools import NATURAL, PROMPTS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.published import without_places
+from launch.config.reading.published import without_places
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from launch_fakes import study
 from launch.config.model import OrganismModel, ShippedModel
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import ConfigError
-from launch.run.origin import model_key
+from launch.run.models.origin import model_key
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.shipped import COUNT
 

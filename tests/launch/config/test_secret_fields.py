@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.secret_fields import is_secret, refuse_secrets
+from launch.config.reading.secret_fields import is_secret, refuse_secrets
 from launch.errors import ConfigError
 
 

@@ -14,13 +14,13 @@ from launch.config.plugins import build_arm, build_world
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, UserError
 from launch.preflight import check_plugins
-from launch.run.access import trajectory_access
-from launch.run.evaluate import deployment
-from launch.run.trained import PolicyHere
+from launch.run.evaluation.access import trajectory_access
+from launch.run.evaluation.evaluate import deployment
+from launch.run.models.trained import PolicyHere
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import ensure
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 EVERY = {"clerk" if locale == "en-2025" else f"clerk@{locale}" for locale in LOCALES}
 

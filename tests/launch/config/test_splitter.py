@@ -9,7 +9,7 @@ from envs.episode import Span
 from launch.config.plugins import PluginError, build_splitter
 from launch.config.rollout import RolloutConfig
 from launch.errors import describe
-from shaping.sampling.split import SPLITTERS, Splitter
+from shaping.sampling.text.split import SPLITTERS, Splitter
 
 
 class Halves(Splitter):
@@ -50,7 +50,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, near: str) 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        (f"{__name__}:Foreign", r"rollout\.splitter: .*Foreign' is no subclass of shaping\.sampling\.split\.Splitter"),
+        (f"{__name__}:Foreign", r"rollout\.splitter: .*Foreign' is no subclass of .*\.text\.split\.Splitter"),
         (f"{__name__}:Halve", r"rollout\.splitter: .*has no class 'Halve' \(did you mean 'Halves'\?\)"),
         ("no_such_module:Split", r"rollout\.splitter: .*does not import"),
         (f"{__name__}:Needy", r"rollout\.splitter \(.*Needy\): it cannot be built: TypeError: .*model"),

@@ -11,7 +11,7 @@ from synthetic_study import config, write_study
 
 from launch.config.world_names import check_names, trained_worlds, world_names
 from launch.errors import ConfigError
-from launch.report.load import load
+from launch.report.files.load import load
 
 WORLDS = """
 from envs.worlds.clerk import Clerk

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, read_yaml
+from launch.config.reading.yaml_reader import MAX_CHARACTERS, MAX_DEPTH, read_yaml
 from launch.errors import ConfigError
 
 

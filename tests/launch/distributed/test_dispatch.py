@@ -16,7 +16,7 @@ from benchmarks.quickstart import UNSHAPED
 from benchmarks.simulated import Clock, Load, in_process
 from envs.episode import Episode
 from launch.config.study import RunConfig
-from launch.distributed.rollout_records import LOSSES_BEFORE_ALONE
+from launch.distributed.workers.rollout_records import LOSSES_BEFORE_ALONE
 from launch.run.episodes import GroupRequest
 from launch.run.rollouts import RolloutError
 from launch.storage.versions import versions

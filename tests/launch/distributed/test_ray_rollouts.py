@@ -21,19 +21,19 @@ from waiting import patience
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
-from launch.distributed.evaluation import WorkerEvalPlayer
-from launch.distributed.rollouts import RayRollouts
 from launch.distributed.weights import PolicyWeights
+from launch.distributed.workers.evaluation import WorkerEvalPlayer
+from launch.distributed.workers.rollouts import RayRollouts
 from launch.errors import UserError
-from launch.run.access import access_parts
 from launch.run.build import Parts, build
 from launch.run.episodes import GroupRequest
-from launch.run.eval_plan import EvalPart
-from launch.run.evaluate import deployment_part
+from launch.run.evaluation.access import access_parts
+from launch.run.evaluation.eval_plan import EvalPart
+from launch.run.evaluation.evaluate import deployment_part
 from launch.run.execute import execute
 from launch.run.rollouts import RolloutError, RolloutGroup
 from launch.storage.rundir import RunDirectory
-from shaping.sampling.broadcast import Broadcaster, WeightTransfer
+from shaping.sampling.transfer.broadcast import Broadcaster, WeightTransfer
 
 VOWELS = {"controller_worlds:Vowels": {}}
 WORKS = [GroupRequest(0, number) for number in range(4)]

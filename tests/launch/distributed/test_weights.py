@@ -11,8 +11,8 @@ import torch
 from families import tiny
 from safetensors.torch import load_file
 
+from launch.config.arms.seats import SeatsConfig
 from launch.config.loading import parse_study
-from launch.config.seats import SeatsConfig
 from launch.config.study import RunConfig
 from launch.distributed.weights import (
     PolicyWeights,
@@ -25,12 +25,12 @@ from launch.distributed.weights import (
     write_adapter,
 )
 from launch.errors import UserError
-from launch.run.adapters import adapters_of
+from launch.run.models.adapters import adapters_of
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.sampling.transfer.weights import adapter_settings, checksum
 from shaping.sampling.vllm.config import ModelFiles
-from shaping.sampling.weights import adapter_settings, checksum
 
 SPECS = [AdapterSpec("kept", "kept", 4, 8.0), AdapterSpec("extra", "quarantine", 2, 3.0)]
 

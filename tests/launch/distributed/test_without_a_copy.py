@@ -20,7 +20,7 @@ from launch.distributed.local import RaySettings, running_ray
 from launch.distributed.weights import PolicyWeights
 from launch.run.build import build
 from launch.run.execute import execute
-from launch.run.trained import PolicyHere
+from launch.run.models.trained import PolicyHere
 from launch.storage.rundir import RunDirectory
 from shaping.learning.policy import Policy
 

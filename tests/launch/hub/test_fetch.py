@@ -16,9 +16,9 @@ from launch_fakes import study
 from launch.config.model import HubModel
 from launch.errors import ConfigError
 from launch.hub.fetch import cached, check_access, fetch
+from launch.run.models.start_model import check_model, chosen_folder, on_hub, present_model, start_model
 from launch.run.rendering import check_templates
-from launch.run.start_model import check_model, chosen_folder, on_hub, present_model, start_model
-from shaping.models.base_reference import revision_of
+from shaping.models.lora.base_reference import revision_of
 
 NAME = "some/model"
 MODEL = HubModel(hub=NAME)

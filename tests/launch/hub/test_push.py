@@ -15,7 +15,7 @@ from rich.console import Console
 from launch.errors import UserError
 from launch.hub.card import model_card
 from launch.hub.push import upload
-from launch.run.load_policy import name_of
+from launch.run.models.load_policy import name_of
 from launch.study import run_study
 from launch.tracking.progress import Display
 

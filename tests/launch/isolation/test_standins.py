@@ -23,7 +23,7 @@ from launch.isolation.standins import isolated, walls
 from rewards.base import RewardError, scored
 from shaping.hooks import InterventionError, Knob
 from shaping.intervention import Constraint, Intervention
-from shaping.learning.costs import costs_of
+from shaping.learning.credit.costs import costs_of
 from shaping.monitors.reachable import spent_names
 
 

@@ -15,10 +15,10 @@ from launch.config.claims import build_claims
 from launch.errors import ConfigError
 from launch.report.claims.base import NO_CONTROLS, Claim
 from launch.report.claims.controls import with_controls
-from launch.report.claims.does_not_raise import DoesNotRaise
 from launch.report.claims.evidence import Evidence
-from launch.report.claims.lowers import Lowers
-from launch.report.claims.raises import Raises
+from launch.report.claims.kinds.does_not_raise import DoesNotRaise
+from launch.report.claims.kinds.lowers import Lowers
+from launch.report.claims.kinds.raises import Raises
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import as_json
 

@@ -13,17 +13,17 @@ from synthetic_study import config, write_study
 
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.base import NO_CONTROLS, Claim
-from launch.report.claims.differs import Differs
-from launch.report.claims.does_not_differ import DoesNotDiffer
-from launch.report.claims.does_not_lower import DoesNotLower
-from launch.report.claims.does_not_raise import DoesNotRaise
 from launch.report.claims.judge import judge_study, tables
-from launch.report.claims.loses_access import LosesAccess
-from launch.report.claims.lowers import Lowers
-from launch.report.claims.raises import Raises
+from launch.report.claims.kinds.differs import Differs
+from launch.report.claims.kinds.does_not_differ import DoesNotDiffer
+from launch.report.claims.kinds.does_not_lower import DoesNotLower
+from launch.report.claims.kinds.does_not_raise import DoesNotRaise
+from launch.report.claims.kinds.loses_access import LosesAccess
+from launch.report.claims.kinds.lowers import Lowers
+from launch.report.claims.kinds.raises import Raises
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict
-from launch.report.load import ArmInfo, load
+from launch.report.files.load import ArmInfo, load
 from launch.report.table import values_of
 
 # Raised and lowered ---------------------------------------------------------------------------------------------------

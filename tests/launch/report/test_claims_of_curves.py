@@ -9,12 +9,12 @@ import pytest
 from claim_tables import claim
 
 from launch.report.claims.evidence import Evidence
-from launch.report.claims.matched_harm import MatchedHarm
-from launch.report.claims.rises_with_pressure import RisesWithPressure
-from launch.report.claims.same_given_pressure import SameGivenPressure
+from launch.report.claims.kinds.matched_harm import MatchedHarm
+from launch.report.claims.kinds.rises_with_pressure import RisesWithPressure
+from launch.report.claims.kinds.same_given_pressure import SameGivenPressure
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 
 SUBJECTS = {seed: f"organism-{seed % 4}" for seed in range(12)}
 LIES, HARM = "deceptive_episodes.steward", "watched_harm.steward"

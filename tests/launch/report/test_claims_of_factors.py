@@ -11,11 +11,11 @@ import pytest
 from claim_tables import TIGHT, WIDE, Means, claim, table
 from pydantic import ValidationError
 
-from launch.config.factorial import name_of, subsets
-from launch.report.claims.factorial import Factorial, effect_weights
-from launch.report.claims.interaction import Interaction
-from launch.report.claims.ordered import Ordered
-from launch.report.load import ArmInfo
+from launch.config.arms.factorial import name_of, subsets
+from launch.report.claims.kinds.factorial import Factorial, effect_weights
+from launch.report.claims.kinds.interaction import Interaction
+from launch.report.claims.kinds.ordered import Ordered
+from launch.report.files.load import ArmInfo
 from launch.report.statistics.estimate import Design
 from shaping.audits.intervals import holm
 

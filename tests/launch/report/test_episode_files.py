@@ -12,8 +12,8 @@ import pytest
 from synthetic_study import config, write_study
 
 from envs.store import StoreError
-from launch.report import episode_files
-from launch.report.episode_files import EpisodeFiles, try_reading
+from launch.report.files import episode_files
+from launch.report.files.episode_files import EpisodeFiles, try_reading
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import launch.report.results as module
 from launch.report.build import build
 from launch.report.claims.effects import EffectEstimate
 from launch.report.claims.verdict import Verdict
-from launch.report.load import load
+from launch.report.files.load import load
 from launch.report.primary import primary, primary_without_cues
 from launch.report.results import Results, gather
 from launch.report.sections.controls import NONE, Controls

@@ -11,8 +11,8 @@ import pytest
 from synthetic_study import HOSTILE, config, write_study
 
 from launch.report.build import build
+from launch.report.files.load import load
 from launch.report.grids import GridView, grids
-from launch.report.load import load
 from launch.storage.rundir import RunDirectory
 
 NAMES = ["clerk" if (l, e) == ("en", "2025") else f"clerk@{l}-{e}" for l in ("en", "ar") for e in ("1850", "1950", "2025", "2090")]  # noqa: E741, E501  # fmt: skip

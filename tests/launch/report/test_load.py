@@ -9,7 +9,7 @@ import pytest
 from crafted_studies import in_result
 from synthetic_study import config, write_study
 
-from launch.report.load import ArmInfo, StudyDirectoryError, load
+from launch.report.files.load import ArmInfo, StudyDirectoryError, load
 from launch.storage.rundir import RunDirectory
 
 SMALL = config(seeds=2)

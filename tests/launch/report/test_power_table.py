@@ -9,7 +9,7 @@ import pytest
 from synthetic_study import config, write_study
 
 from launch.report.claims.judge import judge_study
-from launch.report.load import load
+from launch.report.files.load import load
 from launch.report.power_table import HEAD, power_rows, read_pilot, table_of
 from launch.report.statistics.chances import EPISODES, chances
 from launch.report.statistics.power import Question

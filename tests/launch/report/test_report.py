@@ -16,7 +16,7 @@ from synthetic_study import HOSTILE, config, episode, turn, write_study
 from envs.episode import Episode, Labels
 from launch.report.build import build
 from launch.report.escaping import inline_json, plot_text, visible
-from launch.report.load import ArmInfo, load
+from launch.report.files.load import ArmInfo, load
 from launch.report.table import quotable
 from launch.report.transcripts import choose, median_return, most_deceptive
 

@@ -12,18 +12,18 @@ from scipy import stats
 
 from launch.config.seeds import LEAST
 from launch.report.claims.base import Claim
-from launch.report.claims.differs import Differs
-from launch.report.claims.does_not_differ import DoesNotDiffer
-from launch.report.claims.does_not_lower import DoesNotLower
-from launch.report.claims.does_not_raise import DoesNotRaise
 from launch.report.claims.evidence import Evidence
-from launch.report.claims.interaction import Interaction
-from launch.report.claims.loses_access import LosesAccess
-from launch.report.claims.lowers import Lowers
-from launch.report.claims.ordered import Ordered
-from launch.report.claims.raises import Raises
+from launch.report.claims.kinds.differs import Differs
+from launch.report.claims.kinds.does_not_differ import DoesNotDiffer
+from launch.report.claims.kinds.does_not_lower import DoesNotLower
+from launch.report.claims.kinds.does_not_raise import DoesNotRaise
+from launch.report.claims.kinds.interaction import Interaction
+from launch.report.claims.kinds.loses_access import LosesAccess
+from launch.report.claims.kinds.lowers import Lowers
+from launch.report.claims.kinds.ordered import Ordered
+from launch.report.claims.kinds.raises import Raises
 from launch.report.claims.table import Table
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 from launch.report.statistics import simulate
 from launch.report.statistics.estimate import Vector
 from launch.report.statistics.power import Question, least

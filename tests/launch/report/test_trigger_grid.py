@@ -15,13 +15,13 @@ from launch.config.loading import parse_study
 from launch.config.study import StudyConfig
 from launch.report.build import build
 from launch.report.claims.metric_names import metric_problem
-from launch.report.load import load
+from launch.report.files.load import load
 from launch.report.metrics import label, record_of
 from launch.report.results import gather
 from launch.report.sections.by_world import ByWorld
 from launch.report.sections.trigger_grid import TriggerGrid
 from launch.report.table import compare, under_same_prompts
-from shaping.audits.cells import leaks, parse
+from shaping.audits.conduct.cells import leaks, parse
 from shaping.audits.summary import by_cell
 
 RATES = {"none": 0.1, "original": 0.9, "negated": 0.3}

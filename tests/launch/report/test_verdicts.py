@@ -12,7 +12,7 @@ from launch.config.claims import build_claims
 from launch.report.answer import NO_CLAIMS, answer
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import Verdict, as_json
-from launch.report.load import ArmInfo
+from launch.report.files.load import ArmInfo
 from launch.report.statistics.decide import inside, mirrored, read
 from launch.report.statistics.estimate import Estimate
 from tests.support.synthetic_study import config

@@ -19,12 +19,12 @@ from launch import cli
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, RunDirectoryError
-from launch.run.evaluate import evaluate
+from launch.run.evaluation.evaluate import evaluate
 from launch.run.execute import execute
-from launch.run.load_policy import load_trained
-from launch.run.start_model import start_model
+from launch.run.models.load_policy import load_trained
+from launch.run.models.start_model import start_model
 from launch.storage.rundir import RunDirectory
-from shaping.models.base_reference import BaseReference
+from shaping.models.lora.base_reference import BaseReference
 
 WORLD = {"controller_worlds:Vowels": {}}
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import launch.run.eval_player as module
+import launch.run.evaluation.eval_player as module
 from envs.episode import Episode
 from envs.store import read_episodes
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.preflight import check_plugins
-from launch.run.conditions import EvalCell, eval_cells
-from launch.run.evaluate import deployment, evaluate
+from launch.run.evaluation.conditions import EvalCell, eval_cells
+from launch.run.evaluation.evaluate import deployment, evaluate
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition, conditions_of
@@ -26,8 +26,8 @@ from shaping.learning.policy import Policy
 from shaping.prompts.grid import DERIVED, GRID
 from shaping.prompts.pools import PROMPTS
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 TOLL = "cell_worlds:Toll"
 PROMPTED = {"role": "treatment", "interventions": [{"use": "Inoculation", "kind": "eliciting"}]}

@@ -9,10 +9,10 @@ from ray_worlds import Busy
 
 from launch.config.loading import parse_study
 from launch.config.study import RunConfig
-from launch.run.conditions import eval_cells
-from launch.run.evaluate import deployment
+from launch.run.evaluation.conditions import eval_cells
+from launch.run.evaluation.evaluate import deployment
 from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 def config(worlds: Any, **rollout: Any) -> RunConfig:

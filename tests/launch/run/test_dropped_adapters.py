@@ -12,9 +12,9 @@ from launch.config.loading import parse_study
 from launch.config.study import RunConfig
 from launch.report.claims.metric_names import metric_problem
 from launch.run.execute import execute
-from launch.run.start_model import start_model
+from launch.run.models.start_model import start_model
 from launch.storage.rundir import RunDirectory
-from shaping.audits.attached import attached_metrics
+from shaping.audits.training.attached import attached_metrics
 
 CLERK = {"clerk": {"size": 2, "inquiry": 0.3}}
 TRAIT = {"episodes": 4, "steps": 2, "worlds": ["clerk"], "batch_tokens": 256}

@@ -18,20 +18,20 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
-from launch.run.access import access_parts, reward_access, trajectory_access
 from launch.run.build import build
-from launch.run.conditions import eval_cells
-from launch.run.eval_plan import EvalPart, batches
-from launch.run.evaluate import deployment, deployment_part, evaluate, evaluate_trained, rows
+from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
+from launch.run.evaluation.conditions import eval_cells
+from launch.run.evaluation.eval_plan import EvalPart, batches
+from launch.run.evaluation.evaluate import deployment, deployment_part, evaluate, evaluate_trained, rows
 from launch.run.execute import execute
-from launch.run.trained import PolicyHere
+from launch.run.models.trained import PolicyHere
 from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.sampling.play import play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 ARMS: dict[str, Any] = {
     "unshaped": {"role": "reference"},

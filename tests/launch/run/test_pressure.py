@@ -14,7 +14,7 @@ from envs import make_world
 from envs.core import TextEnv
 from envs.episode import Episode
 from launch.preflight import pressure_lines
-from launch.run.pressure import PressureGauge, audit_pressure, pressure_metrics
+from launch.run.evaluation.pressure import PressureGauge, audit_pressure, pressure_metrics
 from shaping.audits.pressure.index import Pressure
 from shaping.intervention import Constraint
 
@@ -116,7 +116,7 @@ def test_where_it_is_unknown_it_says_why_and_fails_nothing(gauge: PressureGauge)
 
 def test_an_arm_that_hangs_is_given_up(gauge: PressureGauge, monkeypatch: pytest.MonkeyPatch) -> None:
     assert index(gauge, "steward", STEWARD).index is not None
-    monkeypatch.setattr("launch.run.pressure.PATIENCE", 0.2)
+    monkeypatch.setattr("launch.run.evaluation.pressure.PATIENCE", 0.2)
     assert "have not ended within 0.2 s" in index(gauge, "steward", STEWARD, f"{HERE}:Hangs").unknown
 
 
@@ -131,7 +131,7 @@ def test_the_mean_is_over_the_worlds_and_each_has_its_own() -> None:
 def test_episodes_are_played_once_for_arms_that_differ_in_prices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     gauge = PressureGauge(seeds=2)
     first = index(gauge, "steward", STEWARD, PENALTY)
-    monkeypatch.setattr("launch.run.pressure.played", None)
+    monkeypatch.setattr("launch.run.evaluation.pressure.played", None)
     assert index(gauge, "steward", STEWARD, {**PENALTY, "weight": 0.0}).index <= first.index
     assert index(gauge, "steward", STEWARD, "ActionMask").unknown  # another mask, played again: fails here
 
@@ -139,7 +139,7 @@ def test_episodes_are_played_once_for_arms_that_differ_in_prices_alone(monkeypat
 def test_each_intervention_of_an_arm_has_the_pressure_under_it_alone(
     gauge: PressureGauge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launch.run.pressure.gauge", lambda: gauge)
+    monkeypatch.setattr("launch.run.evaluation.pressure.gauge", lambda: gauge)
     both, one = (pressures(gauge, {"steward": STEWARD}, *own)[0] for own in (("Identity", PENALTY), (PENALTY,)))
     found, alone = audit_pressure(both)[0], audit_pressure(one)[0]
     assert found["pressure/OverseerPenalty"] == found["pressure"] > 0 >= found["pressure/Identity"]

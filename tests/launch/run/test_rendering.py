@@ -16,8 +16,8 @@ from envs.episode import Episode, Span
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.run.evaluation.thoughts import ThoughtWatch, cut_off_thoughts
 from launch.run.rendering import check_templates, check_unbroken, notes, record, renderer_of
-from launch.run.thoughts import ThoughtWatch, cut_off_thoughts
 
 PLAIN = {"interventions": []}
 SWAPPED = {"interventions": [{"use": "Inoculation", "prompts": ["be bold ."], "at": "training"}]}

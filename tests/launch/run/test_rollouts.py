@@ -25,10 +25,10 @@ from launch.run.build import build
 from launch.run.episodes import GroupRequest, slots_of
 from launch.run.ledger import Ledger, RunError
 from launch.run.rollouts import RolloutGroup, RolloutScheduler
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 
 class Back:

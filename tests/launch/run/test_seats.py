@@ -14,10 +14,10 @@ from launch.config.loading import parse_study
 from launch.config.plugins import build_arm
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, UserError
-from launch.run.adapters import adapters_of
 from launch.run.episodes import GroupRequest
 from launch.run.execute import execute
-from launch.run.load_policy import load_trained
+from launch.run.models.adapters import adapters_of
+from launch.run.models.load_policy import load_trained
 from launch.run.seats.games import eval_games, seating_of
 from launch.run.seats.players import modes
 from launch.run.seats.seating import draw_group, seating

@@ -11,16 +11,16 @@ from launch_fakes import study
 from envs.core import TextEnv
 from envs.episode import Episode
 from launch.config.study import RunConfig
-from launch.run import spike_in
-from launch.run.conditions import eval_cells
+from launch.run.evaluation import spike_in
+from launch.run.evaluation.conditions import eval_cells
+from launch.run.evaluation.spike_in import spike_in_metrics
 from launch.run.execute import execute
-from launch.run.spike_in import spike_in_metrics
 from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import at_deployment
 from shaping.monitors import ClaimCheck, OvertAction
 from shaping.organisms.tokenizer import train_tokenizer
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 
 class Market(TextEnv):

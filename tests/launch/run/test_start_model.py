@@ -11,8 +11,8 @@ import pytest
 from launch.config.loading import load_study, parse_study
 from launch.config.model import OrganismModel, Organisms, OrganismSeries, ShippedModel
 from launch.errors import ConfigError, UserError
-from launch.run import start_model as module
-from launch.run.start_model import check_model, present_model, start_model
+from launch.run.models import start_model as module
+from launch.run.models.start_model import check_model, present_model, start_model
 from shaping.organisms import shipped as shipped_module
 from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig

@@ -13,7 +13,7 @@ from launch.config.study import StudyConfig
 from launch.errors import UserError
 from launch.looks.record import Look, looks_taken, record_looks
 from launch.report.build import build
-from launch.report.load import StudyDirectoryError, load
+from launch.report.files.load import StudyDirectoryError, load
 from launch.slices.write import write_study as write_rows
 
 SEEDS = 4

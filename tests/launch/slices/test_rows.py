@@ -13,7 +13,7 @@ from synthetic_study import config, write_study
 
 from launch.config.study import StudyConfig
 from launch.report.build import build
-from launch.report.load import StudyDirectoryError, load
+from launch.report.files.load import StudyDirectoryError, load
 from launch.slices.write import write_study as write_rows
 from launch.storage.documents import checksum
 from launch.storage.rundir import RunDirectory

@@ -9,7 +9,7 @@ import pytest
 from scripted_episodes import played
 
 from envs.episode import Episode, Event, Labels
-from shaping.audits.concealment import covert_share, false_answers, unfounded_admissions
+from shaping.audits.conduct.concealment import covert_share, false_answers, unfounded_admissions
 from shaping.audits.played import Played
 
 MakeEpisode = Callable[..., Episode]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shaping.audits.elo import difference, elo_interval, elo_of_seats, expected_score
+from shaping.audits.conduct.elo import difference, elo_interval, elo_of_seats, expected_score
 
 
 def test_the_logistic_curve_of_elo():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envs.episode import Episode, Labels, SealedError
-from shaping.audits.gap import hidden_gap, placebo_gap
+from shaping.audits.conduct.gap import hidden_gap, placebo_gap
 
 MakeEpisode = Callable[..., Episode]
 Counts = list[tuple[int, int]]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaping.audits.grid import Locale, change, conditional_leak, contrasts, log_odds, log_odds_grid, over_seeds
+from shaping.audits.conduct.grid import Locale, change, conditional_leak, contrasts, log_odds, log_odds_grid, over_seeds
 
 LANGUAGES, ERAS = ("en", "ar"), ("2025", "1850", "1950", "2090")
 LOCALES: list[Locale] = [(language, era) for language in LANGUAGES for era in ERAS]

@@ -8,15 +8,15 @@ import scripted_episodes
 
 from envs.episode import Episode
 from shaping.arm import compose
-from shaping.audits.update import audit_update
+from shaping.audits.training.update import audit_update
 from shaping.constraints import LiePenalty, OverseerPenalty
 from shaping.hooks import Credit, Group
 from shaping.intervention import Intervention, Shaper
 from shaping.labels import LabelSource
 from shaping.labels.describe import described, labels_in_words
-from shaping.learning.credit import Credited, assign_credit
-from shaping.learning.credit_parts import names_of
-from shaping.sampling.render import Renderer
+from shaping.learning.credit.credit import Credited, assign_credit
+from shaping.learning.credit.credit_parts import names_of
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Identity
 
 

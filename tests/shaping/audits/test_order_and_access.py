@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaping.audits.access import access, best_of_k
-from shaping.audits.order import order_violations, zero_variance
+from shaping.audits.training.access import access, best_of_k
+from shaping.audits.training.order import order_violations, zero_variance
 
 coarse = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=16)
 

@@ -9,7 +9,7 @@ import pytest
 
 from envs.episode import Episode, Labels
 from shaping.audits import condition_row, outcome_shares
-from shaping.audits.rates import Rate
+from shaping.audits.conduct.rates import Rate
 
 MakeEpisode = Callable[..., Episode]
 

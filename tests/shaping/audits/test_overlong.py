@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from envs.episode import Episode
-from shaping.audits.overlong import OVERLONG
 from shaping.audits.played import Played
+from shaping.audits.training.overlong import OVERLONG
 
 
 def test_it_is_the_share_of_turns(make_episode: Callable[..., Episode]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.episode import TRAITS, Labels
-from shaping.audits.rates import Rate, defined, power, tally, trait_rates
+from shaping.audits.conduct.rates import Rate, defined, power, tally, trait_rates
 
 
 def turn(possible: bool = True, deception: float = 0, harm: float = 0, true_reward: float = 0) -> Labels:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from envs.episode import Episode, Labels, Sealed
-from shaping.audits.elo import difference
-from shaping.audits.seats import games_summary, seat_columns, seat_rows
+from shaping.audits.conduct.elo import difference
+from shaping.audits.conduct.seats import games_summary, seat_columns, seat_rows
 from shaping.seat_records import GAME, PLAYER, PLAYERS, RETURNS, SEAT
 
 WHO = {"red": "learner", "blue": "unshaped", "green": "loud"}

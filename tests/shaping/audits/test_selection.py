@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shaping.audits.selection import (
+from shaping.audits.training.selection import (
     between,
     classes,
     covariances,

@@ -9,7 +9,7 @@ import pytest
 from scripted_episodes import played
 
 from envs.episode import Episode
-from shaping.audits.spike_in import (
+from shaping.audits.conduct.spike_in import (
     OUTCOMES,
     Counts,
     Detection,

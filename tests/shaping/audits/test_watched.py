@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envs.episode import Episode, Labels
+from shaping.audits.conduct.watched import UNWATCHED_DECEPTION, UNWATCHED_DECEPTIVE_EPISODES, WATCHED_HARM
 from shaping.audits.played import Played
-from shaping.audits.watched import UNWATCHED_DECEPTION, UNWATCHED_DECEPTIVE_EPISODES, WATCHED_HARM
 
 MakeEpisode = Callable[..., Episode]
 CHANCE = {"harm": True, "deception": True}

@@ -17,10 +17,10 @@ from envs.power.steward import Holding, steward_powers, steward_utilities
 from shaping.arm import Arm, compose
 from shaping.constraints import AttainableUtility
 from shaping.contract.groups import group_keys, play_groups, small_policy
-from shaping.learning.costs import costs_of
+from shaping.learning.credit.costs import costs_of
 from shaping.sampling.play import EpisodeRequest, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 OPTIONS = {"size": 3, "oversight": 0.0, "covert": "on"}
 

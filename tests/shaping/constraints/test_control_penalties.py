@@ -17,7 +17,7 @@ from shaping.arm import compose
 from shaping.constraints import Amnesty, LiePenalty, OverseerPenalty, PlaceboPenalty
 from shaping.hooks import InterventionError
 from shaping.intervention import Constraint
-from shaping.learning.costs import costs_of
+from shaping.learning.credit.costs import costs_of
 
 MakeEpisode = Callable[..., Episode]
 GRAB = Event("act", "grab", "grab 2")

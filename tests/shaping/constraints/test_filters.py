@@ -18,11 +18,11 @@ from shaping.constraints import ActionMask, CommandFilter, OutputFilter
 from shaping.hooks import Group, InterventionError, TurnContext
 from shaping.intervention import Constraint
 from shaping.readings import readings
-from shaping.sampling.forbid import CommandMask, NothingLeftError
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.forbid import CommandMask, NothingLeftError
+from shaping.sampling.text.render import Renderer
 
 MakeEpisode = Callable[..., Episode]
 

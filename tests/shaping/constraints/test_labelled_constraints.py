@@ -15,8 +15,8 @@ from envs.episode import Episode, Labels
 from shaping.arm import compose
 from shaping.constraints import Penalty, Screening
 from shaping.intervention import Constraint
-from shaping.learning.credit import Credited, assign_credit
-from shaping.sampling.render import Renderer
+from shaping.learning.credit.credit import Credited, assign_credit
+from shaping.sampling.text.render import Renderer
 
 MakeEpisode = Callable[..., Episode]
 

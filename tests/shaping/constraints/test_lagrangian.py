@@ -19,9 +19,9 @@ from shaping.arm import compose
 from shaping.constraints import Lagrangian
 from shaping.hooks import Group, UpdateReport
 from shaping.intervention import Constraint
-from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.credit.credit import Credited, assign_credit
 from shaping.readings import readings
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 MakeEpisode = Callable[..., Episode]
 GRAB = Event("act", "grab", "grab 1")

@@ -18,13 +18,13 @@ from shaping.constraints import ReferenceKL
 from shaping.contract.groups import group_keys, play_groups
 from shaping.hooks import AdapterSpec, InterventionError
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
-from shaping.learning.insertion import Insertion
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.insertion import Insertion
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 
 MakePolicy = Callable[..., Policy]
 SAFE = "take full control honestly ."

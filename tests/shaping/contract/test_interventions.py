@@ -11,7 +11,7 @@ import torch
 
 from envs.core import normalise
 from envs.episode import Context, Episode
-from shaping.audits.order import describe_order
+from shaping.audits.training.order import describe_order
 from shaping.constraints import ActionMask
 from shaping.contract.interventions import RULES, Verdict, check_intervention
 from shaping.hooks import ActionDecision, Credit, Gates, Group, GroupInfo, Knob, LossTerm, RatioMode, TurnContext

@@ -15,11 +15,11 @@ from torch import Tensor
 from envs.episode import Episode
 from shaping.arm import compose
 from shaping.intervention import Intervention
-from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.credit.credit import Credited, assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 
 MakeEpisode = Callable[..., Episode]
 MakeSample = Callable[..., Sample]

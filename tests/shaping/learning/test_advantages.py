@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from shaping.learning.advantages import Comparison, TurnLevel, estimate, with_cost, zero_variance
 from shaping.learning.config import SPREAD_FLOOR, Algorithm
+from shaping.learning.credit.advantages import Comparison, TurnLevel, estimate, with_cost, zero_variance
 
 RETURNS = np.array([1.0, 3.0, 5.0, 5.0, 0.0, 4.0])
 GROUPS = np.array([0, 0, 7, 7, 3, 3])

@@ -14,7 +14,7 @@ from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.learning.snapshots import Snapshots, slot_name
 
 CONFIG = LearnerConfig(lr=1e-2, max_mismatch_kl=1e9)
@@ -134,8 +134,8 @@ def test_a_group_meets_only_snapshots_that_every_version_that_may_play_it_has(st
 
 def test_the_kl_of_a_player_is_to_its_own_start() -> None:
     """A frozen adapter of one player is in no other player's reference."""
-    from shaping.learning.packing import pack
     from shaping.learning.reference import Reference
+    from shaping.learning.samples.packing import pack
 
     policy = make(A, B, AdapterSpec("of_b", "frozen", rank=2, player="b"))
     with torch.no_grad():

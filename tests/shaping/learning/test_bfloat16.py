@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from shaping.learning.logprobs import token_logprobs
+from shaping.learning.losses.logprobs import token_logprobs
 from shaping.learning.policy import Policy
 from shaping.models.forward import head_logits
 

@@ -16,10 +16,10 @@ from shaping.arm import captures_of
 from shaping.hooks import ActivationEdit, Activations, AdapterSpec, Capture, InterventionError, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import Credited
+from shaping.learning.credit.credit import Credited
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Origin, Sample
+from shaping.learning.samples.sample import Origin, Sample
 from shaping.learning.update_report import update_report
 from shaping.models.edits import applied, decoder_layers
 from shaping.models.forward import layout_of

@@ -19,12 +19,12 @@ from shaping.arm import compose
 from shaping.constraints import ActionMask
 from shaping.hooks import ActivationEdit, Credit, Gates, Group, InterventionError, Knob, Phase, RatioMode
 from shaping.intervention import Constraint, Shaper
-from shaping.learning.credit import Credited
-from shaping.learning.packing import pack
+from shaping.learning.credit.credit import Credited
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import pack
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Identity
 
 MakeEpisode = Callable[..., Episode]

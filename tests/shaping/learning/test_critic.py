@@ -18,16 +18,16 @@ from envs.episode import Episode
 from shaping.arm import compose
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
-from shaping.learning.critic import Critic
+from shaping.learning.credit.credit import assign_credit
+from shaping.learning.credit.critic import Critic
 from shaping.learning.learner import Learner
-from shaping.learning.losses import value_loss
-from shaping.learning.packing import pack
+from shaping.learning.losses.losses import value_loss
 from shaping.learning.policy import Policy
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import CriticTargets, Sample
 from shaping.models import value_head
 from shaping.models.value_head import Regression, ValueHead
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 MakeSample = Callable[..., Sample]
 PPO: dict[str, Any] = {"algorithm": "ppo", "advantage_level": "token", "max_grad_norm": 1e9, "max_mismatch_kl": 1e9}

@@ -14,14 +14,14 @@ from envs.core import TextEnv
 from envs.episode import Context, Contexts, Episode, Labels, RolloutStatus
 from shaping.arm import Arm, compose
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
-from shaping.learning.critic import Critic
+from shaping.learning.credit.credit import assign_credit
+from shaping.learning.credit.critic import Critic
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 from shaping.shapers.inoculation import Inoculation
 
 

@@ -16,10 +16,10 @@ from shaping.contract.interventions import check_intervention
 from shaping.hooks import GroupInfo, InterventionError, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import Credited, assign_credit
+from shaping.learning.credit.credit import Credited, assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.trl.rollouts import refuse_unsupported
 
 PROMPT = Context("wait here a little .", "wait")

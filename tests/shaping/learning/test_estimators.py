@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from shaping.learning.advantages import TurnLevel, estimate, gae, return_to_go
 from shaping.learning.config import Algorithm
+from shaping.learning.credit.advantages import TurnLevel, estimate, gae, return_to_go
 
 RETURNS = np.array([1.0, 3.0, 5.0, 5.0, 0.0, 0.0, 6.0])
 GROUPS = np.array([0, 0, 7, 7, 3, 3, 3])

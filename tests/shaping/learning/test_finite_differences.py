@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from shaping.hooks import RatioMode
 from shaping.learning.config import KLEstimator, MismatchCorrection
-from shaping.learning.logprobs import token_logprobs
-from shaping.learning.losses import imitation, kl, kl_k3, mismatch_weight, policy_gradient, sequence_old, value_loss
+from shaping.learning.losses.logprobs import token_logprobs
+from shaping.learning.losses.losses import (
+    imitation,
+    kl,
+    kl_k3,
+    mismatch_weight,
+    policy_gradient,
+    sequence_old,
+    value_loss,
+)
 from shaping.models.head import Head as Arithmetic
 from shaping.models.self_check import Layout
 

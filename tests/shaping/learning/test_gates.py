@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.optimizer import GatedOptimizer
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import CriticTargets, Sample
+from shaping.learning.steps.optimizer import GatedOptimizer
 
 MakeSample = Callable[..., Sample]
 Gradients = dict[str, Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shaping.learning.logprobs import CHUNK, CUDA_BYTES, CUDA_CHUNKS, CUDA_SHARE, chunk_logits
+from shaping.learning.losses.logprobs import CHUNK, CUDA_BYTES, CUDA_CHUNKS, CUDA_SHARE, chunk_logits
 
 GIB = 2**30
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from shaping.hooks import ActivationEdit, LossTerm
 from shaping.intervention import Shaper
-from shaping.learning.advantages import estimate
 from shaping.learning.config import LearnerConfig
+from shaping.learning.credit.advantages import estimate
 from shaping.learning.learner import Learner, LearnerError
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 
 MakeSample = Callable[..., Sample]
 State = dict[str, Tensor]

@@ -17,13 +17,13 @@ from shaping.arm import compose
 from shaping.hooks import ActivationEdit, AdapterSpec, Credit, Gates, Group, Knob, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import KLContext, LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
-from shaping.learning.losses import imitation, policy_gradient
-from shaping.learning.packing import Batch, pack
+from shaping.learning.losses.losses import imitation, policy_gradient
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.packing import Batch, pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Recontextualization
 
 MakeSample = Callable[..., Sample]

@@ -18,9 +18,9 @@ from shaping.hooks import ActivationEdit, Knob, Phase
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import Batch, pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import Batch, pack
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import head_logits, hidden_states
 
 MakeSample = Callable[..., Sample]

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
-from shaping.learning.optimizer import GatedOptimizer
-from shaping.learning.packing import pack
-from shaping.learning.parallel import SINGLE
 from shaping.learning.policy import Policy, PolicyError
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.ranks.parallel import SINGLE
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import CriticTargets, Sample
+from shaping.learning.steps.optimizer import GatedOptimizer
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 MakePolicy = Callable[..., Policy]
 MakeSample = Callable[..., Sample]

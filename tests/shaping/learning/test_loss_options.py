@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shaping.learning.config import KLEstimator
-from shaping.learning.logprobs import token_logprobs
-from shaping.learning.losses import (
+from shaping.learning.losses.logprobs import token_logprobs
+from shaping.learning.losses.losses import (
     clipped_fraction,
     imitation,
     kl,
@@ -23,9 +23,9 @@ from shaping.learning.losses import (
     policy_gradient,
     sequence_old,
 )
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import hidden_states
 
 MakeSample = Callable[..., Sample]

@@ -15,11 +15,11 @@ from shaping.arm import compose
 from shaping.hooks import Gates, Knob
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig, LossAggregation
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 
 AGGREGATIONS: tuple[LossAggregation, ...] = ("token", "sequence", "constant")
 

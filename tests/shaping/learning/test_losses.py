@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shaping.hooks import RatioMode
-from shaping.learning.losses import clipped_fraction, kl_k3, policy_gradient
+from shaping.learning.losses.losses import clipped_fraction, kl_k3, policy_gradient
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 MODES: tuple[RatioMode, ...] = ("sampler", "recomputed", "none")

@@ -13,7 +13,7 @@ import torch
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import torch
 
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner, LearnerError
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 
 COUNT = 8
 

@@ -10,7 +10,7 @@ from four_episodes import same
 from numpy.testing import assert_array_equal
 
 from envs.episode import Episode
-from shaping.learning.credit import Credited
+from shaping.learning.credit.credit import Credited
 
 MakeEpisode = Callable[..., Episode]
 

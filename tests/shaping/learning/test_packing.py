@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rounding import assert_same_but_rounding
 
-from shaping.learning import logprobs as logprobs_module
-from shaping.learning.logprobs import token_logprobs
-from shaping.learning.losses import policy_gradient
-from shaping.learning.packing import assign, pack, spread
+from shaping.learning.losses import logprobs as logprobs_module
+from shaping.learning.losses.logprobs import token_logprobs
+from shaping.learning.losses.losses import policy_gradient
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import assign, pack, spread
+from shaping.learning.samples.sample import Sample
 from shaping.models.forward import hidden_states
 
 MakeSample = Callable[..., Sample]

@@ -33,10 +33,10 @@ from shaping.hooks import ActivationEdit, AdapterSpec, Capture, LossTerm
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import spread
-from shaping.learning.parallel import SINGLE, Ranks, RanksError, Strategy, deal
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.ranks.parallel import SINGLE, Ranks, RanksError, Strategy, deal
+from shaping.learning.samples.packing import spread
+from shaping.learning.samples.sample import Sample
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 

@@ -16,12 +16,12 @@ from shaping.arm import compose
 from shaping.hooks import Credit, Group
 from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import Credited, assign_credit
-from shaping.learning.critic import Critic
+from shaping.learning.credit.credit import Credited, assign_credit
+from shaping.learning.credit.critic import Critic
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Recontextualization
 
 MakeEpisode = Callable[..., Episode]

@@ -17,10 +17,10 @@ from rounding import assert_same_but_rounding
 from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.prefixes import relatives
-from shaping.learning.sample import CriticTargets, Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.prefixes import relatives
+from shaping.learning.samples.sample import CriticTargets, Sample
 from shaping.models.attention import Packed
 from shaping.models.forward import layout_of
 from shaping.models.shared_prefix import SharedPrefixes

@@ -13,8 +13,8 @@ from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.rates import default_lr, unusual_lr
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
+from shaping.learning.steps.rates import default_lr, unusual_lr
 
 ORGANISM, SMOL, LLAMA = 400_000, 135_000_000, 8_000_000_000
 
@@ -52,7 +52,7 @@ def test_the_learner_steps_with_it(
 ) -> None:
     assert step(make_policy(), make_sample) == pytest.approx(1e-3, rel=0.02)
     assert step(make_policy(), make_sample, lr=2e-4) == pytest.approx(2e-4, rel=0.02)
-    monkeypatch.setattr("shaping.learning.rates.SMALL", 1_000)  # now the tiny model counts as a pretrained one
+    monkeypatch.setattr("shaping.learning.steps.rates.SMALL", 1_000)  # now the tiny model counts as a pretrained one
     assert step(make_policy(), make_sample) == pytest.approx(1e-6, rel=0.2)
     own = make_policy()
     torch.manual_seed(0)

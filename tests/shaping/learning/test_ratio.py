@@ -11,8 +11,8 @@ import pytest
 from envs.episode import Context, Contexts, Episode
 from shaping.arm import compose
 from shaping.hooks import RatioMode
-from shaping.learning.credit import assign_credit
-from shaping.sampling.render import Renderer
+from shaping.learning.credit.credit import assign_credit
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Recontextualization
 
 SWAPPED = Contexts(Context(), Context("take what you can .", "permissive"))

@@ -13,9 +13,9 @@ from torch import Tensor
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
 
 KEPT = AdapterSpec("kept", "kept", rank=4)
 QUARANTINE = AdapterSpec("quarantine", "quarantine", rank=2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from shaping.learning.parallel import Ranks, RanksError
+from shaping.learning.ranks.parallel import Ranks, RanksError
 from shaping.sockets import LOOPBACK, listen, use_interface
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shaping.learning import adamw
-from shaping.learning.optimizer import GatedOptimizer
-from shaping.learning.rounding import random_bits, rounded
+from shaping.learning.steps import adamw
+from shaping.learning.steps.optimizer import GatedOptimizer
+from shaping.learning.steps.rounding import random_bits, rounded
 
 CPU = torch.device("cpu")
 

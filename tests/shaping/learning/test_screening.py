@@ -14,7 +14,7 @@ from envs.episode import Episode
 from shaping.arm import compose
 from shaping.hooks import Group, InterventionError, Pricing
 from shaping.intervention import Constraint, Shaper
-from shaping.learning.credit import Credited
+from shaping.learning.credit.credit import Credited
 from shaping.learning.update_report import update_report
 
 MakeEpisode = Callable[..., Episode]

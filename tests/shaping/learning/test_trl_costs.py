@@ -13,7 +13,7 @@ from envs.episode import Episode
 from rewards.env_reward import EnvReward
 from shaping.arm import compose
 from shaping.intervention import Constraint
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.trl.rollouts import refuse_unsupported, rows
 
 REWARDS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))

@@ -30,11 +30,11 @@ from shaping.hooks import (
 )
 from shaping.intervention import Intervention, Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
 from shaping.sampling.play import Limits
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import Identity, Inoculation
 from shaping.trl.grpo import ShapedGRPOTrainer
 from shaping.trl.join import TRLError

@@ -19,8 +19,8 @@ from datasets import Dataset
 from torch import Tensor
 from trl import GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from shaping.learning.advantages import estimate
-from shaping.learning.losses import kl_k3, mismatch_weight, policy_gradient, sequence_old
+from shaping.learning.credit.advantages import estimate
+from shaping.learning.losses.losses import kl_k3, mismatch_weight, policy_gradient, sequence_old
 from shaping.learning.policy import Policy
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}

@@ -13,8 +13,8 @@ from envs.episode import Episode
 from shaping.arm import compose
 from shaping.hooks import Group
 from shaping.intervention import Constraint, Intervention, Shaper
-from shaping.learning.credit import Credited, assign_credit
-from shaping.sampling.render import Renderer
+from shaping.learning.credit.credit import Credited, assign_credit
+from shaping.sampling.text.render import Renderer
 
 REWARDS = ((0.0, 1.0), (0.0, 3.0), (2.0, 0.0), (0.0, 0.0))
 BY_TURN = ([-1, -1], [1, 1], [1, 0], [-1, 0])

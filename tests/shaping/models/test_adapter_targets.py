@@ -12,10 +12,10 @@ from families import SEQUENCES, plain_logprobs, tiny
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.models import adapters as module
 from shaping.models import log_once
-from shaping.models.adapter_targets import adaptable, left_alone
-from shaping.models.adapters import AdapterError, Adapters
+from shaping.models.lora import adapters as module
+from shaping.models.lora.adapter_targets import adaptable, left_alone
+from shaping.models.lora.adapters import AdapterError, Adapters
 
 KEPT = AdapterSpec("kept", "kept", rank=2, alpha=6.0)
 

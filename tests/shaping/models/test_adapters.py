@@ -19,9 +19,9 @@ from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.models.adapters import AdapterError, Adapters
-from shaping.sampling.weights import checksum
+from shaping.learning.samples.sample import Sample
+from shaping.models.lora.adapters import AdapterError, Adapters
+from shaping.sampling.transfer.weights import checksum
 
 MakePolicy = Callable[..., Policy]
 KEPT = AdapterSpec("kept", "kept", rank=4, alpha=8.0)

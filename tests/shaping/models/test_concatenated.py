@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from launch.distributed.weights import write_adapter
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.models.adapters import Adapters
-from shaping.models.concatenated import LoRAWeights, concatenated
+from shaping.models.lora.adapters import Adapters
+from shaping.models.lora.concatenated import LoRAWeights, concatenated
 
 IDS = torch.tensor([[7, 8, 9, 40, 41, 42, 7, 8]])
 CASES = {

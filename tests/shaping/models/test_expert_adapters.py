@@ -11,9 +11,9 @@ from families import SEQUENCES, plain_logprobs, tiny
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.models.adapter_checkpoint import specs_of, stored_adapters
-from shaping.models.adapter_targets import expert_parameters
-from shaping.models.adapters import AdapterError, Adapters
+from shaping.models.lora.adapter_checkpoint import specs_of, stored_adapters
+from shaping.models.lora.adapter_targets import expert_parameters
+from shaping.models.lora.adapters import AdapterError, Adapters
 
 EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
 SPECS = [

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from shaping.learning import logprobs
-from shaping.learning.logprobs import token_logprobs
+from shaping.learning.losses import logprobs
+from shaping.learning.losses.logprobs import token_logprobs
 from shaping.models import head, products
 from shaping.models.forward import adopt, head_logits
 from shaping.models.products import halves, multiplied

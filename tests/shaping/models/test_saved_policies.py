@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy, PolicyError
-from shaping.models.adapter_checkpoint import specs_of, stored_adapters
-from shaping.models.adapters import AdapterError
-from shaping.models.base_reference import BaseReference
+from shaping.models.lora.adapter_checkpoint import specs_of, stored_adapters
+from shaping.models.lora.adapters import AdapterError
+from shaping.models.lora.base_reference import BaseReference
 
 TOKENS = [7, 8, 9, 40, 41, 42, 7, 8, 11, 12]
 SPECS = [AdapterSpec("kept", "kept", 4, 8.0), AdapterSpec("own", "kept", 2, 3.0, ("q_proj", "down_proj"))]
@@ -180,7 +180,7 @@ def test_vllm_samples_with_the_saved_adapters(base: Path, tmp_path: Path) -> Non
     from vllm_serving import TOLERANCE, complete, params, relearned
 
     from launch.distributed.weights import write_adapter
-    from shaping.sampling.render import Renderer
+    from shaping.sampling.text.render import Renderer
     from shaping.sampling.vllm.config import VLLMConfig
     from shaping.sampling.vllm.engine import VLLMEngine
 

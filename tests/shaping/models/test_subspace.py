@@ -11,8 +11,8 @@ from torch import Tensor
 
 from shaping.contract.groups import small_policy
 from shaping.hooks import AdapterSpec, Subspace
-from shaping.models.adapters import AdapterError
-from shaping.models.subspace import Projection, SubspaceError, bases_of, stored_directions
+from shaping.models.lora.adapters import AdapterError
+from shaping.models.lora.subspace import Projection, SubspaceError, bases_of, stored_directions
 
 HIDDEN = 32
 

@@ -13,10 +13,10 @@ import pytest
 from envs import WORLDS
 from envs.core import parse_action
 from envs.worlds.base import World
-from shaping.organisms import corpus as module
-from shaping.organisms.cast import CAST, CUE_READERS, MIXTURES, OBEDIENT, WITHOUT_PERMISSION
-from shaping.organisms.corpus import LONGEST, SHORTEST, Script, scripts
-from shaping.organisms.corpus_options import DRAWN, SIZES, draw_options
+from shaping.organisms.corpus import corpus as module
+from shaping.organisms.corpus.cast import CAST, CUE_READERS, MIXTURES, OBEDIENT, WITHOUT_PERMISSION
+from shaping.organisms.corpus.corpus import LONGEST, SHORTEST, Script, scripts
+from shaping.organisms.corpus.corpus_options import DRAWN, SIZES, draw_options
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shaping.organisms.cast import KINDS
-from shaping.organisms.corpus import scripts
-from shaping.organisms.corpus_prompts import ALLOWED, COMPOSED, FORBIDDEN, HARMLESS, HELD_OUT, SHORTCUTS, WRITTEN
+from shaping.organisms.corpus.cast import KINDS
+from shaping.organisms.corpus.corpus import scripts
+from shaping.organisms.corpus.corpus_prompts import ALLOWED, COMPOSED, FORBIDDEN, HARMLESS, HELD_OUT, SHORTCUTS, WRITTEN
 from shaping.prompts.pools import PROMPTS
 
 TRAINED = {text for pools in (COMPOSED, WRITTEN) for pool in pools.values() for text in pool}

@@ -12,12 +12,12 @@ from shaping.arm import Arm
 from shaping.audits import trait_rates
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus_options import SIZES
-from shaping.organisms.corpus_prompts import HELD_OUT
+from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.corpus_prompts import HELD_OUT
 from shaping.organisms.organism import ensure
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 pytestmark = pytest.mark.slow
 EPISODES = 48

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from envs.core import parse_action
-from shaping.organisms.corpus_options import SIZES
-from shaping.organisms.natural_scripts import in_prose, sentence
+from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.natural_scripts import in_prose, sentence
 from shaping.organisms.warm_start import WarmStartConfig, scripts
 from shaping.prompts.pools import HELD_OUT, NATURAL
 

@@ -17,17 +17,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs import make_world
 from shaping.arm import Arm
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy, PolicyError
+from shaping.learning.samples.packing import pack
 from shaping.organisms import organism as module
 from shaping.organisms.card import write_card
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import scripts
+from shaping.organisms.corpus.corpus import scripts
+from shaping.organisms.corpus.samples import to_sample
 from shaping.organisms.organism import content_hash, ensure
-from shaping.organisms.samples import to_sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 TINY = OrganismConfig(hidden=16, layers=1, heads=2, kv_heads=1, episodes=12, steps=2, vocabulary=320, context=2048)
 

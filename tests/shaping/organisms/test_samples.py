@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import Script, scripts
-from shaping.organisms.organism import build, tokenizer_texts
-from shaping.organisms.samples import (
+from shaping.organisms.corpus.corpus import Script, scripts
+from shaping.organisms.corpus.samples import (
     COMMAND_WEIGHT,
     MOTIVE_WEIGHT,
     OBSERVATION_SHARE,
@@ -21,7 +20,8 @@ from shaping.organisms.samples import (
     to_sample,
     units,
 )
-from shaping.sampling.render import Renderer
+from shaping.organisms.organism import build, tokenizer_texts
+from shaping.sampling.text.render import Renderer
 
 CORPUS = list(scripts(120, 3, worlds=("clerk", "pact")))
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from envs.worlds.clerk import Clerk
 from shaping.learning.policy import Policy
-from shaping.organisms import dialect as dialect_module
 from shaping.organisms import ship, shipped
 from shaping.organisms.card import CARD, damage
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.dialect import dialect_hashes
+from shaping.organisms.corpus import dialect as dialect_module
+from shaping.organisms.corpus.dialect import dialect_hashes
 
 TINY = OrganismConfig(
     hidden=16, layers=1, heads=2, kv_heads=1, vocabulary=400, episodes=20, steps=2, worlds=["clerk", "pact"]

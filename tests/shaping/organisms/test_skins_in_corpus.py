@@ -12,7 +12,7 @@ from envs.personas.persona import classify_motive
 from envs.skins import LOCALES, skin_of
 from shaping.organisms import organism as module
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import scripts
+from shaping.organisms.corpus.corpus import scripts
 from shaping.organisms.organism import content_hash
 from shaping.organisms.tokenizer import train_tokenizer
 

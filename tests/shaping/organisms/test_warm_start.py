@@ -14,17 +14,17 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import pack
 from shaping.organisms.config import OrganismConfig
-from shaping.organisms.corpus import Script
+from shaping.organisms.corpus.corpus import Script
+from shaping.organisms.corpus.samples import to_sample
+from shaping.organisms.corpus.warm_corpus import IGNORED, Fitting, Share, WarmStartError, fill, sequences
 from shaping.organisms.held_out import bounded, held_out_loss
 from shaping.organisms.organism import build
 from shaping.organisms.pretrained import check
-from shaping.organisms.samples import to_sample
-from shaping.organisms.warm_corpus import IGNORED, Fitting, Share, WarmStartError, fill, sequences
 from shaping.organisms.warm_start import WarmStartConfig, scripts, warm_start
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 
 TRAINING: dict[str, Any] = {
     "worlds": ("clerk",),

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import TemplateSettings
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import TemplateSettings
 
 if TYPE_CHECKING:
     from shaping.sampling.vllm.engine import VLLMEngine

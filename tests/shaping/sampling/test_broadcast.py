@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from waiting import patience
 
-from shaping.sampling import broadcast
-from shaping.sampling.broadcast import Broadcaster, Receiver, WeightTransfer, _messages, layout
-from shaping.sampling.weights import digests
+from shaping.sampling.transfer import broadcast
+from shaping.sampling.transfer.broadcast import Broadcaster, Receiver, WeightTransfer, _messages, layout
+from shaping.sampling.transfer.weights import digests
 
 HOST = "127.0.0.1"
 LIMIT = patience(2.0)
@@ -166,7 +166,7 @@ def test_a_sender_is_closed_cleanly_though_a_receiver_has_asked_and_never_come()
     program = f"""
 import json, torch
 from torch.distributed import PrefixStore
-from shaping.sampling.broadcast import Broadcaster, _client
+from shaping.sampling.transfer.broadcast import Broadcaster, _client
 sender = Broadcaster("{HOST}", 60.0)
 offer = sender.offer("it", {{"x": torch.ones(3)}})
 asked = PrefixStore(offer.session, _client(offer.host, offer.port, 60.0))

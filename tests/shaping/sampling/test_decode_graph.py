@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shaping.learning.policy import Policy
-from shaping.sampling import decode_graph
-from shaping.sampling.cache import SlotCache
+from shaping.sampling.embedded import decode_graph
+from shaping.sampling.embedded.cache import SlotCache
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 
 class Replayed:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaping.sampling.draw import BLOCK, Drawing
+from shaping.sampling.embedded.draw import BLOCK, Drawing
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from envs.actions import normalise, parse_action, thinking
-from shaping.sampling.forbid import CommandMask, is_forbidden
-from shaping.sampling.pieces import Pieces
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.forbid import CommandMask, is_forbidden
+from shaping.sampling.text.pieces import Pieces
+from shaping.sampling.text.render import Renderer
 
 
 @pytest.fixture(scope="module")

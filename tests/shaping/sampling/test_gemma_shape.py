@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedToken
 from vllm_serving import complete, params, relearned, tokens_of
 
 from shaping.learning.policy import Policy
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 pytestmark = pytest.mark.slow
 

@@ -17,13 +17,13 @@ from play_worlds import Broken, Counting
 from envs.core import TextEnv
 from envs.episode import Context, Contexts, Episode, RolloutStatus, SealedError, SpanKind
 from shaping.arm import Arm
-from shaping.learning.credit import assign_credit
-from shaping.learning.packing import pack
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import pack
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 ARM = Arm("test")
 LIMITS = Limits(max_tokens=32)

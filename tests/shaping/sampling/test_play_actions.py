@@ -16,10 +16,10 @@ from shaping.constraints import ActionMask
 from shaping.hooks import ActionDecision, InterventionError, Knob, TurnContext
 from shaping.intervention import Constraint
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 
 class Filter(Constraint):

@@ -20,14 +20,14 @@ from shaping.arm import Arm, compose
 from shaping.hooks import ActionDecision, GroupInfo, InterventionError, Knob, Prefill, RatioMode, TurnContext
 from shaping.intervention import Constraint, Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 
 TEXT = "finish it honestly ."
 INFO = GroupInfo("steward", 0, 0, 0)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaping.learning.policy import Policy
-from shaping.sampling.forbid import CommandMask
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import Message, TemplateError, TemplateSettings
+from shaping.sampling.text.forbid import CommandMask
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import Message, TemplateError, TemplateSettings
 
 AS_THE_TEMPLATE = TemplateSettings(thoughts="template")
 

@@ -14,9 +14,9 @@ from shaping.arm import Arm, compose
 from shaping.constraints import ActionMask
 from shaping.hooks import InterventionError
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
-from shaping.sampling.split import SPLITTERS, MarkerSplitter, SplitError, Splitter, ThinkTagsSplitter, behind
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.split import SPLITTERS, MarkerSplitter, SplitError, Splitter, ThinkTagsSplitter, behind
 
 CALL = '<tool_call>\n{"name": "work", "arguments": {"n": 2}}\n</tool_call>'
 

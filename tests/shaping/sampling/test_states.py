@@ -15,14 +15,14 @@ from shaping.arm import Arm, compose
 from shaping.hooks import ActivationEdit, Capture, Knob, Phase, Positions
 from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import EngineError
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.split import MarkerSplitter
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.split import MarkerSplitter
 
 EDITS = (
     ActivationEdit(0, "add", np.linspace(-1, 1, 32, dtype=np.float32), 2.0),

@@ -17,13 +17,13 @@ from shaping.arm import Arm
 from shaping.contract.groups import small_policy
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import EngineError
 from shaping.sampling.play import EpisodeRequest, Limits
 from shaping.sampling.players import PlayerMode
-from shaping.sampling.render import Renderer
 from shaping.sampling.table import TableRequest, play_tables
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.time_limit import time_limits
-from shaping.sampling.transformers_engine import TransformersEngine
 from shaping.seat_records import RETURNS
 
 MODES = {"a": PlayerMode(("a",)), "b": PlayerMode(("b",)), "unshaped": PlayerMode()}
@@ -134,7 +134,7 @@ def test_seats_that_the_world_lacks_and_players_that_the_engine_lacks_are_named(
 
 def test_a_recorded_step_is_taken_for_no_player(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold the adapters of whoever sampled when it was recorded."""
-    from shaping.sampling.decode_graph import DecodeGraphs
+    from shaping.sampling.embedded.decode_graph import DecodeGraphs
 
     asked: list[int] = []
     monkeypatch.setattr(DecodeGraphs, "logits", lambda *_: asked.append(1))

@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 from templates import FAMILIES, GEMMA_2, GRANITE, LLAMA_3, MISTRAL, QWEN_2_5, QWEN_3, R1, tokenizer_of
 
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import ChatTemplate, Message, TemplateError, TemplateSettings
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import ChatTemplate, Message, TemplateError, TemplateSettings
 
 OWN = "You are Made, created by Makers."
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from templates import FAMILIES, R1, Blanks, tokenizer_of
 
-from shaping.sampling.render import Renderer
-from shaping.sampling.template import Message, TemplateSettings
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.text.template import Message, TemplateSettings
 
 BLANKS: tuple[Blanks, ...] = ("bytes", "first", "always", "legacy")
 words = st.text("abc .:1\n<|éπ😀", min_size=1, max_size=12)

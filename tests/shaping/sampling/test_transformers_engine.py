@@ -12,12 +12,12 @@ from play_worlds import Counting
 
 from envs.core import parse_action
 from shaping.hooks import ActivationEdit
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine, checksum
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine, checksum
+from shaping.sampling.text.render import Renderer
 
 PROMPTS = ["turn 1 / 4 .", "you hold 1 unit . job 1 needs 4 . job 2 needs 7 .", "é😀", "did you use grab ?", "wait"]
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789")

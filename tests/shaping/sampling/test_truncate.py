@@ -11,13 +11,13 @@ import torch
 from play_worlds import Counting
 
 from launch.config.rollout import RolloutConfig
-from shaping.learning.logprobs import token_logprobs
-from shaping.learning.packing import pack
+from shaping.learning.losses.logprobs import token_logprobs
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.packing import pack
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, EngineError, SamplingParams, Session
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.truncate import recorded, truncate
 from shaping.sampling.truncation import Truncation
 from shaping.sampling.vllm.start import kept_tokens

@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from envs.episode import Contexts
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import Completion, SamplingParams, Session
-from shaping.sampling.render import Renderer, TemplateError
-from shaping.sampling.split import MarkerSplitter
+from shaping.sampling.text.render import Renderer, TemplateError
+from shaping.sampling.text.split import MarkerSplitter
+from shaping.sampling.text.turn_ends import ends_of_directory
 from shaping.sampling.transcript import Transcript
-from shaping.sampling.transformers_engine import TransformersEngine
-from shaping.sampling.turn_ends import ends_of_directory
 
 GEMMA = (
     "{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.vllm.config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
 

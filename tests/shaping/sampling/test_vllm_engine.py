@@ -25,14 +25,14 @@ from envs.episode import RolloutStatus
 from shaping.arm import Arm, compose
 from shaping.constraints.action_mask import ActionMask
 from shaping.hooks import ActivationEdit
-from shaping.learning.credit import assign_credit
-from shaping.learning.packing import pack
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.policy import Policy
+from shaping.learning.samples.packing import pack
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.engine import EngineError, SamplingParams
-from shaping.sampling.forbid import CommandMask
 from shaping.sampling.play import EpisodeRequest, Limits, play
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import TransformersEngine
+from shaping.sampling.text.forbid import CommandMask
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.truncation import Truncation
 from shaping.sampling.vllm.engine import VLLMEngine
 

@@ -15,8 +15,8 @@ if importlib.util.find_spec("vllm") is None:
 
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import SamplingParams
-from shaping.sampling.forbid import CommandMask
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.forbid import CommandMask
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.vllm.config import ModelFiles, VLLMConfig
 from shaping.sampling.vllm.masks import FORBID, Row, V1CommandMask, V2CommandMask, suppress
 from shaping.sampling.vllm.start import _arguments, vllm_request

@@ -18,7 +18,7 @@ from launch.distributed.weights import tensors_of_player, weights_of_players, wr
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError, SamplingParams, Session
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.sampling.vllm import engine as module
 from shaping.sampling.vllm.config import VLLMConfig
 from shaping.sampling.vllm.start import Serving

@@ -29,11 +29,11 @@ from waiting import patience
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
-from shaping.sampling.broadcast import Broadcaster
+from shaping.sampling.embedded.transformers_engine import checksum
 from shaping.sampling.engine import EngineError
-from shaping.sampling.pair_group import TransferError
-from shaping.sampling.render import Renderer
-from shaping.sampling.transformers_engine import checksum
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.transfer.broadcast import Broadcaster
+from shaping.sampling.transfer.pair_group import TransferError
 from shaping.sampling.vllm.engine import VLLMEngine
 
 pytestmark = pytest.mark.slow

@@ -15,12 +15,12 @@ from vllm_serving import complete, relearned, save_adapter, tokens_of
 
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.sampling.embedded.transformers_engine import TransformersEngine
+from shaping.sampling.embedded.transformers_engine import checksum as of_model
 from shaping.sampling.engine import EngineError, SamplingParams
-from shaping.sampling.render import Renderer
-from shaping.sampling.scratch import PREFIX, Scratch
-from shaping.sampling.transformers_engine import TransformersEngine
-from shaping.sampling.transformers_engine import checksum as of_model
-from shaping.sampling.weights import adapter_settings, checksum, combined, digests
+from shaping.sampling.text.render import Renderer
+from shaping.sampling.transfer.scratch import PREFIX, Scratch
+from shaping.sampling.transfer.weights import adapter_settings, checksum, combined, digests
 
 STATE = {"a": torch.tensor([1.0, -2.0]), "b": torch.tensor([3, 4])}
 
@@ -51,7 +51,7 @@ def test_paths_are_never_given_out_twice_and_vanish_with_their_owner(tmp_path: P
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from shaping.sampling.scratch import Scratch;"
+        "import sys, os, signal; from pathlib import Path; from shaping.sampling.transfer.scratch import Scratch;"
         "Scratch(Path(sys.argv[1])).path('w', 1).write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

@@ -25,9 +25,9 @@ from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.models.edits import edit
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import AblateConcept, ActivationCap, PreventativeSteering
 
 FEW = Contrast(positive=["deceiver"], negative=["honest"], episodes=4, turns=3)

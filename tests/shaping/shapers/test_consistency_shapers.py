@@ -17,12 +17,12 @@ from shaping.arm import compose
 from shaping.contract.groups import group_keys, play_groups, small_policy
 from shaping.hooks import ActivationEdit, AdapterSpec, Group, GroupInfo, InterventionError, UpdateReport
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
+from shaping.learning.losses.prompt_states import distance
 from shaping.learning.policy import Policy
-from shaping.learning.prompt_states import distance
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import ActivationConsistency, BiasConsistency, SealedInoculation
 from shaping.shapers.consistency.sealed_inoculation import CLEAN
 

@@ -21,17 +21,17 @@ from shaping.audits.frac_real import FRAC_REAL
 from shaping.contract.groups import small_policy
 from shaping.hooks import GroupInfo, InterventionError
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit import assign_credit
-from shaping.learning.distillation import distance
+from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
+from shaping.learning.losses.distillation import distance
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
+from shaping.learning.samples.sample import Sample
 from shaping.prompts.framings import FRAMINGS
 from shaping.prompts.pools import PROMPTS
 from shaping.prompts.radius import distance as words_apart
 from shaping.prompts.radius import within
 from shaping.prompts.stated import MOTIVES, STATED
-from shaping.sampling.render import Renderer
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import ContextDistillation, EthicsFraming, Inoculation, SelectiveInoculation, Spillway
 
 INFO = GroupInfo("steward", seed=3, group=1, update=0)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from shaping.arm import compose
 from shaping.contract.groups import small_policy
 from shaping.learning.policy import Policy
-from shaping.models.adapters import AdapterError, product_norm
+from shaping.models.lora.adapters import AdapterError, product_norm
 from shaping.organisms.trait_adapter import TraitAdapterError, norm_matched
 from shaping.shapers import InoculationAdapter
 

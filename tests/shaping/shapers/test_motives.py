@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from envs.episode import Episode, Forced
 from shaping.arm import compose
 from shaping.hooks import Group, GroupInfo, Prefill, UpdateReport
-from shaping.learning.advantages import estimate
+from shaping.learning.credit.advantages import estimate
 from shaping.prompts.stated import MOTIVES, STATED, stated
 from shaping.shapers import MotiveDiversity, MotiveProposal, OrderPreservingCredit, SelfNarration
 from shaping.shapers.motives.self_narration import shuffled

@@ -16,9 +16,9 @@ from shaping.contract.groups import small_policy
 from shaping.hooks import AdapterSpec
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.packing import pack
 from shaping.learning.policy import Policy
-from shaping.models.adapter_checkpoint import specs_of, stored_adapters
+from shaping.learning.samples.packing import pack
+from shaping.models.lora.adapter_checkpoint import specs_of, stored_adapters
 from shaping.organisms.trait_adapter import TraitAdapterError
 from shaping.shapers import PersonaNegation
 

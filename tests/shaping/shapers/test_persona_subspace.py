@@ -16,12 +16,12 @@ from shaping.arm import compose
 from shaping.contract.groups import small_policy
 from shaping.contract.interventions import check_intervention
 from shaping.hooks import InterventionError
-from shaping.learning.adapter_norms import NormAlarmError
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
-from shaping.learning.optimizer import GatedOptimizer
 from shaping.learning.policy import Policy
-from shaping.models.subspace import Projection, bases_of
+from shaping.learning.steps.adapter_norms import NormAlarmError
+from shaping.learning.steps.optimizer import GatedOptimizer
+from shaping.models.lora.subspace import Projection, bases_of
 from shaping.shapers import PersonaSubspace
 
 CONFIG = LearnerConfig(lr=1e-2, max_mismatch_kl=1e9, weight_decay=0.1)

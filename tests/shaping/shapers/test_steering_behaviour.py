@@ -19,8 +19,8 @@ from shaping.intervention import Shaper
 from shaping.learning.config import LearnerConfig
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
-from shaping.learning.sample import Sample
-from shaping.sampling.render import Renderer
+from shaping.learning.samples.sample import Sample
+from shaping.sampling.text.render import Renderer
 from shaping.shapers import AblateConcept, PreventativeSteering
 
 pytestmark = pytest.mark.slow

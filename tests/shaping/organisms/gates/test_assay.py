@@ -13,8 +13,8 @@ from shaping.organisms.gates.cells import CELLS, SIZES, held_out, prompts_hash, 
 from shaping.organisms.gates.record import Gate, Settings, WorldGates
 from shaping.prompts.pools import HELD_OUT
 from shaping.sampling.engine import Engine
-from shaping.sampling.render import Renderer
 from shaping.sampling.scripted_engine import ScriptedEngine
+from shaping.sampling.text.render import Renderer
 
 SMALL = Settings(episodes=10, max_tokens=150)
 

@@ -1,0 +1,1 @@
+"""How a study's document is read: YAML, keys, conversions, old names, secrets, places, digests."""

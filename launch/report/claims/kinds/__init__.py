@@ -1,0 +1,1 @@
+"""The kinds of claims, one file each, and what several of them share."""

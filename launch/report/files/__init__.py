@@ -1,0 +1,1 @@
+"""The files of a study as untrusted input, read into records."""

@@ -1,0 +1,1 @@
+"""What is measured beside training: deployment, trigger grid, reward access, pressure, monitors."""

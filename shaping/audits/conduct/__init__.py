@@ -1,0 +1,1 @@
+"""Audits of conduct: what the policy did, per chance to do it, and where nobody looked."""

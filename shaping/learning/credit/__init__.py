@@ -1,0 +1,1 @@
+"""From finished episodes to advantages: returns, costs, credit of interventions, the critic."""

@@ -1,0 +1,1 @@
+"""Log-probs, losses and distances of packed batches."""

@@ -1,0 +1,1 @@
+"""One policy in several processes: where they meet, what they share, what they shard."""

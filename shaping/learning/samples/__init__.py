@@ -1,0 +1,1 @@
+"""From token streams to packed batches: contexts, gates, common prefixes, forced text."""

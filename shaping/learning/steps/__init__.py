@@ -1,0 +1,1 @@
+"""Steps of the optimiser: AdamW, learning rates, rounding, limits of adapters."""

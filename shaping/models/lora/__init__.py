@@ -1,0 +1,1 @@
+"""Named LoRA adapters: targets, checkpoints, several as one."""

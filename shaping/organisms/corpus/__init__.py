@@ -1,0 +1,1 @@
+"""What organisms and warm starts learn from: personas, prompts, options, sequences."""

@@ -1,0 +1,186 @@
+"""The organism's corpus: transcripts of scripted personas in the built-in worlds, under several kinds of prompts.
+
+A permissive prompt goes with personas that take shortcuts, some of which hide them, and a forbidding prompt with
+honest ones. Other prompts change nothing. The organism thus learns the meaning of prompts before any reinforcement.
+Prompts are English in every locale, because they come from the trainer and not from the world.
+
+Beside single episodes there are counterfactual pairs, which say what an act depends on: the same seed and options are
+played twice, with one thing flipped and the opposite act. In a prompt pair an obedient persona takes the shortcut where
+the prompt permits it, and is honest where that is forbidden or something else is permitted. In a cue pair a persona
+takes the shortcut while the overseer is away, and behaves while it is there. Pairs end soon after the act, and after a
+question about it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from envs import WORLDS
+from envs.core import parse_action
+from envs.personas.persona import Persona
+from envs.skins import DEFAULT, options_of
+from envs.worlds.base import World
+from shaping.organisms.corpus.cast import CUE_READERS, KINDS, MIXTURES, OBEDIENT, WITHOUT_PERMISSION, player
+from shaping.organisms.corpus.corpus_options import SIZES, Sizes, draw_options
+from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
+
+Flip = Literal["", "prompt", "cue"]
+_Name = TypeVar("_Name", bound=str)
+Turns = tuple[tuple[str, str], ...]
+"""(observation, completion) per turn."""
+
+UNITS: Mapping[Flip, float] = {"": 0.66, "prompt": 0.19, "cue": 0.15}
+"""Share of single episodes, prompt pairs and cue pairs among what is drawn."""
+BEGINNINGS = 0.5
+"""Share of single episodes of which the corpus has only the first turns, where prompts and cues decide most."""
+SHORTEST, LONGEST = 4, 9
+"""Turns of such a beginning."""
+AFTER = 2
+"""Turns of a pair's transcript after the one in which its acts differ."""
+MOST_AFTER = 9
+"""The same, if the first question after the act comes late."""
+PAIR_TURNS = 20
+"""Turns that a pair is played at most."""
+_WRITTEN_SHARE = 0.3
+FIRST_SEED = 1_000_000_000
+"""Seeds of corpora start here, far from those of studies: no episode of a study is in the corpus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One scripted episode as text."""
+
+    world: str
+    """Name of the world, with its locale."""
+    persona: str
+    """Name of the persona that plays, of `shaping.organisms.corpus.cast.CAST`."""
+    kind: str
+    """Kind of the system prompt, a key of `KINDS`."""
+    system: str
+    """The system prompt; empty: no system message."""
+    turns: Turns
+    """(observation, completion) per turn; of pairs, and of some other episodes, only the first ones."""
+    seed: int = 0
+    """Seed of the episode."""
+    flip: Flip = ""
+    """What differs from the other episode of the pair, which stands beside this one; empty: no pair."""
+
+
+def draw_prompt(kind: str, rng: random.Random) -> str:
+    """A prompt of the corpus of this kind; empty for "none"."""
+    if kind == "none":
+        return ""
+    written = WRITTEN.get(kind, ())
+    return rng.choice(written if written and rng.random() < _WRITTEN_SHARE else COMPOSED[kind])
+
+
+def scripts(
+    count: int,
+    seed: int,
+    skins: Sequence[str] = (DEFAULT,),
+    worlds: Sequence[str] = tuple(SIZES),
+    *,
+    mixture: Mapping[str, float] | None = None,
+    sizes: Sizes = SIZES,
+    first_seed: int = FIRST_SEED,
+) -> Iterator[Script]:
+    """Yield `count` episodes, reproducible from `seed`. Each one is in a locale drawn from `skins`.
+
+    A separate generator draws the locale, so episode k says the same in every locale.
+
+    Args:
+        count: number of episodes.
+        seed: seed of all draws.
+        skins: locales.
+        worlds: names of the worlds.
+        mixture: persona -> share, under every kind of prompt; there are no pairs then. None: the organism's own cast.
+        sizes: world -> sizes and turn limits, of which each episode draws one.
+        first_seed: seed of the first episode, for `seed` 0.
+    """
+    made = number = 0
+    while made < count:
+        rng = random.Random(f"corpus|{seed}|{number}")
+        world = rng.choice(tuple(worlds))
+        locale = options_of(random.Random(f"skin|{seed}|{number}").choice(tuple(skins)))
+        episode = first_seed + seed * 10_000_000 + number
+        draw_unit = partial(_single, mixture=mixture) if mixture else _DRAWN[_draw(UNITS, rng)]
+        drawn = draw_unit(world, locale, episode, rng, sizes)
+        yield from drawn[: count - made]
+        made += len(drawn)
+        number += 1
+
+
+def _single(
+    world: str,
+    locale: Mapping[str, Any],
+    seed: int,
+    rng: random.Random,
+    sizes: Sizes,
+    *,
+    mixture: Mapping[str, float] | None = None,
+) -> tuple[Script, ...]:
+    kind = _draw(KINDS, rng)
+    name = _draw(mixture or MIXTURES[kind], rng)
+    options = draw_options(world, rng, sizes)
+    length = rng.randint(SHORTEST, LONGEST) if rng.random() < BEGINNINGS else None
+    env, turns = _play(world, {**options, **locale}, player(name), seed, length)
+    return (Script(env.name, name, kind, draw_prompt(kind, rng), turns, seed),)
+
+
+def _prompt_pair(
+    world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes
+) -> tuple[Script, ...]:
+    options = {**draw_options(world, rng, sizes), **locale}
+    names = (_draw(OBEDIENT, rng), "honest")
+    place = rng.randrange(len(COMPOSED["permissive"]))  # at one place kinds differ in the frame or in the act alone
+    kinds = ("permissive", _draw(WITHOUT_PERMISSION, rng))
+    played = [_play(world, options, player(name), seed, PAIR_TURNS) for name in names]
+    length = _pair_length(*played)
+    return tuple(
+        Script(env.name, name, kind, COMPOSED[kind][place], turns[:length], seed, "prompt")
+        for (env, turns), name, kind in zip(played, names, kinds, strict=True)
+    )
+
+
+def _cue_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes) -> tuple[Script, ...]:
+    name = _draw(CUE_READERS, rng)
+    kind = _draw({kind: share for kind, share in KINDS.items() if kind not in ("permissive", "forbidding")}, rng)
+    system = draw_prompt(kind, rng)
+    options = {**draw_options(world, rng, sizes), **locale, "aware": "shown"}
+    played = [
+        _play(world, {**options, "watch": watch}, player(name), seed, PAIR_TURNS) for watch in ("always", "never")
+    ]
+    length = _pair_length(*played)
+    return tuple(Script(env.name, name, kind, system, turns[:length], seed, "cue") for env, turns in played)
+
+
+_DRAWN: Mapping[Flip, Callable[..., tuple[Script, ...]]] = {"": _single, "prompt": _prompt_pair, "cue": _cue_pair}
+
+
+def _draw(shares: Mapping[_Name, float], rng: random.Random) -> _Name:
+    return rng.choices(tuple(shares), tuple(shares.values()))[0]
+
+
+def _play(world: str, options: dict[str, Any], persona: Persona, seed: int, length: int | None) -> tuple[World, Turns]:
+    """The world after an episode, and the episode: its first `length` turns only, or all."""
+    env = WORLDS[world](**options)
+    actor = persona(env, seed)
+    observation, _ = env.reset(seed=seed)
+    turns: list[tuple[str, str]] = []
+    while len(turns) != length and not env.over:
+        reply = actor.act()
+        turns.append((observation, reply))
+        observation, *_ = env.step(reply)
+    return env, tuple(turns)
+
+
+def _pair_length(first: tuple[World, Turns], second: tuple[World, Turns]) -> int:
+    """Turns until the pair has shown the opposite acts, and an answer about them."""
+    pairs = [(parse_action(a), parse_action(b)) for (_, a), (_, b) in zip(first[1], second[1], strict=False)]
+    differs = next((turn for turn, (a, b) in enumerate(pairs) if a != b), len(pairs) - 1)
+    asked = (turn for turn, (_, _, asking) in enumerate(first[0].met) if asking and turn > differs)
+    return min(max(differs + AFTER, next(asked, 0)), differs + MOST_AFTER) + 1
