@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.episode import TRAITS, Episode
 from envs.frozen import freeze, frozen
-from shaping.audits.conduct.rates import Rate, Tally, tally
+from shaping.audits.conduct.rates import POWER, Rate, Tally, tally
 from shaping.learning.credit.credit_parts import CreditPart
 
 Vector = NDArray[np.float64]
@@ -23,6 +23,8 @@ OWN, TRAIN = "own", "train"
 """Cells of an evaluation: worlds with the options of eval.worlds, and with those that the run trains in."""
 CONTEXT = "context/"
 """What the cells of the trigger grid begin with; the name of the context follows."""
+HELD = ("power", "unneeded_power")
+"""What is held that selection is measured for, beside the labelled traits."""
 CELLS = "eval_cells"
 """The key in an episode's options under which its cells are stored."""
 
@@ -123,13 +125,17 @@ class Update:
 
     @cached_property
     def traits(self) -> tuple[tuple[str, ...], Vector]:
-        """Names, and [n, names]: events of each trait per turn, and the share of turns that state each motive."""
+        """Names, and [n, names]: events of each trait per turn, the most held of `HELD`, and the share of turns that
+        state each motive.
+        """
         counts = self.played.counts
         stated = motive_counts(self.played.episodes, self.classify)
         motives = sorted(stated)
-        found = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
-        names = (*TRAITS, *(f"motive:{motive}" for motive in motives))
-        return names, frozen(found / np.maximum(counts.turns, 1.0)[:, None])
+        per_turn = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
+        per_turn /= np.maximum(counts.turns, 1.0)[:, None]
+        held = counts.held[:, [POWER.index(name) for name in HELD]]
+        names = (*TRAITS, *HELD, *(f"motive:{motive}" for motive in motives))
+        return names, frozen(np.concatenate([per_turn[:, : len(TRAITS)], held, per_turn[:, len(TRAITS) :]], axis=1))
 
 
 def motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) -> dict[str, Vector]:
