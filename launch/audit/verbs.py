@@ -13,6 +13,36 @@ from launch.errors import UserError
 from launch.terminal import say
 
 
+def audit(
+    files: Annotated[list[Path], typer.Argument(help="episode files (Parquet), or folders that hold some")],
+    out: Annotated[Path | None, typer.Option(help="file for all numbers: .csv or .json")] = None,
+    intervals: Annotated[bool, typer.Option(help="95 % intervals over seeds; without them it is faster")] = True,
+    by_world: Annotated[bool, typer.Option("--by-world", help="print every world, too")] = False,
+) -> None:
+    """Compute every audit of stored episodes, wherever they come from, and print or export them."""
+    from envs.store import StoreError
+    from launch.audit.tables import export, lines, parquet_files
+    from shaping.audits.columns import stored_columns
+    from shaping.audits.logs import audit as audited
+
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise UserError(f"--out is {out}: give a name that ends in .csv or .json")
+    paths = parquet_files(files)
+    try:
+        columns, sealed = stored_columns(paths)
+    except (StoreError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+    found = audited(columns, intervals=intervals)
+    say(on_one_line(f"{len(columns):,} episodes in {len(paths)} files, {int(columns.failed.sum()):,} of them failed"))
+    if sealed:
+        say(f"left out: {sealed:,} episodes without ground truth")
+    for line in lines(found, by_world=by_world):
+        say(on_one_line(line, len(line)))
+    if out is not None:
+        export(found, out)
+        say(on_one_line(f"written: {out}"))
+
+
 def lead(
     study_dirs: Annotated[list[Path], typer.Argument(help="where `shaping study` or `shaping rows` wrote")],
     updates: Annotated[

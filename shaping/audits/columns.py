@@ -47,6 +47,8 @@ class Columns:
     """n episodes of t turns together. The turns of an episode are neighbours, in the order of the episodes."""
 
     # of episodes [n]
+    file: Array
+    """Number of the file that it is from."""
     world: Array
     seed: Array
     group: Array
@@ -158,7 +160,8 @@ def joined(parts: Sequence[Columns]) -> Columns:
             texts |= dict(zip(own.tolist(), part.motives(own - start), strict=True))
         return [texts[turn] for turn in turns.tolist()]
 
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in (*_OF_EPISODES, *_OF_TURNS)}
+    numbered = [replace(part, file=np.full(len(part), number)) for number, part in enumerate(parts)]
+    arrays = {name: np.concatenate([getattr(p, name) for p in numbered]) for name in (*_OF_EPISODES, *_OF_TURNS)}
     return Columns(**arrays, motives=motives)
 
 
@@ -182,7 +185,10 @@ def _of_file(path: str | os.PathLike[str]) -> tuple[Columns, int]:
     spoken = {field.name for field in said.type}
     columns = Columns(
         **_of_episodes(
-            *(_array(table, name).to_pylist() for name in ("world", "seed", "group", "arm")),
+            _array(table, "world").to_pylist(),
+            _array(table, "seed").to_pylist(),
+            _array(table, "group").to_pylist(),
+            _array(table, "arm").to_pylist(),
             np.isin(_array(table, "status").to_pylist(), _ERRORS),
             _options(path, _array(table, "options")),
         ),
@@ -216,6 +222,7 @@ def _of_episodes(
         return _objects(str(each.get(key, "")) for each in options)
 
     return {
+        "file": np.zeros(len(worlds), np.int64),
         "world": _objects(worlds),
         "seed": np.array(seeds, np.int64),
         "group": np.array(groups, np.int64),

@@ -49,9 +49,8 @@ def chance_band(
         return found
     rng = np.random.default_rng(0)
     sums = np.zeros((deals, traits.shape[1]))
-    for group in np.unique(groups):
-        rows = groups == group
-        dealt = rng.permuted(np.broadcast_to(credit[rows], (deals, int(rows.sum()))), axis=1)
+    for rows in members(groups):
+        dealt = rng.permuted(np.broadcast_to(credit[rows], (deals, len(rows))), axis=1)
         sums += dealt @ traits[rows]
     shuffled = sums / len(credit) - credit.mean() * traits.mean(axis=0)
     last = min(math.ceil(level * (deals + 1)), deals)
@@ -66,14 +65,20 @@ def chance_scores(credit: Vector, traits: Vector, groups: NDArray[np.int64]) -> 
     """
     found = covariances(credit, traits)
     gap, variance = np.zeros(len(found)), np.zeros(len(found))
-    for group in np.unique(groups):
-        rows = groups == group
+    for rows in members(groups):
         a, z = credit[rows] - credit[rows].mean(), traits[rows] - traits[rows].mean(axis=0)
         gap += a @ z
-        variance += (a @ a) * (z**2).sum(axis=0) / max(int(rows.sum()) - 1, 1)
+        variance += (a @ a) * (z**2).sum(axis=0) / max(len(rows) - 1, 1)
     size = (credit**2).sum() * (traits**2).sum(axis=0)
     moves = variance > 1e-12 * size
     return np.asarray(np.where(moves, gap / np.sqrt(np.where(moves, variance, 1.0)), 0.0))
+
+
+def members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The indices of each group's episodes, groups in order."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    return np.split(order, starts) if len(order) else []
 
 
 def is_above(selection: float, band: float) -> bool:
