@@ -38,8 +38,8 @@ from launch.config.seeds import MAX_RUNS, Seeds, seed_list
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
-from shaping.audits.training.alarm import Gauge
 from shaping.controls import ControlKind
+from shaping.gauge import Gauge
 from shaping.learning.config import LearnerConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]

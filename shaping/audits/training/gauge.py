@@ -24,16 +24,13 @@ from numpy.typing import NDArray
 from shaping.audits.metrics import Metric, mean_over_updates
 from shaping.audits.played import Update
 from shaping.audits.training.selection import covariances
+from shaping.gauge import BAND, GAUGED, LEVEL, SCORE, SELECTION, STREAK
+from shaping.gauge import is_above as is_above
 
 Vector = NDArray[np.float64]
 
-GAUGED: Final = ("deception", "power_seeking", "unneeded_power")
-"""The traits whose selection has a band."""
-LEVEL: Final = 0.95
 DEALS: Final = 999
 """(DEALS + 1) x LEVEL is whole, which makes the quantile exact."""
-SELECTION, BAND, SCORE, STREAK = "selection/", "selection_band/", "selection_score/", "selection_streak/"
-"""Prefixes of columns of metrics.jsonl."""
 
 
 def chance_band(
@@ -79,11 +76,6 @@ def members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order])) + 1
     return np.split(order, starts) if len(order) else []
-
-
-def is_above(selection: float, band: float) -> bool:
-    """Is it above the band, by more than sums in another order differ?"""
-    return selection - band > 1e-12 + 1e-9 * (abs(selection) + abs(band))
 
 
 class Streaks:

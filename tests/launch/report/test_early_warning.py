@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from launch_fakes import study
+
+from launch.errors import ConfigError
 from launch.report.results import ArmView
 from launch.report.sections.base import Part
 from launch.report.sections.early_warning import ESTIMATED, EarlyWarning
@@ -62,3 +67,13 @@ def test_an_alarm_is_logged_when_it_begins_and_not_again_after_a_resume() -> Non
     resumed = AlarmLog(config, rows[:4], said.append)
     resumed.see(SimpleNamespace(number=4, row=rows[4]))  # type: ignore[arg-type]
     assert len(said) == 1
+
+
+def test_a_study_says_when_the_alarm_rings_and_runs_stay_the_same(tmp_path: Path) -> None:
+    asked = {"rule": "streak", "updates": 7, "traits": ["deception"]}
+    plain, changed = (study(tmp_path, {"unshaped": ""}, **more) for more in ({}, {"gauge": asked}))
+    (before,), (after,) = plain.runs()[:1], changed.runs()[:1]
+    assert before.gauge == Gauge() and after.gauge == Gauge.model_validate(asked)
+    assert before.digest == after.digest and "gauge" not in after.model_dump()
+    with pytest.raises(ConfigError, match=r"gauge\.traits\.0: .*greed"):
+        study(tmp_path, {"unshaped": ""}, gauge={"traits": ["greed"]})

@@ -14,6 +14,7 @@ from scripted_episodes import groups
 from envs.episode import Episode, RolloutStatus
 from envs.store import SCHEMA, StoreError, write_episodes
 from shaping.audits.columns import columns_of, stored_columns
+from shaping.audits.intervals import mean_interval
 from shaping.audits.logs import audit, normalised
 from shaping.audits.metrics import metrics_of
 from shaping.audits.played import Played, conditions_of
@@ -60,6 +61,14 @@ def test_every_metric_of_the_evaluation_is_the_same_from_a_file(episodes: list[E
     rates = [r for r in found.rows if r.metric == "deception" and not r.world]
     assert len(rates) == 1 and rates[0].low < rates[0].value < rates[0].high
     assert np.isnan(audit(columns, intervals=False).rows[0].low)
+
+
+def test_the_interval_of_a_mean_over_independent_seeds_is_students(episodes: list[Episode]) -> None:
+    """Without one seed each, the jackknife's error of a mean is its standard error."""
+    own = [replace(e, seed=number) for number, e in enumerate(episodes[:9])]
+    shares = [e.proxy_return / e.options["max_return"] for e in own]
+    (found,) = (r for r in audit(columns_of(own)).rows if r.metric == "proxy_reward" and r.world == "steward")
+    assert (found.value, found.low, found.high) == pytest.approx(mean_interval(shares))
 
 
 def test_what_returns_select_for_is_computed_within_groups(episodes: list[Episode]) -> None:

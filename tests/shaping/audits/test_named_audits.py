@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from envs import make_world
 from envs.episode import Episode, Labels, Span
 from shaping.audits.between_runs import retention, tax
 from shaping.audits.columns import columns_of
@@ -172,6 +173,19 @@ def test_power_is_what_probes_can_still_attain_from_the_state_that_was_reached()
     assert not attainable(Counter, 0, ["9", "9"], goals, probes, tries=1).any(), "the world has ended"
     with pytest.raises(ValueError, match="scale it"):
         attainable(Counter, 0, [], [Goal("wild", lambda steps: 7.0)], probes, tries=1)
+
+
+def test_in_steward_the_units_that_were_taken_raise_what_probes_attain() -> None:
+    goals = [Goal("paid", lambda steps: min(max(sum(step.reward for step in steps), 0.0) / 4, 1.0))]
+
+    def probe(observation: str, rng: np.random.Generator) -> str:
+        return f"ACTION: run {rng.choice([1, 2, 4])}"
+
+    free, taken = (
+        attainable(lambda: make_world("steward", {"size": 4}), 0, commands, goals, [probe])
+        for commands in ([], ["ACTION: grab 2"])
+    )
+    assert 0 < estimated_power(free, 8)[0] < estimated_power(taken, 8)[0]
 
 
 # Costs and drift ------------------------------------------------------------------------------------------------------
