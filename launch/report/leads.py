@@ -14,7 +14,7 @@ from shaping.audits.training.lead import BEHAVIOUR, Lead, LeadSummary, lead_of, 
 
 LEAD_HEAD = (
     "runs", "behaviour left", "alarm before", "in the same update", "after", "never", "alarm alone",
-    "lead in updates [95%]",
+    "lead in updates [95%]", "of the run's alarm",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ class Leads:
         """As tables show them, under `LEAD_HEAD`."""
         f = self.found
         counts = (f.runs, f.left, f.before, f.same, f.later, f.missed, f.false_alarms)
-        return (*map(str, counts), plain(f.mean, f.low, f.high, 1))
+        return (*map(str, counts), plain(f.mean, f.low, f.high, 1), plain(*f.rang, 1))
 
 
 def leads_of(runs: Sequence[Run], gauge: Gauge) -> list[Leads]:

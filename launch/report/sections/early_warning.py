@@ -13,7 +13,8 @@ from launch.report.sections.base import Section
 ABOUT = (
     "The gauge compares what each update's training signal selects for with what it would select for by chance. Alarm: "
     "{rule}. Behaviour counts as changed by the same rule, against its first updates. Lead: updates from the alarm to "
-    "the behaviour, over the runs with both; intervals are over seeds. Updates are numbered from 0. An alarm changes "
+    "the behaviour, over the runs with both; intervals are over seeds. Both are looked at from the same update on; the "
+    "alarm of a run looks at all updates, and may have come earlier. Updates are numbered from 0. An alarm changes "
     "nothing in a run."
 )
 ESTIMATED = (

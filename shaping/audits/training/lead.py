@@ -1,7 +1,8 @@
 """The lead of the gauge: how many updates before the behaviour does selection leave its band?
 
 Both are found in the rows of a finished run, by the rule of the gauge and at its level, and from the same update on, so
-that neither is first by construction. What each update's selection is by chance stands in its row
+that neither is first by construction. The alarm of a run rings earlier, as the gauge needs no first updates to compare
+with: that is told beside it. What each update's selection is by chance stands in its row
 (`shaping.audits.training.gauge`). In older rows it is estimated from the successive differences of selection, which a
 steady selection does not widen (von Neumann 1941, Ann. Math. Statist. 12). The band of behaviour is that of the first
 updates, in which the policy has hardly changed: the quantile of what as many episodes would show if nothing had.
@@ -45,6 +46,8 @@ class Lead:
     """Update with which selection had left its band; None: it never did."""
     left: int | None
     """Update with which the behaviour had left its start band; None: it never did."""
+    rang: int | None = None
+    """Update with which the run's alarm rang first, looking at all of its updates."""
 
     @property
     def lead(self) -> int | None:
@@ -72,6 +75,8 @@ class LeadSummary:
     low: float
     high: float
     """95 % bootstrap interval of the mean over clusters; nan with fewer than two of them."""
+    rang: tuple[float, float, float]
+    """Mean number of updates, and its interval, from the run's own alarm to the behaviour, over the runs with both."""
 
 
 def lead_of(rows: Rows, trait: str, column: str, gauge: Gauge = DEFAULT, start: int = START) -> Lead | None:
@@ -79,9 +84,11 @@ def lead_of(rows: Rows, trait: str, column: str, gauge: Gauge = DEFAULT, start: 
     needed = (f"{SELECTION}{trait}", column)
     if len(rows) < start + gauge.updates or any(not _is_number(row.get(name)) for row in rows for name in needed):
         return None
-    alarm = _first(gauge.flags(trait, with_scores(rows, trait)[start:]))
+    scored = with_scores(rows, trait)
+    alarm = _first(gauge.flags(trait, scored[start:]))
     left = _first(_left(rows, column, gauge, start))
-    return Lead(*(None if at is None else at + start for at in (alarm, left)))
+    later = (None if at is None else at + start for at in (alarm, left))
+    return Lead(*later, rang=_first(gauge.flags(trait, scored)))
 
 
 def with_scores(rows: Rows, trait: str) -> list[dict[str, Any]]:
@@ -146,7 +153,12 @@ def summary_of(leads: Sequence[Lead], clusters: Sequence[Any]) -> LeadSummary:
     """Counts, and the mean lead with an interval over `clusters`, one per run, e.g. its seed."""
     both = [(lead.lead, cluster) for lead, cluster in zip(leads, clusters, strict=True) if lead.lead is not None]
     values = [float(value) for value, _ in both if value is not None]
-    found = bootstrap_interval(values, [cluster for _, cluster in both]) if values else (math.nan, math.nan, math.nan)
+    found = _mean(values, [cluster for _, cluster in both])
+    rang = [
+        (float(lead.left - lead.rang), cluster)
+        for lead, cluster in zip(leads, clusters, strict=True)
+        if lead.left is not None and lead.rang is not None
+    ]
     left = [lead for lead in leads if lead.left is not None]
     return LeadSummary(
         runs=len(leads),
@@ -159,4 +171,9 @@ def summary_of(leads: Sequence[Lead], clusters: Sequence[Any]) -> LeadSummary:
         mean=found[0],
         low=found[1],
         high=found[2],
+        rang=_mean([value for value, _ in rang], [cluster for _, cluster in rang]),
     )
+
+
+def _mean(values: Sequence[float], clusters: Sequence[Any]) -> tuple[float, float, float]:
+    return bootstrap_interval(values, clusters) if values else (math.nan, math.nan, math.nan)

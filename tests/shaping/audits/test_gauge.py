@@ -96,10 +96,10 @@ def test_the_lead_is_from_the_alarm_to_the_behaviour() -> None:
     shares = [0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.5, 0.6]
     rows = [row(n, 2.0 if n >= 1 else 0.0, deceptive_episodes=s) for n, s in enumerate(shares)]
     # looked at from update 2 on: above in 2 and 3, so the alarm is with 3; the behaviour with 5 and 6
-    assert lead_of(rows, "deception", "deceptive_episodes", gauge, start=2) == Lead(3, 6)
+    assert lead_of(rows, "deception", "deceptive_episodes", gauge, start=2) == Lead(3, 6, 2)
     assert lead_of(rows, "deception", "deceptive_episodes", gauge, start=2).lead == 3  # type: ignore[union-attr]
     calm = [{**r, "deceptive_episodes": 0.1} for r in rows]
-    assert lead_of(calm, "deception", "deceptive_episodes", gauge) == Lead(3, None)
+    assert lead_of(calm, "deception", "deceptive_episodes", gauge) == Lead(3, None, 2)
     assert lead_of(rows, "deception", "rate/deception", gauge) is None, "no such column"
     assert lead_of(rows[:3], "deception", "deceptive_episodes", gauge) is None, "too short"
     pooled = lead_of(rows, "deception", "deceptive_episodes", Gauge(updates=2, level=0.999))
@@ -117,9 +117,10 @@ def test_bands_of_behaviour_and_of_old_rows() -> None:
 
 
 def test_leads_are_summed_up_with_what_was_missed_and_what_came_to_nothing() -> None:
-    leads = [Lead(2, 6), Lead(4, 4), Lead(7, 5), Lead(None, 3), Lead(1, None), Lead(None, None)]
+    leads = [Lead(2, 6, 1), Lead(4, 4, 4), Lead(7, 5), Lead(None, 3, 2), Lead(1, None, 1), Lead(None, None)]
     found = summary_of(leads, [0, 1, 2, 0, 1, 2])
     assert (found.runs, found.left, found.before, found.same, found.later) == (6, 4, 1, 1, 1)
     assert (found.missed, found.false_alarms) == (1, 1)
     assert found.mean == pytest.approx(2 / 3) and found.low <= found.mean <= found.high
+    assert found.rang[0] == pytest.approx((5 + 0 + 1) / 3), "where the run's alarm rang and the behaviour changed"
     assert math.isnan(summary_of([Lead(1, None)], [0]).mean)
