@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from launch.errors import UserError
-from launch.report.escaping import plain
+from launch.report.escaping import csv_cell, plain
 from launch.report.markdown import table
 from launch.storage.files import write_text
 from shaping.audits.logs import Audit, Audited
@@ -51,7 +51,8 @@ def export(audit: Audit, path: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Audited)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    texts = ("cell", "world", "metric", "unit")
+    writer.writerows({**row, **{name: csv_cell(str(row[name])) for name in texts}} for row in rows)
     write_text(path, text.getvalue())
 
 

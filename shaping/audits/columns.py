@@ -141,7 +141,7 @@ def columns_of(episodes: Sequence[Episode]) -> Columns:
 
 def stored_columns(paths: Sequence[str | os.PathLike[str]]) -> tuple[Columns, int]:
     """(The columns of all episodes with a truth in the files, how many had none). Raises `StoreError`."""
-    found = [_of_file(path) for path in paths]
+    found = [_named(path) for path in paths]
     if not sum(len(columns) for columns, _ in found):
         raise StoreError(f"{', '.join(map(str, paths))}: no episode with ground truth, which audits count")
     return joined([columns for columns, _ in found]), sum(sealed for _, sealed in found)
@@ -163,6 +163,13 @@ def joined(parts: Sequence[Columns]) -> Columns:
     numbered = [replace(part, file=np.full(len(part), number)) for number, part in enumerate(parts)]
     arrays = {name: np.concatenate([getattr(p, name) for p in numbered]) for name in (*_OF_EPISODES, *_OF_TURNS)}
     return Columns(**arrays, motives=motives)
+
+
+def _named(path: str | os.PathLike[str]) -> tuple[Columns, int]:
+    try:
+        return _of_file(path)
+    except StoreError as error:
+        raise StoreError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def _of_file(path: str | os.PathLike[str]) -> tuple[Columns, int]:
@@ -205,8 +212,9 @@ def _of_file(path: str | os.PathLike[str]) -> tuple[Columns, int]:
         admitted=admitted,
         motives=_motives(path, None if not sealed else np.asarray(kept)),
     )
-    if not all(np.isfinite(values[name]).all() for name in _NUMBERS):
-        raise StoreError(f"{path}: a label is not a finite number")
+    measured = {**values, "reward": columns.proxy_return}
+    if wrong := [name for name, numbers in measured.items() if not np.isfinite(numbers).all()]:
+        raise StoreError(f"{path}: {wrong[0]} of a turn is not a finite number, so that nothing could be counted")
     return columns, sealed
 
 
@@ -315,8 +323,8 @@ def _motives(path: str | os.PathLike[str], kept: Array | None) -> Motives:
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    found = table.column(name).combine_chunks()
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
 
 
 def _lengths(lists: pa.Array) -> Array:
