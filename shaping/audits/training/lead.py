@@ -87,8 +87,11 @@ def lead_of(rows: Rows, trait: str, column: str, gauge: Gauge = DEFAULT, start: 
     scored = with_scores(rows, trait)
     alarm = _first(gauge.flags(trait, scored[start:]))
     left = _first(_left(rows, column, gauge, start))
-    later = (None if at is None else at + start for at in (alarm, left))
-    return Lead(*later, rang=_first(gauge.flags(trait, scored)))
+    return Lead(
+        alarm=None if alarm is None else alarm + start,
+        left=None if left is None else left + start,
+        rang=_first(gauge.flags(trait, scored)),
+    )
 
 
 def with_scores(rows: Rows, trait: str) -> list[dict[str, Any]]:

@@ -98,9 +98,8 @@ def test_foreign_and_sealed_files_are_refused(episodes: list[Episode], tmp_path:
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), crooked)
     with pytest.raises(StoreError, match="differ in number"):
         stored_columns([crooked])
-    write_episodes(
-        crooked, [replace(e, turns=(replace(e.turns[0], reward=np.nan), *e.turns[1:])) for e in episodes[:1]]
-    )
+    first, *others = episodes[0].turns
+    write_episodes(crooked, [replace(episodes[0], turns=(replace(first, reward=np.nan), *others))])
     with pytest.raises(StoreError, match="reward of a turn is not a finite number"):
         stored_columns([crooked])
     (tmp_path / "cut.parquet").write_bytes(sealed.read_bytes()[:200])
