@@ -1,0 +1,64 @@
+"""The verbs `view` and `export-inspect` of the command line. Nothing heavy is imported before one of them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from envs.escaping import on_one_line
+from launch.terminal import say
+
+Where = Annotated[
+    Path, typer.Argument(metavar="RUN_OR_STUDY", help="a study's directory, a run's, or one file of episodes")
+]
+Monitors = Annotated[
+    list[str] | None,
+    typer.Option("--monitor", help="a monitor to read with (may be repeated), or none; default: stored records"),
+]
+
+
+def view(
+    where: Where,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the pages as files in place of serving them")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, max=5000, help="episodes to --export, the worst first")] = 100,
+    monitor: Monitors = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; default: a free one")] = 0,
+) -> None:
+    """Browse the episodes of a run or a study in a local page."""
+    from launch.viewer.reader import Reader
+    from launch.viewer.sources import find_sources
+
+    found = find_sources(where)
+    for problem in found.problems:
+        say(on_one_line(problem), err=True)
+    _check_monitors(monitor or [])
+    with Reader(found.files, monitor or []) as reader:
+        for problem in [*reader.dropped, *reader.about["problems"]]:
+            say(on_one_line(problem), err=True)
+        if export is not None:
+            from launch.viewer.export import export_pages
+
+            count = export_pages(found.title, reader, export, episodes)
+            say(f"{count} episodes: {export / 'index.html'}")
+            return
+        from launch.viewer.gate import new_token
+        from launch.viewer.server import HOST, Viewer, listen, run
+
+        token, bound = new_token(), listen(port)
+        say(
+            f"{reader.about['episodes']:,} episodes in {reader.about['files']:,} files. Open this link; Ctrl-C ends it:"
+        )
+        say(f"http://{HOST}:{bound.getsockname()[1]}/{token}/")
+        run(Viewer(found.title, reader).app(token), bound)
+
+
+def _check_monitors(names: list[str]) -> None:
+    """Say at once what the reading process would say late."""
+    if names:
+        from launch.viewer.index.readings import named_monitors
+
+        named_monitors(names)
