@@ -68,9 +68,7 @@ def read_token_values(path: Path, row: int, tokens: int) -> dict[str, Values]:
     try:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(SCHEMA) or (file.schema_arrow.metadata or {}).get(b"format") != FORMAT:
-                raise ValueError(
-                    f"{FOLDER}/{path.name} does not hold values of tokens (docs/viewer.md has the columns)"
-                )
+                raise ValueError(f"{FOLDER}/{path.name} holds no values of tokens (docs/viewer.md has the columns)")
         found = pq.read_table(path, filters=[("row", "=", row)], partitioning=None).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{FOLDER}/{path.name} cannot be read ({str(error)[:200]})") from error
