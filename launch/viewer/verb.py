@@ -1,4 +1,4 @@
-"""The verbs `view` and `export-inspect` of the command line. Nothing heavy is imported before one of them runs."""
+"""The verb `view` of the command line. Nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def view(
     export: Annotated[
         Path | None, typer.Option(metavar="DIR", help="write the pages as files in place of serving them")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, max=5000, help="episodes to --export, the worst first")] = 100,
+    episodes: Annotated[int, typer.Option(min=1, max=5000, help="episodes to write, the worst first")] = 100,
+    inspect: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the episodes as logs of Inspect in place of serving them")
+    ] = None,
     monitor: Monitors = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; default: a free one")] = 0,
 ) -> None:
@@ -44,6 +47,12 @@ def view(
 
             count = export_pages(found.title, reader, export, episodes)
             say(f"{count} episodes: {export / 'index.html'}")
+            return
+        if inspect is not None:
+            from launch.viewer.inspect_logs import export_logs
+
+            logs = export_logs(found.title, reader, inspect, episodes)
+            say(f"{len(logs)} logs in {inspect}; to look at them: inspect view --log-dir {inspect}")
             return
         from launch.viewer.gate import new_token
         from launch.viewer.server import HOST, Viewer, listen, run

@@ -34,6 +34,7 @@ def detail(
         "arm": file.arm or episode.arm,
         "replicate": file.replicate,
         "name": file.name,
+        "path": file.path,
         "update": file.update,
         "row": row,
         "world": episode.world,
@@ -69,6 +70,7 @@ def _turn(
 ) -> dict[str, Any]:
     turn, truth = episode.turns[index], labels[index] if labels else Labels()
     found = asdict(turn_view(index + 1, turn, truth))
+    found["completion"] = turn.completion
     found["forced"] = turn.completion[: turn.forced.length]
     found["truth"] = found["truth"] if labels else ()
     found["sealed"] = labels is None

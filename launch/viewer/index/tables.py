@@ -135,6 +135,11 @@ class EpisodeIndex:
         found = self._all(f"select {', '.join(names)} from said where id = ? order by turn, monitor, trait", [number])
         return [dict(zip(names, row, strict=True)) for row in found]
 
+    def asked(self, file: int) -> list[list[str]]:
+        """The monitors that have read a file, each with a trait that it suspects."""
+        found = self._all("select distinct monitor, trait from reads where file = ? order by all", [file])
+        return [list(pair) for pair in found]
+
     def partners(self, number: int) -> list[dict[str, Any]]:
         """Episodes of the same seed to lay beside one: watched against unwatched, other arms, other group members."""
         found = self._all(

@@ -56,8 +56,6 @@ class Worker:
                 return self._episode(int(question["id"]))
             case "read":  # one file at a time, so that each answer comes soon
                 return next(self.ahead, "end") is None
-            case "records":
-                return self._record(int(question["id"]))
         raise ValueError(f"unknown question {question.get('ask')!r:.80}")
 
     def _about(self) -> dict[str, Any]:
@@ -87,20 +85,13 @@ class Worker:
             **found,
             "id": number,
             "summary": self.index.rows([number])[0],
+            "asked": self.index.asked(place),
             "spent": _spent(file),
             "before": number - 1 if number else None,
             "after": number + 1 if number + 1 < total else None,
             "partners": self.index.partners(number),
             "monitors": self.index.monitors(),
         }
-
-    def _record(self, number: int) -> dict[str, Any]:
-        """An episode as it is stored, for export."""
-        from launch.viewer.index.detail import detail
-
-        file, row, episode = self._of(number)
-        self._take_up(self.index.files.index(file))
-        return {**detail(file, row, episode, self.index.readings(number), None), "id": number}
 
     def _of(self, number: int) -> tuple[EpisodeFile, int, Episode]:
         file, row = self.index.place(number)
