@@ -69,8 +69,10 @@ def list_page(title: str, links: Links, page: Mapping[str, Any], filters: Filter
     )
 
 
-def episode_page(title: str, links: Links, episode: Mapping[str, Any], partners: Sequence[Mapping[str, Any]]) -> str:
-    """One episode, turn by turn."""
+def episode_page(
+    title: str, links: Links, episode: Mapping[str, Any], partners: Sequence[Mapping[str, Any]], colour: str = ""
+) -> str:
+    """One episode, turn by turn. `colour`: the channel that colours tokens at first; default: the first one."""
     return _render(
         "episode.html.j2",
         title=title,
@@ -78,11 +80,12 @@ def episode_page(title: str, links: Links, episode: Mapping[str, Any], partners:
         episode=episode,
         partners=partners,
         partner_words=PARTNERS,
+        colour=_first(episode["channels"], colour),
         classes=_classes(episode["channels"], episode["channels"]),
     )
 
 
-def pair_page(title: str, links: Links, left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
+def pair_page(title: str, links: Links, left: Mapping[str, Any], right: Mapping[str, Any], colour: str = "") -> str:
     """Two episodes, turn beside turn."""
     channels = list({channel["name"]: channel for episode in (right, left) for channel in episode["channels"]}.values())
     pairs = enumerate(itertools.zip_longest(left["turns"], right["turns"]), start=1)
@@ -96,6 +99,7 @@ def pair_page(title: str, links: Links, left: Mapping[str, Any], right: Mapping[
         rows=rows,
         first=next((number for number, *_, differs in rows if differs), None),
         channels=channels,
+        colour=_first(channels, colour),
         left_classes=_classes(left["channels"], channels),
         right_classes=_classes(right["channels"], channels),
     )
@@ -120,6 +124,11 @@ def script() -> str:
 
 def _did(turn: Mapping[str, Any] | None) -> tuple[Any, ...]:
     return () if turn is None else tuple(turn[key] for key in ("motive", "action", "executed"))
+
+
+def _first(channels: Sequence[Mapping[str, Any]], wanted: str) -> str:
+    names = [channel["name"] for channel in channels]
+    return wanted if wanted in names else names[0] if names else ""
 
 
 def _classes(own: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]]) -> Callable[[Sequence[int]], str]:

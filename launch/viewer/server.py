@@ -99,7 +99,8 @@ class Viewer:
             chosen = {key: value for key, value in _filters(request).chosen.items() if key != "page"}
             before = f"at?{urlencode({'at': at - 1, **chosen})}" if at else ""
             after = f"at?{urlencode({'at': at + 1, **chosen})}"
-        return HTMLResponse(episode_page(self._title, ServedLinks(None, before, after), episode, episode["partners"]))
+        links, colour = ServedLinks(None, before, after), request.query_params.get("colour", "")
+        return HTMLResponse(episode_page(self._title, links, episode, episode["partners"], colour))
 
     def _at(self, request: Request) -> Response:
         """The episode at a place of a list, for `before` and `after`."""
@@ -113,7 +114,8 @@ class Viewer:
 
     def _pair(self, request: Request) -> Response:
         left, right = (self._reader.ask("episode", id=_number(request, side)) for side in ("left", "right"))
-        return HTMLResponse(pair_page(self._title, ServedLinks(), left, right))
+        colour = request.query_params.get("colour", "")
+        return HTMLResponse(pair_page(self._title, ServedLinks(), left, right, colour))
 
     def _unknown(self, request: Request, error: Exception) -> Response:
         return self._error("there is no such page", 404)

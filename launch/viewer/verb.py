@@ -29,6 +29,9 @@ def view(
         Path | None, typer.Option(metavar="DIR", help="write the episodes as logs of Inspect in place of serving them")
     ] = None,
     monitor: Monitors = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="first store log-probs under each run's checkpoint, and advantages")
+    ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; default: a free one")] = 0,
 ) -> None:
     """Browse the episodes of a run or a study in a local page."""
@@ -39,6 +42,12 @@ def view(
     for problem in found.problems:
         say(on_one_line(problem), err=True)
     _check_monitors(monitor or [])
+    if tokens:
+        from launch.viewer.token_scores import score_run
+
+        for run_dir in dict.fromkeys(file.run for file in found.files):
+            for line in score_run(run_dir):
+                say(on_one_line(line))
     with Reader(found.files, monitor or []) as reader:
         for problem in [*reader.dropped, *reader.about["problems"]]:
             say(on_one_line(problem), err=True)
