@@ -13,7 +13,7 @@ from envs.episode import Episode, Labels
 from envs.store import write_episodes
 
 MARK = "".join(HOSTILE)
-HOSTILE_ARM = "b<img src=x onerror=alert(1)>"
+HOSTILE_ARM = "b[1]*?<img src=x onerror=alert(1)>"
 LIE, HONEST = Labels(deception=1.0, opportunity={"deception": True}, monitored=True), Labels(monitored=True)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from envs.episode import TRAITS, Episode
+from launch.viewer.index.schema import READ, STORED
 from launch.viewer.sources import EpisodeFile
 from shaping.monitors.base import Monitor, MonitorError
 from shaping.monitors.claim_check import ClaimCheck
@@ -23,7 +24,6 @@ RECORDS = "records"
 USUAL: tuple[Callable[[], Monitor], ...] = (ClaimCheck, MotiveCheck, OvertAction)
 """Monitors that read a file without records, unless others are named."""
 MAX_RECORDS = 1_000_000
-STORED, READ = "stored", "read by the viewer"
 _NEEDED = {
     **{"episode": pa.string(), "turn": pa.int32(), "start": pa.int32(), "stop": pa.int32()},
     **{"trait": pa.string(), "score": pa.float64(), "monitor": pa.string()},
@@ -36,6 +36,15 @@ class Readings(dict[str, tuple[str, tuple[str, ...], list[Said]]]):
     """Monitor -> (where its scores come from, the traits it suspects, what it said)."""
 
 
+def has_records(file: EpisodeFile) -> bool:
+    """Are there records of monitors beside the file?"""
+    return _records(file).is_file()
+
+
+def _records(file: EpisodeFile) -> Path:
+    return Path(file.path).parent / RECORDS / f"{file.name}.parquet"
+
+
 def readings_of(
     file: EpisodeFile, episodes: Sequence[Episode], monitors: Sequence[Monitor] | None
 ) -> tuple[Readings, list[str]]:
@@ -46,13 +55,13 @@ def readings_of(
         episodes: Its episodes, in order.
         monitors: Those to read with; None: the usual ones, where nothing is stored.
     """
-    path, problems = Path(file.path).parent / RECORDS / f"{file.name}.parquet", []
-    found = Readings()
+    path, problems = _records(file), []
+    found, stored = Readings(), path.is_file()
     try:
-        found = _stored(path, episodes) if path.is_file() else found
+        found = _stored(path, episodes) if stored else found
     except (ValueError, MemoryError) as error:
         problems.append(str(error))
-    chosen = list(monitors) if monitors is not None else [] if found else [make() for make in USUAL]
+    chosen = list(monitors) if monitors is not None else [] if stored else [make() for make in USUAL]
     for monitor in chosen:
         try:
             found[monitor.name] = _read_now(monitor, episodes)

@@ -24,6 +24,9 @@ SCORES = """create view scores as
     group by b.id, b.trait"""
 """Highest and lowest score of the monitors per episode and trait; without a reading a monitor says 0."""
 
+STORED, READ = "stored", "read by the viewer"
+"""Where a monitor's scores come from."""
+
 SCAN = "read_parquet(?, hive_partitioning=false, filename=true, file_row_number=true)"
 ID = "f.start + p.file_row_number"
 _OPTION = "case when json_valid(p.options) then json_extract_string(p.options, '$.{0}') end"

@@ -6,7 +6,7 @@ them, or while nobody asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +170,13 @@ class EpisodeIndex:
         """Tables that no list has needed yet."""
         return [table for table in FILLED_BY if table not in self._filled]
 
-    def add_readings(
-        self, file: int, monitor: str, traits: Iterable[str], source: str, said: Sequence[tuple[Any, ...]]
-    ) -> None:
-        """Take up what a monitor said of a file: (number, trait, turn, score, first token or None, stop or None)."""
-        self._add("reads", [[file, monitor, trait, source] for trait in traits])
+    def add_said(self, monitor: str, said: Sequence[tuple[Any, ...]]) -> None:
+        """Take up what a monitor said: (number, trait, turn, score, first token or None, stop or None)."""
         self._add("said", [[number, monitor, *rest] for number, *rest in said])
 
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """For modules of the index that fill its tables."""
-        return self._all(sql, values)
+    def add_reads(self, reads: Sequence[tuple[int, str, str, str]]) -> None:
+        """Take up what was read: (place of a file, monitor, a trait that it suspects, where its scores come from)."""
+        self._add("reads", reads)
 
     def _open(self) -> None:
         stages = ["evaluation" if file.update is None else "training" for file in self.files]

@@ -23,6 +23,7 @@ from envs.escaping import on_one_line
 from envs.store import StoreError, read_episodes
 from launch.storage.documents import dumps
 from launch.viewer.index.filters import PAGE, Filters
+from launch.viewer.index.schema import STORED
 from launch.viewer.index.tables import EpisodeIndex
 from launch.viewer.sources import EpisodeFile
 
@@ -42,6 +43,8 @@ class Worker:
         self.index = EpisodeIndex(files)
         self._monitors = monitors
         self._read = 0
+        self._recorded: dict[str, tuple[dict[tuple[str, str], None], list[int]]] = {}
+        """Run -> (monitor, trait) of its records, and its files with records."""
         self.ahead = self._work_ahead()
 
     def answer(self, question: dict[str, Any]) -> Any:
@@ -95,7 +98,10 @@ class Worker:
 
     def _of(self, number: int) -> tuple[EpisodeFile, int, Episode]:
         file, row = self.index.place(number)
-        return file, row, _episodes(file.path)[row]
+        episodes = _episodes(file.path)
+        if row >= len(episodes):
+            raise StoreError(f"{file.arm}/{file.name} has changed since it was opened; start the viewer again")
+        return file, row, episodes[row]
 
     def _work_ahead(self) -> Iterator[None]:
         """One step per `next`: tables first, then what monitors say, of evaluations and of late updates first."""
@@ -105,12 +111,15 @@ class Worker:
         files = self.index.files
         later = sorted(range(len(files)), key=lambda n: (files[n].update is not None, -(files[n].update or 0), n))
         for place in later:
-            self._take_up(place)
+            try:
+                self._take_up(place)
+            except Exception as error:  # whatever a crafted file makes of the libraries; the others stand
+                self._note(f"{files[place].arm}/{files[place].name}: {type(error).__name__}: {error}")
             yield
 
     def _take_up(self, place: int) -> None:
         """Take up what monitors say of a file, once."""
-        from launch.viewer.index.readings import named_monitors, readings_of
+        from launch.viewer.index.readings import has_records, named_monitors, readings_of
 
         if place in self._taken:
             return
@@ -125,9 +134,24 @@ class Worker:
         found, problems = readings_of(file, episodes, named_monitors(self._monitors))
         first = self.index.first(place)
         for monitor, (source, traits, said) in found.items():
-            self.index.add_readings(place, monitor, traits, source, [(first + row, *rest) for row, *rest in said])
+            self.index.add_said(monitor, [(first + row, *rest) for row, *rest in said])
+            if source != STORED:
+                self.index.add_reads([(place, monitor, trait, source) for trait in traits])
+        if has_records(file):
+            suspected = [(monitor, trait) for monitor, (source, traits, _) in found.items() if source == STORED
+                         for trait in traits]  # fmt: skip
+            self._take_up_records(place, suspected)
         for problem in problems:
             self._note(problem)
+
+    def _take_up_records(self, place: int, suspected: Sequence[tuple[str, str]]) -> None:
+        """Records name the turns that a monitor suspects. It has read the run's other files with records, too."""
+        pairs, places = self._recorded.setdefault(str(self.index.files[place].run), ({}, []))
+        new = [pair for pair in suspected if pair not in pairs]
+        self.index.add_reads([(earlier, *pair, STORED) for earlier in places for pair in new])
+        pairs |= dict.fromkeys(new)
+        places.append(place)
+        self.index.add_reads([(place, *pair, STORED) for pair in pairs])
 
     @functools.cached_property
     def _taken(self) -> set[int]:

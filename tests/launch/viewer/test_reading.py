@@ -18,8 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from envs.episode import Episode
 from launch.errors import RunDirectoryError
-from launch.viewer.index.readings import STORED, readings_of
+from launch.viewer.index.readings import readings_of
+from launch.viewer.index.schema import STORED
 from launch.viewer.index.token_values import channels, pieces, read_token_values, write_token_values
+from launch.viewer.index.worker import Worker
 from launch.viewer.reader import AbsentError, Reader, ReaderError
 from launch.viewer.sources import EpisodeFile, find_sources
 
@@ -220,3 +222,45 @@ def test_tokens_get_their_text_from_the_tokenizer_or_their_number() -> None:
     assert pieces(turn, None) == ["#0 ", "#2 ", "#1 "]
     turn.tokens = np.array([2, 9])
     assert pieces(turn, tokenizer) == ["north", "#9 "]
+
+
+def test_a_monitor_that_suspects_nothing_in_a_file_has_read_it_all_the_same(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge suspects one turn of the first file: in the second, which has records, too, it gives 0 to all."""
+    named = SimpleNamespace(episode_id=lambda episode: f"{episode.seed}-{len(episode.turns)}")
+    monkeypatch.setitem(sys.modules, "shaping.monitors.records", named)
+    root = viewed_study.write(tmp_path / "study")
+    folder = root / "runs" / "a" / "seed-0" / "episodes" / "records"
+    records(folder / "eval.parquet", ("2-3", 0, 0, 1, "deception", 0.25, "judge"))
+    records(folder / "train-000003.parquet", ("other", 0, 0, 1, "deception", 0.5, "judge"))
+    worker = Worker(find_sources(root).files, [])
+    while worker.answer({"ask": "read"}):
+        pass
+    rows = {row["id"]: row for row in worker.answer({"ask": "page", "filters": {}})["rows"]}
+    assert list(rows)[:2] == [1, 2], "two lies that the judge gives 0, then the one that it gives 0.25"
+    assert rows[2]["said"] == [["judge", "deception", 0.25]]
+    assert rows[3]["said"] == [] and rows[3]["asked"] == ["deception"]
+    assert "judge" not in {monitor for monitor, *_ in rows[5]["said"]}
+
+
+def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
+    """Its columns have other names; the list and the episode are the same."""
+    from envs import store
+
+    old = {"sampling": "acting", "training": "learning", "masked_tokens": "forbidden", "overt_shortcuts": "overt"}
+    new = tmp_path / "new.parquet"
+    store.write_episodes(new, [viewed_study.played(1, "lie", "work")])
+    (row,) = pq.read_table(new, partitioning=None).to_pylist()
+    row = {old.get(name, name): value for name, value in row.items()}
+    row["turns"] = [{old.get(n, n): v for n, v in turn.items()} | {"cost": 0.0} for turn in row["turns"]]
+    path = tmp_path / "old.parquet"
+    pq.write_table(pa.Table.from_pylist([row], store._READABLE[b"1"]), path)
+    worker = Worker([EpisodeFile(str(path), "a", 0, "old"), EpisodeFile(str(new), "a", 0, "new")], ["none"])
+    assert worker.index.problems == []
+    first, second = worker.answer({"ask": "page", "filters": {"order": "stored"}})["rows"]
+    same = ("world", "seed", "context", "watch", "turns", "reward", "deception")
+    assert [first[key] for key in same] == [second[key] for key in same]
+    assert first["deception"] == 1 and worker.answer({"ask": "episode", "id": 0})["turns"][0]["action"].startswith(
+        "lie"
+    )
