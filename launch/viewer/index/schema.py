@@ -14,7 +14,7 @@ COUNTS = f"""create table counts (
 RETURNS = "create table returns (id bigint, turns bigint, reward double)"
 SAID = """create table said (
     id bigint, monitor varchar, trait varchar, turn integer, score double, first integer, stop integer)"""
-READ = "create table reads (file integer, monitor varchar, trait varchar, source varchar)"
+READS = "create table reads (file integer, monitor varchar, trait varchar, source varchar)"
 SCORES = """create view scores as
     with best as (select id, monitor, trait, max(score) as score from said group by all),
     asked as (select file, trait, count(distinct monitor) as monitors from reads group by all)

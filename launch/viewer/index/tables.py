@@ -32,7 +32,7 @@ class EpisodeIndex:
         """One sentence per file, or part of it, that cannot be read."""
         self._filled: set[str] = set()
         self._db = _connect([file.path for file in files])
-        for statement in (schema.FILES, schema.EPISODES, schema.COUNTS, schema.RETURNS, schema.SAID, schema.READ):
+        for statement in (schema.FILES, schema.EPISODES, schema.COUNTS, schema.RETURNS, schema.SAID, schema.READS):
             self._db.execute(statement)
         self._db.execute(schema.SCORES)
         self._open()
