@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +39,9 @@ def view(
     """Browse the episodes of a run or a study in a local page."""
     from launch.viewer.reader import Reader
     from launch.viewer.sources import find_sources
+
+    # imported while the other process opens the files
+    threading.Thread(target=importlib.import_module, args=("launch.viewer.server",), daemon=True).start()
 
     found = find_sources(where)
     for problem in found.problems:

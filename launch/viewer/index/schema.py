@@ -28,7 +28,7 @@ STORED, READ = "stored", "read by the viewer"
 """Where a monitor's scores come from."""
 
 SCAN = "read_parquet(?, hive_partitioning=false, filename=true, file_row_number=true)"
-ID = "f.start + p.file_row_number"
+ID = "coalesce(f.start, 0) + p.file_row_number"
 _OPTION = "case when json_valid(p.options) then json_extract_string(p.options, '$.{0}') end"
 _CELLS = """case when json_valid(p.options) and json_type(p.options, '$.eval_cells') = 'ARRAY'
     then cast(json_extract_string(p.options, '$.eval_cells[*]') as varchar[]) else [] end"""

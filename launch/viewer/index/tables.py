@@ -30,7 +30,8 @@ class EpisodeIndex:
         self.files = files
         self.problems: list[str] = []
         """One sentence per file, or part of it, that cannot be read."""
-        self._filled: set[str] = set()
+        self._left: dict[str, list[str]] = {}
+        """Table -> the files that it has no rows of yet."""
         self._db = _connect([file.path for file in files])
         for statement in (schema.FILES, schema.EPISODES, schema.COUNTS, schema.RETURNS, schema.SAID, schema.READS):
             self._db.execute(statement)
@@ -159,16 +160,13 @@ class EpisodeIndex:
         names = ("id", "arm", "replicate", "name", "update", "watch", "placebo", "kind")
         return [dict(zip(names, row, strict=True)) for row in found]
 
-    def fill(self, table: str) -> None:
-        """Read the columns of a table from all files, unless it is filled."""
-        if table not in self._filled:
-            self._filled.add(table)
-            paths = [path for (path,) in self._all("select path from files where start is not null order by id")]
-            self._insert(table, paths, FILLED_BY[table]())
-
-    def unfilled(self) -> list[str]:
-        """Tables that no list has needed yet."""
-        return [table for table in FILLED_BY if table not in self._filled]
+    def fill(self, table: str, files: int | None = None) -> bool:
+        """Read the columns of a table from all files that it has no rows of, or the next few. Are there more?"""
+        left = self._left[table]
+        now = left[: len(left) if files is None else files]
+        del left[: len(now)]
+        self._insert(table, now, FILLED_BY[table]())
+        return bool(left)
 
     def add_said(self, monitor: str, said: Sequence[tuple[Any, ...]]) -> None:
         """Take up what a monitor said: (number, trait, turn, score, first token or None, stop or None)."""
@@ -181,7 +179,7 @@ class EpisodeIndex:
     def _open(self) -> None:
         stages = ["evaluation" if file.update is None else "training" for file in self.files]
         rows = [
-            [number, file.path, file.arm, file.replicate, file.name, stage, file.update, 0]
+            [number, file.path, file.arm, file.replicate, file.name, stage, file.update, None]
             for number, (file, stage) in enumerate(zip(self.files, stages, strict=True))
         ]
         self._add("files", rows)
@@ -196,6 +194,8 @@ class EpisodeIndex:
             where s.id = files.id"""
         )
         self._db.execute("update episodes set id = episodes.id + f.start from files f where f.id = episodes.file")
+        sound = [path for (path,) in self._all("select path from files where start is not null order by id")]
+        self._left = {table: list(sound) for table in FILLED_BY}
 
     def _insert(self, table: str, paths: Sequence[str], select: str, old: str = "") -> None:
         """All files in one scan; if that fails, file by file, and those that fail are named."""

@@ -24,13 +24,15 @@ from envs.store import StoreError, read_episodes
 from launch.storage.documents import dumps
 from launch.viewer.index.filters import PAGE, Filters
 from launch.viewer.index.schema import STORED
-from launch.viewer.index.tables import EpisodeIndex
+from launch.viewer.index.tables import FILLED_BY, EpisodeIndex
 from launch.viewer.sources import EpisodeFile
 
 MEMORY = 6_000_000_000
 """Bytes of address space beyond those after the imports; DuckDB keeps within 2 GB of it."""
 QUIET = 0.3
 """Seconds without a question after which it works ahead."""
+STEP = 50
+"""Files whose columns it reads ahead at a time: whoever asks meanwhile waits for that."""
 MAX_PAGE = 5000
 RESULT, MAX_RESULT = "result.json", 16 << 20
 """The file of a finished run that names its spent monitors, and the largest one that is read, in bytes."""
@@ -105,9 +107,9 @@ class Worker:
 
     def _work_ahead(self) -> Iterator[None]:
         """One step per `next`: tables first, then what monitors say, of evaluations and of late updates first."""
-        for table in self.index.unfilled():
-            self.index.fill(table)
-            yield
+        for table in FILLED_BY:
+            while self.index.fill(table, STEP):
+                yield
         files = self.index.files
         later = sorted(range(len(files)), key=lambda n: (files[n].update is not None, -(files[n].update or 0), n))
         for place in later:
