@@ -42,6 +42,7 @@ class Reader:
         self._files, self._monitors = list(files), list(monitors)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._deaths = 0
         self.about: dict[str, Any] = self._start()
         """What was found when the files were opened."""
 
@@ -67,19 +68,18 @@ class Reader:
         self.close()
 
     def _start(self) -> dict[str, Any]:
-        """Open the files. If the process dies of that, those that kill another process, too, are left out."""
-        try:
-            return self._open()
-        except ReaderError:
-            from launch.report.files.episode_files import try_reading
+        """Open the files. If the process keeps dying, those that kill another process, too, are left out."""
+        if self._deaths < 2:
+            with contextlib.suppress(ReaderError):
+                return self._open()
+        from launch.report.files.episode_files import try_reading
 
-            problems = try_reading([Path(file.path) for file in self._files])
-            bad = {str(path): why for path, why in problems.items() if why}
-            if not bad:
-                raise
-            self.dropped += [f"{f.arm}/{f.name} cannot be read: {bad[f.path]}" for f in self._files if f.path in bad]
-            self._files = [file for file in self._files if file.path not in bad]
-            return self._open()
+        problems = try_reading([Path(file.path) for file in self._files])
+        bad = {str(path): why for path, why in problems.items() if why}
+        self.dropped += [f"{f.arm}/{f.name} cannot be read: {bad[f.path]}" for f in self._files if f.path in bad]
+        self._files = [file for file in self._files if file.path not in bad]
+        self._deaths = 0
+        return self._open()
 
     def _open(self) -> dict[str, Any]:
         path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -103,6 +103,7 @@ class Reader:
             return dict(json.loads(self._line(process.stdout.fileno(), patience)))
         except (OSError, ValueError, EOFError) as error:
             self._end()
+            self._deaths += 1
             code = process.returncode
             raise ReaderError(
                 f"the process that reads the episode files has ended ({error or f'code {code}'}); ask again to start "

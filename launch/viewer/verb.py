@@ -72,9 +72,9 @@ def view(
         from launch.viewer.server import HOST, Viewer, listen, run
 
         token, bound = new_token(), listen(port)
-        say(
-            f"{reader.about['episodes']:,} episodes in {reader.about['files']:,} files. Open this link; Ctrl-C ends it:"
-        )
+        count, files = reader.about["episodes"], reader.about["files"]
+        many = "" if reader.about["files_opened"] == files else "more than "
+        say(f"{many}{count:,} episodes in {files:,} files. Open this link; Ctrl-C ends it:")
         say(f"http://{HOST}:{bound.getsockname()[1]}/{token}/")
         run(Viewer(found.title, reader).app(token), bound)
 

@@ -24,19 +24,55 @@ FILLED_BY: Mapping[str, Callable[[], str]] = {"counts": schema.counts_from, "ret
 
 
 class EpisodeIndex:
-    """The episodes of some files, numbered from 0 in the order of the files."""
+    """The episodes of some files, numbered from 0 in the order of the files. `open` makes them known."""
 
     def __init__(self, files: Sequence[EpisodeFile]) -> None:
         self.files = files
         self.problems: list[str] = []
         """One sentence per file, or part of it, that cannot be read."""
-        self._left: dict[str, list[str]] = {}
-        """Table -> the files that it has no rows of yet."""
+        self.opened = 0
+        """Files whose episodes are known: the first ones."""
+        self._left: dict[str, list[str]] = {table: [] for table in FILLED_BY}
+        """Table -> the opened files that it has no rows of yet."""
         self._db = _connect([file.path for file in files])
         for statement in (schema.FILES, schema.EPISODES, schema.COUNTS, schema.RETURNS, schema.SAID, schema.READS):
             self._db.execute(statement)
         self._db.execute(schema.SCORES)
-        self._open()
+        stages = ["evaluation" if file.update is None else "training" for file in files]
+        rows = [
+            [number, file.path, file.arm, file.replicate, file.name, stage, file.update, None]
+            for number, (file, stage) in enumerate(zip(files, stages, strict=True))
+        ]
+        self._add("files", rows)
+
+    def open(self, files: int | None = None) -> bool:
+        """Read the small columns of all files that are not opened yet, or of the next few. Are there more?"""
+        first, before = self.opened, len(self)
+        last = len(self.files) if files is None else min(first + files, len(self.files))
+        self._insert(
+            "episodes",
+            [file.path for file in self.files[first:last]],
+            schema.episodes_from(False),
+            schema.episodes_from(True),
+        )
+        # Numbers so far are rows within files. A file starts after those before it.
+        self._db.execute(
+            """update files set start = s.start from (select file, ? + cast(coalesce(sum(many) over (
+                order by file rows between unbounded preceding and 1 preceding), 0) as bigint) as start
+                from (select file, count(*) as many from episodes where file >= ? group by file)) s
+            where s.file = files.id""",
+            [before, first],
+        )
+        self._db.execute(
+            """update episodes set id = episodes.id + f.start from files f
+            where f.id = episodes.file and episodes.file >= ?""",
+            [first],
+        )
+        sound = self._all("select path from files where start is not null and id >= ? order by id", [first])
+        for left in self._left.values():
+            left += [path for (path,) in sound]
+        self.opened = last
+        return last < len(self.files)
 
     def __len__(self) -> int:
         return int(self._all("select count(*) from episodes")[0][0])
@@ -175,27 +211,6 @@ class EpisodeIndex:
     def add_reads(self, reads: Sequence[tuple[int, str, str, str]]) -> None:
         """Take up what was read: (place of a file, monitor, a trait that it suspects, where its scores come from)."""
         self._add("reads", reads)
-
-    def _open(self) -> None:
-        stages = ["evaluation" if file.update is None else "training" for file in self.files]
-        rows = [
-            [number, file.path, file.arm, file.replicate, file.name, stage, file.update, None]
-            for number, (file, stage) in enumerate(zip(self.files, stages, strict=True))
-        ]
-        self._add("files", rows)
-        paths = [file.path for file in self.files]
-        self._insert("episodes", paths, schema.episodes_from(False), schema.episodes_from(True))
-        # Numbers so far are rows within files. A file starts after those before it.
-        self._db.execute(
-            """update files set start = s.start from (select f.id, n.many,
-                cast(coalesce(sum(n.many) over (order by f.id rows between unbounded preceding and 1 preceding), 0)
-                as bigint) as start
-                from files f join (select file, count(*) as many from episodes group by file) n on n.file = f.id) s
-            where s.id = files.id"""
-        )
-        self._db.execute("update episodes set id = episodes.id + f.start from files f where f.id = episodes.file")
-        sound = [path for (path,) in self._all("select path from files where start is not null order by id")]
-        self._left = {table: list(sound) for table in FILLED_BY}
 
     def _insert(self, table: str, paths: Sequence[str], select: str, old: str = "") -> None:
         """All files in one scan; if that fails, file by file, and those that fail are named."""

@@ -31,6 +31,8 @@ MEMORY = 6_000_000_000
 """Bytes of address space beyond those after the imports; DuckDB keeps within 2 GB of it."""
 QUIET = 0.3
 """Seconds without a question after which it works ahead."""
+AT_ONCE = 150
+"""Files that are opened before the first answer: the first page of a large study does not wait for the others."""
 STEP = 50
 """Files whose columns it reads ahead at a time: whoever asks meanwhile waits for that."""
 MAX_PAGE = 5000
@@ -43,6 +45,7 @@ class Worker:
 
     def __init__(self, files: Sequence[EpisodeFile], monitors: Sequence[str]) -> None:
         self.index = EpisodeIndex(files)
+        self.index.open(AT_ONCE)
         self._monitors = monitors
         self._read = 0
         self._recorded: dict[str, tuple[dict[tuple[str, str], None], list[int]]] = {}
@@ -55,8 +58,13 @@ class Worker:
             case "about":
                 return self._about()
             case "page":
-                size = min(int(question.get("size", PAGE)), MAX_PAGE)
-                return self.index.page(Filters.model_validate(question["filters"]), size) | {"about": self._about()}
+                size, filters = (
+                    min(int(question.get("size", PAGE)), MAX_PAGE),
+                    Filters.model_validate(question["filters"]),
+                )
+                if filters.chosen:  # the plain first page shows what is known
+                    self.index.open()
+                return self.index.page(filters, size) | {"about": self._about()}
             case "episode":
                 return self._episode(int(question["id"]))
             case "read":  # one file at a time, so that each answer comes soon
@@ -67,20 +75,22 @@ class Worker:
         return {
             "episodes": len(self.index),
             "files": len(self.index.files),
+            "files_opened": self.index.opened,
             "files_read": self._read,
-            "facets": self._facets(),
+            "facets": self._facets(self.index.opened),
             "monitors": self.index.monitors(),
             "problems": self.index.problems[:50],
             "more_problems": max(len(self.index.problems) - 50, 0),
         }
 
     @functools.cache  # noqa: B019  one worker per process
-    def _facets(self) -> dict[str, list[Any]]:
+    def _facets(self, opened: int) -> dict[str, list[Any]]:
         return self.index.facets()
 
     def _episode(self, number: int) -> dict[str, Any]:
         from launch.viewer.index.detail import detail
 
+        self.index.open()
         file, row, episode = self._of(number)
         place = self.index.files.index(file)
         self._take_up(place)
@@ -106,7 +116,9 @@ class Worker:
         return file, row, episodes[row]
 
     def _work_ahead(self) -> Iterator[None]:
-        """One step per `next`: tables first, then what monitors say, of evaluations and of late updates first."""
+        """One step per `next`: all files, then tables, then what monitors say, evaluations and late updates first."""
+        while self.index.open(STEP):
+            yield
         for table in FILLED_BY:
             while self.index.fill(table, STEP):
                 yield

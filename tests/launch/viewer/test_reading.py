@@ -18,11 +18,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from envs.episode import Episode
 from launch.errors import RunDirectoryError
+from launch.viewer.index.filters import Filters
 from launch.viewer.index.readings import readings_of
 from launch.viewer.index.schema import STORED
 from launch.viewer.index.token_values import channels, pieces, read_token_values, write_token_values
 from launch.viewer.index.worker import Worker
+from launch.viewer.pages import list_page
 from launch.viewer.reader import AbsentError, Reader, ReaderError
+from launch.viewer.server import ServedLinks
 from launch.viewer.sources import EpisodeFile, find_sources
 
 
@@ -265,3 +268,22 @@ def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
     assert first["deception"] == 1 and worker.answer({"ask": "episode", "id": 0})["turns"][0]["action"].startswith(
         "lie"
     )
+
+
+def test_the_first_page_of_a_large_study_does_not_wait_for_all_files(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.viewer.index.worker.AT_ONCE", 1)
+    sources = find_sources(study)
+    worker = Worker(sources.files, ["none"])
+    first = worker.answer({"ask": "page", "filters": {}})
+    assert (first["total"], first["about"]["files_opened"]) == (3, 1)
+    assert "the first 1 of 3 files" in list_page("study", ServedLinks(), first, Filters())
+    chosen = worker.answer({"ask": "page", "filters": {"seed": 5}})
+    assert ([row["id"] for row in chosen["rows"]], chosen["about"]["files_opened"]) == ([3, 4], 3)
+    whole = worker.answer({"ask": "page", "filters": {}})
+    assert [row["id"] for row in whole["rows"]] == list(range(8))
+    assert "arm" in whole["about"]["facets"] and "arm" not in first["about"]["facets"]
+    assert "being opened" not in list_page("study", ServedLinks(), whole, Filters())
+    again = Worker(sources.files, ["none"])
+    assert again.answer({"ask": "episode", "id": 7})["seed"] == 2
