@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from envs.escaping import on_one_line
+from launch.errors import UserError
 from launch.terminal import say
 
 Where = Annotated[
@@ -51,8 +52,11 @@ def view(
         from launch.viewer.token_scores import score_run
 
         for run_dir in dict.fromkeys(file.run for file in found.files):
-            for line in score_run(run_dir):
-                say(on_one_line(line))
+            try:
+                for line in score_run(run_dir):
+                    say(on_one_line(line))
+            except UserError as error:  # the other runs of the study may be finished
+                say(on_one_line(str(error)), err=True)
     with Reader(found.files, monitor or []) as reader:
         for problem in [*reader.dropped, *reader.about["problems"]]:
             say(on_one_line(problem), err=True)

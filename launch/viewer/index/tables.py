@@ -86,9 +86,10 @@ class EpisodeIndex:
             raise KeyError(number)
         return self.files[found[0][0]], int(found[0][1])
 
-    def first(self, file: int) -> int:
-        """Number of the first episode of a file."""
-        return int(self._all("select start from files where id = ?", [file])[0][0])
+    def first(self, file: int) -> int | None:
+        """Number of the first episode of a file; None if it has none, or cannot be read."""
+        found: int | None = self._all("select start from files where id = ?", [file])[0][0]
+        return found
 
     def facets(self) -> dict[str, list[Any]]:
         """Values that filters can have, for those with more than one."""

@@ -14,7 +14,7 @@ import resource
 import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -26,6 +26,9 @@ from launch.viewer.index.filters import PAGE, Filters
 from launch.viewer.index.schema import STORED
 from launch.viewer.index.tables import FILLED_BY, EpisodeIndex
 from launch.viewer.sources import EpisodeFile
+
+if TYPE_CHECKING:
+    from shaping.monitors.base import Monitor
 
 MEMORY = 6_000_000_000
 """Bytes of address space beyond those after the imports; DuckDB keeps within 2 GB of it."""
@@ -58,10 +61,8 @@ class Worker:
             case "about":
                 return self._about()
             case "page":
-                size, filters = (
-                    min(int(question.get("size", PAGE)), MAX_PAGE),
-                    Filters.model_validate(question["filters"]),
-                )
+                filters = Filters.model_validate(question["filters"])
+                size = min(int(question.get("size", PAGE)), MAX_PAGE)
                 if filters.chosen:  # the plain first page shows what is known
                     self.index.open()
                 return self.index.page(filters, size) | {"about": self._about()}
@@ -133,28 +134,28 @@ class Worker:
 
     def _take_up(self, place: int) -> None:
         """Take up what monitors say of a file, once."""
-        from launch.viewer.index.readings import has_records, named_monitors, readings_of
+        from launch.viewer.index.readings import has_records, readings_of
 
         if place in self._taken:
             return
         self._taken.add(place)
         self._read += 1
-        file = self.index.files[place]
+        file, first = self.index.files[place], self.index.first(place)
+        if first is None:
+            return
         try:
             episodes = _episodes(file.path)
         except (StoreError, OSError, MemoryError) as error:
             self._note(f"{file.arm}/{file.name}: {error}")
             return
-        found, problems = readings_of(file, episodes, named_monitors(self._monitors))
-        first = self.index.first(place)
+        found, problems = readings_of(file, episodes, self._chosen)
         for monitor, (source, traits, said) in found.items():
             self.index.add_said(monitor, [(first + row, *rest) for row, *rest in said])
             if source != STORED:
                 self.index.add_reads([(place, monitor, trait, source) for trait in traits])
         if has_records(file):
-            suspected = [(monitor, trait) for monitor, (source, traits, _) in found.items() if source == STORED
-                         for trait in traits]  # fmt: skip
-            self._take_up_records(place, suspected)
+            stored = {monitor: traits for monitor, (source, traits, _) in found.items() if source == STORED}
+            self._take_up_records(place, [(monitor, trait) for monitor, traits in stored.items() for trait in traits])
         for problem in problems:
             self._note(problem)
 
@@ -166,6 +167,12 @@ class Worker:
         pairs |= dict.fromkeys(new)
         places.append(place)
         self.index.add_reads([(place, *pair, STORED) for pair in pairs])
+
+    @functools.cached_property
+    def _chosen(self) -> Sequence[Monitor] | None:
+        from launch.viewer.index.readings import named_monitors
+
+        return named_monitors(self._monitors)
 
     @functools.cached_property
     def _taken(self) -> set[int]:
@@ -192,7 +199,8 @@ def _spent(file: EpisodeFile) -> list[str]:
     """Names of the monitors that the run was trained against."""
     path = file.run / RESULT
     try:
-        document = json.loads(path.read_text("utf-8")) if path.stat().st_size <= MAX_RESULT else {}
+        usable = path.is_file() and path.stat().st_size <= MAX_RESULT  # opening a pipe would wait for somebody
+        document = json.loads(path.read_text("utf-8")) if usable else {}
     except (OSError, ValueError, RecursionError):
         return []
     names = document.get("spent_monitors") if isinstance(document, dict) else None
