@@ -21,6 +21,7 @@ from launch.hub.push import push
 from launch.relearn.verb import relearn
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
+from launch.viewer.verb import view
 
 if TYPE_CHECKING:
     from launch.config.study import RunConfig
@@ -291,6 +292,7 @@ app.command()(lead)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)
+app.command()(view)
 
 
 @app.command()
