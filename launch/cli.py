@@ -20,6 +20,7 @@ from launch.hub.push import push
 from launch.relearn.verb import relearn
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
+from launch.validate.verb import validate
 
 if TYPE_CHECKING:
     from launch.config.study import RunConfig
@@ -285,6 +286,7 @@ def check(
 app.command("check-model")(check_model)
 app.command()(directions)
 app.command()(relearn)
+app.command()(validate)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,6 +56,7 @@ class _Search:
     def __init__(self, roots: Iterable[object]) -> None:
         self.names: set[str] = set()
         """Names that the code of plug-ins uses."""
+        self._kinds: set[type] = set()
         found: list[Monitor] = []
         seen: dict[int, object] = {}  # keeps the objects alive, so that no two of them share an id
         pending: list[Any] = list(roots)
@@ -77,8 +77,10 @@ class _Search:
         referents = gc.get_referents(thing)
         if issubclass(type(thing), BaseModel):
             referents += [getattr(type(thing), name, None) for name in type(thing).__class_vars__]
-        if not issubclass(type(thing), Monitor):  # what a monitor uses is the monitor's, and found by its fields
-            referents += [f for f in _methods(type(thing)) if _is_plugin_code(f.__module__)]
+        kind = type(thing)
+        if kind not in self._kinds and not issubclass(kind, Monitor):  # what a monitor uses is found by its fields
+            self._kinds.add(kind)
+            referents += [f for f in _methods(kind) if _is_plugin_code(f.__module__)]
         return referents
 
     def _globals_of(self, function: FunctionType) -> list[Any]:
@@ -96,7 +98,6 @@ def _is_plugin_code(module: str | None) -> bool:
     return bool(package) and package not in _OURS | _LIBRARIES and package not in sys.stdlib_module_names
 
 
-@functools.cache
 def _methods(kind: type) -> tuple[FunctionType, ...]:
     """The functions that a class and those above it define."""
     found: list[FunctionType] = []
