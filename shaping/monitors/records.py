@@ -11,9 +11,10 @@ import inspect
 import json
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,11 +97,30 @@ def version_of(monitor: Monitor) -> str:
         source = inspect.getsource(inspect.getmodule(kind) or kind)
     except (OSError, TypeError):
         source = ""
-    settings = monitor.model_dump(mode="json", exclude={"name", "role"}, fallback=repr, serialize_as_any=True)
+    settings = {name: value for name, value in settings_of(monitor).items() if name not in ("name", "role")}
     named = [Path(str(getattr(monitor, n))).expanduser() for n in sorted(settings) if n.endswith("path")]
     files = [content_hash(path) for path in named if path.is_file()]
     told = json.dumps([kind.__module__, kind.__qualname__, source, settings, files], sort_keys=True)
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def settings_of(monitor: Monitor) -> dict[str, Any]:
+    """The fields of a monitor as JSON values that are the same in every process: sets are sorted."""
+    fields = monitor.model_dump(mode="python", serialize_as_any=True)
+    found: dict[str, Any] = json.loads(json.dumps(fields, default=_plain, skipkeys=True))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """What JSON lacks. An object without a text of its own stands for its class."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    told = repr(value)
+    return type(value).__qualname__ if " at 0x" in told else told
 
 
 def records_of(episode: Episode, readings: Iterable[Reading], version: str) -> list[MonitorRecord]:

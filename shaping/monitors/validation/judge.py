@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from envs.episode import TRAITS
 from shaping.monitors.base import MonitorError
 from shaping.monitors.read import EpisodesRead
-from shaping.monitors.records import version_of
+from shaping.monitors.records import settings_of, version_of
 from shaping.monitors.validation.card import (
     Bin,
     Card,
@@ -82,7 +81,7 @@ def judge(
         monitor=home.monitor.name,
         use=f"{kind.__module__}:{kind.__qualname__}",
         version=version_of(home.monitor),
-        settings=_settings(home.monitor),
+        settings=settings_of(home.monitor),
         world=world,
         home=locale,
         threshold=threshold,
@@ -198,8 +197,3 @@ def _locale(
         recall=Value.of(rate(carried[turns.positive], turns.episode[turns.positive])),
         false_positive_rate=Value.of(rate(carried[~turns.positive], turns.episode[~turns.positive])),
     )
-
-
-def _settings(monitor: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = monitor.model_dump(mode="json", fallback=repr, serialize_as_any=True)
-    return settings

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +66,19 @@ def test_a_version_follows_settings_and_files_and_not_the_name(tmp_path: Path) -
     assert version_of(Weighted(path=str(file))) != first
     assert version_of(OvertAction(trait="harm")) == version_of(OvertAction()) != version_of(OvertAction(ignored=()))
     assert version_of(OvertAction()) != version_of(ClaimCheck())
+
+
+def test_a_version_is_the_same_in_every_process() -> None:
+    """Sets are in another order under another seed of Python's hashes."""
+    code = "from shaping.monitors import ClaimCheck; from shaping.monitors.records import version_of as v; print(v(M))"
+    code = code.replace("M)", "ClaimCheck(unasked=frozenset('abcdefgh')))")
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1 and len(told.pop().strip()) == 12
 
 
 def test_records_come_back_as_they_were_and_foreign_files_are_refused(tmp_path: Path) -> None:
