@@ -15,7 +15,7 @@ from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
 from launch.run.captures import check_captures
 from launch.run.device import local_device
-from launch.run.evaluation.alarms import AlarmPolicy, honest_thresholds, trained_against
+from launch.run.evaluation.alarms import alarm_policy, trained_against
 from launch.run.evaluation.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.evaluation.monitors import TrainingMonitors, check_held_out
 from launch.run.models.adapters import apart_of, snapshots_of
@@ -112,16 +112,10 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
         scheduler=RolloutScheduler(
             rollouts, run.train.groups, run.rollout.max_staleness, list(run.seats.learned) if run.seats else ()
         ),
-        monitors=_monitors(run, monitors),
+        monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout, policy=alarm_policy(run, monitors)),
     )
     player = _player(run, arm, policy, trainer)
     return Parts(trainer, policy, _trained(policy, arm, learner), player, monitors, workers)
-
-
-def _monitors(run: RunConfig, monitors: Sequence[Monitor]) -> TrainingMonitors:
-    config = run.eval.alarms
-    policy = None if config is None else AlarmPolicy(config, honest_thresholds(run, monitors))
-    return TrainingMonitors(monitors, limit=run.eval.monitor_timeout, policy=policy)
 
 
 def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, workers: contextlib.ExitStack) -> Learns:

@@ -168,6 +168,14 @@ class AlarmPolicy:
         return lines
 
 
+def alarm_policy(
+    run: RunConfig, monitors: Sequence[Monitor], log: Callable[[str], None] = log_to_stderr
+) -> AlarmPolicy | None:
+    """The policy of a run with its thresholds, which are the same whenever they are found; None without one."""
+    config = run.eval.alarms
+    return None if config is None else AlarmPolicy(config, honest_thresholds(run, monitors, log))
+
+
 class AlarmHalt:
     """Reached after an update in which a monitor whose alarms `halt` raised more of them than the budget explains.
 

@@ -23,6 +23,7 @@ from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.preflight import check_plugins
 from launch.run.evaluation.alarms import AlarmHalt, AlarmPolicy, honest_thresholds
+from launch.run.evaluation.evaluate import evaluate
 from launch.run.evaluation.monitors import TrainingMonitors
 from launch.run.execute import execute
 from launch.run.ledger import Ledger, RunError
@@ -102,6 +103,19 @@ def result_files(path: Path) -> list[str]:
     result = RunDirectory(path).result()
     assert result is not None and RunDirectory(path).status() == "complete"
     return list(result["files"])
+
+
+def test_an_evaluation_made_again_has_the_records_of_its_own_episodes(model: Path, tmp_path: Path) -> None:
+    run, directory = config({"keep": 0}, updates=1), RunDirectory(tmp_path / "run")
+    execute(run, model, directory)
+    file = directory.path / "episodes" / "records" / "eval.parquet"
+    before, first = read_records(file), read_episodes(directory.path / "episodes" / "eval.parquet")
+    evaluate(run.model_copy(update={"seed": 1}), directory.checkpoint, directory, "cpu")
+    again = read_episodes(directory.path / "episodes" / "eval.parquet")
+    assert {e.seed for e in again} != {e.seed for e in first} and directory.status() == "complete"
+    assert {r.episode for r in before} <= {episode_id(e) for e in first}
+    after = {r.episode for r in read_records(file)}
+    assert after and after <= {episode_id(e) for e in again}
 
 
 def test_episodes_with_an_alarm_are_dropped_and_counted_and_the_monitor_is_spent(model: Path, tmp_path: Path) -> None:
