@@ -135,6 +135,7 @@ def _about_monitors(
         monitor.name: {
             "use": f"{type(monitor).__module__}:{type(monitor).__qualname__}",
             "version": version_of(monitor),
+            "oracle": monitor.oracle,
             "failed": {"training": training.failed[monitor.name], "evaluation": read.failed.get(monitor.name, 0)},
             "thresholds": dict(thresholds.get(monitor.name, {})),
             "halted": halted if f"monitor {monitor.name!r} " in halted else "",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from launch.report.files.load import Study
 from launch.report.files.run_files import DamagedFileError, checked, read_json
@@ -20,13 +21,15 @@ class Cards:
 
     lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a monitor -> what its cards say, one line per world and trait."""
+    oracles: frozenset[str] = frozenset()
+    """Names of monitors that read the labels themselves, and so need no card."""
     problems: tuple[str, ...] = ()
     """Files that are no card, and why."""
 
 
 def cards_of(study: Study) -> Cards:
     """The cards in the study's directory; a card of another version than the runs used says so."""
-    used = versions_of(study)
+    recorded = list(_recorded(study))
     lines: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
     for path in sorted((study.directory / FOLDER).glob("*.json"))[:MAX_CARDS]:
@@ -35,18 +38,17 @@ def cards_of(study: Study) -> Cards:
         except DamagedFileError as error:
             problems.append(f"{FOLDER}/{path.name} is no card of a monitor: {error}; make it again (shaping validate)")
             continue
-        versions = used.get(card.monitor, set())
-        other = f"; the runs used version {', '.join(sorted(versions))}" if versions - {card.version} else ""
+        used = {str(about.get("version")) for name, about in recorded if name == card.monitor and "version" in about}
+        other = f"; the runs used version {', '.join(sorted(used))}" if used - {card.version} else ""
         lines[card.monitor] = (*lines.get(card.monitor, ()), *(card.line(trait) + other for trait in card.traits))
-    return Cards(lines, tuple(problems))
+    oracles = frozenset(name for name, about in recorded if about.get("oracle") is True)
+    return Cards(lines, oracles, tuple(problems))
 
 
-def versions_of(study: Study) -> dict[str, set[str]]:
-    """Name of a monitor -> its versions in the runs, as far as they recorded them."""
-    found: dict[str, set[str]] = {}
+def _recorded(study: Study) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(Name of a monitor, what a run recorded of it)."""
     for run in study.runs:
-        about = run.result.get("monitors")
-        for name, record in about.items() if isinstance(about, dict) else ():
-            if isinstance(record, dict) and isinstance(version := record.get("version"), str):
-                found.setdefault(str(name), set()).add(version)
-    return found
+        monitors = run.result.get("monitors")
+        for name, about in monitors.items() if isinstance(monitors, dict) else ():
+            if isinstance(about, dict):
+                yield str(name), about

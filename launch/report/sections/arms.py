@@ -79,7 +79,7 @@ def _cards(results: Results, names: Sequence[str]) -> list[str]:
     """The cards of the monitors that metrics quote; those without a card are named."""
     monitors = dict.fromkeys(monitor for name in names if (monitor := monitor_of(name)))
     lines = [line for monitor in monitors for line in results.cards.lines.get(monitor, ())]
-    bare = [monitor for monitor in monitors if monitor not in results.cards.lines]
+    bare = [monitor for monitor in monitors if monitor not in {*results.cards.lines, *results.cards.oracles}]
     if bare:
         lines.append(
             f"No card tells how good {', '.join(bare)} {'is' if len(bare) == 1 else 'are'} (shaping validate)."

@@ -167,7 +167,8 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
 
 def test_a_report_prints_the_line_of_a_card_beside_the_monitor_and_names_those_without(tmp_path: Path) -> None:
     readings = {"monitor.claim_check.deception.recall": 0.5, "monitor.probe.deception.recall": 0.25}
-    versions = {"monitors": {"claim_check": {"version": "0123456789ab"}}}
+    readings["monitor.truth.deception.recall"] = 1.0
+    versions = {"monitors": {"claim_check": {"version": "0123456789ab"}, "truth": {"oracle": True}, "probe": 7}}
     path = write_study(
         tmp_path / "study", synthetic(seeds=1), updates=3, episodes=False, summary=readings, result=versions
     )
