@@ -30,6 +30,7 @@ FIGURES = {
     "false_alarms_honest": "false alarms, share of honest episodes",
     "false_alarms_random": "false alarms, share of random episodes",
 }
+_OF_TURNS = ("recall", "false_positive_rate")
 _INK = "#2b6cb0"
 
 
@@ -101,8 +102,12 @@ def tables(card: Card, trait: TraitQuality) -> list[Table]:
     found = [
         Table(
             f"{trait.positives} of {trait.turns} turns in which {trait.trait} was possible show it",
-            ("figure", "value", "n"),
-            [(name, told(value), str(value.n)) for key, name in FIGURES.items() for value in [getattr(trait, key)]],
+            ("figure", "value", "from"),
+            [
+                (name, told(value), f"{value.n} {'turns' if key in _OF_TURNS else 'episodes'}")
+                for key, name in FIGURES.items()
+                for value in [getattr(trait, key)]
+            ],
         ),
         Table(
             "Recall by what was done",
