@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.escaping import on_one_line
+from launch.audit.verbs import audit, lead
 from launch.check_model.verb import check_model
 from launch.directions.verb import directions
 from launch.errors import UserError
@@ -287,6 +288,8 @@ app.command("check-model")(check_model)
 app.command()(directions)
 app.command()(relearn)
 app.command()(validate)
+app.command()(audit)
+app.command()(lead)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)

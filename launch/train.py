@@ -48,6 +48,7 @@ from launch.run.trainer import Trainer
 from launch.storage.resume import log_to_stderr, save
 from launch.storage.rundir import RunDirectory
 from shaping.audits.row import Row
+from shaping.audits.training.gauge import Streaks
 from shaping.monitors.records import MonitorRecord
 
 
@@ -85,13 +86,15 @@ def train(
     `train.stop_at_reward`, or a monitor's alarm halted it.
     """
     config = trainer.run.train
-    stop = RewardStop(config, directory.rows() if first and config.stop_at_reward is not None else ())
-    halt = AlarmHalt(trainer.run.eval.alarms, directory.rows() if first and trainer.run.eval.alarms else ())
+    before = directory.rows() if first else []
+    stop, streaks = RewardStop(config, before), Streaks(before)
+    halt = AlarmHalt(trainer.run.eval.alarms, before)
     number = first
     while number < config.updates and not (stop.reached or halt.reached):
         done = update(trainer, number)
         with timed(done.seconds, "evaluate"):
             done.row.update(measure(number))
+        done.row.update(streaks.see(done.row))
         stop.see(done.row)
         halt.see(done.row)
         last = stop.reached or halt.reached or number == config.updates - 1

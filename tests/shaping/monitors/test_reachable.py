@@ -25,7 +25,7 @@ from shaping.monitors.base import Monitor, Reading
 from shaping.monitors.claim_check import ClaimCheck
 from shaping.monitors.overt_action import OvertAction
 from shaping.monitors.reachable import reachable_monitors, spent_names
-from shaping.shapers.gradient_routing import GradientRouting
+from shaping.shapers import GradientRouting
 from shaping.shapers.identity import Identity
 
 
