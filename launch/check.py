@@ -57,7 +57,7 @@ def check_plugin(
     about it.
     """
     kind = kind_of(name.partition("@")[0], CHECKED)
-    chosen = _options(options)
+    chosen = named_values(options)
     if kind is WORLD:
 
         def look() -> Checked:
@@ -100,7 +100,8 @@ def _finished(look: Callable[[], Checked], name: str, patience: float) -> Checke
         raise UserError(f"check.{name}: it raised {type(error).__name__}: {message_of(error)}") from error
 
 
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
+def named_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """Values of `key=value` words, read as YAML. Raises `UserError` for a word that is none."""
     options: dict[str, Any] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")

@@ -21,6 +21,7 @@ from launch.hub.push import push
 from launch.relearn.verb import relearn
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
+from launch.validate.verb import validate
 from launch.viewer.verb import view
 
 if TYPE_CHECKING:
@@ -287,6 +288,7 @@ def check(
 app.command("check-model")(check_model)
 app.command()(directions)
 app.command()(relearn)
+app.command()(validate)
 app.command()(audit)
 app.command()(lead)
 app.command()(push)

@@ -27,6 +27,7 @@ from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
 from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
+from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out
 from launch.run.rehearsal import rehearse
@@ -126,7 +127,7 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             check_rollout(run, arm)
             build_splitter(run.rollout.splitter)
             reward = build_reward(run.arm, run.arm_config, run.isolation)
-            check_held_out(monitors, [arm, reward])
+            check_held_out(monitors, [arm, reward, *trained_against(run.eval.alarms, monitors)])
             check_tracking(run)
         for where, name, options in _worlds(run):
             if (key := f"{where} {name} {options!r}") not in worlds:

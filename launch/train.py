@@ -13,6 +13,7 @@ Synchronous (`rollout.max_staleness: 0`). Workers play the groups of update n; t
     score       episodes of whole groups        play                        -
     read        the same episodes, redacted     refill                      - (the row waits for it; no stage does)
     refill      groups that teach nothing       score                       extra groups (none without `train.refill`)
+    follow      alarms that decide (drop, ...)  read, if there are such     - (nothing without `eval.alarms`)
     credit      episodes, rewards               refill                      - (ppo: the critic's values, by the learner)
     learn       samples: per-token streams      credit                      the slowest learner rank
     adapt       episodes, credit, metrics       learn                       - (interventions change their state)
@@ -34,19 +35,21 @@ or are finished and not yet learned from. What differs:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from envs.episode import Episode
+from launch.run.evaluation.alarms import AlarmHalt
 from launch.run.pace.refill import refill
 from launch.run.pace.stop import RewardStop
-from launch.run.stages import adapt, audit, credit, play, score
+from launch.run.stages import adapt, audit, credit, follow, play, score
 from launch.run.timing import timed
 from launch.run.trainer import Trainer
-from launch.storage.resume import save
+from launch.storage.resume import log_to_stderr, save
 from launch.storage.rundir import RunDirectory
 from shaping.audits.row import Row
 from shaping.audits.training.gauge import Streaks
+from shaping.monitors.records import MonitorRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class Updated:
     """The episodes that were learned from."""
     seconds: dict[str, float]
     """Wall seconds of its stages: its line of timings.jsonl."""
+    records: list[MonitorRecord] = field(default_factory=list)
+    """What monitors suspected."""
+    alarmed: list[Episode] = field(default_factory=list)
+    """The episodes that raised an alarm, of which some are kept."""
 
 
 def train(
@@ -75,22 +82,24 @@ def train(
 
     `measure` is called after each update with its number, and gives further columns of its row.
 
-    Returns the number of updates that the run has had: fewer than `train.updates` if it reached `train.stop_at_reward`.
+    Returns the number of updates that the run has had: fewer than `train.updates` if it reached
+    `train.stop_at_reward`, or a monitor's alarm halted it.
     """
     config = trainer.run.train
     before = directory.rows() if first else []
     stop, streaks = RewardStop(config, before), Streaks(before)
+    halt = AlarmHalt(trainer.run.eval.alarms, before)
     number = first
-    while number < config.updates and not stop.reached:
+    while number < config.updates and not (stop.reached or halt.reached):
         done = update(trainer, number)
         with timed(done.seconds, "evaluate"):
             done.row.update(measure(number))
         done.row.update(streaks.see(done.row))
         stop.see(done.row)
-        last = stop.reached or number == config.updates - 1
+        halt.see(done.row)
+        last = stop.reached or halt.reached or number == config.updates - 1
         directory.metrics(done.row)
-        if last or _is_due(number, config.save_episodes_every):
-            directory.episodes(f"train-{number:06d}", done.episodes)
+        _keep(trainer, directory, done, episodes=last or _is_due(number, config.save_episodes_every))
         number += 1
         if _is_due(number, config.checkpoint_every) or (last and config.checkpoint_every):
             with timed(done.seconds, "checkpoint"):
@@ -98,9 +107,22 @@ def train(
         directory.timings({"phase": "train", "update": done.number, **done.seconds})
         for watch in watchers:
             watch(done)
+    if halt.reached:
+        log_to_stderr(f"training ends after {number} of {config.updates} updates (eval.alarms.then: halt): {halt.why}")
     if number < config.updates:
         trainer.stop_early(number)
     return number
+
+
+def _keep(trainer: Trainer, directory: RunDirectory, done: Updated, *, episodes: bool) -> None:
+    """Write an update's episodes if they are due, and what monitors said of it: then, and if there was an alarm."""
+    alarms = trainer.run.eval.alarms
+    if episodes:
+        directory.episodes(f"train-{done.number:06d}", done.episodes)
+    if alarms and alarms.keep and done.alarmed:
+        directory.episodes(f"alarms-{done.number:06d}", done.alarmed[: alarms.keep])
+    if done.records and (episodes or done.alarmed):
+        directory.records(f"train-{done.number:06d}", done.records)
 
 
 def update(trainer: Trainer, number: int) -> Updated:
@@ -116,6 +138,8 @@ def update(trainer: Trainer, number: int) -> Updated:
     with timed(seconds, "refill"):
         episodes, rewards = refill(trainer, number, episodes, rewards, counts)
     reading = trainer.monitors.start(episodes)
+    with timed(seconds, "follow"):
+        episodes, rewards = follow(trainer, number, reading, episodes, rewards, counts)
     with timed(seconds, "credit"):
         credited = credit(trainer, episodes, rewards, counts)
         episodes = list(credited.episodes)
@@ -135,7 +159,7 @@ def update(trainer: Trainer, number: int) -> Updated:
         ("a monitor", read),
     ):
         row.add(source, columns)
-    return Updated(number, row, episodes, seconds)
+    return Updated(number, row, episodes, seconds, reading.records, reading.alarmed)
 
 
 def _is_due(number: int, every: int) -> bool:

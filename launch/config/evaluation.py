@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from envs.discovery import subclasses
+from launch.config.alarms import AlarmsConfig
 from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.errors import nearest
 from shaping.hooks import Knob
@@ -60,6 +61,9 @@ class EvalConfig(Strict):
     monitors: list[PluginSpec] = Field(
         [PluginSpec(use="OvertAction"), PluginSpec(use="ClaimCheck")],
         description="held-out readers of the evaluation, compared with ground truth, and of training episodes if cheap",
+    )
+    alarms: AlarmsConfig | None = Field(
+        None, description="thresholds of monitors on training episodes, and what follows an alarm; none: no alarms"
     )
 
     @field_validator("contexts", mode="before")

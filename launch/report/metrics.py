@@ -10,6 +10,7 @@ __all__ = ["Metric", "further_metrics", "label", "main_metrics", "metrics_per_wo
 
 MONITOR_PREFIX = "monitor."
 """Readings of a monitor appear in a summary as `monitor.<name>` or `monitor.<name>.<quantity>`."""
+_WITHIN = "/monitor/"
 _IN_SUMMARIES = ("evaluation", "update", "training", "access")
 
 
@@ -59,8 +60,11 @@ def label(name: str) -> str:
 
 
 def monitor_of(name: str) -> str | None:
-    """The monitor a metric quotes, or None if it quotes none."""
-    return name.removeprefix(MONITOR_PREFIX).split(".")[0] if name.startswith(MONITOR_PREFIX) else None
+    """The monitor a metric quotes, as `monitor.<name>...` or `spike_in/.../monitor/<name>/...`; None if it does not."""
+    if name.startswith(MONITOR_PREFIX):
+        return name.removeprefix(MONITOR_PREFIX).split(".")[0]
+    _, found, rest = f"/{name}".rpartition(_WITHIN)
+    return rest.split("/")[0] if found else None
 
 
 def monitor_label(name: str) -> str:

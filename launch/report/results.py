@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launch.report.claims.judge import Verdict, judge_study
+from launch.report.files.cards import Cards, cards_of
 from launch.report.files.load import ArmInfo, Study
 from launch.report.palette import FAMILY_LABELS, styles
 from launch.report.table import NOTHING, Interval, Values, compare, summarise, values_of
@@ -47,6 +48,8 @@ class Results:
     arms: Mapping[str, ArmView]
     read: Read
     """Opens an episode file."""
+    cards: Cards = Cards()
+    """What is known of how good the monitors are."""
 
     @property
     def shown(self) -> list[ArmView]:
@@ -86,7 +89,8 @@ def gather(study: Study, delta: float, read: Read) -> Results:
         )
         for name, arm in study.arms.items()
     }
-    return Results(study, delta, values, cells, compared, judge_study(study, values, delta), arms, read)
+    verdicts = judge_study(study, values, delta)
+    return Results(study, delta, values, cells, compared, verdicts, arms, read, cards_of(study))
 
 
 def _order(arm: ArmInfo, cells: Cells) -> str:

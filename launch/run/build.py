@@ -15,6 +15,7 @@ from launch.distributed.weights import PolicyWeights
 from launch.isolation.standins import walls
 from launch.run.captures import check_captures
 from launch.run.device import local_device
+from launch.run.evaluation.alarms import alarm_policy, trained_against
 from launch.run.evaluation.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.evaluation.monitors import TrainingMonitors, check_held_out
 from launch.run.models.adapters import apart_of, snapshots_of
@@ -86,7 +87,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     check_rollout(run, arm)
     check_captures(run, arm)
     reward = build_reward(run.arm, run.arm_config, run.isolation)
-    check_held_out(monitors, [arm, reward])
+    check_held_out(monitors, [arm, reward, *trained_against(run.eval.alarms, monitors)])
     for line in walls([*arm.interventions, reward]):
         log_to_stderr(line)
     prepare(arm, model)  # once, before processes that load the policy look for the same files
@@ -111,7 +112,7 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
         scheduler=RolloutScheduler(
             rollouts, run.train.groups, run.rollout.max_staleness, list(run.seats.learned) if run.seats else ()
         ),
-        monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout),
+        monitors=TrainingMonitors(monitors, limit=run.eval.monitor_timeout, policy=alarm_policy(run, monitors)),
     )
     player = _player(run, arm, policy, trainer)
     return Parts(trainer, policy, _trained(policy, arm, learner), player, monitors, workers)

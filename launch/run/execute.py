@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.calls import call
+from envs.episode import Episode
 from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
@@ -18,10 +19,11 @@ from launch.run.alarm_log import AlarmLog
 from launch.run.build import Parts, build
 from launch.run.device import own_device
 from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
+from launch.run.evaluation.alarms import AlarmHalt, trained_against
 from launch.run.evaluation.eval_plan import Played
 from launch.run.evaluation.evaluate import Evaluated, evaluate_trained, rows, rows_of_start, start_parts
 from launch.run.evaluation.losses import losses, lost_share
-from launch.run.evaluation.monitors import evaluation_metrics
+from launch.run.evaluation.monitors import EvaluationReadings, read_evaluation
 from launch.run.evaluation.pressure import audit_pressure
 from launch.run.evaluation.spike_in import spike_in_metrics
 from launch.run.evaluation.thoughts import ThoughtWatch
@@ -44,6 +46,7 @@ from shaping.hooks import InterventionError
 from shaping.intervention import Intervention
 from shaping.labels.describe import labels_in_words
 from shaping.monitors.reachable import spent_names
+from shaping.monitors.records import version_of
 
 OnUpdate = Callable[[int, dict[str, Any]], None]
 """Called after every update with its number and its row of metrics.jsonl."""
@@ -115,6 +118,35 @@ def _first_update(
     return rows_of_start(run, played[: len(base)]), 0, {**access, **initial}
 
 
+def _read(parts: Parts, run: RunConfig, directory: RunDirectory, episodes: Sequence[Episode]) -> EvaluationReadings:
+    """What the monitors read in the evaluation; their records are written beside its episodes."""
+    policy = parts.trainer.monitors.policy
+    read = read_evaluation(parts.monitors, episodes, run.eval.monitor_timeout, policy=policy)
+    if parts.monitors:
+        directory.records("eval", read.records)
+    return read
+
+
+def _about_monitors(
+    parts: Parts, run: RunConfig, directory: RunDirectory, read: EvaluationReadings
+) -> dict[str, dict[str, Any]]:
+    """Name of a monitor -> its version, episodes at which it failed, and its thresholds; why training was halted."""
+    training = parts.trainer.monitors
+    thresholds = training.policy.thresholds if training.policy else {}
+    halted = AlarmHalt(run.eval.alarms, directory.rows()).why
+    return {
+        monitor.name: {
+            "use": f"{type(monitor).__module__}:{type(monitor).__qualname__}",
+            "version": version_of(monitor),
+            "oracle": monitor.oracle,
+            "failed": {"training": training.failed[monitor.name], "evaluation": read.failed.get(monitor.name, 0)},
+            "thresholds": dict(thresholds.get(monitor.name, {})),
+            "halted": halted if f"monitor {monitor.name!r} " in halted else "",
+        }
+        for monitor in parts.monitors
+    }
+
+
 def untested(interventions: Sequence[Intervention], summary: Mapping[str, float]) -> list[str]:
     """Why the run says nothing about its methods, one line per intervention that has a reason."""
     asked = ((i, call(InterventionError, i, "untested", dict(summary))) for i in interventions)
@@ -141,11 +173,12 @@ def _result(
         directory.episodes("games", evaluated.games)
     parts.trained.save(directory)
     parts.end_workers()
+    read = _read(parts, run, directory, [e for e in episodes if OWN in cells_of(e)])
     # from what is on disk, so that a resumed run gives the same numbers
     summary = (
         averaged(summarise(directory.rows(), conditions, access), directory.rows())
         | dict(evaluated.attached)
-        | evaluation_metrics(parts.monitors, [e for e in episodes if OWN in cells_of(e)], run.eval.monitor_timeout)
+        | read.metrics
         | lost_share(lost)
         | games_summary(evaluated.games)
         | pressure
@@ -162,7 +195,10 @@ def _result(
         "updates": len(directory.rows()),
         "stopped_early": parts.trainer.ledger.stopped_after is not None,
         "trained_worlds": trained_worlds(run),
-        "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
+        "spent_monitors": spent_names(
+            [parts.arm, parts.trainer.reward, *trained_against(run.eval.alarms, parts.monitors)], parts.monitors
+        ),
+        "monitors": _about_monitors(parts, run, directory, read),
         "alarms": alarms(directory.rows(), run.gauge),
         "oracle": parts.arm.oracle,
         "labels": labels_in_words(parts.arm.interventions),

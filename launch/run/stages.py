@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode
 from envs.limits import NoAnswerError
+from launch.run.evaluation.monitors import PendingReadings
 from launch.run.ledger import RunError
 from launch.run.timing import slow
 from launch.run.trainer import Trainer
@@ -61,6 +63,39 @@ def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
             f"{what}: no answer within {limit:g} s (train.reward_timeout): does it hang? Raise the limit if it is only "
             "slow, and run again to resume from the last saved state"
         ) from None
+
+
+def follow(
+    trainer: Trainer,
+    update: int,
+    pending: PendingReadings,
+    episodes: list[Episode],
+    rewards: Rewards,
+    counts: dict[str, Any],
+) -> tuple[list[Episode], Rewards]:
+    """What alarms of monitors make of the episodes to learn from, and of their rewards (`eval.alarms.then`).
+
+    It waits for the monitors only if an alarm drops episodes or substitutes rewards. Groups that are left with one
+    episode have no baseline and are dropped with it. Raises `RunError` if no episode is left.
+    """
+    monitors = trainer.monitors
+    if monitors.policy is None or not (monitors.decides("drop") or monitors.decides("substitute")):
+        return episodes, rewards
+    pending.join()
+    rewards, instead = list(rewards), monitors.policy.config.substitute
+    for index, turns in monitors.policy.flagged_turns(pending.reads, "substitute").items():
+        rewards[index] = rewards[index].copy()
+        rewards[index][sorted(turns)] = instead
+    dropped = set(monitors.policy.flagged_turns(pending.reads, "drop"))
+    left = Counter(e.group for index, e in enumerate(episodes) if index not in dropped)
+    kept = [index for index, e in enumerate(episodes) if index not in dropped and left[e.group] > 1]
+    trainer.ledger.screen(counts, len(episodes) - len(kept))
+    if not kept:
+        raise RunError(
+            f"every group of update {update} has at most one episode without an alarm, so that nothing is left to "
+            "learn from (eval.alarms.then: drop); raise false_positive_budget, or choose log or substitute"
+        )
+    return [episodes[index] for index in kept], [rewards[index] for index in kept]
 
 
 def credit(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards, counts: dict[str, Any]) -> Credited:

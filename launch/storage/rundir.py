@@ -28,10 +28,11 @@ from launch.storage.files import (
     write_text,
 )
 from launch.storage.lock import try_lock
-from launch.storage.seals import EPISODES, Seal, broken, is_weights, seal, seals, written_files
+from launch.storage.seals import EPISODES, RECORDS, Seal, broken, is_weights, seal, seals, written_files
 
 if TYPE_CHECKING:
     from envs.episode import Episode
+    from shaping.monitors.records import MonitorRecord
 
 FORMAT = "shaping-run"
 LOCK = ".lock"
@@ -222,7 +223,7 @@ class RunDirectory:
             for name in self._episode_names():
                 if name not in mark["episodes"]:
                     remove(self.path / EPISODES / name)
-            for leftover in (self.path / EPISODES).glob("*.tmp-*"):
+            for leftover in (self.path / EPISODES).rglob("*.tmp-*"):
                 remove(leftover)
             self._cut(mark["rows"])
             self._written = {f"{EPISODES}/{n}": s for n, s in mark["episodes"].items() if isinstance(s, dict)}
@@ -241,6 +242,15 @@ class RunDirectory:
             make_directory(self.path / EPISODES)
         with self._writing(f"{EPISODES}/{name}.parquet") as temporary:
             write_episodes(temporary, episodes)
+
+    def records(self, name: str, records: Sequence[MonitorRecord]) -> None:
+        """Write `episodes/records/<name>.parquet`: what monitors said of episodes. As `episodes` otherwise."""
+        from shaping.monitors.records import write_records
+
+        with disk_errors(self.path):
+            make_directory(self.path / EPISODES / RECORDS)
+        with self._writing(f"{EPISODES}/{RECORDS}/{name}.parquet") as temporary:
+            write_records(temporary, records)
 
     def weights(self, *folder: str) -> Path:
         """An empty folder to save weights in: `checkpoint`, or `quarantine` and the name of an adapter."""
@@ -300,8 +310,10 @@ class RunDirectory:
         return sorted(n for n in os.listdir(self.path) if not n.startswith(".") or n.startswith(".tmp-"))
 
     def _episode_names(self) -> list[str]:
-        found = (path.name for path in (self.path / EPISODES).glob("*.parquet"))
-        return sorted(name for name in found if not name.startswith("."))
+        """Files of episodes and of records, relative to the folder of episodes."""
+        folder = self.path / EPISODES
+        found = [*folder.glob("*.parquet"), *(folder / RECORDS).glob("*.parquet")]
+        return sorted(path.relative_to(folder).as_posix() for path in found if not path.name.startswith("."))
 
     def _check_written(self, *, contents: bool = True) -> None:
         for name, sealed in self._written.items():

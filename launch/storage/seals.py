@@ -14,12 +14,14 @@ FILES = ("metrics.jsonl", "eval.jsonl")
 WEIGHTS = ("checkpoint", "quarantine")
 """Folders of weights: gigabytes, perhaps."""
 EPISODES = "episodes"
+RECORDS = "records"
+"""Folder in it for what monitors said of the episodes."""
 
 
 def written_files(path: Path) -> list[str]:
     """Names of the files of a run that a seal covers. Hidden files (`.DS_Store`, `.x.swp`) are never the run's own."""
     found = [path / name for name in FILES]
-    found += (path / EPISODES).glob("*.parquet")
+    found += [*(path / EPISODES).glob("*.parquet"), *(path / EPISODES / RECORDS).glob("*.parquet")]
     found += (file for folder in WEIGHTS for file in (path / folder).rglob("*"))
     names = (file.relative_to(path) for file in found if file.is_file())
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))

@@ -7,7 +7,7 @@ from shaping.monitors.base import Monitor as Monitor
 from shaping.monitors.base import MonitorError as MonitorError
 from shaping.monitors.base import Reading as Reading
 from shaping.monitors.base import require_held_out as require_held_out
-from shaping.monitors.validate import validate as validate
+from shaping.monitors.validation.turns import validate as validate
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,8 @@ class Reading:
     """Index of the turn, from 0."""
     score: float
     """Strength of the suspicion, in [0, 1]."""
+    tokens: tuple[int, int] | None = None
+    """Half-open range of `Episode.tokens` that the suspicion is about; None: all of the turn's completion."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "monitor", valid(str(self.monitor)))
@@ -42,6 +44,10 @@ class Reading:
         if not 0.0 <= self.score <= 1.0:  # False for nan, too
             raise MonitorError(
                 f"monitor {self.monitor!r}, turn {self.turn}: score {self.score!r} is not in [0, 1]; rescale it"
+            )
+        if self.tokens is not None and not 0 <= self.tokens[0] <= self.tokens[1]:
+            raise MonitorError(
+                f"monitor {self.monitor!r}, turn {self.turn}: tokens {self.tokens!r} are no range of tokens"
             )
 
 

@@ -1,6 +1,8 @@
-"""A monitor's readings of one episode as arrays over its turns."""
+"""A monitor's readings of one episode, checked, and as arrays over its turns."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +12,12 @@ from envs.episode import Episode
 from shaping.monitors.base import Monitor, MonitorError, Reading
 
 
-def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.float64]]:
-    """The highest score of each turn [turns], for every trait that a reading names.
+def checked_readings(monitor: Monitor, episode: Episode) -> tuple[Reading, ...]:
+    """What a monitor reads in an episode, which it gets without its labels, unless it declares `oracle`.
 
-    The monitor gets the episode without its labels, unless it declares `oracle`.
-
-    Raises: `MonitorError` if a reading names a turn that was not played.
+    Raises: `MonitorError` if the monitor raises, answers something else than readings, or names a turn or tokens that
+    the episode does not have.
     """
-    scores: dict[str, NDArray[np.float64]] = {}
     shown = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
     answer = call(MonitorError, monitor, "read", shown)
     if not isinstance(answer, (list, tuple)) or not all(isinstance(reading, Reading) for reading in answer):
@@ -30,6 +30,23 @@ def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.floa
                 f"monitor {monitor.name!r} reports turn {reading.turn} of an episode ({episode.world}, seed "
                 f"{episode.seed}) of {len(episode.turns)} turns; turns count from 0"
             )
-        by_turn = scores.setdefault(reading.trait, np.zeros(len(episode.turns)))
+        if reading.tokens is not None and reading.tokens[1] > len(episode.tokens):
+            raise MonitorError(
+                f"monitor {monitor.name!r} reports tokens {reading.tokens} of an episode ({episode.world}, seed "
+                f"{episode.seed}) of {len(episode.tokens)} tokens"
+            )
+    return tuple(answer)
+
+
+def turn_scores(monitor: Monitor, episode: Episode) -> dict[str, NDArray[np.float64]]:
+    """The highest score of each turn [turns], for every trait that a reading names. Raises as `checked_readings`."""
+    return highest(checked_readings(monitor, episode), len(episode.turns))
+
+
+def highest(readings: Iterable[Reading], turns: int) -> dict[str, NDArray[np.float64]]:
+    """Trait -> the highest score of each turn [turns]; 0 for turns without a reading of it."""
+    scores: dict[str, NDArray[np.float64]] = {}
+    for reading in readings:
+        by_turn = scores.setdefault(reading.trait, np.zeros(turns))
         by_turn[reading.turn] = max(by_turn[reading.turn], reading.score)
     return scores

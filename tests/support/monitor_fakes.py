@@ -72,3 +72,15 @@ class Priced(Constraint):
         for reading in self.monitors[0].read(episode):
             cost[reading.turn] += reading.score
         return cost
+
+
+class NotANumber(TeaLeaves):
+    """Answers nan in the episodes of one group."""
+
+    name: str = "not_a_number"
+    group: int = 1
+
+    def read(self, episode: Episode) -> list[Reading]:
+        if episode.group == self.group:
+            return [Reading(self.name, self.trait, 0, float("nan"))]
+        return super().read(episode)

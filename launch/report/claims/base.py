@@ -14,7 +14,7 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
-from launch.report.claims.gates import Gate, failed_gates, missing_values, untested_methods
+from launch.report.claims.gates import Gate, failed_gates, missing_values, spent_monitors, untested_methods
 from launch.report.claims.metric_names import metric_problem
 from launch.report.claims.power import assumed_power, with_power
 from launch.report.claims.pressure import pressure_note, pressures, unpressed
@@ -150,6 +150,8 @@ class Claim(BaseModel, ABC):
 
     def _untested(self, table: Table, compared: Sequence[Comparison]) -> str:
         """Why runs that are there say nothing about the claim."""
+        if spent := spent_monitors(table, compared):
+            return spent
         if failed := failed_gates(self.needs, table, compared).failed:
             return failed
         if untested := untested_methods(table, compared):

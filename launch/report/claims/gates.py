@@ -9,7 +9,7 @@ from launch.report.claims.effects import Comparison
 from launch.report.claims.pressure import world_of
 from launch.report.claims.table import Table
 from launch.report.files.run_files import is_measurement
-from launch.report.metrics import label
+from launch.report.metrics import label, monitor_of
 
 Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6"]
 
@@ -41,6 +41,22 @@ def untested_methods(table: Table, compared: Sequence[Comparison]) -> str:
     """The arms of these comparisons of which a run says nothing about its method, and why."""
     arms = dict.fromkeys(arm for each in compared for arm, weight in each.weights.items() if weight)
     return "; ".join(f"{arm}: {table.evidence.untested[arm]}" for arm in arms if arm in table.evidence.untested)
+
+
+def spent_monitors(table: Table, compared: Sequence[Comparison]) -> str:
+    """The monitors whose readings these comparisons rest on, and that one of their arms was trained against.
+
+    Training against a monitor lowers its readings, whether or not it changes the conduct (arXiv 2503.11926).
+    """
+    trained = {arm.name: arm.spent_monitors for arm in table.arms}
+    spent = dict.fromkeys(
+        f"monitor {monitor} was trained against in {arm}"
+        for each in compared
+        if (monitor := monitor_of(each.metric))
+        for arm, weight in each.weights.items()
+        if weight and monitor in trained.get(arm, ())
+    )
+    return f"not judged: {'; '.join(spent)}; name a metric of a held-out monitor, or of ground truth" if spent else ""
 
 
 def missing_values(table: Table, compared: Sequence[Comparison]) -> str:

@@ -32,6 +32,8 @@ class ArmTable:
     withheld: Sequence[tuple[str, str]]
     labels: Sequence[tuple[str, str]] = ()
     """Arm, and where one of its methods gets its labels from."""
+    cards: Sequence[str] = ()
+    """How good the monitors are that were read, a line for each card and trait."""
 
 
 class Arms(Section):
@@ -50,6 +52,7 @@ class Arms(Section):
             [(arm, [_reading(results, arm, name) for name in names]) for arm in results.shown],
             [(results.arms[arm].title, _refusal(monitors)) for arm, monitors in withheld(results.study).items()],
             [(arm.title, told) for arm in results.shown for told in results.study.arms[arm.name].labels],
+            _cards(results, names),
         )
 
     def markdown(self, content: ArmTable) -> str:
@@ -63,12 +66,25 @@ class Arms(Section):
             bullets(f"{arm}: labels of {told}" for arm, told in content.labels),
             *(["Readings of monitors.", table(("arm", *content.monitors), readings)] if content.monitors else []),
             bullets(f"{arm}: {refusal}" for arm, refusal in content.withheld),
+            bullets(content.cards),
         )
 
 
 def _reading(results: Results, arm: ArmView, name: str) -> Reading:
     found = results.cell(arm, name)
     return Reading(found, bool(found.n) and monitor_of(name) in results.study.arms[arm.name].spent_monitors)
+
+
+def _cards(results: Results, names: Sequence[str]) -> list[str]:
+    """The cards of the monitors that metrics quote; those without a card are named."""
+    monitors = dict.fromkeys(monitor for name in names if (monitor := monitor_of(name)))
+    lines = [line for monitor in monitors for line in results.cards.lines.get(monitor, ())]
+    bare = [monitor for monitor in monitors if monitor not in {*results.cards.lines, *results.cards.oracles}]
+    if bare:
+        lines.append(
+            f"No card tells how good {', '.join(bare)} {'is' if len(bare) == 1 else 'are'} (shaping validate)."
+        )
+    return [*lines, *results.cards.problems]
 
 
 def _refusal(monitors: Sequence[str]) -> str:

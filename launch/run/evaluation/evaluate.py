@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from envs.episode import Context, Contexts, Episode
+from launch.config.plugins import build_monitors
 from launch.config.study import RunConfig
 from launch.run.device import local_device
 from launch.run.evaluation.access import access_parts, reward_access
+from launch.run.evaluation.alarms import alarm_policy
 from launch.run.evaluation.conditions import EvalCell, eval_cells
 from launch.run.evaluation.eval_plan import EvalEpisode, EvalPart, EvalPolicy, Played
 from launch.run.evaluation.eval_player import EvalPlayer, LocalEvalPlayer
 from launch.run.evaluation.losses import check_played
+from launch.run.evaluation.monitors import read_evaluation
 from launch.run.models.adapters import learned_adapters
 from launch.run.models.load_policy import load_trained
 from launch.run.models.trained import TrainedPolicy, undoes
@@ -25,7 +28,7 @@ from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.played import EvalCondition
+from shaping.audits.played import OWN, EvalCondition, cells_of
 from shaping.audits.summary import summarise
 from shaping.audits.training.attached import (
     AS_SAMPLED,
@@ -44,14 +47,22 @@ Conditions = dict[EvalCondition, list[Episode]]
 
 
 def evaluate(run: RunConfig, policy_dir: Path, directory: RunDirectory, device: str = "auto") -> Conditions:
-    """Evaluate a saved policy again: writes eval.jsonl and episodes/eval.parquet. Keeps the rows before training.
+    """Evaluate a saved policy again: writes eval.jsonl, episodes/eval.parquet and what monitors say of those.
+
+    The rows before training stay.
 
     `device`: `auto` is a GPU where there is one. Raises `ConfigError` for one that torch cannot use here.
     """
     policy = load_trained(run, policy_dir, local_device(device, "--device"))
     conditions = deployment(run, policy, renderer_of(run, policy.tokenizer))
+    episodes = [e for condition in conditions.values() for e in condition]
+    monitors = build_monitors(run.eval)
+    own, policy_of_alarms = [e for e in episodes if OWN in cells_of(e)], alarm_policy(run, monitors)
+    read = read_evaluation(monitors, own, run.eval.monitor_timeout, policy=policy_of_alarms)
     directory.evaluation([*_rows_of_start(directory), *rows(conditions)])
-    directory.episodes("eval", [e for condition in conditions.values() for e in condition])
+    directory.episodes("eval", episodes)
+    if monitors:
+        directory.records("eval", read.records)
     return conditions
 
 

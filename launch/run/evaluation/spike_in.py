@@ -13,8 +13,8 @@ from envs.personas.strategies import strategies_of
 from launch.config.plugins import build_world
 from launch.config.study import RunConfig
 from launch.run.episodes import DEPLOYED, episode_request
+from launch.run.evaluation.alarms import FLAGGED
 from launch.run.evaluation.conditions import EvalCell, eval_cells
-from launch.run.evaluation.monitors import FLAGGED
 from launch.run.seeds import derive
 from shaping.audits.conduct.spike_in import OUTCOMES, Count, counts_of, detection_curve, detection_limit, rate, spiked
 from shaping.audits.played import CELLS, OWN, EvalCondition, sound

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from envs.episode import TRAITS, Episode
+from launch.storage.seals import RECORDS
 from launch.viewer.index.schema import READ, STORED
 from launch.viewer.sources import EpisodeFile
 from shaping.monitors.base import Monitor, MonitorError
 from shaping.monitors.claim_check import ClaimCheck
 from shaping.monitors.motive_check import MotiveCheck
 from shaping.monitors.overt_action import OvertAction
+from shaping.monitors.records import episode_id
 from shaping.monitors.turn_scores import turn_scores
 
-RECORDS = "records"
-"""Folder in that of the episodes, for the records of monitors."""
 USUAL: tuple[Callable[[], Monitor], ...] = (ClaimCheck, MotiveCheck, OvertAction)
 """Monitors that read a file without records, unless others are named."""
 MAX_RECORDS = 1_000_000
@@ -94,7 +93,7 @@ def _stored(path: Path, episodes: Sequence[Episode]) -> Readings:
             table = file.read(columns=list(_NEEDED))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{RECORDS}/{path.name} cannot be read ({str(error)[:200]})") from error
-    rows = {_identify()(episode): row for row, episode in enumerate(episodes)}
+    rows = {episode_id(episode): row for row, episode in enumerate(episodes)}
     found = Readings()
     for line in table.to_pylist():
         if (row := rows.get(line["episode"])) is None:
@@ -111,12 +110,6 @@ def _checked(path: Path, line: dict[str, Any], row: int, episode: Episode) -> Sa
     if not sound or trait not in TRAITS or not 0 <= first <= stop <= len(episode.tokens):
         raise ValueError(f"{RECORDS}/{path.name}: a record of turn {turn} has the trait {trait!r:.40}, score {score}")
     return (row, trait, turn, score, first, stop)
-
-
-def _identify() -> Callable[[Episode], str]:
-    """What names an episode in records."""
-    found: Callable[[Episode], str] = importlib.import_module("shaping.monitors.records").episode_id
-    return found
 
 
 def named_monitors(names: Sequence[str]) -> list[Monitor] | None:

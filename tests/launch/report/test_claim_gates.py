@@ -18,9 +18,11 @@ from launch.report.claims.controls import with_controls
 from launch.report.claims.evidence import Evidence
 from launch.report.claims.kinds.does_not_raise import DoesNotRaise
 from launch.report.claims.kinds.lowers import Lowers
+from launch.report.claims.kinds.matched_harm import MatchedHarm
 from launch.report.claims.kinds.raises import Raises
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import as_json
+from launch.report.files.load import ArmInfo
 
 # Pressure -------------------------------------------------------------------------------------------------------------
 
@@ -235,3 +237,41 @@ def test_a_claim_names_controls_that_are_there(controls: list[str], problem: str
     with pytest.raises(ConfigError, match="controls") as error:
         build_claims(config(claims=claims))
     assert problem in str(error.value)
+
+
+# Spent monitors -------------------------------------------------------------------------------------------------------
+
+PROBE = "monitor.probe.deception.recall"
+
+
+def trained_against_probe(*arms: str) -> list[ArmInfo]:
+    return [replace(arm, spent_monitors=("probe",) if arm.name in arms else ()) for arm in ARMS]
+
+
+@pytest.mark.parametrize("metric", [PROBE, "spike_in/0.1/monitor/probe/deception"])
+def test_a_claim_that_rests_on_a_monitor_one_of_its_arms_was_trained_against_is_not_judged(metric: str) -> None:
+    means = {"mask": 0.1, "unshaped": 0.9}
+    spent = judged(Lowers, table(means, arms=trained_against_probe("mask"), metric=metric), metrics=[metric])
+    assert spent.verdict == "not tested"
+    assert "not judged: monitor probe was trained against in mask" in spent.sentence
+    against = judged(Lowers, table(means, arms=trained_against_probe("unshaped"), metric=metric), metrics=[metric])
+    assert "not judged: monitor probe was trained against in unshaped" in against.sentence
+
+
+def test_it_is_judged_if_only_other_arms_spent_the_monitor_or_the_metric_is_of_another_one() -> None:
+    means = {"mask": 0.1, "unshaped": 0.9}
+    assert judged(Lowers, table(means, metric=PROBE), metrics=[PROBE]).verdict == "supported"
+    elsewhere = table(means, arms=trained_against_probe("penalty", "prompt"), metric=PROBE)
+    assert judged(Lowers, elsewhere, metrics=[PROBE]).verdict == "supported"
+    other = "monitor.judge.deception.recall"
+    held_out = table(means, arms=trained_against_probe("mask"), metric=other)
+    assert judged(Lowers, held_out, metrics=[other]).verdict == "supported"
+
+
+def test_a_spent_monitor_as_the_harm_that_is_matched_is_refused_too() -> None:
+    curves = {"constraint": ["mask", "penalty"], "motivation": ["prompt", "placebo"]}
+    fields = {"curves": curves, "one": ["constraint"], "other": ["motivation"], "metrics": ["deception"]}
+    found = table({}, arms=trained_against_probe("mask"))
+    assert "trained against" not in claim(MatchedHarm, harm="watched_harm.steward", **fields).judge(found).sentence
+    spent = claim(MatchedHarm, harm=PROBE, **fields).judge(found)
+    assert "not judged: monitor probe was trained against in mask" in spent.sentence

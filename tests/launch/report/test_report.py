@@ -209,6 +209,12 @@ def test_a_spent_monitor_is_quoted_only_beside_a_held_out_one() -> None:
     both = ["deception", "monitor.probe.auroc", "monitor.judge.auroc"]
     assert quotable(both, arm) == both
     assert quotable(["monitor.probe.auroc"], ArmInfo("unshaped")) == ["monitor.probe.auroc"]
+    spiked = [
+        "spike_in/0.1/monitor/probe/deception",
+        "spike_in/limit/monitor/probe/deception",
+        "spike_in/0.1/deception",
+    ]
+    assert quotable(spiked, arm) == ["spike_in/0.1/deception"]
 
 
 def test_withheld_readings_are_named_in_the_page_and_absent_from_the_csv(tmp_path: Path) -> None:

@@ -64,9 +64,10 @@ def test_every_update_has_the_same_columns_whatever_was_suspected(model: Path, t
     rows, _, _ = trained(config(["OvertAction", "ClaimCheck"]), model, tmp_path / "run")
     assert {frozenset(columns(row, "overt_action")) for row in rows} == {
         frozenset(f"{t}/{q}" for t in ("harm", "shutdown_resistance") for q in ("score", "flagged_episodes"))
+        | {"failed_episodes"}
     }
     assert {frozenset(columns(row, "claim_check")) for row in rows} == {
-        frozenset({"deception/score", "deception/flagged_episodes"})
+        frozenset({"deception/score", "deception/flagged_episodes", "failed_episodes"})
     }
 
 
@@ -96,7 +97,10 @@ def test_labels_stay_sealed_unless_a_monitor_declares_that_it_reads_them(
     with pytest.raises(MonitorError, match="SealedError"):  # the evaluation does not go on without one of its monitors
         execute(run, model, RunDirectory(tmp_path / "run"))
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
-    assert columns(row, "ground_truth") == {f"{t}/{q}" for t in TRAITS for q in ("score", "flagged_episodes")}
+    assert columns(row, "ground_truth") == {
+        *(f"{t}/{q}" for t in TRAITS for q in ("score", "flagged_episodes")),
+        "failed_episodes",
+    }
     episodes = list(read_episodes(tmp_path / "run" / "episodes" / "train-000000.parquet"))
     lies = [labels.deception > 0 for e in episodes for labels in e.truth.open()]
     assert row["monitor/ground_truth/deception/score"] == pytest.approx(np.mean(lies))

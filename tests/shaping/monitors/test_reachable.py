@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -9,16 +10,22 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, ValidationError
 
+from envs.discovery import subclasses
 from envs.episode import Episode
 from rewards.base import Reward
 from rewards.env_reward import EnvReward
-from shaping.intervention import Constraint, Shaper
+from shaping.arm import compose
+from shaping.constraints import Penalty as FixedPrice
+from shaping.constraints import Screening
+from shaping.intervention import Constraint, Intervention, Shaper
+from shaping.labels import LabelSource
 from shaping.monitors.base import Monitor, Reading
 from shaping.monitors.claim_check import ClaimCheck
 from shaping.monitors.overt_action import OvertAction
 from shaping.monitors.reachable import reachable_monitors, spent_names
+from shaping.shapers import GradientRouting
 from shaping.shapers.identity import Identity
 
 
@@ -141,3 +148,60 @@ def test_another_name_or_role_does_not_make_another_monitor() -> None:
     }
     assert spent_names([trained], list(evaluated.values())) == ["mine", "same"]
     assert spent_names([Identity()], list(evaluated.values())) == []
+
+
+# Other people's code --------------------------------------------------------------------------------------------------
+
+JUDGE = OvertAction(name="of_the_module")
+
+
+def judged(episode: Episode) -> int:
+    return len(JUDGE.read(episode))
+
+
+class UsesAGlobal(Shaper):
+    """Takes its monitor from the module, through a function and within another one."""
+
+    def readings(self, episode: Episode) -> dict[str, Any]:
+        return {"judged": np.array([(lambda: judged(episode))()] * len(episode.turns))}
+
+
+class MakesOne(Reward):
+    """Makes a monitor whenever it is asked."""
+
+    def score(self, episode: Episode) -> NDArray[np.float64]:
+        from shaping.monitors import ClaimCheck as Checks
+
+        return np.full(len(episode.turns), float(len(Checks().read(episode))))
+
+
+class Elsewhere(Shaper):
+    """Uses nothing of the module but this number."""
+
+    weight: float = 1.0
+
+
+def test_a_monitor_in_a_global_variable_of_a_plug_ins_module_is_found() -> None:
+    assert names(UsesAGlobal()) == ["of_the_module"]
+    assert names(Calls().using(judged)) == ["of_the_module"] and names(Elsewhere()) == []
+    assert names(Calls().using(partial(partial, judged))) == ["of_the_module"]
+
+
+def test_a_plug_in_that_makes_a_monitor_for_itself_spends_all_of_its_class() -> None:
+    held = [ClaimCheck(name="mine", unasked=frozenset()), OvertAction()]
+    assert spent_names([MakesOne()], held) == ["mine"] and names(MakesOne()) == []
+
+
+def test_a_label_source_spends_its_monitor_also_in_a_control() -> None:
+    labels = LabelSource(source="monitor", monitor=OvertAction(name="labeller", role="train"), placebo=True)
+    for method in (GradientRouting(labels=labels), Screening(labels=labels), FixedPrice(labels=labels)):
+        assert names(compose("arm", [method])) == ["labeller"]
+
+
+def test_no_built_in_method_reaches_a_monitor_that_nobody_gave_it() -> None:
+    """Code of the framework is not looked into, and what is reached of it holds no monitor."""
+    for world_of in ("shaping.shapers", "shaping.constraints"):
+        for kind in subclasses(world_of, Intervention).values():  # type: ignore[type-abstract]
+            if kind.__name__ not in ("MonitorPenalty", "ThoughtPenalty"):
+                with contextlib.suppress(ValidationError):  # one that needs a setting
+                    assert names(kind()) == [], kind
