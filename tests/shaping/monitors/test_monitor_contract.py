@@ -22,6 +22,7 @@ from envs.discovery import subclasses
 from envs.episode import Episode, SealedError
 from shaping.contract.readers import check_monitor
 from shaping.directions.direction_set import DirectionSet
+from shaping.directions.probe_set import ProbeSet
 from shaping.monitors import Monitor, Reading
 
 BUILT_IN = list(subclasses("shaping.monitors", Monitor).values())  # type: ignore[type-abstract]
@@ -30,11 +31,12 @@ EVERY_CHOICE = every_choice(BUILT_IN)
 
 @pytest.fixture(scope="module", autouse=True)
 def direction(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The file that a monitor of hidden states has as its example is in the folder that tests run in."""
+    """The files that monitors of hidden states have as their examples are in the folder that tests run in."""
     one, sides = np.ones((1, 101), np.float32), np.array([[[1.0, -1.0], [1.0, -1.0]]], np.float32)
     found = DirectionSet((0,), np.eye(1, 4, dtype=np.float32), np.ones(1, np.float32), one, -one, sides, {})
     with contextlib.chdir(tmp_path_factory.mktemp("directions")):
         found.save(Path("deception.safetensors"))
+        ProbeSet((0,), np.eye(1, 4, dtype=np.float32), np.zeros(1, np.float32), {}).save(Path("probe.safetensors"))
         yield
 
 
@@ -44,7 +46,7 @@ def episodes() -> list[Episode]:
     played = [episode for members in groups("clerk", "steward", seeds=2) for episode in members]
     rng = np.random.default_rng(0)
     states = [rng.normal(size=(len(e.turns), 1, 4)).astype(np.float32) for e in played]
-    names = ("monitor/persona", "monitor/of_this_study")
+    names = ("monitor/persona", "monitor/probe", "monitor/of_this_study")
     return [replace(e, activations=dict.fromkeys(names, s)) for e, s in zip(played, states, strict=True)]
 
 
