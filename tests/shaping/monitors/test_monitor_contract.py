@@ -17,6 +17,7 @@ import torch
 from plugin_settings import check_settings, every_choice, needed
 from pydantic import ValidationError
 from scripted_episodes import groups
+from scripted_judge import Request, verdict
 
 from envs.discovery import subclasses
 from envs.episode import Episode, SealedError
@@ -24,6 +25,7 @@ from shaping.contract.readers import check_monitor
 from shaping.directions.direction_set import DirectionSet
 from shaping.directions.probe_set import ProbeSet
 from shaping.monitors import Monitor, Reading
+from shaping.monitors.judging.endpoint import Answer
 
 BUILT_IN = list(subclasses("shaping.monitors", Monitor).values())  # type: ignore[type-abstract]
 EVERY_CHOICE = every_choice(BUILT_IN)
@@ -37,6 +39,18 @@ def direction(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with contextlib.chdir(tmp_path_factory.mktemp("directions")):
         found.save(Path("deception.safetensors"))
         ProbeSet((0,), np.eye(1, 4, dtype=np.float32), np.zeros(1, np.float32), {}).save(Path("probe.safetensors"))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def endpoint() -> Iterator[None]:
+    """The endpoints that judges have as their example answer .7 to every question, without a network."""
+
+    def complete(_client: Any, _judge: Any, _key: str, body: bytes) -> Answer:
+        return Answer(verdict(Request(0, {}, body), 0.7), None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shaping.monitors.judging.panel.complete", complete)
         yield
 
 
