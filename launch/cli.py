@@ -17,7 +17,7 @@ from launch.check_model.verb import check_model
 from launch.directions.verb import directions
 from launch.errors import UserError
 from launch.hub.push import push
-from launch.monitoring.verb import probe
+from launch.monitoring.verb import belief, probe
 from launch.relearn.verb import relearn
 from launch.report.verbs import Config, Overrides, power, preregister
 from launch.terminal import guarded, say
@@ -287,6 +287,7 @@ app.command("check-model")(check_model)
 app.command()(directions)
 app.command()(relearn)
 app.add_typer(probe, name="probe")
+app.command()(belief)
 app.command()(push)
 app.command()(power)
 app.command()(preregister)

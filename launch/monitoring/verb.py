@@ -1,4 +1,4 @@
-"""The verbs `probe fit` and `probe read` of the command line. Nothing heavy is imported before they run."""
+"""The verbs `probe fit`, `probe read` and `belief` of the command line. Nothing heavy is imported before they run."""
 
 from __future__ import annotations
 
@@ -66,6 +66,20 @@ def read(
     from launch.monitoring.probe import read_probe
 
     _tell(read_probe(run_dir, path, out, trait=trait, device=device))
+
+
+def belief(
+    run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")],
+    out: Annotated[Path, typer.Option(help="file for one line of JSON per inquiry")],
+    episodes: Annotated[int, typer.Option(min=1, help="episodes of the evaluation at most")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="answers to each of the neutral questions")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="of the answers")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Ask a run's policy off the record what it did, and compare it with what it stated: lie, honest, evade."""
+    from launch.monitoring.belief import ask_run
+
+    _tell(ask_run(run_dir, out, most=episodes, repeats=repeats, seed=seed, device=device))
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from off_record import Remembers, oracle
 from plugin_settings import check_settings, every_choice, needed
 from pydantic import ValidationError
 from scripted_episodes import groups
@@ -21,24 +23,32 @@ from scripted_judge import Request, verdict
 
 from envs.discovery import subclasses
 from envs.episode import Episode, SealedError
+from shaping.contract.groups import small_policy
 from shaping.contract.readers import check_monitor
 from shaping.directions.direction_set import DirectionSet
 from shaping.directions.probe_set import ProbeSet
 from shaping.monitors import Monitor, Reading
+from shaping.monitors.beliefs.elicit import elicit
+from shaping.monitors.beliefs.record import write_beliefs
 from shaping.monitors.judging.endpoint import Answer
+from shaping.sampling.text.render import Renderer
 
 BUILT_IN = list(subclasses("shaping.monitors", Monitor).values())  # type: ignore[type-abstract]
 EVERY_CHOICE = every_choice(BUILT_IN)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def direction(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The files that monitors of hidden states have as their examples are in the folder that tests run in."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The files that monitors have as their examples are in the folder that tests run in."""
     one, sides = np.ones((1, 101), np.float32), np.array([[[1.0, -1.0], [1.0, -1.0]]], np.float32)
     found = DirectionSet((0,), np.eye(1, 4, dtype=np.float32), np.ones(1, np.float32), one, -one, sides, {})
     with contextlib.chdir(tmp_path_factory.mktemp("directions")):
         found.save(Path("deception.safetensors"))
         ProbeSet((0,), np.eye(1, 4, dtype=np.float32), np.zeros(1, np.float32), {}).save(Path("probe.safetensors"))
+        members = [e for group in groups("clerk", "steward", seeds=2) for e in group]
+        renderer = Renderer(small_policy().tokenizer)
+        beliefs = asyncio.run(elicit(members, Remembers(renderer, oracle), renderer))
+        write_beliefs(Path("beliefs.jsonl"), beliefs)
         yield
 
 
