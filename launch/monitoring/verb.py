@@ -37,7 +37,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="of the split into fitted and held-out situations")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Fit linear probes to what scripted personas say, as a model reads it. Docs: docs/monitors.md."""
+    """Fit linear probes to what scripted personas say, as a model reads it. Docs: docs/probes-and-judges.md."""
     _one_of("--kind", kind, KINDS)
     _one_of("--positions", positions, POSITIONS)
     from launch.monitoring.probe import ProbeData, fit_probe
