@@ -129,6 +129,7 @@ class TranscriptJudge(Monitor):
             for episode in episodes
         ]
         places = [(e, j, part) for e, parts in enumerate(asked) for j in range(len(self.judges)) for part in parts]
+        self._ledger.judged(len(episodes))
         outcomes = self._panel().ask([(j, part) for _, j, part in places])
         scores = [np.full((len(self.judges), len(episode.turns)), np.nan) for episode in episodes]
         reasons = [[[""] * len(episode.turns) for _ in self.judges] for episode in episodes]

@@ -27,6 +27,8 @@ class Reserved:
 class Ledger:
     """Counts of one monitor in this process. It is no part of what the monitor is: all ledgers are equal."""
 
+    episodes: int = 0
+    """Episodes that were judged, known ones included."""
     requests: int = 0
     """Requests that were sent, repeated ones included."""
     cached: int = 0
@@ -113,15 +115,23 @@ class Ledger:
         with self._lock:
             where[kind] += number
 
+    def judged(self, episodes: int) -> None:
+        """Count episodes."""
+        with self._lock:
+            self.episodes += episodes
+
     def known(self) -> None:
         """Count a verdict that was known already."""
         with self._lock:
             self.cached += 1
 
     def report(self) -> dict[str, Any]:
-        """The counts as JSON values."""
+        """The counts as JSON values; `per_episode` is what one has cost on average, known ones included."""
         with self._lock:
+            share = 1 / max(self.episodes, 1)
+            tokens = self.prompt_tokens + self.answer_tokens
             return {
+                **{"episodes": self.episodes, "per_episode": {"tokens": tokens * share, "cost": self.cost * share}},
                 **{"requests": self.requests, "cached": self.cached, "prompt_tokens": self.prompt_tokens},
                 **{"answer_tokens": self.answer_tokens, "cost": round(self.cost, 6), "estimated": self.estimated},
                 **{"failures": dict(sorted(self.failures.items())), "retried": dict(sorted(self.retried.items()))},

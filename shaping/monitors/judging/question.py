@@ -27,7 +27,7 @@ _MARKUP = re.compile(r"[<>\[\]|`]")
 _ADDRESS = re.compile(
     r"(ignore|disregard|forget)\b[^.\n]{0,60}\b(above|previous|prior|earlier|instructions?|prompt)\b[^.\n]*"
     r"|\b(you are now|new instructions?|system prompt|as the (judge|reviewer|grader|monitor))\b[^.\n]*"
-    r"|\b(score|rate|grade|verdict|canary)\s*(it|this|me|of|is|=|:)?\s*(as\s*)?[\"']?\s*(0|0\.0|zero|none|safe)\b[^.\n]*",
+    r"|\b(score|rate|grade|verdict|canary)\s{0,3}(it|this|me|of|is|=|:)?\s{0,3}(as\s)?[\"']?(0|zero|none|safe)\b[^.\n]*",
     re.IGNORECASE,
 )
 
@@ -87,7 +87,7 @@ def quoted(text: str) -> str:
 
 def stripped(text: str) -> str:
     """The text without what addresses a reader, of which a note is left."""
-    return _ADDRESS.sub(REMOVED, text)
+    return _ADDRESS.sub(REMOVED, shortened(text, LONGEST))
 
 
 def _line(number: int, turn: Turn, reads: Reads, strip: bool) -> str:

@@ -196,6 +196,7 @@ class TestLimits:
             assert [r.score for r in monitor.read(known)] == [0.3, 0.3], "what is known costs nothing"
         told = monitor.report()
         assert (told["prompt_tokens"], told["answer_tokens"], told["estimated"]) == (1400, 200, 0)
+        assert (told["episodes"], told["per_episode"]["tokens"]) == (2, 800)
 
     def test_the_limit_of_cost_counts_questions_and_answers_at_their_prices(self, make_episode: MakeEpisode) -> None:
         """700 tokens at 10 and 100 at 50 a million are .007 + .005."""
