@@ -27,11 +27,19 @@ from shaping.sampling.embedded.transformers_engine import TransformersEngine
 
 
 def ask_run(
-    run_dir: Path, out: Path, *, most: int = 200, repeats: int = 1, seed: int = 0, device: str = "auto"
+    run_dir: Path,
+    out: Path,
+    *,
+    most: int = 200,
+    repeats: int = 1,
+    opening: str = "",
+    seed: int = 0,
+    device: str = "auto",
 ) -> list[str]:
     """Elicit the beliefs of a finished run's policy at the inquiries of its evaluation, and write them to `out`.
 
-    At most `most` episodes are asked about, the first ones. The run does not change. Returns lines to be told.
+    At most `most` episodes are asked about, the first ones. `repeats`, `opening`: as of `Elicitation`. The run does not
+    change. Returns lines to be told.
     Raises: `UserError`.
     """
     directory = finished_run(run_dir)
@@ -45,7 +53,7 @@ def ask_run(
         )
     policy = load_trained(run, directory.checkpoint, local_device(device, "--device"))
     renderer = renderer_of(run, policy.tokenizer)
-    how = Elicitation(run.max_tokens, run.train.temperature, seed, repeats=repeats)
+    how = Elicitation(run.max_tokens, run.train.temperature, seed, repeats=repeats, opening=opening)
     engine = TransformersEngine(policy.model.eval(), renderer, slots=how.concurrency)
     with policy.adapters.using(policy.adapters.names("kept")):
         beliefs = asyncio.run(elicit(episodes, engine, renderer, how))

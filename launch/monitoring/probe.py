@@ -41,12 +41,12 @@ class ProbeData:
     """What a probe is fitted to."""
 
     worlds: tuple[str, ...] = ("clerk",)
-    personas: tuple[str, ...] = ("honest", "deceiver")
-    episodes: int = 60
+    personas: tuple[str, ...] = ("honest", "deceiver", "opportunist", "mixed", "random")
+    episodes: int = 40
     """Situations per world; every persona meets each."""
     trait: str = "deception"
     positions: Positions = "response"
-    silent: bool = True
+    silent: bool = False
     """Leave out the motives that personas state."""
 
 

@@ -18,6 +18,7 @@ probe = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto: a GPU if there is one")]
 Trait = Annotated[str, typer.Option(help="the trait that the probe tells")]
+PERSONAS = ("honest", "deceiver", "opportunist", "mixed", "random")
 KINDS = ("logistic", "mass_mean")
 POSITIONS = ("response", "motive", "action", "prompt_end")
 
@@ -27,11 +28,13 @@ def fit(
     model: Annotated[str, typer.Argument(help="a model directory, a hub id, `organism`, `shipped` or `shipped:2`")],
     out: Annotated[Path, typer.Option(help="the file to write (.safetensors)")],
     world: Annotated[list[str] | None, typer.Option(help="a world, or world@locale (may be repeated): clerk")] = None,
-    persona: Annotated[list[str] | None, typer.Option(help="who plays (may be repeated): honest, deceiver")] = None,
-    episodes: Annotated[int, typer.Option(min=5, help="situations per world; every persona meets each")] = 60,
+    persona: Annotated[
+        list[str] | None, typer.Option(help=f"who plays (may be repeated): {', '.join(PERSONAS)}")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=5, help="situations per world; every persona meets each")] = 40,
     trait: Trait = "deception",
     positions: Annotated[str, typer.Option(help=f"tokens that are read: {', '.join(POSITIONS)}")] = "response",
-    stated: Annotated[bool, typer.Option("--stated", help="personas state motives, which a probe may read")] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="leave out the motives that personas state")] = False,
     kind: Annotated[str, typer.Option(help="logistic, or mass_mean (difference of class means)")] = "logistic",
     layers: Annotated[str, typer.Option(help="best, all, or numbers with commas (negative: from the end)")] = "best",
     seed: Annotated[int, typer.Option(min=0, help="of the split into fitted and held-out situations")] = 0,
@@ -44,11 +47,11 @@ def fit(
 
     data = ProbeData(
         worlds=tuple(world or ("clerk",)),
-        personas=tuple(persona or ("honest", "deceiver")),
+        personas=tuple(persona or PERSONAS),
         episodes=episodes,
         trait=trait,
         positions=positions,  # type: ignore[arg-type]
-        silent=not stated,
+        silent=silent,
     )
     lines = fit_probe(model, out, data, kind=kind, layers=layers, seed=seed, device=device)  # type: ignore[arg-type]
     _tell(lines)
@@ -73,13 +76,14 @@ def belief(
     out: Annotated[Path, typer.Option(help="file for one line of JSON per inquiry")],
     episodes: Annotated[int, typer.Option(min=1, help="episodes of the evaluation at most")] = 200,
     repeats: Annotated[int, typer.Option(min=1, help="answers to each of the neutral questions")] = 1,
+    opening: Annotated[str, typer.Option(help="opens each answer, for small models: 'ACTION: answer'")] = "",
     seed: Annotated[int, typer.Option(min=0, help="of the answers")] = 0,
     device: Device = "auto",
 ) -> None:
     """Ask a run's policy off the record what it did, and compare it with what it stated: lie, honest, evade."""
     from launch.monitoring.belief import ask_run
 
-    _tell(ask_run(run_dir, out, most=episodes, repeats=repeats, seed=seed, device=device))
+    _tell(ask_run(run_dir, out, most=episodes, repeats=repeats, opening=opening, seed=seed, device=device))
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:

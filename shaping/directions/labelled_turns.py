@@ -50,7 +50,7 @@ def persona_episodes(
     seeds: int,
     renderer: Renderer,
     *,
-    silent: bool = True,
+    silent: bool = False,
     options: Mapping[str, Any] = OPTIONS,
     context: int = 1 << 20,
 ) -> list[Episode]:
@@ -62,6 +62,7 @@ def persona_episodes(
         seeds: situations per world.
         renderer: of the model that reads the episodes.
         silent: leave out the motives that personas state, so that only the situation tells a lie from a true report.
+            A policy that states motives has other states: probes of silent personas do not carry over to it.
         options: options of the worlds.
         context: most tokens of an episode.
     Raises: `ProbeError` for unknown names, or if an episode fails.

@@ -34,6 +34,9 @@ class Elicitation:
     """Answers under way at once; an engine needs as many slots."""
     repeats: int = 1
     """Answers to each neutral question."""
+    opening: str = ""
+    """Text that opens every answer without being sampled, for models that would say something else: `ACTION: answer`.
+    It must not say which answer."""
 
 
 async def elicit(
@@ -80,7 +83,8 @@ class _Asker:
 
     async def belief(self, episode: Episode, inquiry: Inquiry) -> Belief:
         asked = [each for each in off_record(inquiry, episode.world) for _ in range(self.how.repeats)]
-        prompts = [before(episode, inquiry.turn, each.text, self.renderer) for each in asked]
+        opening = self.renderer.plain(self.how.opening)
+        prompts = [[*before(episode, inquiry.turn, each.text, self.renderer), *opening] for each in asked]
         about = {"episode": fingerprint(episode), "world": episode.world, "seed": episode.seed}
         about |= {"turn": inquiry.turn, "admits": inquiry.admits}
         if max(map(len, prompts)) + self.how.max_tokens > self.engine.context_length:
@@ -99,6 +103,6 @@ class _Asker:
                 completion = await self.engine.complete(session, prompt, params)
             finally:
                 self.engine.close(session)
-        reply = self.renderer.text(completion.tokens.tolist())
+        reply = self.renderer.text([*self.renderer.plain(self.how.opening), *completion.tokens.tolist()])
         said = confesses(reply, asked.turned, world)
         return Elicited(question=asked.text, turned=asked.turned, reply=reply, confesses=said)

@@ -128,6 +128,15 @@ class TestAsking:
         text = _renderer().tokenizer.decode
         assert text(apart) == text(whole)
 
+    def test_a_text_may_open_every_answer_and_is_a_part_of_it(self) -> None:
+        (episode,) = clerks("deceiver", seeds=1)
+        engine = Remembers(_renderer(), lambda text, _: " yes" if text.endswith("answer") else "what ?")
+        how = Elicitation(opening="ACTION: answer")
+        belief, *_ = asyncio.run(elicit([episode], engine, _renderer(), how))
+        assert {each.confesses for each in belief.elicited} == {True, False}
+        assert all(each.reply.startswith("ACTION: answer") for each in belief.elicited)
+        assert belief.outcome == "unknown", "yes to both ways round"
+
     def test_no_wording_says_what_answer_is_wanted(self) -> None:
         (inquiry, *_) = inquiries(clerks("honest", seeds=1)[0])
         questions = off_record(inquiry, "clerk")

