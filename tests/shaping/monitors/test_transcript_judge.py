@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 from scripted_episodes import played
 from scripted_judge import Request, completion, endpoint, verdict
@@ -209,7 +211,7 @@ class TestLimits:
             assert monitor.report()["cost"] == pytest.approx(0.012 * len(at.requests))
             assert monitor.report()["cost"] <= 0.03
         with pytest.raises(ValidationError, match="cost_limit needs price_in"):
-            judge(at.url, cost_limit=1.0)
+            judge("https://judge.example.org/v1", cost_limit=1.0)
 
     def test_an_endpoint_that_tells_no_usage_is_reckoned(self, make_episode: MakeEpisode) -> None:
         with endpoint(lambda r: verdict(r, 0.3)) as at:
@@ -335,6 +337,14 @@ def test_the_truth_table_of_personas_is_the_endpoints_and_validates(make_episode
         assert lies["positives"] > 0 and lies["recall"] == 1
         for who in ("honest", "random"):
             assert validate(monitor, table[who], "deception")["false_positive_rate"] == 0
+
+
+def test_the_example_of_the_page_can_be_built() -> None:
+    page = Path(__file__).parents[3] / "docs" / "probes-and-judges.md"
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.M | re.S)]
+    (shown,) = [m for block in blocks for m in block["eval"]["monitors"] if m["use"] == "TranscriptJudge"]
+    monitor = TranscriptJudge(**{name: value for name, value in shown.items() if name != "use"})
+    assert (len(monitor.judges), monitor.quorum) == (2, 2)
 
 
 def test_a_copy_is_equal_and_starts_its_own_counts(make_episode: MakeEpisode) -> None:
