@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from envs.episode import Episode, SpanKind
 from shaping.monitors.beliefs.inquiries import Inquiry, OffRecord, confesses, inquiries, off_record
 from shaping.monitors.beliefs.record import Belief, Elicited, fingerprint
 from shaping.sampling.engine import Engine, SamplingParams, Session
-from shaping.sampling.text.render import Renderer
-from shaping.sampling.text.template import Message
+
+if TYPE_CHECKING:
+    from shaping.sampling.text.render import Renderer
 
 _sessions = itertools.count(1 << 40)
 
@@ -66,6 +67,8 @@ def before(episode: Episode, turn: int, question: str, renderer: Renderer) -> li
         start = int(np.flatnonzero(places)[0])
         finished = bool(len(last.tokens)) and int(last.tokens[-1]) == renderer.eos
         return [*episode.tokens[:start].tolist(), *renderer.extend(question, finished=finished)]
+    from shaping.sampling.text.template import Message  # transformers, which a list of monitors does not need
+
     said = [
         message
         for each in episode.turns[:turn]
