@@ -22,7 +22,7 @@ from shaping.monitors.belief import BeliefCheck
 from shaping.monitors.beliefs.elicit import Elicitation, elicit
 from shaping.monitors.beliefs.inquiries import inquiries
 from shaping.monitors.beliefs.record import OUTCOMES, Belief, write_beliefs
-from shaping.monitors.validate import validate
+from shaping.monitors import validate
 from shaping.sampling.embedded.transformers_engine import TransformersEngine
 
 
