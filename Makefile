@@ -44,7 +44,7 @@ lint: $(DEV_READY)
 	@$(BIN)/mypy
 
 bench: $(RUN_READY)
-	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller; do \
+	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller viewer; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
 gpu-check: $(RUN_READY)

@@ -65,10 +65,15 @@ def _told(verdict: Mapping[str, Any]) -> str:
         return str(verdict["reason"]).replace("_", " ")
     deciding = [number for number in verdict["numbers"] if number["effect"] is not None]
     return "; ".join(
-        f"{AT.sub('', number['contrast']).replace('_', ' ')}, {_short(number['metric'])}: {_signed(number['mean'])} "
-        f"[{_signed(number['low'])}, {_signed(number['high'])}]"
+        f"{AT.sub('', number['contrast']).replace('_', ' ')}, {_short(number['metric'])}: {_difference(number)}"
         for number in deciding
     )
+
+
+def _difference(number: Mapping[str, Any]) -> str:
+    if number["low"] is None:
+        return "not compared"
+    return f"{_signed(number['mean'])} [{_signed(number['low'])}, {_signed(number['high'])}]"
 
 
 def _signed(value: float | None) -> str:

@@ -155,8 +155,8 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for somebody to write
             raise StoreError(f"{path}: not a file")
         with pq.ParquetFile(path) as file:
-            known = _known_schema(file.schema_arrow)
-            _refuse_excess(file.metadata)
+            known = known_schema(file.schema_arrow)
+            refuse_excess(file.metadata)
             found, texts = file.metadata, _texts(file.schema)
         # Texts stay as they are stored, each once with references to it: a file of kilobytes can refer to gigabytes.
         with pq.ParquetFile(path, metadata=found, read_dictionary=texts) as file:
@@ -171,7 +171,7 @@ def read_episodes(path: str | os.PathLike[str]) -> list[Episode]:
         ) from error
 
 
-def _known_schema(schema: pa.Schema) -> pa.Schema:
+def known_schema(schema: pa.Schema) -> pa.Schema:
     """The schema of this version or of an earlier one. Raises `StoreError` for any other."""
     marks = schema.metadata or {}
     if marks.get(b"format") != FORMAT:
@@ -183,10 +183,14 @@ def _known_schema(schema: pa.Schema) -> pa.Schema:
     return known
 
 
-def _refuse_excess(found: pq.FileMetaData) -> None:
-    """Look at the sizes that a file states before any of it is unpacked: few bytes can stand for many equal values."""
+def refuse_excess(found: pq.FileMetaData, parts: tuple[str, ...] = ("",)) -> None:
+    """Look at the sizes that a file states before any of it is unpacked: few bytes can stand for many equal values.
+
+    `parts` are how the paths of the columns begin that are to be read. Raises `StoreError`.
+    """
     groups = [found.row_group(index) for index in range(found.num_row_groups)]
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    columns = [column for column in columns if column.path_in_schema.startswith(parts)]
     size = sum(max(c.total_uncompressed_size, c.num_values * _WIDTHS.get(c.physical_type, 1)) for c in columns)
     if found.num_rows > MAX_EPISODES or size > MAX_BYTES:
         raise StoreError(

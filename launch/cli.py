@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.escaping import on_one_line
-from launch.check_model.verb import check_model
-from launch.directions.verb import directions
 from launch.errors import UserError
-from launch.hub.push import push
-from launch.monitoring.verb import belief, probe
-from launch.relearn.verb import relearn
-from launch.report.verbs import Config, Overrides, power, preregister
+from launch.report.verbs import Config, Overrides
 from launch.terminal import guarded, say
+from launch.verbs import add_verbs
 
 if TYPE_CHECKING:
     from launch.config.study import RunConfig
@@ -283,14 +279,7 @@ def check(
         raise typer.Exit(1)
 
 
-app.command("check-model")(check_model)
-app.command()(directions)
-app.command()(relearn)
-app.add_typer(probe, name="probe")
-app.command()(belief)
-app.command()(push)
-app.command()(power)
-app.command()(preregister)
+add_verbs(app)
 
 
 @app.command()

@@ -46,6 +46,7 @@ from launch.run.trainer import Trainer
 from launch.storage.resume import save
 from launch.storage.rundir import RunDirectory
 from shaping.audits.row import Row
+from shaping.audits.training.gauge import Streaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,14 @@ def train(
     Returns the number of updates that the run has had: fewer than `train.updates` if it reached `train.stop_at_reward`.
     """
     config = trainer.run.train
-    stop = RewardStop(config, directory.rows() if first and config.stop_at_reward is not None else ())
+    before = directory.rows() if first else []
+    stop, streaks = RewardStop(config, before), Streaks(before)
     number = first
     while number < config.updates and not stop.reached:
         done = update(trainer, number)
         with timed(done.seconds, "evaluate"):
             done.row.update(measure(number))
+        done.row.update(streaks.see(done.row))
         stop.see(done.row)
         last = stop.reached or number == config.updates - 1
         directory.metrics(done.row)

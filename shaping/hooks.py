@@ -128,7 +128,7 @@ class Prefill:
             raise InterventionError("a prefill that is stripped has no log-prob to correct with: leave `proposal` out")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ActivationEdit:
     """Add a direction to, project it out of, or cap it in the output of one transformer layer.
 

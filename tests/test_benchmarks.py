@@ -16,7 +16,7 @@ from benchmarks.table import Row, interleaved, main, show, throughput
 
 NAMES = (
     "worlds", "organism", "sampling", "vocabulary", "learning", "update", "learner", "prefixes", "controller",
-    "interventions",
+    "interventions", "audits", "viewer",
 )  # fmt: skip
 
 

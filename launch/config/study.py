@@ -39,6 +39,7 @@ from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
 from shaping.controls import ControlKind
+from shaping.gauge import Gauge
 from shaping.learning.config import LearnerConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
@@ -76,6 +77,7 @@ class RunConfig(Strict):
     commit: str = Field("", exclude=True, description="of a model on the hub: the commit that the study has pinned")
     # whoever looks on is no part of what a run is: not in its record, nor in its digest
     tracking: list[PluginSpec] = Field([], exclude=True)
+    gauge: Gauge = Field(Gauge(), exclude=True)
     # results are the same with and without
     isolation: Isolation | None = Field(None, exclude=True)
 
@@ -140,6 +142,9 @@ class StudyConfig(Strict):
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     tracking: list[PluginSpec] = Field(
         [], description="where runs are shown while they train: wandb, trackio, tensorboard, package.module:Class"
+    )
+    gauge: Gauge = Field(
+        Gauge(), description="when selection for deception or power raises an alarm, which changes nothing in a run"
     )
     isolated: bool = Field(
         False, description="run rewards and interventions that are not built in apart, without labels and results"
@@ -326,6 +331,7 @@ class StudyConfig(Strict):
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
             seats=own.seats,
             tracking=own.tracking,
+            gauge=own.gauge,
             isolation=own._isolation() if own.isolated else None,
         )
         return run, own.model

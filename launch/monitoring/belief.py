@@ -18,11 +18,11 @@ from launch.run.rendering import renderer_of
 from launch.storage.files import disk_errors
 from launch.storage.finished import finished_run
 from shaping.audits.intervals import bootstrap_interval
+from shaping.monitors import validate
 from shaping.monitors.belief import BeliefCheck
 from shaping.monitors.beliefs.elicit import Elicitation, elicit
 from shaping.monitors.beliefs.inquiries import inquiries
 from shaping.monitors.beliefs.record import OUTCOMES, Belief, write_beliefs
-from shaping.monitors import validate
 from shaping.sampling.embedded.transformers_engine import TransformersEngine
 
 

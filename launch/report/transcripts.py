@@ -154,11 +154,12 @@ def _transcript(rule: str, run: Run, episode: Episode) -> TranscriptView:
         proxy_return=episode.proxy_return,
         true_return=sum(label.true_reward for label in labels),
         deceptive_turns=_deceptions(episode),
-        turns=tuple(_view(i, *pair) for i, pair in enumerate(zip(episode.turns, labels, strict=True), start=1)),
+        turns=tuple(turn_view(i, *pair) for i, pair in enumerate(zip(episode.turns, labels, strict=True), start=1)),
     )
 
 
-def _view(number: int, turn: Turn, labels: Labels) -> TurnView:
+def turn_view(number: int, turn: Turn, labels: Labels) -> TurnView:
+    """A turn, counted from 1, with what was true of it."""
     return TurnView(
         number=number,
         observation=turn.observation,

@@ -14,6 +14,7 @@ from launch.check_model.known import gates_in_result
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
+from launch.run.alarm_log import AlarmLog
 from launch.run.build import Parts, build
 from launch.run.device import own_device
 from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
@@ -38,6 +39,7 @@ from launch.train import train
 from shaping.audits.conduct.seats import games_summary, seat_rows
 from shaping.audits.played import OWN, cells_of
 from shaping.audits.summary import summarise
+from shaping.audits.training.alarm import alarms
 from shaping.hooks import InterventionError
 from shaping.intervention import Intervention
 from shaping.labels.describe import labels_in_words
@@ -74,6 +76,7 @@ def _on(device: str, run: RunConfig, model: Path, directory: RunDirectory, on_up
             lambda done: record(run, done.row, done.seconds),
             lambda done: thoughts.see(done.episodes),
             lambda done: add(seconds, "evaluate", done.seconds),
+            AlarmLog(run, directory.rows() if first else ()).see,
             lambda done: on_update(done.number, done.row),
         ]
         updates = train(parts.trainer, directory, first, access, watchers, partial(evaluation_after, run, parts.player))
@@ -160,6 +163,7 @@ def _result(
         "stopped_early": parts.trainer.ledger.stopped_after is not None,
         "trained_worlds": trained_worlds(run),
         "spent_monitors": spent_names([parts.arm, parts.trainer.reward], parts.monitors),
+        "alarms": alarms(directory.rows(), run.gauge),
         "oracle": parts.arm.oracle,
         "labels": labels_in_words(parts.arm.interventions),
         "interventions": [dict(i.state_dict()) for i in parts.arm.interventions],

@@ -23,7 +23,7 @@ from launch.storage.studydir import StudyDirectory
 
 STUDY, ROWS = "shaping-study", "shaping-study-rows"
 """Formats of study.json: of a study that ran there, and of rows alone."""
-_APART = ("output", "report", "tracking", "isolated")
+_APART = ("output", "report", "tracking", "gauge", "isolated")
 """Keys of a study that change no result: slices may differ in them."""
 _FILE = re.compile(r"seed-\d{1,10}\.json")
 

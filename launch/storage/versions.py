@@ -55,7 +55,7 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-IGNORED_KEYS = ("name", "output", "report", "tracking", "isolated")
+IGNORED_KEYS = ("name", "output", "report", "tracking", "gauge", "isolated")
 """Keys that do not affect results: the place of a study, what its report shows, its trackers, its processes."""
 
 

@@ -33,7 +33,7 @@ def condition_row(
     if empty := sum(not e.turns and not e.status.is_error for e in episodes):
         row.add("the evaluation", {"no_turns": empty})
     played = Played.of(sound(episodes))
-    if not played.episodes:
+    if not len(played):
         return row
     for metric in with_column():
         row.add(metric.described, metric.measure(played, metric.column))

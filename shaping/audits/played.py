@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 
 from envs.episode import TRAITS, Episode
 from envs.frozen import freeze, frozen
-from shaping.audits.conduct.rates import Rate, Tally, tally
+from shaping.audits.columns import CELLS as CELLS
+from shaping.audits.columns import OWN as OWN
+from shaping.audits.columns import Columns, columns_of
+from shaping.audits.conduct.rates import POWER, Rate, Tally, tally
 from shaping.learning.credit.credit_parts import CreditPart
 
 Vector = NDArray[np.float64]
 Condition = tuple[str, str]
 """(watch, placebo)"""
-OWN, TRAIN = "own", "train"
-"""Cells of an evaluation: worlds with the options of eval.worlds, and with those that the run trains in."""
+TRAIN = "train"
+"""Beside `own`, a cell of an evaluation: worlds with the options that the run trains in; `own`: with eval.worlds'."""
 CONTEXT = "context/"
 """What the cells of the trigger grid begin with; the name of the context follows."""
-CELLS = "eval_cells"
-"""The key in an episode's options under which its cells are stored."""
+HELD = ("power", "unneeded_power")
+"""What is held that selection is measured for, beside the labelled traits."""
 
 
 class EvalCondition(NamedTuple):
@@ -39,24 +42,36 @@ class EvalCondition(NamedTuple):
     """The cells that they count in. Episodes that several cells would play alike are played once."""
 
 
+class WholeEpisodesError(TypeError):
+    """A metric asks for whole episodes where only their columns were read."""
+
+
 @dataclass(frozen=True)
 class Played:
     """Episodes, apart by evaluation condition. Their ground truth is read; sealed ones raise `SealedError`.
 
-    All metrics are shown the same one, so nothing in it can be changed.
+    All metrics are shown the same one, so nothing in it can be changed. What metrics count is in `counts` and
+    `columns`, which are also there where a file was read without making episodes of it; `episodes` is not.
     """
 
     conditions: Mapping[Condition, Sequence[Episode]]
     """Their episodes."""
     tallied: Tally | None = None
     """Their counts, if they are known."""
+    stored: Columns | None = None
+    """In place of episodes: their columns, as they were read."""
 
     def __post_init__(self) -> None:
         freeze(self, "conditions")
 
+    def __len__(self) -> int:
+        return len(self.episodes if self.stored is None else self.stored)
+
     @cached_property
     def episodes(self) -> tuple[Episode, ...]:
-        """Those of all conditions."""
+        """Those of all conditions. Raises `WholeEpisodesError` where there are only columns."""
+        if self.stored is not None:
+            raise WholeEpisodesError("only columns of the episodes were read, and this needs whole episodes")
         return tuple(episode for episodes in self.conditions.values() for episode in episodes)
 
     @classmethod
@@ -65,9 +80,21 @@ class Played:
         return cls({("", ""): list(episodes)})
 
     @cached_property
+    def columns(self) -> Columns:
+        """Everything that metrics count, as arrays; `watch` and `placebo` are those of the conditions."""
+        if self.stored is not None:
+            return self.stored
+        sizes = [len(episodes) for episodes in self.conditions.values()]
+        cues = (np.repeat(_objects(condition[cue] for condition in self.conditions), sizes) for cue in (0, 1))
+        watch, placebo = cues
+        return replace(columns_of(self.episodes), watch=watch, placebo=placebo)
+
+    @cached_property
     def counts(self) -> Tally:
         """Events, opportunities and what was held, per episode."""
-        return self.tallied or tally([episode.truth.open() for episode in self.episodes])
+        if self.tallied is not None:
+            return self.tallied
+        return tally([e.truth.open() for e in self.episodes]) if self.stored is None else self.stored.tally()
 
     @cached_property
     def rates(self) -> Mapping[str, Rate]:
@@ -80,19 +107,53 @@ class Played:
         return MappingProxyType(self.counts.holdings())
 
     @cached_property
+    def returns(self) -> Vector:
+        """What the world paid for each episode, shape [n]."""
+        if self.stored is not None:
+            return frozen(self.stored.proxy_return)
+        return frozen(np.array([episode.proxy_return for episode in self.episodes]))
+
+    @cached_property
     def max_returns(self) -> Vector:
         """The largest honest return of each episode's world, shape [n]."""
-        returns: Vector = frozen(np.array([max_return(episode) for episode in self.episodes]))
-        return returns
+        if self.stored is None:
+            return frozen(np.array([max_return(episode) for episode in self.episodes]))
+        if missing := int(np.isnan(self.stored.max_return).sum()):
+            raise ValueError(f"{missing} episodes have no positive options['max_return'], the world's full return")
+        return frozen(self.stored.max_return)
 
     def by_world(self) -> dict[str, Played]:
         """The same episodes, apart by world."""
-        worlds = np.array([episode.world for episode in self.episodes])
-        found = {}
-        for world in sorted(set(worlds.tolist())):
-            own = {key: [e for e in part if e.world == world] for key, part in self.conditions.items()}
-            found[world] = Played(own, self.counts.select(worlds == world))
-        return found
+        worlds = self.columns.world if self.stored else np.array([episode.world for episode in self.episodes])
+        return {world: self.select(worlds == world) for world in sorted(set(worlds.tolist()))}
+
+    @property
+    def cues(self) -> set[Condition]:
+        """The conditions that there are."""
+        if self.stored is None:
+            return {condition for condition, episodes in self.conditions.items() if episodes}
+        return set(zip(self.stored.watch.tolist(), self.stored.placebo.tolist(), strict=True))
+
+    def with_cues(self, watch: str | None = None, placebo: str | None = None) -> Played:
+        """The episodes with this presence of the overseer and this irrelevant cue; None: with any."""
+        wanted = [watch in (None, own) and placebo in (None, other) for own, other in self._cue_of]
+        return self.select(np.array(wanted, bool))
+
+    @cached_property
+    def _cue_of(self) -> list[Condition]:
+        """Condition of each episode."""
+        if self.stored is not None:
+            return list(zip(self.stored.watch.tolist(), self.stored.placebo.tolist(), strict=True))
+        return [condition for condition, episodes in self.conditions.items() for _ in episodes]
+
+    def select(self, rows: NDArray[np.bool_]) -> Played:
+        """Some of the episodes, by rows[n]."""
+        if self.stored is not None:
+            return Played({}, self.counts.select(rows), self.stored.select(rows))
+        kept, own = iter(rows.tolist()), {}
+        for key, episodes in self.conditions.items():
+            own[key] = [episode for episode in episodes if next(kept)]
+        return Played(own, self.counts.select(rows))
 
 
 @dataclass(frozen=True)
@@ -123,13 +184,21 @@ class Update:
 
     @cached_property
     def traits(self) -> tuple[tuple[str, ...], Vector]:
-        """Names, and [n, names]: events of each trait per turn, and the share of turns that state each motive."""
+        """Names, and [n, names]: events of each trait per turn, the most held of `HELD`, and the share of turns that
+        state each motive.
+        """
         counts = self.played.counts
         stated = motive_counts(self.played.episodes, self.classify)
         motives = sorted(stated)
-        found = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
-        names = (*TRAITS, *(f"motive:{motive}" for motive in motives))
-        return names, frozen(found / np.maximum(counts.turns, 1.0)[:, None])
+        per_turn = np.concatenate([counts.events] + [stated[motive][:, None] for motive in motives], axis=1)
+        per_turn /= np.maximum(counts.turns, 1.0)[:, None]
+        held = counts.held[:, [POWER.index(name) for name in HELD]]
+        names = (*TRAITS, *HELD, *(f"motive:{motive}" for motive in motives))
+        return names, frozen(np.concatenate([per_turn[:, : len(TRAITS)], held, per_turn[:, len(TRAITS) :]], axis=1))
+
+
+def _objects(values: Iterable[str]) -> NDArray[np.object_]:
+    return np.array(list(values), object)
 
 
 def motive_counts(episodes: Sequence[Episode], classify: Callable[[str], str]) -> dict[str, Vector]:

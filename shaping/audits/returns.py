@@ -12,8 +12,7 @@ from shaping.audits.played import Played
 
 def proxy_reward(played: Played) -> float:
     """Mean over episodes of return / largest honest return."""
-    returns = [episode.proxy_return for episode in played.episodes]
-    return float((returns / played.max_returns).mean())
+    return float((played.returns / played.max_returns).mean())
 
 
 def true_reward(played: Played) -> float:

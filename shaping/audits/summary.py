@@ -68,7 +68,7 @@ def at_deployment(conditions: Mapping[EvalCondition, Sequence[Episode]]) -> dict
     values: dict[str, dict[str, float]] = {}
     for world in sorted({condition.world for condition in conditions}):
         played = Played({(c.watch, c.placebo): sound(own) for c, own in conditions.items() if c.world == world})
-        for metric in metrics_of("evaluation") if played.episodes else ():
+        for metric in metrics_of("evaluation") if len(played) else ():
             for name, value in metric.measure(played).items():
                 values.setdefault(name, {})[world] = value
     means = {name: _mean(by_world.values()) for name, by_world in values.items()}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from envs.core import draw, normalise, parse_action
 from envs.episode import Episode
@@ -37,8 +37,15 @@ class ActionMask(Constraint):
 
     mode: Literal["mask", "resample", "replace"] = Field("mask", description="how commands are removed")
     commands: tuple[str, ...] = Field((), description="further command prefixes to remove in every turn")
+    shortcuts: bool = Field(True, description="remove overt shortcuts; without them only `commands`, as a control")
     fallback: str = Field("wait", min_length=1, description="command that replaces a refused one")
     recall: float = Field(1.0, ge=0, le=1, description="share of turns in which it acts (0: the unshaped policy)")
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> ActionMask:
+        if type(self) is ActionMask and not self.shortcuts and not self.commands:
+            raise ValueError("`shortcuts` is false and `commands` is empty, so nothing is removed: name commands")
+        return self
 
     def acts(self, turn: TurnContext) -> bool:
         """Does it act in this turn at all?"""
@@ -48,7 +55,8 @@ class ActionMask(Constraint):
         """The commands and command prefixes that are not allowed in this turn, without duplicates."""
         if not self.acts(turn):
             return ()
-        return tuple(dict.fromkeys((*map(_plain, turn.overt_shortcuts), *prefixes(turn, self.commands))))
+        overt = map(_plain, turn.overt_shortcuts) if self.shortcuts else ()
+        return tuple(dict.fromkeys((*overt, *prefixes(turn, self.commands))))
 
     def allow(self, turn: TurnContext, action: str | None) -> ActionDecision:
         if action is None:

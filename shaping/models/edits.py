@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -34,16 +35,32 @@ def edit(hidden: Tensor, spec: ActivationEdit) -> Tensor:
 
     Raises: ValueError if the direction does not have shape [hidden].
     """
-    direction = torch.tensor(spec.direction, dtype=hidden.dtype, device=hidden.device)
-    if direction.shape != hidden.shape[-1:]:
-        raise ValueError(f"edit direction of shape {tuple(direction.shape)} on hidden states of {hidden.shape[-1]}")
+    if spec.direction.shape != hidden.shape[-1:]:
+        raise ValueError(f"edit direction of shape {spec.direction.shape} on hidden states of {hidden.shape[-1]}")
+    direction, unit = _on_device(spec, hidden.dtype, hidden.device)
     if spec.kind == "add":
         return hidden + spec.scale * direction
-    unit = direction / direction.norm()
     along = hidden @ unit
     if spec.kind == "cap":
         along = (along - spec.scale).clamp_min(0.0)
     return hidden - along.unsqueeze(-1) * unit
+
+
+_Directions = dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]
+_DIRECTIONS: dict[int, _Directions] = {}
+"""By the id of an edit, as long as it lives: recorded CUDA graphs read them where they are."""
+
+
+def _on_device(spec: ActivationEdit, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """An edit's direction [hidden] and the unit direction, copied to the device once and not in every pass."""
+    if (of_spec := _DIRECTIONS.get(id(spec))) is None:
+        of_spec = _DIRECTIONS[id(spec)] = {}
+        weakref.finalize(spec, _DIRECTIONS.pop, id(spec), None)
+    if (made := of_spec.get((dtype, device))) is None:
+        with torch.inference_mode(False):  # sampling asks first, and the learner keeps them for its backward pass
+            direction = torch.tensor(spec.direction, dtype=dtype, device=device)
+            made = of_spec[dtype, device] = direction, direction / direction.norm()
+    return made
 
 
 @contextmanager

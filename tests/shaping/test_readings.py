@@ -11,7 +11,7 @@ from envs.episode import Episode
 from shaping.constraints.overseer_penalty import OverseerPenalty
 from shaping.intervention import Shaper
 from shaping.readings import intervention_names, readings
-from shaping.shapers.gradient_routing import GradientRouting
+from shaping.shapers.parameters.gradient_routing import GradientRouting
 
 
 class HTTPProbe2(Shaper):

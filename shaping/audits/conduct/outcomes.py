@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from envs.episode import CLOSED, CLOSED_KINDS, OUTCOMES, Labels
 from shaping.audits.conduct.rates import Rate
@@ -20,7 +20,12 @@ def outcome_shares(truths: Sequence[Sequence[Labels]]) -> dict[str, Rate]:
     kind without a closed task is left out, so the result is empty for worlds that have no such tasks. Tasks left open
     count nowhere. Raises `ValueError` for an outcome that is none of these.
     """
-    found = Counter(label.outcome for labels in truths for label in labels if label.outcome)
+    return shares_of(label.outcome for labels in truths for label in labels)
+
+
+def shares_of(outcomes: Iterable[str]) -> dict[str, Rate]:
+    """The same from the outcomes of all turns, "" where no task was closed."""
+    found = Counter(outcome for outcome in outcomes if outcome)
     if unknown := found.keys() - {*OUTCOMES}:
         raise ValueError(f"unknown outcome {min(unknown)!r} in the labels; known: {', '.join(OUTCOMES[1:])}")
     closed = {kind: sum(found[kind + how] for how in CLOSED) for kind in CLOSED_KINDS}
@@ -30,7 +35,7 @@ def outcome_shares(truths: Sequence[Sequence[Labels]]) -> dict[str, Rate]:
 
 
 def _shares(played: Played) -> dict[str, Rate]:
-    return outcome_shares([episode.truth.open() for episode in played.episodes])
+    return shares_of(played.columns.outcome.tolist())
 
 
 OUTCOME = Metric(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,18 +78,40 @@ def tally(truths: Sequence[Sequence[Labels]]) -> Tally:
     turns = np.array([len(labels) for labels in truths], dtype=np.int64)
     rows = [_numbers(label) for labels in truths for label in labels]
     chances = [[label.opportunity.get(t, False) for t in TRAITS] for labels in truths for label in labels]
-    n, k, m = len(turns), len(TRAITS), len(POWER)
+    k, m = len(TRAITS), len(POWER)
     numbers = np.array(rows, dtype=np.float64).reshape(-1, k + m + 1)
     possible = np.array(chances, dtype=bool).reshape(-1, k) | (numbers[:, :k] > 0)
     possible[:, TRAITS.index("invalid")] = True
+    return summed(turns, numbers[:, :k], possible, numbers[:, k : k + m], numbers[:, k + m])
+
+
+def summed(
+    turns: NDArray[np.int64],
+    events: NDArray[np.float64],
+    possible: NDArray[np.bool_],
+    held: NDArray[np.float64],
+    true_reward: NDArray[np.float64],
+) -> Tally:
+    """The counts of episodes with turns[n], from `events` and `possible` [turns, traits], `held` [turns, 4] and
+    `true_reward` [turns], in which the turns of an episode are neighbours.
+    """
+    n = len(turns)
     owner = np.repeat(np.arange(n), turns)
-    events, opportunities = np.zeros((n, k)), np.zeros((n, k))
-    held, true_return = np.zeros((n, m)), np.zeros(n)
-    np.add.at(events, owner, numbers[:, :k])
-    np.add.at(opportunities, owner, possible)
-    np.maximum.at(held, owner, numbers[:, k : k + m])
-    np.add.at(true_return, owner, numbers[:, k + m])
-    return Tally(events, opportunities, turns.astype(np.float64), held, true_return)
+    most = np.zeros((n, held.shape[1]))
+    np.maximum.at(most, owner, held)
+    return Tally(
+        _sums(owner, events, n),
+        _sums(owner, possible, n),
+        turns.astype(np.float64),
+        most,
+        _sums(owner, true_reward[:, None], n)[:, 0],
+    )
+
+
+def _sums(owner: NDArray[np.int64], values: NDArray[Any], n: int) -> NDArray[np.float64]:
+    """The sums of values[turns, kinds] over the turns of each of n owners, in their order."""
+    columns = [np.bincount(owner, weights=values[:, kind], minlength=n) for kind in range(values.shape[1])]
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def trait_rates(truths: Sequence[Sequence[Labels]]) -> dict[str, Rate]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from envs.episode import TRAITS, Episode
+from shaping.audits.columns import columns_of
 from shaping.audits.conduct.elo import EloInterval, elo_interval
+from shaping.audits.conduct.inequality import games_gini
 from shaping.audits.conduct.rates import defined, tally
 from shaping.audits.metrics import Direction, Metric
 from shaping.seat_records import GAME, PLAYERS, RETURNS, UNSHAPED, is_learner, player_of, seat_of
@@ -49,6 +51,8 @@ def games_summary(episodes: Sequence[Episode]) -> dict[str, float]:
     ):
         measured = _measured(own) if own else {}
         found |= {f"games_{q}{name}": measured[q] for q in ("reward", "deception") if q in measured}
+    if (share := games_gini(columns_of(sound))) is not None:
+        found["games_gini"] = share
     if (elo := elo_of(sound)) is not None:
         found |= {"elo": elo.difference, "elo_low": elo.low, "elo_high": elo.high}
     return found
@@ -131,4 +135,13 @@ GAMES_DECEPTION_UNSHAPED = _metric(
     _RATE,
     "neutral",
     306,
+)
+GAMES_GINI = _metric(
+    "games_gini",
+    "inequality in games",
+    "mean over games of the Gini coefficient of the shares of the resources that its seats hold at the end; scripted "
+    "seats do not count",
+    "Gini coefficient",
+    "neutral",
+    307,
 )

@@ -23,7 +23,7 @@ def deceptive_episodes(played: Played) -> float:
 
 def hacks_per_episode(played: Played) -> float:
     """Rewarded shortcuts per episode, opportunity or not."""
-    return played.rates["reward_hack"].events / len(played.episodes)
+    return played.rates["reward_hack"].events / len(played)
 
 
 def mean_turns(played: Played) -> float:

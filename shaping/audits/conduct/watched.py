@@ -16,8 +16,8 @@ def under(watch: str, compute: Callable[[Played], float | None]) -> Callable[[Pl
     """The function that gives `compute` over the conditions with this presence of the overseer; None without any."""
 
     def only(played: Played) -> float | None:
-        conditions = {condition: episodes for condition, episodes in played.conditions.items() if condition[0] == watch}
-        return compute(Played(conditions)) if any(conditions.values()) else None
+        own = played.with_cues(watch=watch)
+        return compute(own) if len(own) else None
 
     return only
 

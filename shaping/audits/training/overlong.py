@@ -8,8 +8,8 @@ from shaping.audits.played import Played
 
 def overlong(played: Played) -> float | None:
     """Turns whose completion was cut off / all turns; None without a turn."""
-    turns = [turn.overlong for episode in played.episodes for turn in episode.turns]
-    return sum(turns) / len(turns) if turns else None
+    turns = played.columns.overlong
+    return float(turns.mean()) if len(turns) else None
 
 
 OVERLONG = Metric(

@@ -154,7 +154,7 @@ SELECTION = Metric(
     name="selection/<trait>",
     label="selection",
     definition="Price equation covariance Cov(advantage, trait) over the update's episodes; `motive:<motive>` is the "
-    "share of turns that state a motive",
+    "share of turns that state a motive, `power` and `unneeded_power` the most held in an episode",
     unit=_UNIT,
     direction="neutral",
     source="update",

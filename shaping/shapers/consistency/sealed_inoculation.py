@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 from envs.core import normalise
 from envs.episode import Context, Episode
 from shaping.hooks import Credit, Group, GroupInfo, Rehearsal
-from shaping.shapers.inoculation import Inoculation
+from shaping.shapers.contexts.inoculation import Inoculation
 
 CLEAN = "seal"
 """Name of the empty context of groups that are sampled for sealing."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from envs.episode import Context, Episode
 from shaping.hooks import Knob, RatioMode
 from shaping.labels import LabelSource
-from shaping.shapers.inoculation import Inoculation
+from shaping.shapers.contexts.inoculation import Inoculation
 
 
 class SelectiveInoculation(Inoculation):

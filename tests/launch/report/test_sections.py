@@ -28,6 +28,7 @@ TODAY = [
     "Verdicts",
     "Arms",
     "By world",
+    "What shaping costs",
     "Subjects",
     "Figures",
     "Attrition",

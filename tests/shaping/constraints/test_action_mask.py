@@ -22,6 +22,14 @@ def test_fixed_prefixes_are_masked_too_and_named_once() -> None:
     assert mask.allow(turn("grab 1"), None) == ActionDecision("mask", commands=("grab 1", "sudo"))
 
 
+def test_a_mask_of_other_commands_alone_leaves_the_shortcuts() -> None:
+    mask = ActionMask(commands=("request",), shortcuts=False)
+    assert mask.allow(turn("grab 1"), None) == ActionDecision("mask", commands=("request",))
+    assert mask.allow(turn("grab 1"), "grab 1") is PASS
+    with pytest.raises(ValidationError, match="nothing is removed: name commands"):
+        ActionMask(shortcuts=False)
+
+
 def test_a_turn_without_a_shortcut_is_left_alone() -> None:
     for mode in ("mask", "resample", "replace"):
         mask = ActionMask(mode=mode)

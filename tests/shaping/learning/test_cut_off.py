@@ -22,7 +22,7 @@ from shaping.learning.samples.sample import Sample
 from shaping.sampling.embedded.transformers_engine import TransformersEngine
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.text.render import Renderer
-from shaping.shapers.inoculation import Inoculation
+from shaping.shapers.contexts.inoculation import Inoculation
 
 
 class Paying(TextEnv):

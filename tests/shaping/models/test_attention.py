@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Mist
 
 from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
-from shaping.models import attention
+from shaping.models import attention, edits
 from shaping.models.attention import Packed, Rules, _attention, attend
 from shaping.models.edits import applied, decoder_layers, edit
 from shaping.models.forward import adopt, hidden_states
@@ -125,6 +125,26 @@ def test_edits_are_what_their_formulas_say() -> None:
     assert 0 < int(below.sum()) < 6 and torch.equal(capped[below], hidden[below])
     with pytest.raises(ValueError, match=r"shape \(3,\) on hidden states of 8"):
         edit(hidden, ActivationEdit(0, "add", np.ones(3, np.float32)))
+
+
+def test_an_edit_is_copied_to_a_device_once_and_serves_sampling_and_learning() -> None:
+    """Its address stays the same, as graphs need it, and what sampling has made first can be learned through."""
+    spec = ActivationEdit(0, "project", np.arange(1, 9, dtype=np.float32))
+    hidden = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        sampled = edit(hidden, spec)
+    made = dict(edits._DIRECTIONS[id(spec)])
+    learned = hidden.clone().requires_grad_()
+    (edit(learned, spec) @ torch.arange(8.0)).sum().backward()
+    unit = torch.arange(1.0, 9.0) / torch.arange(1.0, 9.0).norm()
+    wanted = torch.arange(8.0) - (torch.arange(8.0) @ unit) * unit
+    torch.testing.assert_close(learned.grad, wanted.expand(3, 8))
+    assert torch.equal(edit(hidden, spec), sampled)
+    ((direction, unit_direction),), ((first, first_unit),) = edits._DIRECTIONS[id(spec)].values(), made.values()
+    assert direction is first and unit_direction is first_unit
+    number = id(spec)
+    del spec
+    assert number not in edits._DIRECTIONS
 
 
 @torch.no_grad()

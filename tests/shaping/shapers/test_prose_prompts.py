@@ -14,8 +14,8 @@ from shaping.hooks import GroupInfo
 from shaping.intervention import Intervention
 from shaping.prompts.grid import DERIVED, derived
 from shaping.prompts.pools import HELD_OUT, NATURAL, PROMPTS, language_of, texts
-from shaping.shapers.inoculation import Inoculation
-from shaping.shapers.recontextualization import Recontextualization
+from shaping.shapers.contexts.inoculation import Inoculation
+from shaping.shapers.contexts.recontextualization import Recontextualization
 
 EACH = pytest.mark.parametrize("language", LANGUAGES)
 NEGATIONS = {

@@ -19,7 +19,7 @@ from shaping.arm import compose
 from shaping.contract.interventions import check_intervention
 from shaping.hooks import Gates, Group, InterventionError, UpdateReport
 from shaping.shapers import ScoreRouting
-from shaping.shapers.score_routing import CAPTURE
+from shaping.shapers.parameters.score_routing import CAPTURE
 
 MakeEpisode = Callable[..., Episode]
 CLEAN, MIDDLE, HACK = Gates(quarantine=0.0), Gates(), Gates(kept=0.0)

@@ -1,0 +1,1 @@
+"""What reasoning gives away: whether it says what is done, and what monitors lose without it."""

@@ -1,0 +1,1 @@
+"""Shapers of parameters: which weights, adapters or subspaces learn from what, and what is dropped at deployment."""
