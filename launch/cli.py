@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.escaping import on_one_line
-from launch.audit.verbs import audit, lead
-from launch.check_model.verb import check_model
-from launch.directions.verb import directions
 from launch.errors import UserError
-from launch.hub.push import push
-from launch.relearn.verb import relearn
-from launch.report.verbs import Config, Overrides, power, preregister
+from launch.report.verbs import Config, Overrides
 from launch.terminal import guarded, say
-from launch.validate.verb import validate
-from launch.viewer.verb import view
+from launch.verbs import add_verbs
 
 if TYPE_CHECKING:
     from launch.config.study import RunConfig
@@ -285,16 +279,7 @@ def check(
         raise typer.Exit(1)
 
 
-app.command("check-model")(check_model)
-app.command()(directions)
-app.command()(relearn)
-app.command()(validate)
-app.command()(audit)
-app.command()(lead)
-app.command()(push)
-app.command()(power)
-app.command()(preregister)
-app.command()(view)
+add_verbs(app)
 
 
 @app.command()

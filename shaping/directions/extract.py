@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 from shaping.directions.contrast import Contrast, Layers
 from shaping.directions.direction_set import QUANTILES, DirectionError, DirectionSet
 from shaping.directions.probes import Probes, probes_of
+from shaping.directions.replay import passes
 from shaping.hooks import Capture, Positions
 from shaping.learning.captures import Recorder
-from shaping.learning.mode import without_dropout
 from shaping.learning.policy import Policy
-from shaping.learning.samples.packing import pack
 from shaping.models.capture import layer_numbers
 from shaping.models.edits import decoder_layers
 from shaping.sampling.text.render import Renderer
 
-BUDGET = 8192
-"""Tokens of one pass."""
 _POSITIONS: tuple[Positions, ...] = ("response", "prompt_end")
 Vectors = NDArray[np.float32]
 
@@ -120,7 +117,6 @@ def measured(
     )
 
 
-@torch.no_grad()
 def _states(
     policy: Policy, probes: Probes, layers: Sequence[int]
 ) -> Iterator[tuple[Positions, bool, int, torch.Tensor]]:
@@ -130,12 +126,9 @@ def _states(
     """
     recorder = Recorder(policy.model, [Capture(p, tuple(layers), p) for p in _POSITIONS])
     of = {id(sample): side for sample, side in zip(probes.samples, probes.positive, strict=True)}
-    budget = max(BUDGET, *map(len, probes.samples))
-    without_dropout(policy.model)
     with policy.phase("training"):
-        for batch in pack(probes.samples, budget, policy.device, padded=policy.padded):
-            states = policy.states(batch, recorder.wanted(batch))
-            for name, found in recorder.captured(batch, states).items():
+        for batch, captured in passes(policy, probes.samples, recorder):
+            for name, found in captured.items():
                 on_cpu = found.states.float().cpu()
                 for number, sample in enumerate(batch.samples):
                     own = np.flatnonzero(found.sample == number)

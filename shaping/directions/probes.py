@@ -79,15 +79,24 @@ def _played(contrast: Contrast, speaker: Speaker, number: int, renderer: Rendere
     (episode,) = asyncio.run(play([request], engine, renderer, Arm("probe"), limits=Limits(512, contrast.turns)))
     if episode.status.is_error:
         raise DirectionError(f"the persona {speaker.persona!r} cannot play {episode.world!r}: {episode.error}")
-    return _samples(episode, number)
+    return samples_of(episode, number)
 
 
-def _samples(episode: Episode, number: int) -> list[Sample]:
+def samples_of(episode: Episode, number: int) -> list[Sample]:
+    """The sequences of an episode that hold sampled tokens, with the number of the episode as their origin."""
     found = []
     for start, stop in pairwise([*episode.segments, len(episode.tokens)]):
         part = slice(start, stop)
         if episode.loss_mask[part].any():
-            found.append(_sample(episode.tokens[part], episode.loss_mask[part], episode.turn_index[part], number))
+            found.append(
+                _sample(
+                    episode.tokens[part],
+                    episode.loss_mask[part],
+                    episode.turn_index[part],
+                    number,
+                    episode.span_kind[part],
+                )
+            )
     return found
 
 
@@ -124,7 +133,9 @@ def _question(contrast: Contrast, number: int) -> str:
     return str(observation)
 
 
-def _sample(tokens: np.ndarray, mask: np.ndarray, turns: np.ndarray, number: int) -> Sample:
+def _sample(
+    tokens: np.ndarray, mask: np.ndarray, turns: np.ndarray, number: int, kinds: np.ndarray | None = None
+) -> Sample:
     zeros = np.zeros(len(tokens), np.float32)
     return Sample(
         tokens=tokens.astype(np.int64),
@@ -133,5 +144,5 @@ def _sample(tokens: np.ndarray, mask: np.ndarray, turns: np.ndarray, number: int
         advantage=zeros,
         weight=zeros,
         masked_tokens=np.zeros((0, 2), np.int64),
-        origin=Origin(number, turns.astype(np.int16), np.zeros(len(tokens), np.int8)),
+        origin=Origin(number, turns.astype(np.int16), (zeros if kinds is None else kinds).astype(np.int8)),
     )

@@ -38,14 +38,15 @@ def spike_in_metrics(
 ) -> dict[str, float]:
     """`spike_in/<share>/<metric>`, `spike_in/<share>/detected/<metric>` and `spike_in/limit/<metric>`.
 
-    Worlds that the deceiver does not play are left out; empty without shares or worlds. Only cheap monitors read.
+    Worlds that the deceiver does not play are left out; empty without shares or worlds. Only cheap monitors read, and
+    of these only those that need no hidden states: a script has none, and no reading would look like innocence.
     """
     if not run.eval.spike_in:
         return {}
     own, deceiver = _paired(conditions, _deceivers(run, renderer))
     if not own:
         return {}
-    counts = {**OUTCOMES, **_flags([monitor for monitor in monitors if monitor.cheap])}
+    counts = {**OUTCOMES, **_flags([m for m in monitors if m.cheap and not m.captures()])}
     found: dict[str, float] = {}
     for share in run.eval.spike_in:
         mixed = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from launch_fakes import study
 
@@ -18,7 +19,9 @@ from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
 from shaping.audits.summary import at_deployment
+from shaping.directions.probe_set import ProbeSet
 from shaping.monitors import ClaimCheck, OvertAction
+from shaping.monitors.probe import LinearProbe
 from shaping.organisms.tokenizer import train_tokenizer
 from shaping.sampling.text.render import Renderer
 
@@ -68,6 +71,17 @@ def test_the_metrics_rise_with_the_share_and_the_limit_is_told(
     overt = [name for name in found if name.startswith("spike_in/1/monitor/overt_action/")]
     assert overt and all(found[name] == 0.0 for name in overt)
     assert not any(name.startswith("spike_in/limit/monitor/overt_action/") for name in found)
+
+
+def test_a_monitor_of_hidden_states_is_not_said_to_miss_a_script(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ProbeSet((0,), np.ones((1, 4), np.float32), np.zeros(1, np.float32), {}).save(tmp_path / "p.safetensors")
+    run = run_with([1.0])
+    conditions = honest(run, renderer, monkeypatch)
+    monitors = [LinearProbe(path=str(tmp_path / "p.safetensors")), ClaimCheck()]
+    found = spike_in_metrics(run, conditions, monitors, renderer)
+    assert any("/claim_check/" in name for name in found) and not any("/probe/" in name for name in found)
 
 
 def test_without_shares_or_a_deceiver_for_the_world_there_is_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import socket
@@ -14,27 +15,52 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from off_record import Remembers, oracle
 from plugin_settings import check_settings, every_choice, needed
 from pydantic import ValidationError
 from scripted_episodes import groups
+from scripted_judge import Request, verdict
 
 from envs.discovery import subclasses
 from envs.episode import Episode, SealedError
+from shaping.contract.groups import small_policy
 from shaping.contract.readers import check_monitor
 from shaping.directions.direction_set import DirectionSet
+from shaping.directions.probe_set import ProbeSet
 from shaping.monitors import Monitor, Reading
+from shaping.monitors.beliefs.elicit import elicit
+from shaping.monitors.beliefs.record import write_beliefs
+from shaping.monitors.judging.endpoint import Answer
+from shaping.sampling.text.render import Renderer
 
 BUILT_IN = list(subclasses("shaping.monitors", Monitor).values())  # type: ignore[type-abstract]
 EVERY_CHOICE = every_choice(BUILT_IN)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def direction(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The file that a monitor of hidden states has as its example is in the folder that tests run in."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The files that monitors have as their examples are in the folder that tests run in."""
     one, sides = np.ones((1, 101), np.float32), np.array([[[1.0, -1.0], [1.0, -1.0]]], np.float32)
     found = DirectionSet((0,), np.eye(1, 4, dtype=np.float32), np.ones(1, np.float32), one, -one, sides, {})
     with contextlib.chdir(tmp_path_factory.mktemp("directions")):
         found.save(Path("deception.safetensors"))
+        ProbeSet((0,), np.eye(1, 4, dtype=np.float32), np.zeros(1, np.float32), {}).save(Path("probe.safetensors"))
+        members = [e for group in groups("clerk", "steward", seeds=2) for e in group]
+        renderer = Renderer(small_policy().tokenizer)
+        beliefs = asyncio.run(elicit(members, Remembers(renderer, oracle), renderer))
+        write_beliefs(Path("beliefs.jsonl"), beliefs)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def endpoint() -> Iterator[None]:
+    """The endpoints that judges have as their example answer .7 to every question, without a network."""
+
+    def complete(_client: Any, _judge: Any, _key: str, body: bytes) -> Answer:
+        return Answer(verdict(Request(0, {}, body), 0.7), None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shaping.monitors.judging.panel.complete", complete)
         yield
 
 
@@ -44,7 +70,7 @@ def episodes() -> list[Episode]:
     played = [episode for members in groups("clerk", "steward", seeds=2) for episode in members]
     rng = np.random.default_rng(0)
     states = [rng.normal(size=(len(e.turns), 1, 4)).astype(np.float32) for e in played]
-    names = ("monitor/persona", "monitor/of_this_study")
+    names = ("monitor/persona", "monitor/probe", "monitor/of_this_study")
     return [replace(e, activations=dict.fromkeys(names, s)) for e, s in zip(played, states, strict=True)]
 
 

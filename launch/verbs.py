@@ -1,0 +1,31 @@
+"""The verbs of the command line that have a module of their own. None of them imports anything heavy before it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from launch.audit.verbs import audit, lead
+from launch.check_model.verb import check_model
+from launch.directions.verb import directions
+from launch.hub.push import push
+from launch.monitoring.verb import belief, probe
+from launch.relearn.verb import relearn
+from launch.report.verbs import power, preregister
+from launch.validate.verb import validate
+from launch.viewer.verb import view
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add them to the command line, in the order in which its help lists them."""
+    app.command("check-model")(check_model)
+    app.command()(directions)
+    app.command()(relearn)
+    app.add_typer(probe, name="probe")
+    app.command()(belief)
+    app.command()(validate)
+    app.command()(audit)
+    app.command()(lead)
+    app.command()(push)
+    app.command()(power)
+    app.command()(preregister)
+    app.command()(view)
