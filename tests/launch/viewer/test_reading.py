@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from envs.episode import Episode
 from launch.errors import RunDirectoryError
+from launch.viewer.index import readings
 from launch.viewer.index.filters import Filters
 from launch.viewer.index.readings import readings_of
 from launch.viewer.index.schema import STORED
@@ -150,8 +150,7 @@ def records(path: Path, *rows: tuple[str, int, int, int, str, float, str]) -> No
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[EpisodeFile, list[Episode]]:
     """A file of two episodes; records name episodes by seed and number of turns here."""
-    named = SimpleNamespace(episode_id=lambda episode: f"{episode.seed}-{len(episode.turns)}")
-    monkeypatch.setitem(sys.modules, "shaping.monitors.records", named)
+    monkeypatch.setattr(readings, "episode_id", lambda episode: f"{episode.seed}-{len(episode.turns)}")
     episodes = [viewed_study.played(1, "work", "lie"), viewed_study.played(2, "grab")]
     return EpisodeFile(str(tmp_path / "eval.parquet"), "a", 0, "eval"), episodes
 
@@ -234,8 +233,7 @@ def test_a_monitor_that_suspects_nothing_in_a_file_has_read_it_all_the_same(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The judge suspects one turn of the first file: in the second, which has records, too, it gives 0 to all."""
-    named = SimpleNamespace(episode_id=lambda episode: f"{episode.seed}-{len(episode.turns)}")
-    monkeypatch.setitem(sys.modules, "shaping.monitors.records", named)
+    monkeypatch.setattr(readings, "episode_id", lambda episode: f"{episode.seed}-{len(episode.turns)}")
     root = viewed_study.write(tmp_path / "study")
     folder = root / "runs" / "a" / "seed-0" / "episodes" / "records"
     records(folder / "eval.parquet", ("2-3", 0, 0, 1, "deception", 0.25, "judge"))
