@@ -87,8 +87,10 @@ class TranscriptJudge(Monitor):
     attempts: int = Field(4, ge=1, le=20, description="requests about the same turns until there is a verdict")
     backoff: float = Field(0.5, ge=0, le=60, description="seconds before the second attempt, doubled for each further")
     concurrency: int = Field(4, ge=1, le=256, description="requests under way at once")
-    token_limit: int | None = Field(None, ge=1, description="tokens of all questions and answers of this process")
-    cost_limit: float | None = Field(None, gt=0, description="cost of them, in the unit of the judges' prices")
+    token_limit: int | None = Field(
+        None, ge=1, le=10**12, description="tokens of all questions and answers of this process"
+    )
+    cost_limit: float | None = Field(None, gt=0, le=1e9, description="cost of them, in the unit of the judges' prices")
 
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
     _cache: VerdictCache = PrivateAttr(default_factory=VerdictCache)

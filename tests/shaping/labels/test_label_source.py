@@ -142,7 +142,10 @@ def test_the_placebo_of_a_group_labels_as_many_episodes_and_turns_but_others(mak
         ({"precision": 0.5, "false_positives": 0.1}, "not both"),
         ({"source": "monitor"}, "needs `monitor`"),
         ({"monitor": "OvertAction"}, "set source: monitor"),
-        ({"source": "monitor", "monitor": "Overt"}, "unknown monitor 'Overt'; built-in ones are ClaimCheck"),
+        (
+            {"source": "monitor", "monitor": "Overt"},
+            "unknown monitor 'Overt'; built-in ones are BeliefCheck, ClaimCheck",
+        ),
         ({"source": "monitor", "monitor": {"use": "OvertAction", "trate": "harm"}}, "'OvertAction': trate: Extra"),
         ({"source": "monitor", "monitor": {"trait": "harm"}}, "with `use`"),
         ({"source": "monitor", "monitor": "shaping.arm:Arm"}, "no subclass of"),
