@@ -6,7 +6,11 @@ import html
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from envs.escaping import ACTING, revealed
 
@@ -76,3 +80,20 @@ def _fixed(value: float, digits: int, sign: str) -> str:
     if round(value, digits) == 0:
         return f"{0:.{digits}f}"
     return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def escaping_environment(templates: Path) -> Environment:
+    """An environment of jinja for the templates of a folder; a value that is not given is an error."""
+    return Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _clean(value: Any) -> Any:
+    """Text without signs that act on their surroundings; jinja escapes it afterwards. Markup is our own."""
+    return visible(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value

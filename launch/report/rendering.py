@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from launch.report.escaping import inline_json, plain, signed, visible
+from launch.report.escaping import escaping_environment, inline_json, plain, signed, visible
 from launch.report.figures import Figure
 from launch.report.table import Interval
 from shaping.audits.conduct.grid import Estimate
@@ -26,23 +26,11 @@ def render(source: str, **values: Any) -> Markup:
 @functools.cache
 def environment() -> Environment:
     """Templates of the frame, and the filters of all templates: text, number, signed, level, p, odds, percent."""
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_clean,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = escaping_environment(TEMPLATES)
     found.filters |= {"text": visible, "number": _number, "signed": _signed, "level": _level, "p": p_value}
     found.filters |= {"odds": _odds, "percent": _percent}
     found.globals["json_of"] = _figure_json
     return found
-
-
-def _clean(value: Any) -> Any:
-    """Text without signs that act on their surroundings; jinja escapes it afterwards. Markup is our own."""
-    return visible(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _figure_json(figure: Figure) -> Markup:

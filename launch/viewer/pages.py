@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from envs.episode import TRAITS
-from launch.report.escaping import visible
+from launch.report.escaping import escaping_environment, visible
 from launch.viewer.index.filters import ORDERS, Filters
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -140,14 +140,7 @@ def _classes(own: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]
 
 @functools.cache
 def _environment() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_clean,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = escaping_environment(TEMPLATES)
     found.filters |= {"text": _text, "words": _words, "number": _number, "signed": _signed, "count": _count}
     found.filters |= {"big": "{:,}".format, "condition": _condition, "missed": _missed}
     found.globals["names"] = TRAITS
@@ -156,11 +149,6 @@ def _environment() -> Environment:
 
 def _render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
-
-
-def _clean(value: Any) -> Any:
-    """Jinja escapes it afterwards. Markup is our own."""
-    return visible(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _text(value: Any) -> str:
