@@ -33,7 +33,7 @@ LAUGHS = "x0: &x0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
     f"x{n + 1}: &x{n + 1} [{', '.join([f'*x{n}'] * 9)}]\n" for n in range(30)
 )
 SECONDS, MEGABYTES = 5.0, 64
-"""Of the processor, with first imports of what checks a study; unbounded, each of these takes hours or all memory."""
+"""Of the processor: .2 alone, and 1.006 in a process that had run hundreds of tests; unbounded, they take hours."""
 
 Refused = Callable[..., str]
 
