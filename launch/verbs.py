@@ -11,6 +11,7 @@ from launch.hub.push import push
 from launch.monitoring.verb import belief, probe
 from launch.relearn.verb import relearn
 from launch.report.verbs import power, preregister
+from launch.sandbag.verb import sandbag
 from launch.validate.verb import validate
 from launch.viewer.verb import view
 
@@ -20,6 +21,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.command("check-model")(check_model)
     app.command()(directions)
     app.command()(relearn)
+    app.command()(sandbag)
     app.add_typer(probe, name="probe")
     app.command()(belief)
     app.command()(validate)

@@ -1,0 +1,1 @@
+"""Sandbagging: does a policy score higher once noise disturbs its weights?"""
