@@ -29,5 +29,5 @@ def weight_noise(model: nn.Module, scale: float, seed: int) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for parameter, original in kept:
-                parameter.copy_(original)
+            for weights, original in kept:
+                weights.copy_(original)
