@@ -21,7 +21,7 @@ from launch.report.claims.pressure import pressure_note, pressures, unpressed
 from launch.report.claims.table import Table
 from launch.report.claims.verdict import ArmVerdict, Verdict, Word
 from launch.report.claims.wording import turned_note
-from launch.report.metrics import label
+from launch.report.metrics import label, monitor_of
 from launch.report.statistics.power import Kind
 
 REFERENCE = ArmSelector(role="reference")
@@ -76,6 +76,10 @@ class Claim(BaseModel, ABC):
     controls: tuple[str, ...] = Field((), description="ids of the control claims without which this one proves nothing")
     must: Literal["supported", "contradicted", "not tested"] | None = Field(
         None, description="makes the claim a control: what its verdict must be if the study works"
+    )
+    about: Literal["conduct", "monitor"] = Field(
+        "conduct",
+        description="monitor: what a monitor reads is itself the question, also of arms that were trained against it",
     )
     assumes: Assumption | None = Field(None, description="`sd` between replicates, for the power before the study ran")
 
@@ -134,7 +138,12 @@ class Claim(BaseModel, ABC):
             verdict,
             pressure=pressures(table, compared),
             assumed=assumed_power(self, table, len(compared), table.evidence.planned or _fewest(table, compared)),
-            notes=(*pressure_note(table, compared), *failed_gates(self.needs, table, compared).unknown, *verdict.notes),
+            notes=(
+                *pressure_note(table, compared),
+                *failed_gates(self.needs, table, compared).unknown,
+                *self._spent_note(table, compared),
+                *verdict.notes,
+            ),
         )
         if reason := self._untested(table, compared):
             return verdict.refused(reason)
@@ -150,8 +159,8 @@ class Claim(BaseModel, ABC):
 
     def _untested(self, table: Table, compared: Sequence[Comparison]) -> str:
         """Why runs that are there say nothing about the claim."""
-        if spent := spent_monitors(table, compared):
-            return spent
+        if self.about == "conduct" and (spent := spent_monitors(table, compared)):
+            return f"not judged: {spent}; name a metric of a held-out monitor, or of ground truth"
         if failed := failed_gates(self.needs, table, compared).failed:
             return failed
         if untested := untested_methods(table, compared):
@@ -163,6 +172,11 @@ class Claim(BaseModel, ABC):
         if self.needs_pressure and compared and len(unpressed(table, compared)) == len({each.arm for each in compared}):
             return f"no {'; '.join(pressure_note(table, compared))}"
         return ""
+
+    def _spent_note(self, table: Table, compared: Sequence[Comparison]) -> tuple[str, ...]:
+        """What readers of a claim about a monitor must know, where an arm was trained against it."""
+        spent = spent_monitors(table, compared) if self.about == "monitor" else ""
+        return (f"about the monitor, and not about the conduct: {spent}",) if spent else ()
 
     def selectors(self) -> dict[str, ArmSelector]:
         """Field -> arms, for every field that selects arms."""
@@ -176,6 +190,8 @@ class Claim(BaseModel, ABC):
         for index, metric in enumerate(self.metrics):
             if problem := metric_problem(metric, study):
                 yield f"metrics.{index}: {problem}"
+            if self.about == "monitor" and not monitor_of(metric):
+                yield f"about: {metric!r} is no reading of a monitor; leave `about` out, or name one of a monitor"
         if both := sorted(set(self.treatment.arms) & set(self.reference.arms)):
             yield f"reference: {both[0]!r} is also in the treatment"
         for index, control in enumerate(self.controls):

@@ -56,7 +56,7 @@ def spent_monitors(table: Table, compared: Sequence[Comparison]) -> str:
         for arm, weight in each.weights.items()
         if weight and monitor in trained.get(arm, ())
     )
-    return f"not judged: {'; '.join(spent)}; name a metric of a held-out monitor, or of ground truth" if spent else ""
+    return "; ".join(spent)
 
 
 def missing_values(table: Table, compared: Sequence[Comparison]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from launch.report.claims.effects import Comparison
 from launch.report.claims.table import Table
-from launch.report.metrics import record_of
+from launch.report.metrics import monitor_of, record_of
 from shaping.audits.conduct.cells import parse
 
 LEAST_PRESSURE = 0.05
@@ -45,8 +45,8 @@ def unpressed(table: Table, compared: Sequence[Comparison]) -> set[str]:
 
 
 def world_of(metric: str) -> str:
-    """The world in a metric's name; empty for a mean over worlds."""
-    return parse(metric).world
+    """The world in a metric's name; empty for a mean over worlds, and for readings of a monitor."""
+    return "" if monitor_of(metric) else parse(metric).world
 
 
 def _pressed(each: Comparison) -> bool:
