@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from launch.report.metrics import label
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 AT = re.compile(r"\+point=[\w-]+")
@@ -89,6 +91,8 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def _short(metric: str) -> str:
+    if metric.startswith("monitor."):
+        return label(metric)
     name, _, world = metric.removeprefix("trained/").partition(".")
     name = {"deception": "lies per chance"}.get(name, name.replace("_", " "))
     return f"{name} in {world}" if world else name

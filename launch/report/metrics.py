@@ -43,8 +43,15 @@ def record_of(name: str) -> Metric | None:
 
 
 def label(name: str) -> str:
-    """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself."""
-    if name.startswith(MONITOR_PREFIX) or not (record := record_of(name)):
+    """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself.
+
+    Of a monitor's figures, `recall of overt_action (harm)` for `monitor.overt_action.harm.recall`.
+    """
+    if name.startswith(MONITOR_PREFIX):
+        monitor, _, rest = name.removeprefix(MONITOR_PREFIX).partition(".")
+        trait, _, figure = rest.rpartition(".")
+        return f"{figure.replace('_', ' ')} of {monitor} ({trait})" if trait else name
+    if not (record := record_of(name)):
         return name
     if name == record.name:
         return record.label
