@@ -144,7 +144,7 @@ class Methods:
         yield from (NOTHING, NOTHING)
 
     def _title(self, arm: str) -> str:
-        """The label; once there are rows, with what a reader must know: does it read ground truth, or spend a monitor?"""
+        """The label; once there are rows, with what a reader must know of it: ground truth read, a monitor spent."""
         return next(info.title for info in self.numbers.arms if info.name == arm)
 
     def _mean(self, arm: str) -> str:
