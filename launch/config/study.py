@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from launch.config.arms.arms import ArmConfig as ArmConfig
-from launch.config.arms.arms import ArmName
+from launch.config.arms.arms import ArmName, SeatInterventions
 from launch.config.arms.arms import Role as Role
 from launch.config.arms.axes import (
     OF_ARMS,
@@ -69,9 +69,10 @@ class RunConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
     seats: SeatsConfig | None = None
-    context_arms: dict[str, list[PluginSpec]] = Field(
+    context_arms: dict[str, list[PluginSpec] | SeatInterventions] = Field(
         {},
-        description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
+        description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on; "
+        "of arms with interventions of single seats, those of each seat",
     )
     # what the study's `model` meant when it began: in run.json beside the config
     commit: str = Field("", exclude=True, description="of a model on the hub: the commit that the study has pinned")
@@ -345,7 +346,7 @@ class StudyConfig(Strict):
         )
 
 
-def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[PluginSpec]]:
+def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[PluginSpec] | SeatInterventions]:
     """Arm -> those of its interventions that may give it prompts, for the arms that are compared with a reference."""
     if run.arm_config.role != "reference" or not run.eval.contexts:
         return {}
@@ -354,5 +355,13 @@ def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[P
         for other in runs
         if other is not run and all(other.sweep_point.get(axis) == v for axis, v in run.sweep_point.items())
     ]
-    found = {other.point_name: list(filter(may_have_context, other.arm_config.interventions)) for other in compared}
-    return {arm: interventions for arm, interventions in found.items() if interventions}
+    found: dict[str, list[PluginSpec] | SeatInterventions] = {}
+    for other in compared:
+        common = list(filter(may_have_context, other.arm_config.interventions))
+        own = other.arm_config.of_seats(other.seats.learned) if other.seats and other.arm_config.seats else {}
+        by_seat = {seat: list(filter(may_have_context, interventions)) for seat, interventions in own.items()}
+        if any(interventions != common for interventions in by_seat.values()):
+            found[other.point_name] = by_seat
+        elif common:
+            found[other.point_name] = common
+    return found
