@@ -16,7 +16,8 @@ from launch.errors import UserError
 from launch.storage.documents import write_json
 from launch.storage.files import disk_errors, make_directory, write_text
 from launch.validate.page import html, markdown
-from launch.validate.sources import Labelled, of_model, of_run, scripted, world_options
+from launch.validate.reader import Reader, seen_by_run
+from launch.validate.sources import Labelled, of_run, scripted, world_options
 from shaping.monitors.base import Monitor, MonitorError
 from shaping.monitors.read import EpisodesRead, read_all
 from shaping.monitors.validation.card import Card
@@ -65,16 +66,19 @@ def validate_monitor(
     except ValueError as error:
         raise UserError(f"--world: {error}") from None
     settings = world_options(world, options or {})
+    captures = list(monitor.captures())
     labelled = _labelled(monitor, plain, home, settings, episodes, _abroad(monitor, plain, home, locales), say)
     for path in runs:
         for locale, found in of_run(path, plain, monitor).items():
             into = labelled.setdefault(locale, Labelled()) if locale == home else labelled.get(locale)
             if into is not None:
-                into.add(found.episodes, found.origins[0])
+                into.extend(seen_by_run(path, found, captures) if captures else found)
+    own = labelled.setdefault(home, Labelled())
     if model:
-        found = of_model(model, named(plain, home), settings, episodes, max_tokens, list(monitor.captures()))
-        labelled.setdefault(home, Labelled()).add(found.episodes, found.origins[0])
-    labelled.setdefault(home, Labelled())
+        reader, name = Reader(model, max_tokens), named(plain, home)
+        if captures:
+            own.extend(reader.seen(reader.scripted(name, settings, episodes), captures))
+        own.extend(reader.seen(reader.played(name, settings, episodes), captures))
     reads = {locale: _read(monitor, found, patience) for locale, found in labelled.items()}
     _refuse_failures(reads[home])
     say(f"{sum(len(read.episodes) for read in reads.values())} episodes read")
@@ -134,7 +138,7 @@ def _labelled(
     abroad: Sequence[str],
     say: Callable[[str], None],
 ) -> dict[str, Labelled]:
-    """Locale -> scripted episodes; empty for a monitor of hidden states, which scripted players do not have."""
+    """Locale -> scripted episodes; empty for a monitor of hidden states, which a model has to give them."""
     if monitor.captures():
         return {}
     found = {locale: scripted(named(world, locale), options, episodes) for locale in (home, *abroad)}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from envs.core import TextEnv
 from envs.episode import Episode, SealedError
 from envs.skins.locales import split
 from envs.store import StoreError
@@ -20,7 +17,6 @@ from launch.report.files.episode_files import EpisodeFiles
 from launch.run.seeds import derive
 from launch.storage.finished import finished_run
 from launch.storage.rundir import RunDirectory
-from shaping.hooks import Capture
 from shaping.monitors.base import Monitor
 from shaping.monitors.records import version_of
 from shaping.monitors.validation.judge import Origin
@@ -39,6 +35,11 @@ class Labelled:
     def add(self, episodes: Sequence[Episode], origin: Origin) -> None:
         self.episodes += episodes
         self.origins += [origin] * len(episodes)
+
+    def extend(self, other: Labelled) -> None:
+        """Add those of another one."""
+        self.episodes += other.episodes
+        self.origins += other.origins
 
 
 def world_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,39 +108,3 @@ def _origin(directory: RunDirectory, monitor: Monitor) -> Origin:
     itself = any(record.get("version") == version_of(monitor) for record in records)
     note = f"trained against {', '.join(spent)}" + (", which is this monitor" if itself else "")
     return Origin(name, "adversary" if any(same) or monitor.name in spent else "checkpoint", note)
-
-
-def of_model(
-    model: str, name: str, options: Mapping[str, Any], episodes: int, max_tokens: int, captures: Sequence[Capture]
-) -> Labelled:
-    """Episodes that a model plays without prompts, with the hidden states that a monitor asks for."""
-    from launch.check_model.subject import subject
-    from shaping.arm import Arm
-    from shaping.learning.policy import Policy
-    from shaping.sampling.embedded.transformers_engine import TransformersEngine
-    from shaping.sampling.play import EpisodeRequest, Limits, play
-    from shaping.sampling.text.render import Renderer
-
-    chosen = subject(model)
-    policy = Policy.load(chosen.directory, device="auto", name=chosen.name)
-    policy.model.eval()
-    renderer = Renderer(policy.tokenizer)
-    engine = TransformersEngine(policy.model, renderer, captures=captures)
-
-    def make() -> TextEnv:
-        return build_world(name, options, "world")
-
-    requests = [
-        EpisodeRequest(
-            partial(make), derive("validate", name.partition("@")[0], n), n, sampling_seed=n, options=dict(options)
-        )
-        for n in range(episodes)
-    ]
-    played = asyncio.run(play(requests, engine, renderer, Arm("model"), limits=Limits(max_tokens=max_tokens)))
-    sound = [e for e in played if not e.status.is_error and e.turns]
-    if not sound:
-        why = next((e.error for e in played if e.error), "no episode had a turn")
-        raise UserError(f"--model: {model} plays {name} without a single sound episode: {why}")
-    found = Labelled()
-    found.add(sound, Origin(chosen.name, "model"))
-    return found

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from envs.escaping import on_one_line
+from launch.errors import UserError
 from launch.terminal import say
 
 
 def validate(
-    monitor: Annotated[str, typer.Argument(help="name of a monitor, or package.module:Class")],
-    world: Annotated[str, typer.Option(help="the world whose labels judge it, e.g. clerk or clerk@ar-1850")],
+    monitor: Annotated[str, typer.Argument(help="name of a monitor, package.module:Class, or all")],
+    world: Annotated[
+        str, typer.Option(help="the world whose labels judge it: clerk, clerk@ar-1850; for all several, with commas")
+    ],
     fields: Annotated[list[str] | None, typer.Argument(help="key=value ..., fields of the monitor")] = None,
     option: Annotated[list[str] | None, typer.Option(help="key=value, an option of the world (repeatable)")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="episodes of each scripted player, and of the model")] = 40,
@@ -34,6 +37,9 @@ def validate(
     from launch.validate.command import folder_of, validate_monitor, write_card
 
     folder = folder_of(study, out)
+    if monitor == "all":
+        _every(world, folder, fields, option, run, locales, episodes, model, max_tokens, threshold, resamples)
+        return
     card = validate_monitor(
         monitor,
         named_values(fields or []),
@@ -54,3 +60,35 @@ def validate(
     for name, why in card.unjudged.items():
         say(on_one_line(f"{name} is not judged: it is {why}"))
     say(f"card: {write_card(card, folder)}")
+
+
+def _every(
+    world: str,
+    folder: Path,
+    fields: list[str] | None,
+    option: list[str] | None,
+    run: list[Path] | None,
+    locales: str,
+    episodes: int,
+    model: str,
+    max_tokens: int,
+    threshold: float,
+    resamples: int,
+) -> None:
+    from launch.check import named_values
+    from launch.validate.every import LEFT_OUT, validate_all
+
+    if fields or run or locales not in ("", "none"):
+        raise UserError("`validate all` takes no fields, no --run and no --locales: name one monitor for these")
+    cards = validate_all(
+        [each.strip() for each in world.split(",") if each.strip()],
+        folder,
+        options=named_values(option or []),
+        episodes=episodes,
+        model=model,
+        max_tokens=max_tokens,
+        threshold=threshold,
+        resamples=resamples,
+        say=lambda line: say(on_one_line(line)),
+    )
+    say(on_one_line(f"{len(cards)} cards in {folder}; {LEFT_OUT} tells which monitors have none, and why"))

@@ -91,6 +91,14 @@ class Monitor(BaseModel):
         """Return the suspicious turns of an episode."""
         raise NotImplementedError(f"{type(self).__name__} must define read(episode) -> list[Reading]")
 
+    def read_many(self, episodes: Sequence[Episode]) -> Sequence[list[Reading] | MonitorError]:
+        """The readings of each episode, or why one has none, in their order.
+
+        By default `read` is called for each, and what it raises is raised. A monitor that waits for others (a model, a
+        network) asks about all episodes at once here.
+        """
+        return [self.read(episode) for episode in episodes]
+
 
 def require_held_out(monitors: Sequence[Monitor], spent_names: Collection[str]) -> None:
     """Check that training and measurement use different monitors.

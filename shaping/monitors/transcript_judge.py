@@ -115,10 +115,22 @@ class TranscriptJudge(Monitor):
 
     def read(self, episode: Episode) -> list[Reading]:
         """Readings of all turns. Raises: `JudgeError` if a turn lacks verdicts, `JudgeLimitError` at the limit."""
-        (verdicts,) = self.examine([episode])
+        (found,) = self.read_many([episode])
+        if isinstance(found, JudgeError):
+            raise found
+        return found
+
+    def read_many(self, episodes: Sequence[Episode]) -> list[list[Reading] | JudgeError]:
+        """The same of many episodes, whose questions are asked side by side, at most `concurrency` of them at once."""
+        return [
+            self._readings(episode, verdicts)
+            for episode, verdicts in zip(episodes, self.examine(episodes), strict=True)
+        ]
+
+    def _readings(self, episode: Episode, verdicts: Verdicts) -> list[Reading] | JudgeError:
         lacking = np.flatnonzero(verdicts.heard < self.quorum)
         if lacking.size:
-            raise self._refusal(episode, lacking, verdicts.failures)
+            return self._refusal(episode, lacking, verdicts.failures)
         return [Reading(self.name, self.trait, turn, float(score)) for turn, score in enumerate(verdicts.mean)]
 
     def examine(self, episodes: Sequence[Episode]) -> list[Verdicts]:
@@ -155,9 +167,7 @@ class TranscriptJudge(Monitor):
         asked = [(judge, judge.question or QUESTIONS[self.trait]) for judge in self.judges]
         return Panel(asked, effort, folder, self._ledger, self._cache)
 
-    def _refusal(
-        self, episode: Episode, lacking: NDArray[np.int64], failures: Sequence[Outcome]
-    ) -> JudgeError | JudgeLimitError:
+    def _refusal(self, episode: Episode, lacking: NDArray[np.int64], failures: Sequence[Outcome]) -> JudgeError:
         counts = Counter(outcome.kind for outcome in failures)
         first = failures[0]
         error = JudgeLimitError if set(counts) == {"limit"} else JudgeError

@@ -18,8 +18,17 @@ def checked_readings(monitor: Monitor, episode: Episode) -> tuple[Reading, ...]:
     Raises: `MonitorError` if the monitor raises, answers something else than readings, or names a turn or tokens that
     the episode does not have.
     """
-    shown = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
-    answer = call(MonitorError, monitor, "read", shown)
+    return checked(monitor, episode, call(MonitorError, monitor, "read", shown_to(monitor, episode)))
+
+
+def shown_to(monitor: Monitor, episode: Episode) -> Episode:
+    """The episode as the monitor may read it. Raises: `MonitorError` if its `view` raises."""
+    found: Episode = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
+    return found
+
+
+def checked(monitor: Monitor, episode: Episode, answer: object) -> tuple[Reading, ...]:
+    """An answer of a monitor about an episode. Raises: `MonitorError` if these are no readings of the episode."""
     if not isinstance(answer, (list, tuple)) or not all(isinstance(reading, Reading) for reading in answer):
         raise MonitorError(
             f"{type(monitor).__name__}.read() returned {answer!r:.80}; it must return a list of Readings"

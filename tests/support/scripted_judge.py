@@ -7,10 +7,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from envs.episode import Episode, Span
+from shaping.monitors.transcript_judge import TranscriptJudge
+
+MakeEpisode = Callable[..., Episode]
 Says = Callable[["Request"], Any]
 """What answers: text of the reply, or a whole (status, headers, body)."""
 
@@ -120,3 +124,17 @@ def endpoint(says: Says, usage: Mapping[str, Any] | None = None) -> Iterator[End
     finally:
         server.shutdown()
         server.server_close()
+
+
+def judge(url: str, **settings: Any) -> TranscriptJudge:
+    return TranscriptJudge(judges=[{"endpoint": url, "model": "m"}], backoff=0.0, **settings)
+
+
+def saying(make_episode: MakeEpisode, *texts: str) -> Episode:
+    """An episode of these reasonings, each followed by the same action."""
+    episode = make_episode([0.0] * len(texts))
+    turns = []
+    for turn, text in zip(episode.turns, texts, strict=True):
+        said = f"{text} ACTION: wait"
+        turns.append(replace(turn, completion=said, motive=Span(0, len(text)), action=Span(len(text) + 9, len(said))))
+    return replace(episode, turns=tuple(turns))

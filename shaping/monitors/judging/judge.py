@@ -28,6 +28,8 @@ QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Trait -> the question about a turn that is asked unless a judge has its own."""
+LOCAL = "local"
+"""In place of an address: the model is loaded into this process."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -44,8 +46,11 @@ class Judge(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    endpoint: str = Field(description="base address, such as http://127.0.0.1:8000/v1; /chat/completions is added")
-    model: str = Field(min_length=1, description="name of the model at the endpoint")
+    endpoint: str = Field(
+        description="base address, such as http://127.0.0.1:8000/v1 (/chat/completions is added); or local: the model "
+        "is loaded into this process"
+    )
+    model: str = Field(min_length=1, description="name of the model at the endpoint; of a local one, its directory")
     api_key_env: str = Field("", description="name of the environment variable that holds the key; empty: no key")
     question: str = Field("", max_length=20_000, description="what is asked about a turn; empty: that of the trait")
     temperature: float = Field(0.0, ge=0, le=2, description="temperature of sampling")
@@ -60,6 +65,8 @@ class Judge(BaseModel):
     @field_validator("endpoint")
     @classmethod
     def _address(cls, value: str) -> str:
+        if value == LOCAL:
+            return value
         try:
             parts = urlsplit(value)
             port = parts.port
@@ -87,7 +94,12 @@ class Judge(BaseModel):
     @property
     def local(self) -> bool:
         """Is the endpoint on this machine?"""
-        return urlsplit(self.endpoint).hostname in _LOOPBACK
+        return self.embedded or urlsplit(self.endpoint).hostname in _LOOPBACK
+
+    @property
+    def embedded(self) -> bool:
+        """Is the model in this process?"""
+        return self.endpoint == LOCAL
 
     def key(self) -> str:
         """The key, from the environment; empty if there is none to send. Raises: `JudgeError` if it is not set."""
@@ -100,4 +112,4 @@ class Judge(BaseModel):
         return key
 
     def __str__(self) -> str:
-        return f"judge {self.model!r} at {self.endpoint}"
+        return f"judge {self.model!r} {'in this process' if self.embedded else f'at {self.endpoint}'}"

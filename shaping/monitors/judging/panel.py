@@ -15,6 +15,7 @@ from shaping.monitors.judging.cache import VerdictCache, key_of
 from shaping.monitors.judging.endpoint import EndpointError, body_of, client_of, complete
 from shaping.monitors.judging.judge import Judge, JudgeLimitError
 from shaping.monitors.judging.ledger import Ledger
+from shaping.monitors.judging.local import local_model
 from shaping.monitors.judging.question import Asked, messages
 from shaping.monitors.judging.verdict import TurnVerdict, VerdictError, verdict_of
 
@@ -73,19 +74,19 @@ class Panel:
         """
         keys = [judge.key() for judge, _ in self.judges]
         self.ledger.try_again()
-        clients = [client_of(judge, self.effort.concurrency) for judge, _ in self.judges]
+        clients = [None if judge.embedded else client_of(judge, self.effort.concurrency) for judge, _ in self.judges]
         try:
             with ThreadPoolExecutor(self.effort.concurrency, "judge") as pool:
                 found = list(pool.map(lambda task: self._outcome(task, clients[task[0]], keys[task[0]]), tasks))
         finally:
-            for client in clients:
+            for client in filter(None, clients):
                 client.close()
         for (_, asked), outcome in zip(tasks, found, strict=True):
             if outcome.kind:
                 self.ledger.count(self.ledger.failures, outcome.kind, len(asked.turns))
         return found
 
-    def _outcome(self, task: tuple[int, Asked], client: httpx.Client, key: str) -> Outcome:
+    def _outcome(self, task: tuple[int, Asked], client: httpx.Client | None, key: str) -> Outcome:
         (judge, question), asked = self.judges[task[0]], task[1]
         name = key_of(judge, question, asked)
         if (known := self.cache.get(self.folder, name, asked)) is not None:
@@ -105,28 +106,31 @@ class Panel:
         return Outcome(verdict)
 
     def _verdict(
-        self, judge: Judge, question: str, asked: Asked, client: httpx.Client, key: str
+        self, judge: Judge, question: str, asked: Asked, client: httpx.Client | None, key: str
     ) -> dict[int, TurnVerdict]:
         """Ask until there is a verdict. Every attempt has a marker and a canary of its own."""
         for attempt in range(self.effort.attempts):
             nonce, canary = _unlike(asked.data), _unlike(asked.data)
-            body = body_of(judge, messages(question, asked, canary, nonce))
+            told = messages(question, asked, canary, nonce)
             try:
-                return verdict_of(self._said(judge, body, client, key), canary, asked.turns)
+                return verdict_of(self._said(judge, told, client, key), canary, asked.turns)
             except (EndpointError, VerdictError) as error:
                 last = attempt == self.effort.attempts - 1
                 if last or (isinstance(error, EndpointError) and not error.again):
                     raise
                 self.ledger.count(self.ledger.retried, error.kind)
                 wait = self.effort.backoff * 2**attempt * self._random.uniform(0.5, 1.0)
-                told = getattr(error, "wait", None)
-                time.sleep(min(wait, _MOST_WAIT) if told is None else told)
+                wished = getattr(error, "wait", None)
+                time.sleep(min(wait, _MOST_WAIT) if wished is None else wished)
         raise AssertionError("there is at least one attempt")
 
-    def _said(self, judge: Judge, body: bytes, client: httpx.Client, key: str) -> str:
+    def _said(self, judge: Judge, told: list[dict[str, str]], client: httpx.Client | None, key: str) -> str:
+        body = body_of(judge, told)
         held = self.ledger.reserve(judge, len(body), self.effort.tokens, self.effort.cost)
         try:
-            answer = complete(client, judge, key, body)
+            answer = (
+                local_model(judge.model).answer(judge, told) if client is None else complete(client, judge, key, body)
+            )
         except BaseException:
             self.ledger.settle(judge, held, None, answered=False)
             raise

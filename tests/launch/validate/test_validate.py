@@ -20,7 +20,9 @@ from launch.report.build import build
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from launch.validate.command import folder_of, validate_monitor, write_card
-from launch.validate.sources import of_model, of_run
+from launch.validate.every import LEFT_OUT, MADE
+from launch.validate.reader import Reader
+from launch.validate.sources import of_run
 from shaping.directions.direction_set import DirectionSet
 from shaping.monitors import ClaimCheck, OvertAction, PersonaMonitor
 from shaping.monitors.read import read_all
@@ -126,11 +128,32 @@ def test_a_monitor_of_hidden_states_needs_a_model_and_reads_it(model: Path, tmp_
     with pytest.raises(UserError, match="reads hidden states, which only a model has: give one with --model"):
         carded("PersonaMonitor", fields=fields)
     monitor = PersonaMonitor.model_validate(fields)
-    played = of_model(str(model), "clerk", {"size": 2}, 3, 6, list(monitor.captures()))
+    reader = Reader(str(model), 6)
+    played = reader.seen(reader.played("clerk", {"size": 2}, 3), monitor.captures())
     read = read_all(monitor, played.episodes)
     assert read.whole == [0, 1, 2] and {origin.kind for origin in played.origins} == {"model"}
-    with pytest.raises(UserError, match="invalid is shown by every turn"):  # the model babbles
-        carded("PersonaMonitor", fields=fields, model=str(model), max_tokens=6, options={"size": 2})
+    (trait,) = carded("PersonaMonitor", fields=fields, model=str(model), max_tokens=6, options={"size": 2}).traits
+    sources = {each.kind: each for each in trait.sources}
+    assert set(sources) == {"honest", "random", "cheating", "model"}  # the model reads what scripted players say
+    assert sources["honest"].positives == 0 and sources["model"].positives > 0  # the model babbles
+
+
+def test_all_monitors_get_a_card_or_a_reason_from_the_same_episodes(model: Path, tmp_path: Path) -> None:
+    words = ["validate", "all", "--world", "clerk", "--option", "size=2", "--episodes", "4", "--model", str(model)]
+    words += ["--max-tokens", "6", "--resamples", "10", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    cards = {path.stem: Card.model_validate_json(path.read_text()) for path in tmp_path.glob("*-clerk.json")}
+    missing = {each["monitor"]: each["why"] for each in json.loads((tmp_path / LEFT_OUT).read_text())}
+    assert {"claim_check-clerk", "ground_truth-clerk", "motive_check-clerk", "probe-clerk"} <= set(cards)
+    assert missing["transcript_judge"] == "it needs judges, which nobody can make for it"
+    assert (tmp_path / MADE / "probe-clerk.safetensors").is_file()
+    probe = cards["probe-clerk"].traits[0]
+    assert {each.name for each in probe.sources} >= {"honest", "deceiver", "garbage"}
+    # the same seeds and players as without a model, so that rule monitors read the same
+    alone = {each.name: each.recall for each in carded(options={"size": 2}).traits[0].sources}
+    found = {each.name: each.recall for each in cards["claim_check-clerk"].traits[0].sources}
+    assert len(alone) > 4 and {name: found[name] for name in alone} == alone
 
 
 # The card -------------------------------------------------------------------------------------------------------------
