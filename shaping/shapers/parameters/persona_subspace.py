@@ -84,7 +84,8 @@ class PersonaSubspace(Shaper):
     def adapters(self) -> Sequence[AdapterSpec]:
         if self.basis is None and self.contrast is None and not self.random:
             raise InterventionError(
-                "no `basis`, a file of directions, and no `contrast`; set `random: true` for random ones, the control"
+                "`basis` names no file of directions; set `random: true` for random ones, the control, or a "
+                "`contrast` to find them by"
             )
         path = self.basis or (None if self.random else self._made or UNMADE)
         source = {"path": path, "random": self.seed if self.random else None, "rank": self.basis_rank}

@@ -96,7 +96,8 @@ class ScoreRouting(Shaper):
     def adapters(self) -> Sequence[AdapterSpec]:
         if self.direction is None and self.contrast is None and not self.random:
             raise InterventionError(
-                "no `direction`, a file, and no `contrast`; set `random: true` for random directions, the control"
+                "`direction` names no file; set `random: true` for random directions, the control, or a "
+                "`contrast` to find one by"
             )
         common = {"rank": self.rank, "alpha": self.alpha, "targets": self.targets}
         return (AdapterSpec("retain", "kept", **common), AdapterSpec("forget", "quarantine", **common))  # type: ignore[arg-type]
