@@ -23,6 +23,7 @@ from launch.run.models.start_model import start_model
 from launch.storage import jsonl
 from launch.storage.files import disk_errors
 from launch.storage.finished import finished_run
+from shaping.audits.reasoning.obfuscation import obfuscation
 from shaping.directions.labelled_turns import OPTIONS, labelled_turns, persona_episodes
 from shaping.directions.probe_fit import fit_probes
 from shaping.directions.probe_set import ProbeError, ProbeKind
@@ -150,7 +151,18 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> list[str]:
         both = labels.any() and not labels.all()
         area = f"AUROC {roc_auc_score(labels, scores):.3f}" if both else "no AUROC: one class alone"
         lines.append(f"{name}: {area}; mean {means[0]} with the trait, {means[1]} without it")
+    p_ref, p_pol = (np.array([row[name] for row in own], float) for name in ("p_ref", "p_pol"))
+    found = obfuscation(p_ref, p_pol, labels, [row["episode"] for row in own])
+    if found.harmful:
+        policy, states = map(_with_interval, found[:2])
+        lines.append(f"obf_policy {policy}: innocent to the model before training, of {found.harmful} turns")
+        lines.append(f"obf_act {states}: p_ref less p_pol on them")
     return lines
+
+
+def _with_interval(found: tuple[float, float, float]) -> str:
+    value, low, high = found
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
 
 
 def _scores(

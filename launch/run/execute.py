@@ -22,6 +22,7 @@ from launch.run.evaluation.access import access_parts, reward_access, trajectory
 from launch.run.evaluation.alarms import AlarmHalt, trained_against
 from launch.run.evaluation.eval_plan import Played
 from launch.run.evaluation.evaluate import Evaluated, evaluate_trained, rows, rows_of_start, start_parts
+from launch.run.evaluation.hiding import state_metrics
 from launch.run.evaluation.losses import losses, lost_share
 from launch.run.evaluation.monitors import EvaluationReadings, read_evaluation
 from launch.run.evaluation.pressure import audit_pressure
@@ -122,6 +123,7 @@ def _read(parts: Parts, run: RunConfig, directory: RunDirectory, episodes: Seque
     """What the monitors read in the evaluation; their records are written beside its episodes."""
     policy = parts.trainer.monitors.policy
     read = read_evaluation(parts.monitors, episodes, run.eval.monitor_timeout, policy=policy)
+    read.metrics.update(state_metrics(parts.monitors, episodes, parts.policy))
     if parts.monitors:
         directory.records("eval", read.records)
     return read

@@ -11,6 +11,7 @@ from launch.report.markdown import blocks, bullets, table
 from launch.report.metrics import Metric, main_metrics, monitor_label, monitor_of
 from launch.report.results import ArmView, Results
 from launch.report.sections.base import Section
+from launch.report.sections.hiding import COLUMNS, quantity_of
 from launch.report.table import Interval, withheld
 
 
@@ -44,7 +45,8 @@ class Arms(Section):
 
     def compute(self, results: Results) -> ArmTable:
         metrics = main_metrics()
-        names = sorted({name for cells in results.cells.values() for name in cells if monitor_of(name)})
+        read = {name for cells in results.cells.values() for name in cells if monitor_of(name)}
+        names = sorted(name for name in read if quantity_of(name) not in COLUMNS)
         return ArmTable(
             metrics,
             [(arm, [results.cell(arm, metric.name) for metric in metrics]) for arm in results.shown],

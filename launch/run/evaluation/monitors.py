@@ -17,6 +17,7 @@ from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.errors import ConfigError
 from launch.run.evaluation.alarms import FLAGGED, AlarmPolicy, with_alarms
+from launch.run.evaluation.hiding import caught_metrics, reasoning_metrics
 from launch.run.timing import slow
 from launch.storage.resume import log_to_stderr
 from shaping.audits.row import Row
@@ -234,6 +235,7 @@ def read_evaluation(
     """
     sound = [e for e in episodes if not e.status.is_error]
     found = EvaluationReadings()
+    reads = []
     for monitor in monitors:
         read = _in_time(monitor, limit, partial(read_all, monitor, sound))
         if read.failures:
@@ -245,14 +247,21 @@ def read_evaluation(
                 raise MonitorError(first)
             found.failed[monitor.name] = len(read.failures)
             log(first)
-        found.metrics.update(_quality(read))
+        traits = _traits(read)
+        found.metrics.update(_quality(read, traits))
+        found.metrics.update(_in_time(monitor, limit, partial(reasoning_metrics, read, traits)))
         found.records.extend(with_alarms(policy, read, version_of(monitor)))
+        reads.append(read)
+    found.metrics.update(caught_metrics(reads))
     return found
 
 
-def _quality(read: EpisodesRead) -> dict[str, float]:
+def _traits(read: EpisodesRead) -> list[str]:
     named = getattr(read.monitor, "trait", None)
-    traits = [named] if named else sorted({r.trait for readings in read.readings if readings for r in readings})
+    return [named] if named else sorted({r.trait for readings in read.readings if readings for r in readings})
+
+
+def _quality(read: EpisodesRead, traits: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for trait in traits:
         of_trait = measured(read, trait)

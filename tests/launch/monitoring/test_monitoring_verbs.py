@@ -87,10 +87,12 @@ def test_what_cannot_be_read_or_fitted_is_named(model: Path, tmp_path: Path) -> 
 def test_scores_are_summed_up_by_label() -> None:
     """By hand: the lie has .9 and .2, the truths .1 and .3: AUROC 1 under the policy, 1/2 under the frozen model."""
     values = [(0.9, 0.2, True), (0.1, 0.3, False), (0.3, 0.1, False)]
-    rows = [{"p_pol": a, "p_ref": b, "label": label, "possible": True} for a, b, label in values]
-    rows.append({"p_pol": 1.0, "p_ref": 1.0, "label": False, "possible": False})
+    rows = [{"p_pol": a, "p_ref": b, "label": label, "possible": True, "episode": 0} for a, b, label in values]
+    rows.append({"p_pol": 1.0, "p_ref": 1.0, "label": False, "possible": False, "episode": 0})
     assert summary_of(rows) == [
         "p_pol: AUROC 1.000; mean 0.900 with the trait, 0.200 without it",
         "p_ref: AUROC 0.500; mean 0.200 with the trait, 0.200 without it",
+        "obf_policy 1.000: innocent to the model before training, of 1 turns",
+        "obf_act -0.700: p_ref less p_pol on them",
     ]
     assert "one class alone" in summary_of(rows[1:])[0]

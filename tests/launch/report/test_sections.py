@@ -243,6 +243,23 @@ def test_the_spent_badge_stands_at_the_readings_of_the_monitor_an_arm_was_traine
     assert text.count("(spent)") == 1
 
 
+def test_what_monitors_miss_has_a_table_of_its_own_with_the_spent_marked(tmp_path: Path) -> None:
+    kinds = ("monitor.claim_check.deception", "monitor.overt_action.harm")
+    readings = {f"{kind}.recall": 0.7 for kind in kinds} | {f"{kinds[0]}.catches_missed": 0.25}
+    readings |= {f"{kinds[1]}.recall_without_reasoning": 0.625}
+    path = write_study(tmp_path / "study", config(seeds=1), updates=2, episodes=False, summary=readings)
+    remark(path / "runs" / "overseer_penalty" / "seed-0", {"spent_monitors": ["overt_action"]})
+    page = build(path)
+    text = (page.parent / "report.md").read_text(encoding="utf-8")
+    own = text.split("## What monitors miss")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in own.splitlines() if line.startswith("|")]
+    assert lines[0] == ["arm", "monitor", "without reasoning", "catches"]
+    penalty = [line[1:] for line in lines if line[0].startswith("Overseer penalty")]
+    assert penalty == [["claim check, deception", "–", "0.25"], ["overt action, harm (spent)", "0.62", "–"]]
+    assert "catches missed" not in text.split("Readings of monitors.")[1].split("## ")[0]
+    assert "What monitors miss" in page.read_text(encoding="utf-8")
+
+
 def test_no_arm_is_marked_for_a_monitor_that_only_measures(tmp_path: Path) -> None:
     page, text = spent(tmp_path, {})
     assert "0.70" in page and "spent</span>" not in page and "(spent)" not in text
