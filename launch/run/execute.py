@@ -76,6 +76,8 @@ def _through_stages(run: RunConfig, model: Path, directory: RunDirectory, on_upd
     """Every stage in turn. All but the last have directories of their own, and are kept once they are finished."""
     check_data(run)
     check_lengths([(run, model)])
+    if Checkpoints.of(directory, run).newest() is not None:  # before a stage is made again with other files
+        check_origin(directory, run, model)
     directory.begin(run.recorded, versions(), **origin(run, model))
     start, done = Start(model), list[dict[str, Any]]()
     for index, stage in enumerate(run.stages):

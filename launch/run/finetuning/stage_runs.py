@@ -11,8 +11,6 @@ from launch.config.stages import PreferenceStage, RLStage, SupervisedStage, lear
 from launch.config.study import ArmConfig, RunConfig, Within
 
 AnyStage = SupervisedStage | PreferenceStage | RLStage
-FOLDER = "stages"
-"""Folder in a run's directory for the stages before the last, each of which is a run directory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ def _learned(
     arm = trainer.arm
     with timed(seconds, "learn"):
         learned = trainer.learner.update(samples)
+    if phase == "preference":  # whose weights have both signs, so that their mean says nothing
+        learned.pop("imitation", None)
     with timed(seconds, "adapt"):
         told = readings(arm.interventions, episodes, arm.concerns)
         nothing = np.zeros(1)

@@ -14,6 +14,7 @@ from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.run.models.adapters import adapters_of, learned_adapters
 from launch.run.models.start_model import on_hub, start_model
+from launch.storage.rundir import STAGES
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, InterventionError
 from shaping.learning.policy import Policy
@@ -115,11 +116,21 @@ def _base_of(run: RunConfig, checkpoint: Path, stored: AdapterCheckpoint) -> Pat
     except ConfigError as error:
         raise ConfigError(f"{checkpoint} holds adapters of {base}, which is not here: {error}") from error
     if other := base.differences(directory):
+        for stage in _stages_beside(checkpoint):
+            if not base.differences(stage):
+                return stage
         raise ConfigError(
             f"{checkpoint} holds adapters that were trained on {base} with the hash {base.hash}, and {directory} "
             f"differs from that: {'; '.join(other[:5])}. Put these files back"
         )
     return directory
+
+
+def _stages_beside(checkpoint: Path) -> list[Path]:
+    """Checkpoints of the stages before the one that a checkpoint is of: it may have adapters on their weights."""
+    run = checkpoint.parent
+    folders = [*(run / STAGES).glob("*"), *(run.parent.glob("*") if run.parent.name == STAGES else ())]
+    return sorted(folder / "checkpoint" for folder in folders if (folder / "checkpoint" / "config.json").is_file())
 
 
 def name_of(run: RunConfig) -> str:
