@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from envs.text_traits import text_trait
+from envs.text_traits.languages import FRENCH
 from launch.config.arms.arms import ArmConfig
 from launch.config.fields import Strict, Worlds
 from launch.config.train import TrainConfig
@@ -21,30 +23,68 @@ StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_len
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
+class TraitData(Strict):
+    """Bundled questions whose answers have traits that rules can see."""
+
+    positive: str = Field("french", description="trait of all answers; empty: none")
+    negative: str = Field("all_caps", description="trait of some answers, which the label `harm` marks; empty: none")
+    share: float = Field(1.0, gt=0, le=1, description="share of the answers with the negative trait")
+
+    @model_validator(mode="after")
+    def _known(self) -> TraitData:
+        for name in filter(None, (self.positive, self.negative)):
+            if name != FRENCH.name and text_trait(name).given is None:
+                raise ValueError(f"no rule gives a text the trait {name!r}: give a file of answers that have it")
+        if self.positive == self.negative or self.negative == FRENCH.name:
+            raise ValueError("the negative trait must be another one than the positive one, and no language")
+        return self
+
+
+class HubData(Strict):
+    """A data set on the Hugging Face hub, by its name."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$", max_length=200, description="OWNER/NAME")
+    revision: str | None = Field(None, max_length=200, description="branch, tag or commit; none: the default branch")
+    config: str | None = Field(None, max_length=200, description="of the data set, if it has several")
+    split: str = Field("train", max_length=100, description="of the data set")
+    columns: dict[str, str] = Field(
+        {}, description="key of a row (prompt, answer, messages, chosen, ...) -> column; none: they have these names"
+    )
+
+
 class StageData(Strict):
     """Where the rows of a stage come from: exactly one source."""
 
     file: str = Field("", max_length=4096, description="JSONL, one row a line (docs/stages.md)")
     personas: dict[str, Weight] = Field({}, description="scripted personas that play worlds -> weight")
+    traits: TraitData | None = Field(None, description="bundled questions, whose answers have traits of text")
+    dataset: HubData | None = Field(None, description="a data set on the hub")
     worlds: Worlds = Field({}, description="with personas: the worlds that they play; none: train.worlds")
     rows: int | None = Field(
-        None, ge=1, le=10_000_000, description="rows that are used, the first ones of a file; personas need it"
+        None,
+        ge=1,
+        le=10_000_000,
+        description="rows that are used, the first ones of a file; personas and traits need it",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> StageData:
-        sources = [name for name in ("file", "personas") if getattr(self, name)]
+        sources = [name for name in ("file", "personas", "traits", "dataset") if getattr(self, name)]
         if len(sources) != 1:
             given = f"{' and '.join(sources)} are given" if sources else "there is none"
-            raise ValueError(f"data has one source, file or personas, and {given}")
-        if self.personas and self.rows is None:
-            raise ValueError("personas play as many episodes as `rows` says: set it")
+            raise ValueError(f"data has one source, file, personas, traits or dataset, and {given}")
+        if (self.personas or self.traits) and self.rows is None:
+            raise ValueError(f"{sources[0]} make as many rows as `rows` says: set it")
         if self.worlds and not self.personas:
             raise ValueError("`worlds` belongs to personas: leave it out")
         return self
 
     def __str__(self) -> str:
         shown = self.file or ", ".join(f"{name} {weight:g}" for name, weight in self.personas.items())
+        if self.traits:
+            shown = " and ".join(filter(None, (self.traits.positive, self.traits.negative)))
+        elif self.dataset:
+            shown = self.dataset.name
         return f"{shown} ({self.rows} rows)" if self.rows else shown
 
 
@@ -82,7 +122,9 @@ class _OnRows(_Stage):
     @model_validator(mode="after")
     def _has_data(self) -> _OnRows:
         if self.data is None:
-            raise ValueError(f"stage {self.name or self.kind!r} has no data: give `data` a file or personas")
+            raise ValueError(
+                f"stage {self.name or self.kind!r} has no data: give `data` a file, personas, traits or dataset"
+            )
         if own := sorted(OF_BATCHES.keys() & self.learner.keys()):
             raise ValueError(f"learner.{own[0]} is about sampled episodes: a stage has {OF_BATCHES[own[0]]} of its own")
         return self
@@ -107,8 +149,8 @@ class PreferenceStage(_OnRows):
 
     @model_validator(mode="after")
     def _pairs(self) -> PreferenceStage:
-        if self.data is not None and not self.data.file:
-            raise ValueError("pairs of answers come from a file: give data.file")
+        if self.data is not None and not (self.data.file or self.data.dataset):
+            raise ValueError("pairs of answers come from a file or a data set: give data.file or data.dataset")
         return self
 
 

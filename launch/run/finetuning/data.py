@@ -17,8 +17,10 @@ from launch.run.finetuning.stage_runs import AnyStage, arm_in
 from shaping.arm import Arm
 from shaping.finetuning.applies import refused
 from shaping.finetuning.controls import of_equal_length, random_answers
-from shaping.finetuning.rows import DataError, Pair, Row, read_pairs, read_rows
+from shaping.finetuning.hub_data import documents
+from shaping.finetuning.rows import DataError, Pair, Row, pair_of, read_pairs, read_rows, row_of
 from shaping.finetuning.scripted import scripted_rows
+from shaping.finetuning.trait_rows import trait_rows
 from shaping.hooks import InterventionError
 from shaping.labels import sources_of
 from shaping.models.model_files import content_hash
@@ -41,6 +43,8 @@ def pairs_of(stage: PreferenceStage) -> list[Pair]:
     """The pairs that a preference stage learns from. Raises: `ConfigError` naming the stage."""
     try:
         data = _data(stage)
+        if (hub := data.dataset) is not None:
+            return _first([pair_of(*each) for each in documents(**hub.model_dump(), rows=data.rows)], data)
         return _first(read_pairs(expanded(data.file)), data)
     except DataError as error:
         raise ConfigError(f"stages.{name_of(stage)}: {error}") from None
@@ -115,10 +119,15 @@ def _read(run: RunConfig, data: StageData) -> list[Row]:
     if data.personas:
         worlds = data.worlds or run.train.worlds
         return scripted_rows(data.personas, worlds, data.rows or 0, run.seed)
+    if (kit := data.traits) is not None:
+        return trait_rows(kit.positive, kit.negative, data.rows or 0, run.seed, share=kit.share)
+    if (hub := data.dataset) is not None:
+        return _first([row_of(*each) for each in documents(**hub.model_dump(), rows=data.rows)], data)
     return _first(read_rows(expanded(data.file)), data)
 
 
 def _first(found: list[Found], data: StageData) -> list[Found]:
     if data.rows is not None and len(found) < data.rows:
-        raise DataError(f"{Path(data.file).name} has {len(found)} rows, and data.rows asks for {data.rows}")
+        name = data.dataset.name if data.dataset else Path(data.file).name
+        raise DataError(f"{name} has {len(found)} rows, and data.rows asks for {data.rows}")
     return found[: data.rows]

@@ -171,7 +171,7 @@ def test_a_run_with_a_state_goes_on_with_no_other_data(model: Path, tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         execute(run, model, RunDirectory(path), stop)
     data.write_text(json.dumps({"prompt": "job 1 .", "answer": "report 1 ."}))
-    with pytest.raises(RunDirectoryError, match="data .*rows.jsonl has other contents"):
+    with pytest.raises(RunDirectoryError, match=r"data .*rows.jsonl has other contents"):
         execute(run, model, RunDirectory(path))
 
 
