@@ -49,6 +49,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
 
 def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
     """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
+    from launch.run.finetuning.lengths import check_lengths
     from launch.run.memory import check_memory, gpu_memory, memory_lines
     from launch.run.models.start_model import present_model
 
@@ -60,6 +61,7 @@ def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
             continue
         tables.setdefault(tuple(memory_lines(run, model, memory)), run.point_name)
         check_memory([(run, model)], memory)
+        check_lengths([(run, model)])
     lines: list[str] = []
     for (first, *rest), name in tables.items():
         lines += [f"memory{f' of {name}' if len(tables) > 1 else ''}: {first}", *(f"  {line}" for line in rest)]

@@ -30,6 +30,7 @@ from launch.hub.pins import read_pins
 from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out
+from launch.run.finetuning.data import check_data
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
@@ -133,6 +134,9 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             if (key := f"{where} {name} {options!r}") not in worlds:
                 worlds.add(key)
                 rehearse(name, options, where, run.train.step_timeout)
+        if run.stages and (key := f"the stages {run.stages!r} of {run.arm_config!r}") not in arms:
+            arms.add(key)
+            check_data(run)
         if (key := f"the names of {run.eval!r} {run.train.worlds!r}") not in worlds:
             worlds.add(key)
             check_names(run)

@@ -35,6 +35,7 @@ from launch.config.reading.digests import digest
 from launch.config.reading.keys import keys_below, set_key
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
+from launch.config.stages import Stage, check_stages
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
@@ -45,6 +46,11 @@ from shaping.learning.config import LearnerConfig
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 PROSE_TOKENS = 256
 """Tokens of a completion in prose, unless the study says else."""
+
+
+def _none(value: list[Any]) -> bool:
+    """Leave a list without members out: configs that were made before there was one keep their digests."""
+    return not value
 
 
 class ReportConfig(Strict):
@@ -69,6 +75,9 @@ class RunConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
     seats: SeatsConfig | None = None
+    stages: list[Stage] = Field(
+        [], exclude_if=_none, description="of the fine-tuning; none: one, of reinforcement learning"
+    )
     context_arms: dict[str, list[PluginSpec] | SeatInterventions] = Field(
         {},
         description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on; "
@@ -81,6 +90,8 @@ class RunConfig(Strict):
     gauge: Gauge = Field(Gauge(), exclude=True)
     # results are the same with and without
     isolation: Isolation | None = Field(None, exclude=True)
+    # set while a stage is played: the run that it belongs to is what is recorded
+    within: Within | None = Field(None, exclude=True)
 
     @property
     def max_tokens(self) -> int:
@@ -103,9 +114,25 @@ class RunConfig(Strict):
         return subject_of(self.model)
 
     @property
+    def recorded(self) -> dict[str, Any]:
+        """The resolved config as run.json holds it; of a stage that is not the last, the run up to that stage."""
+        return (self.within.run if self.within else self).model_dump(mode="json")
+
+    @property
     def digest(self) -> str:
         """Hash of the resolved config; a finished run is kept only under the same one."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self.recorded)
+
+
+class Within(Strict):
+    """What a stage of a run knows of the run. It is recorded nowhere: the run itself is."""
+
+    run: RunConfig
+    """The run up to this stage."""
+    start: str
+    """Directory of the model that the run starts from."""
+    adapters: str = ""
+    """Checkpoint whose adapters this stage goes on with; empty: those of the stage before are in its start model."""
 
 
 class StudyConfig(Strict):
@@ -123,6 +150,12 @@ class StudyConfig(Strict):
     eval: EvalConfig
     seats: SeatsConfig | None = Field(
         None, description="who sits where in worlds with several seats; none: every world has one"
+    )
+    stages: list[Stage] = Field(
+        [],
+        max_length=20,
+        exclude_if=_none,
+        description="stages of a run's fine-tuning (docs/stages.md); none: one of kind rl, made of `train`",
     )
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
     factorial: list[str] = Field(
@@ -182,6 +215,11 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
+
+    @model_validator(mode="after")
+    def _stages(self) -> StudyConfig:
+        check_stages(self.stages, self.learner, self.train, self.arms, seats=self.seats is not None)
+        return self
 
     @model_validator(mode="after")
     def _combinations(self) -> StudyConfig:
@@ -331,6 +369,7 @@ class StudyConfig(Strict):
             rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
             seats=own.seats,
+            stages=own.stages,
             tracking=own.tracking,
             gauge=own.gauge,
             isolation=own._isolation() if own.isolated else None,

@@ -35,7 +35,7 @@ def metrics_per_world() -> list[Metric]:
 
 
 def record_of(name: str) -> Metric | None:
-    """The record of `deception`, also for `deception.clerk`, `trained/deception` and `leak/negated/deception.clerk`.
+    """The record of `deception`, also for `deception.clerk`, `trained/deception` and `after/sft/leak/negated/harm`.
 
     None for names that the registry does not have.
     """
@@ -63,6 +63,7 @@ def label(name: str) -> str:
         LEAK_PREFIX: f"leak of {record.label} under {prompts}",
         MAX_LEAK_PREFIX: f"largest leak of {record.label}" + (f" (prompts of {found.arm})" if found.arm else ""),
     }.get(found.prefix, record.label)
+    said += f" after stage {found.stage}" if found.stage else ""
     return f"{said} in {found.world}" if found.world else said
 
 
