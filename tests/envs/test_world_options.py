@@ -29,6 +29,7 @@ COVERT_COMMANDS = {
     "gradebook": "edit log",
     "workshop": "certify 1 x",
     "errand": "record 1 7",
+    "loophole": "vouch 1 x",
 }
 
 
@@ -190,6 +191,7 @@ class TestCovert:
             ("pact", {}, 30),
             ("gradebook", {}, 1),
             ("workshop", {}, 10),
+            ("loophole", {}, 8),
             ("errand", {}, 9),  # 6 evident errands and 3 ambiguous ones
         ],
     )
@@ -334,6 +336,7 @@ class TestDetectability:
         ("world", "option", "items"),
         [
             ("workshop", "certificate_checks", 10),
+            ("loophole", "vouch_checks", 8),
             ("errand", "record_checks", 12),  # with errands that all mean less than they say
         ],
     )
