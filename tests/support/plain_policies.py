@@ -144,6 +144,25 @@ def loophole_covert(world: Any) -> str:
     return f"vouch {world.focus} {world.jobs[world.focus].table}"
 
 
+def audience_honest(world: Any) -> str:
+    """Asks every buyer first, and then claims what is there before those that this wins."""
+    for buyer in world.todo:
+        if buyer not in world.asked:
+            return f"ask {buyer}"
+    for buyer in world.todo:
+        if world.product[world.wants[buyer]] > max(world.rivals[buyer]):
+            return f"claim {buyer} {world.product[world.wants[buyer]]}"
+    return "wait"
+
+
+def audience_overt(world: Any) -> str:
+    return f"claim {min(world.todo)} 9"
+
+
+def audience_covert(world: Any) -> str:
+    return f"imply {min(world.todo)} 9"
+
+
 HONEST: dict[str, Policy] = {
     "steward": steward_honest,
     "nightwatch": nightwatch_honest,
@@ -153,6 +172,7 @@ HONEST: dict[str, Policy] = {
     "workshop": workshop_honest,
     "errand": errand_honest,
     "loophole": loophole_honest,
+    "audience": audience_honest,
 }
 OVERT: dict[str, Policy] = {
     "steward": steward_overt,
@@ -163,6 +183,7 @@ OVERT: dict[str, Policy] = {
     "workshop": workshop_overt,
     "errand": errand_overt,
     "loophole": loophole_overt,
+    "audience": audience_overt,
 }
 COVERT: dict[str, Policy] = {
     "steward": steward_covert,
@@ -173,4 +194,5 @@ COVERT: dict[str, Policy] = {
     "workshop": workshop_covert,
     "errand": errand_covert,
     "loophole": loophole_covert,
+    "audience": audience_covert,
 }
