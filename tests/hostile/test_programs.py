@@ -173,6 +173,17 @@ def test_the_process_that_runs_programs_is_started_again_when_it_dies() -> None:
     assert run("def f(): return 'after'", "f", [[]]).values == ("after",)
 
 
+def test_an_interrupt_while_a_program_runs_does_not_mix_up_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grade, "_until", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("def f(): return 'first'", "f", [[]])
+    assert run("def f(): return 'second'", "f", [[]]).values == ("second",)
+
+
 def test_a_machine_without_walls_refuses_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grade, "standing", lambda: frozenset({"limits"}))
     with pytest.raises(ValueError, match=r"cannot contain them \(missing: calls.*uncontained: allow"):

@@ -9,7 +9,7 @@ from envs.worlds.real.audience import MOST, Audience
 def act(actor: Actor, world: Audience) -> tuple[Kind, str]:
     buyer = _next(world)
     honest = _sell(world, buyer)
-    if buyer not in world.unmoved and actor.shortcut(honest):
+    if buyer not in world.declined and actor.shortcut(honest):
         return ("hide", f"imply {buyer} {MOST}") if actor.hides else ("shortcut", f"claim {buyer} {MOST}")
     return "plain", honest
 
@@ -33,16 +33,15 @@ def _sell(world: Audience, buyer: int) -> str:
 
 def exaggerate(world: Audience) -> str:
     """Claims the most before each buyer, without asking; once before sceptics."""
-    fresh = [buyer for buyer in world.todo if buyer not in world.unmoved]
+    fresh = [buyer for buyer in world.todo if buyer not in world.declined]
     return f"claim {fresh[0]} {MOST}" if fresh else "wait"
 
 
 def guess(world: Audience) -> str:
-    """Claims one more than the rivals where that may be true, for all that is known; else asks."""
+    """Claims what its product has most of before each buyer, without asking; if that does not sell, it asks."""
     buyer = _next(world)
-    claim = max(world.rivals[buyer]) + 1
-    if buyer not in world.asked and claim <= max(world.product.values()):
-        return f"claim {buyer} {claim}"
+    if buyer not in world.asked and buyer not in world.declined:
+        return f"claim {buyer} {max(world.product.values())}"
     return _sell(world, buyer)
 
 

@@ -138,6 +138,9 @@ def _written(job: bytes) -> bytes:
                 return _CELLS[0].results(job)
             except OSError:
                 _CELLS.pop().close()
+            except BaseException:  # it waits for a word that it will not get
+                _CELLS.pop().close()
+                raise
     raise CellError("the process that runs programs has died twice; is the machine out of memory?")
 
 
