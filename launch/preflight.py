@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from envs import WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
+from envs.worlds.real import is_for_language_models
 from launch.config.compatibility import check_rollout
 from launch.config.model import HubModel, OrganismModel
 from launch.config.plugins import (
@@ -34,6 +35,7 @@ from launch.run.finetuning.data import check_data
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.sampling.watchdog import watched
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def check_study(study: StudyConfig) -> None:
     for name in () if study.report.sections else installed(SECTION):  # sections that a study lists are loaded with it
         find_class(name, SECTION)
     runs = study.runs()
+    check_met(runs)
     if models := {run.model for run in runs if not isinstance(run.model, OrganismModel)}:
         from launch.run.models.start_model import check_model  # imports torch, which other checks do not need
 
@@ -114,6 +117,21 @@ def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
     else:
         check_ray_folder()
         check_room(runs, this_machine(cluster.cpus if cluster else None), own_cpus=1.0 if cluster else 0.0)
+
+
+def check_met(runs: Iterable[RunConfig]) -> None:
+    """Refuse an organism in a world that is for language models."""
+    for run in runs:
+        if not run.prose and (new := [name for _, name, _ in _worlds(run) if _is_for_others(name)]):
+            raise ConfigError(
+                f"the model has not met world {new[0]!r}: organisms know {', '.join(sorted(SIZES))}; choose one of "
+                "them, or set model: to a language model"
+            )
+
+
+def _is_for_others(name: str) -> bool:
+    world = name.partition("@")[0]
+    return world in WORLDS and is_for_language_models(WORLDS[world])
 
 
 def check_plugins(runs: Iterable[RunConfig]) -> None:
