@@ -32,6 +32,13 @@ class Reward(BaseModel):
         """Reward per turn of each episode of one group. `scored` calls this, once per group."""
         return [checked(episode, self.score(episode), type(self).__name__) for episode in episodes]
 
+    def lacking(self) -> str:
+        """What it needs on this machine and does not find, with the remedy; empty if nothing.
+
+        A study is not started without it. A dry run only says so, since it may be made before the study is.
+        """
+        return ""
+
 
 def scored(reward: Reward, episodes: Sequence[Episode]) -> list[NDArray[np.float64]]:
     """What `reward` pays in one group, an array [turns] per episode. It sees redacted episodes.
