@@ -77,12 +77,15 @@ def directory_of(model: StudyModel, replicate: int) -> Path:
 def summary(measured: dict[str, Any]) -> str:
     """What was measured, in a line."""
     if "accuracy" not in measured:
-        low, high = measured.get("label_accuracy_interval", (float("nan"),) * 2)
         known = measured.get("label_accuracy")
-        return "no held-out pairs" if known is None else f"label accuracy {known:.3f} [{low:.3f}, {high:.3f}]"
-    low, high = measured["accuracy_interval"]
-    line = f"accuracy {measured['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {measured['pairs']} held-out pairs"
+        return "no held-out pairs" if known is None else f"label accuracy {known:.3f}{_bounds(measured, 'label_')}"
+    line = f"accuracy {measured['accuracy']:.3f}{_bounds(measured)} on {measured['pairs']} held-out pairs"
     line += f" (the longer answer: {measured['longer_accuracy']:.3f})"
     if "calibration" in measured:
         line += f", Brier {measured['calibration']['brier']:.3f}, ECE {measured['calibration']['ece']:.3f}"
     return line
+
+
+def _bounds(measured: dict[str, Any], prefix: str = "") -> str:
+    interval = measured[f"{prefix}accuracy_interval"]
+    return "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -58,7 +58,7 @@ def _laws(fits: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     found = []
     for fit in fits:
         exponents = [_exponent(fit, name) for name in ("parameters", "examples")]
-        r2 = f"{fit['r2']:.2f}" if "r2" in fit else "unknown"
+        r2 = "unknown" if fit.get("r2") is None else f"{fit['r2']:.2f}"
         found.append((fit["objective"], fit["pretraining"], *exponents, r2, str(fit.get("points", 0))))
     return found
 
@@ -66,8 +66,9 @@ def _laws(fits: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 def _exponent(fit: dict[str, Any], name: str) -> str:
     if name not in fit.get("exponents", {}):
         return "not fitted"
-    low, high = fit["intervals"][name]
-    return f"{fit['exponents'][name]:.3f} [{low:.3f}, {high:.3f}]"
+    bounds = fit["intervals"][name]
+    interval = "" if bounds is None else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+    return f"{fit['exponents'][name]:.3f}{interval}"
 
 
 def _cell(rows: Sequence[dict[str, Any]], objective: str, stage: str, count: int, model: str) -> str:

@@ -81,21 +81,21 @@ def calibration(predicted: Array, came_true: NDArray[np.bool_], low: float = 0.0
     return Calibration(tuple(found), brier, float(error))
 
 
-def bootstrap_mean(values: Array, clusters: Sequence[str], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_mean(values: Array, clusters: Sequence[str], seed: int = 0, level: float = 0.95) -> list[float] | None:
     """Percentile interval of the mean of `values` [n], whole `clusters` [n] resampled: those of one situation agree.
 
-    With one cluster nothing can be resampled, and the interval is (nan, nan).
+    None with one cluster: nothing can be resampled.
     """
     names, place = np.unique(np.asarray(clusters), return_inverse=True)
     if len(names) < 2:
-        return float("nan"), float("nan")
+        return None
     sums = np.bincount(place, weights=values, minlength=len(names))
     counts = np.bincount(place, minlength=len(names))
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return [float(low), float(high)]
 
 
 def ranked_loss(better: Array, worse: Array) -> float:

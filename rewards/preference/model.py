@@ -232,9 +232,9 @@ def save(directory: Path, scorer: Scorer, card: Card) -> Card:
     with _no_bars():
         scorer.model.save_pretrained(directory)
     scorer.tokenizer.save_pretrained(directory)
-    whole = card.model_copy(update={"files": hashes(directory)})
-    (directory / CARD).write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return whole
+    text = card.model_copy(update={"files": hashes(directory)}).model_dump_json(indent=1)
+    (directory / CARD).write_text(text + "\n", encoding="utf-8")
+    return Card.model_validate_json(text)
 
 
 def read_card(path: Path) -> Card:

@@ -27,12 +27,12 @@ class PowerLaw:
     points: int
 
     def row(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """For a JSON file, which has null for nan."""
         return {
             "factor": self.factor,
             "exponents": dict(self.exponents),
-            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
-            "r2": self.r2,
+            "intervals": {name: None if np.isnan(both[0]) else list(both) for name, both in self.intervals.items()},
+            "r2": None if np.isnan(self.r2) else self.r2,
             "points": self.points,
         }
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Reads = Literal["all", "actions"]
 """What of the answers is read: all that the agent says, or its commands without the motives that it states."""
 MARKER = "ACTION:"
+_OPEN, _CLOSE = "\ue000", "\ue001"
+"""Around each message while the template is rendered, so that it is found again whatever it says."""
+_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]")
+_MARKED = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}", re.DOTALL)
 
 
 class Ids(NamedTuple):
@@ -56,32 +60,40 @@ class Transcriber:
     def ids(self, answer: Answer) -> Ids:
         """The tokens of an answer. Text that looks like a special token stays text: a blank is put into it.
 
-        Raises: `PreferenceError` if the template changes what the agent said.
+        Raises: `PreferenceError` if the template leaves out a message, or a part of one.
         """
-        messages = [{"role": m.role, "content": self._plain(m)} for m in answer]
-        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+        messages = [{"role": m.role, "content": f"{_OPEN}{self._plain(m)}{_CLOSE}"} for m in answer]
+        marked = str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+        text, spans = _unmarked(marked)
+        if len(spans) != len(messages):
+            raise PreferenceError(
+                f"the chat template shows {len(spans)} of {len(messages)} messages: choose a model whose template "
+                "keeps earlier turns (`shaping check-model` tells)"
+            )
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = np.asarray(encoded["offset_mapping"], np.int64).reshape(-1, 2)
         said = np.zeros(len(offsets), bool)
-        cursor = 0
-        for message in messages:
-            content = message["content"].strip()
-            start = text.find(content, cursor)
-            if start < 0:
-                raise PreferenceError(
-                    f"the chat template changes messages, so that {content[:60]!r} is not found in the transcript: "
-                    "choose a model whose template keeps earlier turns (`shaping check-model` tells)"
-                )
-            cursor = start + len(content)
+        for message, (start, stop) in zip(messages, spans, strict=True):
             if message["role"] == "assistant":
-                said |= (offsets[:, 0] >= start) & (offsets[:, 1] <= cursor) & (offsets[:, 1] > offsets[:, 0])
+                said |= (offsets[:, 0] >= start) & (offsets[:, 1] <= stop) & (offsets[:, 1] > offsets[:, 0])
         return Ids(np.asarray(encoded["input_ids"], np.int64), said)
 
     def _plain(self, message: Message) -> str:
         text = message.content
         if self.reads == "actions" and message.role == "assistant":
             text = f"{MARKER} {read_action(text).command}"
-        return self._special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+        return self._special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", _MARKS.sub("", text))
+
+
+def _unmarked(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """(the text without marks, where the whole messages between them stand in it)."""
+    plain, spans, place = "", [], 0
+    for found in _MARKED.finditer(text):
+        plain += _MARKS.sub("", text[place : found.start()])
+        spans.append((len(plain), len(plain) + len(found[1])))
+        plain += found[1]
+        place = found.end()
+    return plain + _MARKS.sub("", text[place:]), spans
 
 
 def answer_of(turns: Sequence[tuple[str, str]]) -> Answer:

@@ -32,7 +32,7 @@ class Path:
     """True reward, as a share of the largest honest return."""
 
     def loss_from_peak(self, window: int = 1) -> float:
-        """How much lower the true reward is at the end than at its peak, both of running means over `window` updates."""
+        """How far the true reward is at the end below its peak; both are running means over `window` updates."""
         smooth = _running(self.gold, window)
         return float(smooth.max() - smooth[-1])
 

@@ -22,11 +22,14 @@ from shaping.audits.overoptimisation import Path, law, path_of
 
 ABOUT = (
     "The arm's reward is a proxy of the true one. The distance is the root of the KL of an episode to the policy that "
-    "training started from. If the proxy rises while the true reward falls from its peak, the policy has found what the "
-    "proxy mistakes for good. Fit: true reward = start + d (alpha - beta log d), over all updates of all seeds "
+    "training started from. If the proxy rises while the true reward falls from its peak, the policy has found what "
+    "the proxy mistakes for good. Fit: true reward = start + d (alpha - beta log d), over all updates of all seeds "
     "(arXiv:2210.10760); intervals are t intervals over seeds."
 )
-HEAD = ("arm", "distance at the end", "proxy gained", "true reward gained", "true reward lost from its peak", "alpha", "beta", "peak at")  # fmt: skip
+HEAD = (
+    *("arm", "distance at the end", "proxy gained", "true reward gained", "true reward lost from its peak"),
+    *("alpha", "beta", "peak at"),
+)
 WORLDS_OWN = "EnvReward"
 
 
