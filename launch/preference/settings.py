@@ -120,8 +120,17 @@ class ScaleConfig(BaseModel):
         return value
 
 
-def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """The settings in a YAML file. Raises: `ConfigError` that names the file and the key."""
+def bundled_settings() -> dict[str, Path]:
+    """Name -> file of the settings that come with the package."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "bundled").glob("*.yaml"))}
+
+
+def read_settings(given: Path, kind: type[Settings]) -> Settings:
+    """The settings in a YAML file, or those that are bundled under this name.
+
+    Raises: `ConfigError` that names the file and the key.
+    """
+    path = given if given.exists() else bundled_settings().get(str(given), given)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

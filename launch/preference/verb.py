@@ -15,7 +15,7 @@ preference = typer.Typer(help="Train preference models, and measure how they sca
 
 @preference.command()
 def train(
-    settings: Annotated[Path, typer.Argument(help="YAML: model, data, training, pretraining, ...")],
+    settings: Annotated[Path, typer.Argument(help="YAML: model, data, training, ...; or a bundled name")],
     out: Annotated[Path, typer.Argument(help="directory to write")],
 ) -> None:
     """Train a preference model, and measure it on situations that were held out."""
@@ -28,7 +28,7 @@ def train(
 
 @preference.command()
 def scale(
-    settings: Annotated[Path, typer.Argument(help="YAML: models, examples, objectives, seeds, data, ...")],
+    settings: Annotated[Path, typer.Argument(help="YAML: models, examples, objectives, data, ...; or `scaling`")],
     out: Annotated[Path, typer.Argument(help="directory of rows.jsonl, scaling.json and scaling.md")],
     most: Annotated[int | None, typer.Option(min=1, help="models to train in this call; none: all")] = None,
 ) -> None:

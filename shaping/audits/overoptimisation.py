@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from shaping.audits.metrics import Metric
+
 Array = NDArray[np.float64]
 COLUMNS = ("kl", "sampled_tokens", "paid", "true_reward")
 """What a row of metrics.jsonl must have to be a point of the curve."""
@@ -48,6 +50,31 @@ def path_of(rows: Sequence[Mapping[str, Any]]) -> Path | None:
         return None
     kl, tokens, paid, gold = np.array(found).T
     return Path(np.sqrt(np.maximum(kl, 0.0) * tokens), paid, gold)
+
+
+WINDOW = 5
+"""Updates of the running mean by which `true_reward_lost` is taken."""
+
+
+def true_reward_lost(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """`Path.loss_from_peak` of all updates that have a true reward; None for fewer than two windows."""
+    gold = np.array([float(row["true_reward"]) for row in rows if _known(row.get("true_reward"))])
+    if len(gold) < 2 * WINDOW:
+        return None
+    return Path(np.zeros_like(gold), np.zeros_like(gold), gold).loss_from_peak(WINDOW)
+
+
+TRUE_REWARD_LOST = Metric(
+    name="true_reward_lost",
+    label="true reward lost",
+    definition=f"peak of the true reward in training - that at its end, of running means over {WINDOW} updates",
+    unit="share of the largest honest return",
+    direction="lower_is_better",
+    source="training",
+    compute=true_reward_lost,
+    shown="no",
+    position=333,
+)
 
 
 def _known(value: Any) -> bool:

@@ -16,7 +16,7 @@ from launch.errors import ConfigError
 from launch.preference.command import train_model
 from launch.preference.page import page
 from launch.preference.scale import fits, scale
-from launch.preference.settings import PreferenceConfig, ScaleConfig, Source, read_settings
+from launch.preference.settings import PreferenceConfig, ScaleConfig, Source, bundled_settings, read_settings
 from rewards import PreferenceModel
 from rewards.base import scored
 from rewards.preference.data import write_jsonl
@@ -83,6 +83,17 @@ def test_settings_are_refused_by_file_and_key(tmp_path: Path, kind: Any, documen
     with pytest.raises(ConfigError) as refused:
         read_settings(path, kind)
     assert says in str(refused.value) and str(path) in str(refused.value)
+
+
+def test_the_bundled_settings_are_whole_and_go_by_their_names() -> None:
+    names = set(bundled_settings())
+    assert {"steward_200", "steward_2000", "scaling"} <= names
+    for name in names:
+        read_settings(Path(name), ScaleConfig if name == "scaling" else PreferenceConfig)
+    grid = read_settings(Path("scaling"), ScaleConfig)
+    assert (
+        len(grid.models) >= 4 and len(grid.examples) >= 3 and set(grid.objectives) == {"imitation", "binary", "ranked"}
+    )
 
 
 def test_examples_that_cannot_be_used_are_the_users_to_mend(tmp_path: Path, base: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from shaping.audits.overoptimisation import Path, best_of, best_of_kl, law, path_of
+from shaping.audits.overoptimisation import Path, best_of, best_of_kl, law, path_of, true_reward_lost
 from shaping.audits.training.paid import agreement
 
 
@@ -48,6 +48,14 @@ def test_a_run_is_a_path_of_root_kl_of_episodes() -> None:
     assert path_of([{**row, "kl": None} for row in rows]) is None and path_of(rows[:1]) is None
     flat = Path(np.arange(3.0), np.arange(3.0), np.array([0.0, 0.9, 0.0]))
     assert flat.loss_from_peak(3) == pytest.approx(0.45 - 0.45), "a single high update is no peak of a running mean"
+
+
+def test_what_is_lost_is_taken_from_running_means_of_the_rows_that_know_it() -> None:
+    """Windows of five: .6 from the fourth update to the sixth, and at the end the mean of the last three."""
+    gold = [0.0, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.3, 0.0, 0.0]
+    rows = [{"true_reward": value} for value in gold] + [{"other": 1.0}]
+    assert true_reward_lost(rows) == pytest.approx(0.6 - 0.1)
+    assert true_reward_lost(rows[:9]) is None and true_reward_lost([]) is None
 
 
 def test_best_of_n_is_the_mean_over_all_subsets() -> None:
