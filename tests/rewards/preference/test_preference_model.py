@@ -84,6 +84,19 @@ def test_a_model_that_was_pre_trained_by_labels_goes_on_by_pairs() -> None:
         train(before.scorer, jobs(4), PreferenceTraining(objective="imitation", steps=1))
 
 
+@pytest.mark.parametrize("objective", ["ranked", "binary"])
+def test_an_adapter_is_merged_with_its_head_and_training_repeats(objective: str) -> None:
+    settings = PreferenceTraining(objective=objective, steps=2, lr=1e-2, lora_rank=2)  # type: ignore[arg-type]
+    answers = [pair.better for pair in jobs(4).pairs]
+    one, two = (train(small_scorer(), jobs(8), settings).scorer for _ in range(2))
+    assert one.scores(answers).tolist() == two.scores(answers).tolist()
+    assert set(one.model.state_dict()) == set(small_scorer().model.state_dict())
+    before = small_scorer().model.state_dict()
+    changed = {name for name, weight in one.model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert "score.weight" in changed and any("q_proj" in name for name in changed)
+    assert not any("embed" in name for name in changed)
+
+
 def test_examples_that_do_not_fit_are_refused_or_left_out_with_a_note() -> None:
     labels = Examples((), tuple(Labelled(f"s{n}", jobs(4).pairs[n].better, n % 2 == 0) for n in range(4)))
     with pytest.raises(PreferenceError, match="ranked needs pairs"):
