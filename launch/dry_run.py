@@ -19,7 +19,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.loading import to_yaml
     from launch.config.model import idle_organisms
     from launch.config.reading.paths import expanded
-    from launch.preflight import check_study, pressure_lines
+    from launch.preflight import check_study, missing_parts, pressure_lines
     from launch.run.models.start_model import chosen_folder
     from launch.study import select
 
@@ -36,6 +36,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(f"#   {run.directory_name} from {run.subject}")
     for line in control_lines(config):
         say(on_one_line(f"# {line}"))
+    for line in missing_parts(runs):
+        say(on_one_line(f"# note: {line}"))
     for line in plan_of_memory(runs):
         say(on_one_line(f"# {line}"))
     say(

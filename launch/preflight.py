@@ -13,6 +13,7 @@ from envs.worlds.real import is_for_language_models
 from launch.config.compatibility import check_rollout
 from launch.config.model import HubModel, OrganismModel
 from launch.config.plugins import (
+    REWARD,
     SECTION,
     PluginError,
     build_arm,
@@ -20,6 +21,7 @@ from launch.config.plugins import (
     build_reward,
     build_splitter,
     build_world,
+    builtins,
     find_class,
     installed,
 )
@@ -99,6 +101,8 @@ def _pressure_cells(pressure: Pressure) -> tuple[str, str, str]:
 def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
     """Raise `UserError` if the Ray that a study needs cannot start here, has no room for a run, or does not answer."""
     runs = study.runs()
+    if missing := missing_parts(runs):
+        raise ConfigError("\n".join(missing))
     alone = [not run.rollout.workers and run.train.learner_group.strategy == "none" for run in runs]
     if cluster is None and all(alone):
         from launch.run.device import local_device  # imports torch
@@ -132,6 +136,13 @@ def check_met(runs: Iterable[RunConfig]) -> None:
 def _is_for_others(name: str) -> bool:
     world = name.partition("@")[0]
     return world in WORLDS and is_for_language_models(WORLDS[world])
+
+
+def missing_parts(runs: Iterable[RunConfig]) -> list[str]:
+    """What the built-in rewards of arms need on this machine and do not find, a line each (`Reward.lacking`)."""
+    own = {run.arm: run for run in runs if run.arm_config.reward.use in builtins(REWARD)}
+    lines = [(arm, build_reward(arm, run.arm_config, run.isolation).lacking()) for arm, run in own.items()]
+    return [f"arms.{arm}.reward: {lacking}" for arm, lacking in lines if lacking]
 
 
 def check_plugins(runs: Iterable[RunConfig]) -> None:

@@ -9,6 +9,7 @@ from launch.check_model.verb import check_model
 from launch.directions.verb import directions
 from launch.hub.push import push
 from launch.monitoring.verb import belief, probe
+from launch.preference.verb import preference
 from launch.relearn.verb import relearn
 from launch.report.verbs import power, preregister
 from launch.validate.verb import validate
@@ -21,6 +22,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(directions)
     app.command()(relearn)
     app.add_typer(probe, name="probe")
+    app.add_typer(preference, name="preference")
     app.command()(belief)
     app.command()(validate)
     app.command()(audit)

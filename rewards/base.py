@@ -41,6 +41,13 @@ class Reward(BaseModel):
         """
         return paid
 
+    def lacking(self) -> str:
+        """What it needs on this machine and does not find, with the remedy; empty if nothing.
+
+        A study is not started without it. A dry run only says so, since it may be made before the study is.
+        """
+        return ""
+
 
 def scored(reward: Reward, episodes: Sequence[Episode]) -> list[NDArray[np.float64]]:
     """What `reward` pays in one group, an array [turns] per episode. It sees redacted episodes.
