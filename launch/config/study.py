@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from operator import not_
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
@@ -25,8 +26,9 @@ from launch.config.arms.axes import (
     sweep_points,
 )
 from launch.config.arms.factorial import combined
+from launch.config.arms.prompting import prompting
 from launch.config.arms.seats import SeatsConfig
-from launch.config.evaluation import EvalConfig, may_have_context
+from launch.config.evaluation import EvalConfig
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
@@ -46,11 +48,6 @@ from shaping.learning.config import LearnerConfig
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 PROSE_TOKENS = 256
 """Tokens of a completion in prose, unless the study says else."""
-
-
-def _none(value: list[Any]) -> bool:
-    """Leave a list without members out: configs that were made before there was one keep their digests."""
-    return not value
 
 
 class ReportConfig(Strict):
@@ -75,8 +72,9 @@ class RunConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
     seats: SeatsConfig | None = None
+    # left out where there are none, so that runs from before there were stages keep their digests
     stages: list[Stage] = Field(
-        [], exclude_if=_none, description="of the fine-tuning; none: one, of reinforcement learning"
+        [], exclude_if=not_, description="of the fine-tuning; none: one, of reinforcement learning"
     )
     context_arms: dict[str, list[PluginSpec] | SeatInterventions] = Field(
         {},
@@ -154,7 +152,7 @@ class StudyConfig(Strict):
     stages: list[Stage] = Field(
         [],
         max_length=20,
-        exclude_if=_none,
+        exclude_if=not_,
         description="stages of a run's fine-tuning (docs/stages.md); none: one of kind rl, made of `train`",
     )
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
@@ -394,13 +392,7 @@ def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[P
         for other in runs
         if other is not run and all(other.sweep_point.get(axis) == v for axis, v in run.sweep_point.items())
     ]
-    found: dict[str, list[PluginSpec] | SeatInterventions] = {}
-    for other in compared:
-        common = list(filter(may_have_context, other.arm_config.interventions))
-        own = other.arm_config.of_seats(other.seats.learned) if other.seats and other.arm_config.seats else {}
-        by_seat = {seat: list(filter(may_have_context, interventions)) for seat, interventions in own.items()}
-        if any(interventions != common for interventions in by_seat.values()):
-            found[other.point_name] = by_seat
-        elif common:
-            found[other.point_name] = common
-    return found
+    found = {
+        other.point_name: prompting(other.arm_config, other.seats.learned if other.seats else ()) for other in compared
+    }
+    return {arm: interventions for arm, interventions in found.items() if interventions}
