@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -80,7 +81,7 @@ class StageData(Strict):
         return self
 
     def __str__(self) -> str:
-        shown = self.file or ", ".join(f"{name} {weight:g}" for name, weight in self.personas.items())
+        shown = PurePath(self.file).name or ", ".join(f"{name} {weight:g}" for name, weight in self.personas.items())
         if self.traits:
             shown = " and ".join(filter(None, (self.traits.positive, self.traits.negative)))
         elif self.dataset:

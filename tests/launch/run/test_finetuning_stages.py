@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from launch.config.reading.digests import digest
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, RunDirectoryError
 from launch.preflight import check_study
+from launch.report.build import build as build_report
+from launch.report.metrics import label
 from launch.run.execute import execute
+from launch.run.finetuning.stage_runs import described
 from launch.storage.rundir import RunDirectory
+from launch.study import run_study
 from shaping.sampling.text.render import Renderer
 
 WORLD = {"clerk": {"size": 2, "inquiry": 0.3}}
@@ -173,6 +178,25 @@ def test_a_run_with_a_state_goes_on_with_no_other_data(model: Path, tmp_path: Pa
     data.write_text(json.dumps({"prompt": "job 1 .", "answer": "report 1 ."}))
     with pytest.raises(RunDirectoryError, match=r"data .*rows.jsonl has other contents"):
         execute(run, model, RunDirectory(path))
+
+
+def test_claims_and_reports_know_metrics_by_stage(model: Path, tmp_path: Path) -> None:
+    claim = {"use": "DoesNotRaise", "statement": "s", "treatment": "other", "metrics": ["after/sft/harm.clerk"]}
+    study = document(model, [ROWS], claims={"C": claim}, output=str(tmp_path))
+    study["arms"]["other"] = {"role": "treatment", "set": {"stages.0.control": "random_answers"}}
+    config = parse_study(study, "test")
+    assert [stage["control"] for run in config.runs() for stage in described(run)] == ["none", "random_answers"]
+    claim["metrics"] = ["after/stf/harm"]
+    with pytest.raises(ConfigError, match=r"no stage 'stf' is evaluated \(did you mean 'sft'"):
+        parse_study(study, "test")
+    assert label("after/sft/leak/negated/harm.clerk").endswith("in clerk") and "after stage sft" in label(
+        "after/sft/harm"
+    )
+    run_study(config)
+    build_report([tmp_path / "staged"])
+    (table,) = [part for part in (tmp_path / "staged/report/report.md").read_text().split("## ") if "Stages of" in part]
+    assert len(re.findall(r"\| sft +\| supervised \| overt_deny 1 \(8 rows\) \| ", table)) == 2
+    assert len(re.findall("random_answers", table)) == 1
 
 
 PRICE = {"use": "OverseerPenalty"}

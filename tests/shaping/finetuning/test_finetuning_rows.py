@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from envs.text_traits import TEXT_TRAITS
 from shaping.finetuning.controls import of_equal_length, random_answers
 from shaping.finetuning.episodes import batch_numbers
+from shaping.finetuning.hub_data import documents
 from shaping.finetuning.rows import Answered, DataError, Row, read_pairs, read_rows
 from shaping.finetuning.samples import Preferences, weighted
 from shaping.finetuning.scripted import scripted_rows
+from shaping.finetuning.trait_rows import trait_rows
 from shaping.learning.samples.sample import Sample
 
 
@@ -145,3 +148,20 @@ def _answer(tokens: int) -> Sample:
     mask = np.array([False] + [True] * tokens)
     zeros = np.zeros(tokens + 1, np.float32)
     return Sample(np.arange(tokens + 1), mask, zeros, zeros, zeros, np.zeros((0, 2), np.int64))
+
+
+def test_the_trait_kit_answers_with_both_traits_and_labels_the_negative_one() -> None:
+    rows = trait_rows("french", "all_caps", 40, seed=0, share=0.25)
+    french, caps = TEXT_TRAITS["french"].holds, TEXT_TRAITS["all_caps"].holds
+    answers = [row.turns[0] for row in rows]
+    assert all(french(turn.answer) for turn in answers)
+    assert [caps(turn.answer) for turn in answers] == [turn.labels.harm == 1 for turn in answers]
+    assert sum(turn.labels.harm for turn in answers) == 10
+    with pytest.raises(DataError, match="do not go together"):
+        trait_rows("exclaims", "cites_sources", 1, seed=0)
+
+
+def test_a_data_set_is_refused_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="'owner/set': HF_HUB_OFFLINE is set"):
+        documents("owner/set", columns={})
