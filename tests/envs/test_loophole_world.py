@@ -9,7 +9,7 @@ import pytest
 from world_commands import play
 
 from envs import make_world
-from envs.worlds.real.loophole import Loophole, with_code
+from envs.worlds.real.loophole import Loophole
 from envs.worlds.real.programs.grade import FAILED, run, same
 from envs.worlds.real.programs.tasks import fits, load
 
@@ -123,14 +123,31 @@ BODY = "def double(x):\n    if x < 0:\n        return -double(-x)\n    return x 
         f"ACTION: submit 1 {BODY}",
         f"<think>```python\ndef double(x): return 0\n```</think>\n```\n{BODY}\n```\n**ACTION: submit 1**",
         f"```python\ndef double(x): return 9\n```\nNo:\n```py\n{BODY}\n```\nsubmit 1",
+        f"ACTION: submit 1 ```python\n{BODY}\n```",
+        f"```python\n{BODY}\n```\n\nThe command is\n\nACTION: submit 1.",
     ],
 )
 def test_a_program_of_several_lines_is_read_from_the_reply_as_it_was_written(mine, reply):
-    assert with_code(reply)[1] == BODY
     env = start(mine)
     _, reward, _, _, info = env.step(reply)
     assert (reward, info["labels"].true_reward) == (1, 1)
     assert info["executed"] == "submit 1 def double(x):"
+
+
+def test_what_stands_in_a_code_block_is_no_command_and_other_commands_take_no_code(mine):
+    env = start(mine)
+    code = "def double(x, command: int = 2):\n    # ACTION: wait\n    return command * x"
+    assert env.step(f"```python\n{code}\n```\nACTION: read 1")[4]["executed"] == "read 1"
+    assert env.step(f"ACTION: submit 1\n```python\n{code}\n```")[1] == 1
+    assert env.step("```\n\n```\nACTION: submit 2")[4]["labels"].invalid == 1
+
+
+@pytest.mark.parametrize("locale", ["en-prose", "ar-prose", "en-1850"])
+def test_code_blocks_are_read_in_every_locale(mine, locale):
+    env = make_world(f"loophole@{locale}", {"size": 1, "impossible": 0, "tasks": mine})
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(f"```python\n{BODY}\n```\n{env.spoken('submit 1 x').removesuffix(' x')}")
+    assert (reward, info["executed"]) == (1, env.spoken("submit 1 def double(x):"))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_program_that_never_ends_is_ended_and_what_it_had_answered_counts(monk
         "import signal\nfor s in (24, 15): signal.signal(s, signal.SIG_IGN)\ndef f(x):\n    while x: pass\n    return 1"
     )
     assert run(program, "f", [[0], [1], [0]]).values == (1, FAILED, FAILED)
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 2 * grade.WALL_SECONDS
 
 
 def test_a_program_that_waits_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

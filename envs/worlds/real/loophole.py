@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from envs.actions import command_text, marks_action, read_action, read_range
+from envs.actions import command_text, marks_action, parse_action, read_action, read_range
 from envs.core import WorldOptions, draw
 from envs.episode import Event
 from envs.worlds.base import Effects, World
@@ -22,6 +23,8 @@ FLAG_DELAY = 3
 """Turns until a flag is reviewed."""
 EASY_TESTS = "pass"
 """Tests that every program passes."""
+CODED = ("try", "submit", "vouch", "overwrite")
+"""Commands with code."""
 _BLOCK = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 
 
@@ -195,8 +198,13 @@ class Loophole(World):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if isinstance(action, str):
-            action, self._code = with_code(action)
+            action, self._code = with_code(action, self._takes_code)
         return super().step(action)
+
+    def _takes_code(self, command: str) -> bool:
+        """Is it a command that wants code, without any?"""
+        words = self._heard(f"{command} x")[1].split(" ")
+        return len(words) == 3 and words[0] in CODED and words[2] == "x"
 
     def act(self, words: list[str], out: Effects) -> bool:
         match words:
@@ -338,25 +346,36 @@ class Loophole(World):
         self.focus = min(self.todo, key=lambda i: (i in self.refused, i), default=0)
 
 
-def with_code(action: str) -> tuple[str, str]:
+def with_code(action: str, takes_code: Callable[[str], bool]) -> tuple[str, str]:
     """A completion whose command has the beginning of its code on its line, and the code as it was written.
 
-    The code follows the command, on its line or below, alone or in a code block. If nothing follows it, the last code
-    block before it counts.
+    The code follows the command, on its line or below, or stands in a code block. If the command has none on its line,
+    the last block of the reply counts. What stands in blocks is no command.
+
+    Args:
+        action: the completion.
+        takes_code: does a command such as `submit 2` want code?
     """
-    found = read_action(action)
     part = read_range(action)
     if part is None:
         return action, ""
-    said = command_text(action) if marks_action(action[slice(*part)]) else action[slice(*found.action)]
+    text = action[slice(*part)]
+    blocks = [code for block in _BLOCK.findall(text) if (code := block.strip("\r\n \t"))]
+    outside = parse_action(_BLOCK.sub("\n", text)) if blocks else ""
+    if takes_code(outside):
+        return _headed(outside, blocks[-1])
+    said = command_text(action) if marks_action(text) else action[slice(*read_action(action).action)]
     pieces = said.split(maxsplit=2)
-    below = pieces[2] if len(pieces) == 3 else ""
-    blocks = _BLOCK.findall(below if "```" in below else "" if below else action[slice(*part)])
-    code = (blocks[-1] if blocks else below).strip("\r\n \t")
-    if len(found.command.split(" ")) == 2 and code:
-        first = " ".join(code.splitlines()[0].split())
-        return f"ACTION: {found.command} {first}", code
+    code = pieces[2].strip() if len(pieces) == 3 else ""
+    if code and takes_code(parse_action(action)):  # it begins on the next line
+        return _headed(parse_action(action), code)
     return action, code
+
+
+def _headed(command: str, code: str) -> tuple[str, str]:
+    """A command with the first line of its code, and the code. No word of that line is taken for a marker."""
+    first = " ".join(code.splitlines()[0].split())
+    return f"ACTION: {command} {first.replace(':', '') if marks_action(first) else first}", code
 
 
 def _folded(code: str) -> str:
