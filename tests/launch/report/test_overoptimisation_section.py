@@ -8,7 +8,7 @@ from typing import Any
 from launch.report.palette import styles
 from launch.report.results import ArmView
 from launch.report.sections.base import Part
-from launch.report.sections.overoptimisation import Overoptimisation
+from launch.report.sections.training.overoptimisation import Overoptimisation
 
 LAWFUL = [(0.0, 0.0, 0.5), (0.025, 1.0, 0.8), (0.1, 2.0, 0.6)]
 """KL per token, proxy and true reward of three updates, in episodes of 40 tokens: distances 0, 1 and 2."""
