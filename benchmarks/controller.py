@@ -91,6 +91,9 @@ class Idle:
     def values(self, samples: Sequence[Sample]) -> Any:
         raise NotImplementedError("no algorithm with a critic is measured here")
 
+    def logprobs(self, samples: Sequence[Sample]) -> list[float]:
+        raise NotImplementedError("no stage on pairs of answers is measured here")
+
     def state_dict(self) -> Any:
         raise NotImplementedError("no training states are saved here")
 

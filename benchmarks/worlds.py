@@ -15,6 +15,7 @@ from benchmarks.worlds_peers import Peer, peers
 from envs import WORLDS
 from envs.core import AnyText
 from envs.personas.persona import POLICIES, persona, play_scripted
+from shaping.organisms.corpus.corpus_options import SIZES
 
 OPTIONS: dict[str, Any] = {"inquiry": 0.2, "oversight": 0.1}
 PERSONAS = ("honest", "opportunist", "deceiver", "random")
@@ -103,7 +104,7 @@ def copy_times(env: gymnasium.Env[str, str], scripts: Sequence[Script]) -> list[
 
 def beside(peer: Peer, quick: bool) -> Row:
     """Steps/s of one episode of every world and of one of the peer, alternating."""
-    played = [(WORLDS[name](**OPTIONS), scripts(name, 1)) for name in WORLDS]
+    played = [(WORLDS[name](**OPTIONS), scripts(name, 1)) for name in SIZES]
     rates: list[tuple[float, float]] = []
     for _ in range(1 if quick else 30):
         seconds = [second for world, script in played for second in step_times(world, script)]
@@ -115,7 +116,7 @@ def beside(peer: Peer, quick: bool) -> Row:
 
 def benchmark(quick: bool) -> list[Row]:
     """Worlds: microseconds per step, reset and copy, beside a gymnasium environment that does nothing; then steps/s."""
-    ours = [row for name in WORLDS for row in rows_of(name, quick)]
+    ours = [row for name in SIZES for row in rows_of(name, quick)]
     return ours + [beside(peer, quick) for peer in peers()]
 
 

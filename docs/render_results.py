@@ -1,7 +1,7 @@
 """Writes the tables of results into README.md and docs/results/README.md, from docs/results/STUDY/.
 
 `python -m docs.render_results` after `shaping report docs/results/STUDY/rows --out DIRECTORY` and a copy of its
-arms.csv and verdicts.json; a test compares pages and files.
+arms.csv and verdicts.json; the table of methods is made from the rows themselves. A test compares pages and files.
 """
 
 from __future__ import annotations
@@ -14,19 +14,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docs.methods_table import Methods
+from docs.methods_table import signed as _signed
+from launch.report.metrics import label
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 AT = re.compile(r"\+point=[\w-]+")
 """The point in an arm's name, which stands beside the claim."""
-MARK = re.compile(r"<!-- (arms|claims) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
+MARK = re.compile(r"<!-- (arms|claims|methods) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
 
 
 def rendered(text: str) -> str:
-    """The page with its tables made again: `<!-- arms STUDY METRIC... -->` or `<!-- claims STUDY -->`."""
+    """The page with its tables made again.
+
+    They are `<!-- arms STUDY METRIC... -->`, `<!-- claims STUDY -->` and `<!-- methods STUDY -->`.
+    """
 
     def table(found: re.Match[str]) -> str:
         kind, study, metrics = found[1], found[2], found[3].split()
-        lines = arms(study, metrics) if kind == "arms" else claims(study)
+        lines = {
+            "arms": lambda: arms(study, metrics),
+            "claims": lambda: claims(study),
+            "methods": lambda: Methods.of(ROOT / "docs" / "results" / study).lines(),
+        }[kind]()
         return f"<!-- {kind} {study}{found[3]} -->\n" + "\n".join(lines) + "\n<!-- / -->"
 
     return MARK.sub(table, text)
@@ -76,12 +87,6 @@ def _difference(number: Mapping[str, Any]) -> str:
     return f"{_signed(number['mean'])} [{_signed(number['low'])}, {_signed(number['high'])}]"
 
 
-def _signed(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:+.2f}".replace("-0.00", "+0.00").replace("-", "−")
-
-
 def _interval(row: Mapping[str, str]) -> str:
     if not row["mean"] or math.isnan(float(row["mean"])):
         return "–"
@@ -89,6 +94,8 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def _short(metric: str) -> str:
+    if metric.startswith("monitor."):
+        return label(metric)
     name, _, world = metric.removeprefix("trained/").partition(".")
     name = {"deception": "lies per chance"}.get(name, name.replace("_", " "))
     return f"{name} in {world}" if world else name

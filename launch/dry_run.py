@@ -19,7 +19,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.loading import to_yaml
     from launch.config.model import idle_organisms
     from launch.config.reading.paths import expanded
-    from launch.preflight import check_study, pressure_lines
+    from launch.preflight import check_study, missing_parts, pressure_lines
     from launch.run.models.start_model import chosen_folder
     from launch.study import select
 
@@ -36,6 +36,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(f"#   {run.directory_name} from {run.subject}")
     for line in control_lines(config):
         say(on_one_line(f"# {line}"))
+    for line in missing_parts(runs):
+        say(on_one_line(f"# note: {line}"))
     for line in plan_of_memory(runs):
         say(on_one_line(f"# {line}"))
     say(
@@ -49,6 +51,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
 
 def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
     """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
+    from launch.run.finetuning.lengths import check_lengths
     from launch.run.memory import check_memory, gpu_memory, memory_lines
     from launch.run.models.start_model import present_model
 
@@ -60,6 +63,7 @@ def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
             continue
         tables.setdefault(tuple(memory_lines(run, model, memory)), run.point_name)
         check_memory([(run, model)], memory)
+        check_lengths([(run, model)])
     lines: list[str] = []
     for (first, *rest), name in tables.items():
         lines += [f"memory{f' of {name}' if len(tables) > 1 else ''}: {first}", *(f"  {line}" for line in rest)]

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from envs import WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
+from envs.worlds.real import is_for_language_models
 from launch.config.compatibility import check_rollout
 from launch.config.model import HubModel, OrganismModel
 from launch.config.plugins import (
+    REWARD,
     SECTION,
     PluginError,
     build_arm,
@@ -19,6 +21,7 @@ from launch.config.plugins import (
     build_reward,
     build_splitter,
     build_world,
+    builtins,
     find_class,
     installed,
 )
@@ -30,9 +33,11 @@ from launch.hub.pins import read_pins
 from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out
+from launch.run.finetuning.data import check_data
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.sampling.watchdog import watched
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ def check_study(study: StudyConfig) -> None:
     for name in () if study.report.sections else installed(SECTION):  # sections that a study lists are loaded with it
         find_class(name, SECTION)
     runs = study.runs()
+    check_met(runs)
     if models := {run.model for run in runs if not isinstance(run.model, OrganismModel)}:
         from launch.run.models.start_model import check_model  # imports torch, which other checks do not need
 
@@ -95,6 +101,8 @@ def _pressure_cells(pressure: Pressure) -> tuple[str, str, str]:
 def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
     """Raise `UserError` if the Ray that a study needs cannot start here, has no room for a run, or does not answer."""
     runs = study.runs()
+    if missing := missing_parts(runs):
+        raise ConfigError("\n".join(missing))
     alone = [not run.rollout.workers and run.train.learner_group.strategy == "none" for run in runs]
     if cluster is None and all(alone):
         from launch.run.device import local_device  # imports torch
@@ -115,6 +123,28 @@ def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
         check_room(runs, this_machine(cluster.cpus if cluster else None), own_cpus=1.0 if cluster else 0.0)
 
 
+def check_met(runs: Iterable[RunConfig]) -> None:
+    """Refuse an organism in a world that is for language models."""
+    for run in runs:
+        if not run.prose and (new := [name for _, name, _ in _worlds(run) if _is_for_others(name)]):
+            raise ConfigError(
+                f"the model has not met world {new[0]!r}: organisms know {', '.join(sorted(SIZES))}; choose one of "
+                "them, or set model: to a language model"
+            )
+
+
+def _is_for_others(name: str) -> bool:
+    world = name.partition("@")[0]
+    return world in WORLDS and is_for_language_models(WORLDS[world])
+
+
+def missing_parts(runs: Iterable[RunConfig]) -> list[str]:
+    """What the built-in rewards of arms need on this machine and do not find, a line each (`Reward.lacking`)."""
+    own = {run.arm: run for run in runs if run.arm_config.reward.use in builtins(REWARD)}
+    lines = [(arm, build_reward(arm, run.arm_config, run.isolation).lacking()) for arm, run in own.items()]
+    return [f"arms.{arm}.reward: {lacking}" for arm, lacking in lines if lacking]
+
+
 def check_plugins(runs: Iterable[RunConfig]) -> None:
     """Build every arm, reward and world once; put worlds that are not built in through `envs.check.check_env`."""
     arms: set[str] = set()
@@ -133,6 +163,9 @@ def check_plugins(runs: Iterable[RunConfig]) -> None:
             if (key := f"{where} {name} {options!r}") not in worlds:
                 worlds.add(key)
                 rehearse(name, options, where, run.train.step_timeout)
+        if run.stages and (key := f"the stages {run.stages!r} of {run.arm_config!r}") not in arms:
+            arms.add(key)
+            check_data(run)
         if (key := f"the names of {run.eval!r} {run.train.worlds!r}") not in worlds:
             worlds.add(key)
             check_names(run)

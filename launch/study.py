@@ -38,6 +38,7 @@ from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
 from launch.run.evaluation.losses import flagged
+from launch.run.finetuning.lengths import check_lengths
 from launch.run.memory import check_memory
 from launch.run.models.origin import model_key, settle, tell_other_versions
 from launch.slices.seeds import as_text
@@ -154,6 +155,7 @@ def run_study(
             starts = [(run, models[model_key(run)]) for run in todo.pending]
             if cluster is None or not cluster.address:
                 check_memory(starts)
+            check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
             shown.begin(len(jobs))

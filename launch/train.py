@@ -77,10 +77,12 @@ def train(
     notes: Mapping[str, Any],
     watchers: Sequence[Callable[[Updated], None]] = (),
     measure: Callable[[int], Mapping[str, float]] = lambda number: {},
+    step: Callable[[Trainer, int], Updated] | None = None,
 ) -> int:
     """All updates from number `first` on. `notes` are saved with every training state; `watchers` see each update.
 
-    `measure` is called after each update with its number, and gives further columns of its row.
+    `measure` is called after each update with its number, and gives further columns of its row. `step` is one update;
+    none: that of reinforcement learning, and stages on given answers have another (`launch.run.finetuning`).
 
     Returns the number of updates that the run has had: fewer than `train.updates` if it reached
     `train.stop_at_reward`, or a monitor's alarm halted it.
@@ -91,7 +93,7 @@ def train(
     halt = AlarmHalt(trainer.run.eval.alarms, before)
     number = first
     while number < config.updates and not (stop.reached or halt.reached):
-        done = update(trainer, number)
+        done = (step or update)(trainer, number)
         with timed(done.seconds, "evaluate"):
             done.row.update(measure(number))
         done.row.update(streaks.see(done.row))

@@ -9,6 +9,7 @@ from launch.check_model.verb import check_model
 from launch.directions.verb import directions
 from launch.hub.push import push
 from launch.monitoring.verb import belief, probe
+from launch.preference.verb import preference
 from launch.relearn.verb import relearn
 from launch.report.verbs import power, preregister
 from launch.sandbag.verb import sandbag
@@ -23,6 +24,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(relearn)
     app.command()(sandbag)
     app.add_typer(probe, name="probe")
+    app.add_typer(preference, name="preference")
     app.command()(belief)
     app.command()(validate)
     app.command()(audit)

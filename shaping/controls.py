@@ -33,6 +33,7 @@ class ControlKind(StrEnum):
     NO_LABELS = "no_labels"
     RANDOM_REWARD = "random_reward"
     SHUFFLED_REWARD = "shuffled_reward"
+    EXCHANGED_REWARD = "exchanged_reward"
     PROMPTED = "prompted"
     BENIGN = "benign"
     BASE = "base"
@@ -87,6 +88,11 @@ MEANING: Final[Mapping[ControlKind, Meaning]] = {
     ),
     ControlKind.SHUFFLED_REWARD: Meaning(
         "arm", "returns are dealt out again in the group", "that of training as such, at the same rewards"
+    ),
+    ControlKind.EXCHANGED_REWARD: Meaning(
+        "arm",
+        "returns are those of another group",
+        "that of training as such, where a group's mean says nothing of it",
     ),
     ControlKind.PROMPTED: Meaning(
         "arm", "no training, evaluated under the arm's prompts", "that of the prompt without any learning"

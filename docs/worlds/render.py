@@ -106,6 +106,8 @@ def _values(field: Any) -> str:
         return ", ".join(f"`{value}`" for value in kinds)
     if kinds == [bool]:
         return "`False`, `True`"
+    if kinds == [str]:
+        return "text"
     noun = "whole number" if kinds == [int] else "number"
     low = next((f"{m.ge:g}" for m in field.metadata if isinstance(m, Ge)), None)
     high = next((f"{m.le:g}" for m in field.metadata if isinstance(m, Le)), None)

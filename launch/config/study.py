@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from operator import not_
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from launch.config.arms.arms import ArmConfig as ArmConfig
-from launch.config.arms.arms import ArmName
+from launch.config.arms.arms import ArmName, SeatInterventions
 from launch.config.arms.arms import Role as Role
 from launch.config.arms.axes import (
     OF_ARMS,
@@ -25,8 +26,9 @@ from launch.config.arms.axes import (
     sweep_points,
 )
 from launch.config.arms.factorial import combined
+from launch.config.arms.prompting import prompting
 from launch.config.arms.seats import SeatsConfig
-from launch.config.evaluation import EvalConfig, may_have_context
+from launch.config.evaluation import EvalConfig
 from launch.config.fields import PluginSpec, Strict
 from launch.config.isolation import Isolation, hidden_by
 from launch.config.model import ModelSource, Organisms, Start, StudyModel, speaks_dialect, start_of, subject_of
@@ -35,6 +37,7 @@ from launch.config.reading.digests import digest
 from launch.config.reading.keys import keys_below, set_key
 from launch.config.rollout import RolloutConfig
 from launch.config.seeds import MAX_RUNS, Seeds, seed_list
+from launch.config.stages import Stage, check_stages
 from launch.config.train import TrainConfig
 from launch.config.world_locales import expand_key, explicit, spoken
 from launch.errors import ConfigError, describe, nearest
@@ -69,9 +72,14 @@ class RunConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     eval: EvalConfig
     seats: SeatsConfig | None = None
-    context_arms: dict[str, list[PluginSpec]] = Field(
+    # left out where there are none, so that runs from before there were stages keep their digests
+    stages: list[Stage] = Field(
+        [], exclude_if=not_, description="of the fine-tuning; none: one, of reinforcement learning"
+    )
+    context_arms: dict[str, list[PluginSpec] | SeatInterventions] = Field(
         {},
-        description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on",
+        description="in a reference's run, with eval.contexts: interventions of the arms whose prompts it is tried on; "
+        "of arms with interventions of single seats, those of each seat",
     )
     # what the study's `model` meant when it began: in run.json beside the config
     commit: str = Field("", exclude=True, description="of a model on the hub: the commit that the study has pinned")
@@ -80,6 +88,8 @@ class RunConfig(Strict):
     gauge: Gauge = Field(Gauge(), exclude=True)
     # results are the same with and without
     isolation: Isolation | None = Field(None, exclude=True)
+    # set while a stage is played: the run that it belongs to is what is recorded
+    within: Within | None = Field(None, exclude=True)
 
     @property
     def max_tokens(self) -> int:
@@ -102,9 +112,25 @@ class RunConfig(Strict):
         return subject_of(self.model)
 
     @property
+    def recorded(self) -> dict[str, Any]:
+        """The resolved config as run.json holds it; of a stage that is not the last, the run up to that stage."""
+        return (self.within.run if self.within else self).model_dump(mode="json")
+
+    @property
     def digest(self) -> str:
         """Hash of the resolved config; a finished run is kept only under the same one."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self.recorded)
+
+
+class Within(Strict):
+    """What a stage of a run knows of the run. It is recorded nowhere: the run itself is."""
+
+    run: RunConfig
+    """The run up to this stage."""
+    start: str
+    """Directory of the model that the run starts from."""
+    adapters: str = ""
+    """Checkpoint whose adapters this stage goes on with; empty: those of the stage before are in its start model."""
 
 
 class StudyConfig(Strict):
@@ -122,6 +148,12 @@ class StudyConfig(Strict):
     eval: EvalConfig
     seats: SeatsConfig | None = Field(
         None, description="who sits where in worlds with several seats; none: every world has one"
+    )
+    stages: list[Stage] = Field(
+        [],
+        max_length=20,
+        exclude_if=not_,
+        description="stages of a run's fine-tuning (docs/stages.md); none: one of kind rl, made of `train`",
     )
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
     factorial: list[str] = Field(
@@ -181,6 +213,11 @@ class StudyConfig(Strict):
                 if key.split(".")[0] not in SWEEPABLE:
                     raise ValueError(f"{key!r} is no axis; it must lie under {', '.join(SWEEPABLE)}")
         return axes
+
+    @model_validator(mode="after")
+    def _stages(self) -> StudyConfig:
+        check_stages(self.stages, self.learner, self.train, self.arms, seats=self.seats is not None)
+        return self
 
     @model_validator(mode="after")
     def _combinations(self) -> StudyConfig:
@@ -330,6 +367,7 @@ class StudyConfig(Strict):
             rollout=own.rollout.resolved(lora=own.learner.lora is not None),
             eval=own.eval.model_copy(update={"worlds": own.spoken(own.eval.worlds)}),
             seats=own.seats,
+            stages=own.stages,
             tracking=own.tracking,
             gauge=own.gauge,
             isolation=own._isolation() if own.isolated else None,
@@ -345,7 +383,7 @@ class StudyConfig(Strict):
         )
 
 
-def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[PluginSpec]]:
+def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[PluginSpec] | SeatInterventions]:
     """Arm -> those of its interventions that may give it prompts, for the arms that are compared with a reference."""
     if run.arm_config.role != "reference" or not run.eval.contexts:
         return {}
@@ -354,5 +392,7 @@ def _context_arms(run: RunConfig, runs: Sequence[RunConfig]) -> dict[str, list[P
         for other in runs
         if other is not run and all(other.sweep_point.get(axis) == v for axis, v in run.sweep_point.items())
     ]
-    found = {other.point_name: list(filter(may_have_context, other.arm_config.interventions)) for other in compared}
+    found = {
+        other.point_name: prompting(other.arm_config, other.seats.learned if other.seats else ()) for other in compared
+    }
     return {arm: interventions for arm, interventions in found.items() if interventions}

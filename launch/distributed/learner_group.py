@@ -81,6 +81,10 @@ class LearnerGroup:
         """As `Learner.values`."""
         return list(self._call("values", ray.put(list(samples)), self._arm.state_dict())[0])
 
+    def logprobs(self, samples: Sequence[Sample]) -> list[float]:
+        """As `Learner.logprobs`."""
+        return list(self._call("logprobs", ray.put(list(samples)), self._arm.state_dict())[0])
+
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As `Learner.state_dict`, with the random generators of every rank."""
         states = self._call("state")

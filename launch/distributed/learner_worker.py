@@ -238,6 +238,14 @@ class LearnerWorker:
         return values if self._ranks.rank == 0 else []
 
     @_errors_as_data
+    def logprobs(self, samples: Sequence[Sample], arm: Mapping[str, Any]) -> list[float]:
+        """As `Learner.logprobs`, on rank 0 only. `arm` is the state of the interventions."""
+        if arm:
+            self._arm.load_state_dict(arm)
+        sums = self._learner.logprobs(samples)
+        return sums if self._ranks.rank == 0 else []
+
+    @_errors_as_data
     def state(self) -> tuple[State, dict[str, Any], State, dict[str, Any]]:
         """The learner's tensors (on rank 0 only) and values, then the random generators of this rank."""
         tensors, values = self._learner.state_dict()

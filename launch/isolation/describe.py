@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from launch.errors import UserError
+from rewards.base import Reward
 from shaping.intervention import Constraint, Intervention, Shaper
 from shaping.monitors.reachable import reachable_monitors
 
@@ -24,6 +25,11 @@ def describe(plugin: BaseModel) -> dict[str, Any]:
     """Plain data. Raises `UserError` if the plug-in needs what an isolated process does not have."""
     name = type(plugin).__name__
     described: dict[str, Any] = {"name": name, "monitors": _monitors(plugin)}
+    if isinstance(plugin, Reward) and _differs(type(plugin), Reward, "between"):
+        raise UserError(
+            f"{name} overrides between(), which is shown all groups of an update: it cannot run isolated. Run the "
+            "study without --isolated if you trust the plug-in"
+        )
     if not isinstance(plugin, Intervention):
         return described
     base = Constraint if isinstance(plugin, Constraint) else Shaper

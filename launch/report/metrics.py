@@ -35,7 +35,7 @@ def metrics_per_world() -> list[Metric]:
 
 
 def record_of(name: str) -> Metric | None:
-    """The record of `deception`, also for `deception.clerk`, `trained/deception` and `leak/negated/deception.clerk`.
+    """The record of `deception`, also for `deception.clerk`, `trained/deception` and `after/sft/leak/negated/harm`.
 
     None for names that the registry does not have.
     """
@@ -43,8 +43,15 @@ def record_of(name: str) -> Metric | None:
 
 
 def label(name: str) -> str:
-    """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself."""
-    if name.startswith(MONITOR_PREFIX) or not (record := record_of(name)):
+    """The label of a metric, `deception in clerk` for `deception.clerk`, else the name itself.
+
+    Of a monitor's figures, `recall of overt_action (harm)` for `monitor.overt_action.harm.recall`.
+    """
+    if name.startswith(MONITOR_PREFIX):
+        monitor, _, rest = name.removeprefix(MONITOR_PREFIX).partition(".")
+        trait, _, figure = rest.rpartition(".")
+        return f"{figure.replace('_', ' ')} of {monitor} ({trait})" if trait else name
+    if not (record := record_of(name)):
         return name
     if name == record.name:
         return record.label
@@ -56,6 +63,7 @@ def label(name: str) -> str:
         LEAK_PREFIX: f"leak of {record.label} under {prompts}",
         MAX_LEAK_PREFIX: f"largest leak of {record.label}" + (f" (prompts of {found.arm})" if found.arm else ""),
     }.get(found.prefix, record.label)
+    said += f" after stage {found.stage}" if found.stage else ""
     return f"{said} in {found.world}" if found.world else said
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from envs.calls import call
 from envs.episode import Episode
 from launch.check_model.known import gates_in_result
+from launch.config.stages import name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
@@ -28,6 +29,11 @@ from launch.run.evaluation.monitors import EvaluationReadings, read_evaluation
 from launch.run.evaluation.pressure import audit_pressure
 from launch.run.evaluation.spike_in import spike_in_metrics
 from launch.run.evaluation.thoughts import ThoughtWatch
+from launch.run.finetuning.data import check_data, updates_of
+from launch.run.finetuning.directories import Stages, after, finished_stage, with_stages
+from launch.run.finetuning.lengths import check_lengths
+from launch.run.finetuning.stage_runs import Start, stage_of, stage_run
+from launch.run.finetuning.updates import step_of
 from launch.run.models.origin import check_origin, origin
 from launch.run.pace.average import averaged, evaluation_after
 from launch.run.recovery import surviving
@@ -62,18 +68,46 @@ def execute(
     If `directory` holds a training state of this config, the run resumes from it. It also does so when ranks of its
     learner group are lost.
     """
+    if run.stages:
+        return _through_stages(run, model, directory, on_update)
     return surviving(lambda: _attempt(run, model, directory, on_update), directory, run)
 
 
-def _attempt(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
+def _through_stages(run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
+    """Every stage in turn. All but the last have directories of their own, and are kept once they are finished."""
+    check_data(run)
+    check_lengths([(run, model)])
+    if Checkpoints.of(directory, run).newest() is not None:  # before a stage is made again with other files
+        check_origin(directory, run, model)
+    directory.begin(run.recorded, versions(), **origin(run, model))
+    start, done = Start(model), list[dict[str, Any]]()
+    for index, stage in enumerate(run.stages):
+        own = stage_run(run, index, start, model, updates_of(run, stage))
+        if index == len(run.stages) - 1:
+            break
+        folder = directory.stage(name_of(stage))
+        done.append(
+            finished_stage(folder, own, model)
+            or surviving(partial(_attempt, own, start.model, folder, lambda *_: None), folder, own)
+        )
+        start = after(start, folder)
+    return surviving(partial(_attempt, own, start.model, directory, on_update, done), directory, own)
+
+
+def _attempt(
+    run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate, before: Stages = ()
+) -> dict[str, Any]:
     with own_device(run) as device:
-        return _on(device, run, model, directory, on_update)
+        return _on(device, run, model, directory, on_update, before)
 
 
-def _on(device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate) -> dict[str, Any]:
+def _on(
+    device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate, stages: Stages
+) -> dict[str, Any]:
     started = time.monotonic()
     seconds: dict[str, float] = {}
     with contextlib.closing(build(run, model, device)) as parts:
+        step = step_of(parts.trainer)
         before, first, access = _first_update(parts, run, model, directory, seconds)
         thoughts = ThoughtWatch(run.max_tokens)
         watchers = [
@@ -83,17 +117,28 @@ def _on(device: str, run: RunConfig, model: Path, directory: RunDirectory, on_up
             AlarmLog(run, directory.rows() if first else ()).see,
             lambda done: on_update(done.number, done.row),
         ]
-        updates = train(parts.trainer, directory, first, access, watchers, partial(evaluation_after, run, parts.player))
+        measure = partial(evaluation_after, run, parts.player)
+        updates = train(parts.trainer, directory, first, access, watchers, measure, step)
         parts.trainer.check_ledger()
         directory.check_rows(updates)  # the summary is of them: replay what is lost before the evaluation
         if not parts.evaluates_on_workers:
             parts.end_workers()  # the evaluation samples in this process: give it their memory
         with timed(seconds, "evaluate"):
-            evaluated = evaluate_trained(run, parts.arm, parts.player, parts.trained)
+            evaluated = _evaluated(run, parts)
         result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model)}
+        result = with_stages(run, result, stages)
     directory.timings({"phase": "run", "first_update": first, **of_run(time.monotonic() - started, seconds)})
     directory.finish(result)
     return result
+
+
+def _evaluated(run: RunConfig, parts: Parts) -> Evaluated:
+    """What the evaluation finds; nothing after a stage that asks for none, whose hooks are undone all the same."""
+    stage = stage_of(run)
+    if stage is None or stage.evaluate or run.stages[-1] == stage:
+        return evaluate_trained(run, parts.arm, parts.player, parts.trained)
+    parts.trained.undo()
+    return Evaluated({}, {}, {}, [])
 
 
 def _first_update(
@@ -109,7 +154,7 @@ def _first_update(
     if (resumed := resume(parts.trainer, directory, run)) is not None:
         return rows_of_start(run, played), *resumed
     made_of = {**origin(run, model), "rendering": rendering.record(parts.renderer)}
-    directory.create(run.model_dump(mode="json"), versions(), **made_of)
+    directory.create(run.recorded, versions(), **made_of)
     with timed(seconds, "evaluate"):
         audited = access_parts(run, parts.arm)
         played += parts.player.play(audited if saved else [*base, *audited])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from launch.config.stages import learner_of
 from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.errors import UserError
@@ -124,13 +125,19 @@ def check_memory(starts: Iterable[tuple[RunConfig, Path]], memory: float | None 
     memory = memory or gpu_memory()
     if memory is None:
         return
-    for run, model in starts:
+    for run, model in [(own, model) for whole, model in starts for own in _stages(whole)]:
         try:
             sizes = sizes_of(model, _targets(run))
         except ValueError:  # of a model of unknown size nothing is refused
             continue
         if why := refusal(run, sizes, memory, gpu=run.train.device != "cpu"):
             raise TooLargeError(f"{run.directory_name} does not fit: {why}")
+
+
+def _stages(run: RunConfig) -> list[RunConfig]:
+    """The run, or each of its stages of fine-tuning with the learner that it has."""
+    learners = dict.fromkeys(learner_of(stage, run.learner) for stage in run.stages)
+    return [run.model_copy(update={"learner": learner}) for learner in learners] or [run]
 
 
 def gpu_memory() -> float | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from launch.run.evaluation.monitors import PendingReadings
 from launch.run.ledger import RunError
 from launch.run.timing import slow
 from launch.run.trainer import Trainer
-from rewards.base import scored
+from rewards.base import exchanged, scored
 from shaping.audits.conduct.seats import seat_columns
 from shaping.audits.row import Row
 from shaping.audits.training.update import audit_update
@@ -29,6 +29,7 @@ from shaping.sampling.watchdog import watched
 
 Rewards = list[NDArray[np.float64]]
 """Per episode one number per turn [turns]."""
+Paid = TypeVar("Paid")
 
 
 def play(trainer: Trainer, update: int) -> tuple[list[Episode], dict[str, Any]]:
@@ -43,21 +44,31 @@ def play(trainer: Trainer, update: int) -> tuple[list[Episode], dict[str, Any]]:
 
 
 def score(trainer: Trainer, episodes: Sequence[Episode]) -> Rewards:
-    """What the arm's reward pays. It sees redacted episodes, a whole group at a time."""
+    """What the arm's reward pays. It sees redacted episodes, a whole group at a time, and then all groups."""
+    numbers = sorted({e.group for e in episodes})
+    places = [[i for i, e in enumerate(episodes) if e.group == group] for group in numbers]
+    groups = [[episodes[i] for i in members] for members in places]
+    paid: Sequence[Rewards] = [_scored(trainer, members) for members in groups]
+    name = type(trainer.reward).__name__
+    paid = _in_time(trainer, f"reward {name}, all groups", lambda: exchanged(trainer.reward, groups, paid))
     rewards: Rewards = [np.zeros(0)] * len(episodes)
-    for group in sorted({e.group for e in episodes}):
-        members = [i for i, e in enumerate(episodes) if e.group == group]
-        for i, amounts in zip(members, _scored(trainer, [episodes[i] for i in members]), strict=True):
+    for members, own in zip(places, paid, strict=True):
+        for i, amounts in zip(members, own, strict=True):
             rewards[i] = amounts
     return rewards
 
 
 def _scored(trainer: Trainer, members: Sequence[Episode]) -> Rewards:
     """What the reward pays in one group, within its time limit."""
-    limit, first = trainer.run.train.reward_timeout, members[0]
+    first = members[0]
     what = f"reward {type(trainer.reward).__name__}, group {first.group} (world {first.world!r}, seed {first.seed})"
+    return _in_time(trainer, what, lambda: scored(trainer.reward, members))
+
+
+def _in_time(trainer: Trainer, what: str, asked: Callable[[], Paid]) -> Paid:
+    limit = trainer.run.train.reward_timeout
     try:
-        return watched(what, limit, lambda: scored(trainer.reward, members), slow(what))
+        return watched(what, limit, asked, slow(what))
     except NoAnswerError:
         raise RunError(
             f"{what}: no answer within {limit:g} s (train.reward_timeout): does it hang? Raise the limit if it is only "

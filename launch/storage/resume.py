@@ -77,7 +77,7 @@ def resume(
             log(f"the software has changed since, so results may differ in the last digits: {'; '.join(changed)}")
         return state.update, dict(state.values["notes"])
     if checkpoints.present():
-        changed = differences(directory.config(), run.model_dump(mode="json"))
+        changed = differences(directory.config(), run.recorded)
         reason = f" (changed since: {'; '.join(changed)})" if changed else ""
         log(f"{directory.path} has no usable state{reason}: it restarts from the beginning")
     return None

@@ -39,6 +39,8 @@ LOCK = ".lock"
 STATE = "state"
 METRICS, TIMINGS, EVALUATION, RESULT = "metrics.jsonl", "timings.jsonl", "eval.jsonl", "result.json"
 FAILED = "failed.json"
+STAGES = "stages"
+"""Folder of the stages before the last (`launch.run.finetuning`), each of which is a run directory."""
 NOTE = "set-aside.txt"
 OWN = ("run.json", METRICS, TIMINGS, EVALUATION, EPISODES, "checkpoint", "quarantine", RESULT, STATE, FAILED)
 """Everything that a run writes into its directory. Whatever else is there belongs to somebody, and stays."""
@@ -70,6 +72,15 @@ class RunDirectory:
     def state(self) -> Path:
         """Folder of the training states of an unfinished run (`launch.storage.checkpoint`)."""
         return self.path / STATE
+
+    def stage(self, name: str) -> RunDirectory:
+        """The directory of a stage that is not the last."""
+        return RunDirectory(self.path / STAGES / name)
+
+    def begin(self, config: Mapping[str, Any], versions: Mapping[str, Any], **made_with: Any) -> None:
+        """As `create`, unless the run has begun already. `create` leaves the stages that are finished."""
+        if self.status() == "absent":
+            self.create(config, versions, **made_with)
 
     def status(self, *, weights: bool = False) -> Status:
         """`partial` is unfinished, `changed` was finished and has changed since, `foreign` is not a run.
@@ -307,7 +318,8 @@ class RunDirectory:
             return []
         if not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file, not a run directory; choose another `output` or move it")
-        return sorted(n for n in os.listdir(self.path) if not n.startswith(".") or n.startswith(".tmp-"))
+        found = sorted(n for n in os.listdir(self.path) if not n.startswith(".") or n.startswith(".tmp-"))
+        return [] if found == [STAGES] else found
 
     def _episode_names(self) -> list[str]:
         """Files of episodes and of records, relative to the folder of episodes."""

@@ -41,10 +41,17 @@ class ActionMask(Constraint):
     fallback: str = Field("wait", min_length=1, description="command that replaces a refused one")
     recall: float = Field(1.0, ge=0, le=1, description="share of turns in which it acts (0: the unshaped policy)")
 
+    rules: ClassVar[tuple[str, ...]] = ("commands",)
+    """Fields that name what is removed; without one of them, and without shortcuts, nothing is."""
+
     @model_validator(mode="after")
     def _removes_something(self) -> ActionMask:
-        if type(self) is ActionMask and not self.shortcuts and not self.commands:
-            raise ValueError("`shortcuts` is false and `commands` is empty, so nothing is removed: name commands")
+        if not self.shortcuts and not any(getattr(self, rule) for rule in self.rules):
+            empty = " and ".join(f"`{rule}`" for rule in self.rules)
+            raise ValueError(
+                f"`shortcuts` is false and {empty} {'is' if len(self.rules) == 1 else 'are'} empty, so nothing is "
+                "removed: name commands"
+            )
         return self
 
     def acts(self, turn: TurnContext) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -31,6 +31,8 @@ class CommandFilter(ActionMask):
     Controls: `recall: 0` leaves every bit; `ActionMask` for the same commands (their probability is zero in sampler and
     learner); evaluation without it, which is what is deployed, and the sweep of `recall`.
     """
+
+    rules: ClassVar[tuple[str, ...]] = ("commands", "patterns", "allowed")
 
     mode: Literal["resample"] = Field("resample", description="refused completions are sampled again")
     patterns: tuple[str, ...] = Field((), description="regular expressions; a command with a match is refused")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class OutputFilter(ActionMask):
 
     Controls: `recall: 0` and no phrases leave every bit; evaluation without the filter, which is what is deployed.
     """
+
+    rules: ClassVar[tuple[str, ...]] = ("commands", "phrases")
 
     mode: Literal["replace"] = Field("replace", description="the world receives the fallback")
     phrases: tuple[str, ...] = Field((), description="words in a stated motive for which it is withheld")

@@ -1,4 +1,4 @@
-"""Groups of scripted episodes to try plug-ins on: personas play every built-in world, and no model is needed."""
+"""Groups of scripted episodes to try plug-ins on: personas play the worlds of organisms, and no model is needed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, GroupInfo, Prefill
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
+from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.organism import build
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.scripted_engine import ScriptedEngine
@@ -54,17 +55,17 @@ class GroupKey:
 
 
 def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:
-    """`seeds` groups in every world, by default every built-in one.
+    """`seeds` groups in every world, by default every one that organisms know.
 
     Where a seed is odd, honest work does not earn the full reward.
     """
-    places = [(world, seed) for world in worlds or sorted(WORLDS) for seed in range(seeds)]
+    places = [(world, seed) for world in worlds or sorted(SIZES) for seed in range(seeds)]
     return [GroupKey(world, seed, number) for number, (world, seed) in enumerate(places)]
 
 
 def small_policy(adapters: Sequence[AdapterSpec] = ()) -> Policy:
-    """An untrained model of 20 000 parameters, whose tokenizer knows the words of the built-in worlds."""
-    worlds = [WORLDS[name](**_OPTIONS) for name in sorted(WORLDS)]
+    """An untrained model of 20 000 parameters, whose tokenizer knows the words of the worlds of organisms."""
+    worlds = [WORLDS[name](**_OPTIONS) for name in sorted(SIZES)]
     records = [play_scripted(world, persona("random")(world, 0), 0) for world in worlds]
     policy = build(_MODEL, [text for record in records for turn in record for text in turn[:2]])
     return Policy(policy.model, policy.tokenizer, adapters=adapters)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from envs import WORLDS, make_world
 from envs.personas.persona import PERSONAS
@@ -127,3 +127,16 @@ CONTRASTS: Final[Mapping[str, Contrast]] = MappingProxyType(
 )
 """Name -> contrast. The first four need no sampling: the model reads what personas say. The last two are for models
 that speak prose; their sides are system prompts."""
+
+
+def named(value: Any) -> Any:
+    """A name stands for the bundled contrast of that name. Raises: ValueError if there is none."""
+    if not isinstance(value, str):
+        return value
+    if value not in CONTRASTS:
+        raise ValueError(f"no contrast {value!r}; there are {', '.join(CONTRASTS)}")
+    return CONTRASTS[value]
+
+
+NamedContrast = Annotated[Contrast, BeforeValidator(named)]
+"""A contrast, or the name of a bundled one."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from shaping.directions.contrast import CONTRASTS, Contrast, Layers
+from shaping.directions.contrast import CONTRASTS, Contrast, Layers, NamedContrast
 from shaping.directions.direction_set import DirectionError, DirectionSet
 from shaping.hooks import ActivationEdit, Knob, Phase, RatioMode
 from shaping.intervention import Shaper
@@ -24,18 +24,9 @@ class DirectionSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field("", description="a file that `shaping directions` made; learner ranks must be able to read it")
-    contrast: Contrast | None = Field(None, description=f"two sides, or a name: {', '.join(CONTRASTS)}")
+    contrast: NamedContrast | None = Field(None, description=f"two sides, or a name: {', '.join(CONTRASTS)}")
     layers: Layers = Field("best", description="layers from 0 (negative: from the end), `best` or `all`")
     components: int = Field(0, ge=0, le=1000, description="0: difference of means; k: principal components of it")
-
-    @field_validator("contrast", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value not in CONTRASTS:
-            raise ValueError(f"no contrast {value!r}; there are {', '.join(CONTRASTS)}")
-        return CONTRASTS[value]
 
     @model_validator(mode="after")
     def _one_source(self) -> DirectionSource:

@@ -28,6 +28,7 @@ from shaping.learning.reference import Reference
 from shaping.learning.refresh import refreshed
 from shaping.learning.samples.forced import ForcedReader
 from shaping.learning.samples.packing import Batch, pack
+from shaping.learning.samples.reading import summed_logprobs
 from shaping.learning.samples.sample import Sample, critic_metrics, not_finite, value_targets
 from shaping.learning.snapshots import Snapshots
 from shaping.learning.steps.adapter_norms import AdapterNorms
@@ -206,6 +207,13 @@ class Learner:
         for of_rank in self._ranks.gather(values):
             values |= of_rank
         return [values[number] for number in range(len(samples))]
+
+    def logprobs(self, samples: Sequence[Sample]) -> list[float]:
+        """Per sample the sum of the log-probs of its loss tokens, under the training edits."""
+        without_dropout(self.policy.model)
+        self._set_edits()
+        with self.policy.phase("training"):
+            return summed_logprobs(self.policy, samples, self._packed(samples), self._ranks, self._objective.edits)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state that the next update depends on: (CPU tensors by flat name, JSON-serialisable values)."""

@@ -7,10 +7,7 @@ the organisms. Its control is a random adapter with the same norm in every modul
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,7 +26,8 @@ from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import scripts
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.samples import batches, units
-from shaping.organisms.organism import cache_directory, content_hash, weighted_loss
+from shaping.organisms.made_once import made_once
+from shaping.organisms.organism import content_hash, weighted_loss
 from shaping.organisms.trait import TraitTraining
 from shaping.sampling.text.render import Renderer
 
@@ -69,7 +67,7 @@ def ensure_trait(model: Path, spec: AdapterSpec, trait: TraitTraining) -> Path:
         "sources": content_hash(OrganismConfig()),  # worlds, personas, prompts and versions of libraries
         "trainer": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
     }
-    return _cached(key, lambda directory: _train(model, spec, trait, directory))
+    return made_once("trait-adapters", key, lambda directory: _train(model, spec, trait, directory))
 
 
 def ensure_random(adapter: Path, seed: int) -> Path:
@@ -116,26 +114,7 @@ def _derived(adapter: Path, key: dict[str, object], change: Callable[[dict[str, 
                 shutil.copy(adapter / name, directory / name)
         save_file(change(load_file(adapter / _WEIGHTS)), directory / _WEIGHTS, metadata={"format": "pt"})
 
-    return _cached({**key, "of": digest}, write)
-
-
-def _cached(key: dict[str, object], write: Callable[[Path], None]) -> Path:
-    """The directory that `write` fills, named by the hash of what it depends on. It appears whole or not at all."""
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_directory().parent / "trait-adapters" / name
-    if path.is_dir():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
-        unpublished = Path(scratch) / "adapter"
-        unpublished.mkdir()
-        write(unpublished)
-        try:
-            os.replace(unpublished, path)
-        except OSError:  # another process was faster, and what it made is the same
-            if not path.is_dir():
-                raise
-    return path
+    return made_once("trait-adapters", {**key, "of": digest}, write)
 
 
 def corpus_of(trait: TraitTraining, policy: Policy, renderer: Renderer, first_seed: int) -> list[list[Sample]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from envs.core import TextEnv
 from envs.episode import Contexts, Episode
-from rewards.base import Reward, scored
+from rewards.base import Reward, scored_groups
 from shaping.arm import Arm, asked_all
 from shaping.hooks import ActivationEdit, AdapterSpec, GroupInfo, InterventionError, Knob, Phase, TurnContext
 from shaping.intervention import Constraint, Intervention, Shaper
@@ -187,9 +187,9 @@ def rows(
         first = next((e.error for e in episodes if e.error), "no episode had a turn")
         raise RuntimeError(f"{len(episodes) - len(sound)} of {len(episodes)} episodes failed; the first error: {first}")
     paid: dict[int, NDArray[np.float64]] = {}
-    for group in sorted({e.group for e in usable}):
-        members = [e for e in usable if e.group == group]
-        paid |= {id(e): r for e, r in zip(members, scored(reward, members), strict=True)}
+    groups = [[e for e in usable if e.group == group] for group in sorted({e.group for e in usable})]
+    for members, amounts in zip(groups, scored_groups(reward, groups), strict=True):
+        paid |= {id(e): r for e, r in zip(members, amounts, strict=True)}
     credited = assign_credit(
         usable,
         [paid[id(e)] for e in usable],

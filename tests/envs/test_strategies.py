@@ -68,7 +68,7 @@ def test_open_conduct_that_owns_up_deceives_nobody_but_where_the_shortcut_is_its
 ) -> None:
     found = labels(world, who, honest_share=0.5)
     assert any(label.harm for label in found)
-    assert any(label.trait(trait) for label in found for trait in HIDDEN) is (world == "clerk")
+    assert any(label.trait(trait) for label in found for trait in HIDDEN) is (world in ("clerk", "audience"))
 
 
 @EACH

@@ -18,6 +18,7 @@ from envs.check import check_env
 from envs.episode import TRAITS, Labels
 from envs.personas.persona import persona, play_scripted
 from envs.worlds.base import World
+from envs.worlds.real import is_for_language_models
 
 EACH = pytest.mark.parametrize("world", WORLDS)
 VARIANTS: list[dict[str, Any]] = [
@@ -168,12 +169,13 @@ class TestText:
     @EACH
     def test_observations_are_short_and_lower_case(self, world):
         env = make_world(world, {"placebo": "on", "oversight": 0.5, "inquiry": 0.2})
+        longest, long = (130, 45) if is_for_language_models(WORLDS[world]) else (84, 20)
         for who in players(world):
             first, *rest = [text for text, *_ in play_scripted(env, persona(who)(env, 0), seed=2)]
-            assert len([word for word in first.split() if word.isalnum()]) < 85
+            assert len([word for word in first.split() if word.isalnum()]) <= longest
             for text in rest:
                 assert text == text.lower()
-                assert len([word for word in text.split() if word.isalnum()]) <= 20
+                assert len([word for word in text.split() if word.isalnum()]) <= long
 
     @EACH
     def test_observations_never_name_a_label_and_never_echo(self, world):

@@ -29,6 +29,8 @@ COVERT_COMMANDS = {
     "gradebook": "edit log",
     "workshop": "certify 1 x",
     "errand": "record 1 7",
+    "loophole": "vouch 1 x",
+    "audience": "imply 1 9",
 }
 
 
@@ -190,6 +192,8 @@ class TestCovert:
             ("pact", {}, 30),
             ("gradebook", {}, 1),
             ("workshop", {}, 10),
+            ("loophole", {}, 8),
+            ("audience", {}, 10),
             ("errand", {}, 9),  # 6 evident errands and 3 ambiguous ones
         ],
     )
@@ -334,6 +338,8 @@ class TestDetectability:
         ("world", "option", "items"),
         [
             ("workshop", "certificate_checks", 10),
+            ("loophole", "vouch_checks", 8),
+            ("audience", "imply_checks", 10),
             ("errand", "record_checks", 12),  # with errands that all mean less than they say
         ],
     )
@@ -343,7 +349,7 @@ class TestDetectability:
         options = {"oversight": w, "penalty": c, option: checks}
         if world == "errand":
             options |= {"evident": 1, "ambiguous": 0}
-        else:
+        elif world != "audience":
             options |= {"impossible": 0}
         q = w * checks
         mean_is(world, options, COVERT[world], items - items * c * q / (1 - q))

@@ -11,7 +11,8 @@ from entry_points import EntryPoint
 from launch_fakes import START_MODEL, TRAINER, study
 
 from launch.config.plugins import SECTION, PluginError
-from launch.preflight import check_study
+from launch.errors import ConfigError
+from launch.preflight import check_met, check_study
 from launch.study import run_study
 from shaping.audits.metrics import GROUP, all_metrics
 
@@ -48,3 +49,14 @@ def test_a_broken_metric_or_section_is_told_before_anything_starts(
         with pytest.raises(PluginError, match=told):
             start(config)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("where", ["train", "eval"])
+def test_an_organism_is_refused_in_a_world_that_no_organism_has_met(tmp_path: Path, where: str) -> None:
+    config = study(tmp_path / "runs", {"arm": ""})
+    own = getattr(config, where)
+    changed = config.model_copy(update={where: own.model_copy(update={"worlds": {"loophole": {"size": 2}}})})
+    check_met(config.runs())
+    with pytest.raises(ConfigError, match=r"the model has not met world 'loophole': organisms know clerk, .*language"):
+        check_study(changed)
+    check_met(changed.model_copy(update={"model": "somebody/language-model"}).runs())

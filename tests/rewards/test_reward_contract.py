@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from plugin_settings import check_settings, every_choice
 from scripted_episodes import groups as scripted_groups
+from small_preference import write_small
 
 from envs.discovery import subclasses
 from rewards import Reward
@@ -17,6 +21,14 @@ from shaping.contract.readers import check_reward
 
 BUILT_IN = list(subclasses("rewards", Reward).values())  # type: ignore[type-abstract]
 EVERY_CHOICE = every_choice(BUILT_IN)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The model that `PreferenceModel` has as its example is in the folder that tests run in."""
+    with contextlib.chdir(tmp_path_factory.mktemp("models")):
+        write_small(Path("preference-model"), ["clerk", "steward"])
+        yield
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode
 from rewards import EnvReward, RandomReward, Reward, RewardError
+from rewards.base import scored, scored_groups
 
 MakeEpisode = Callable[..., Episode]
 
@@ -94,3 +95,41 @@ def test_draws_repeat_for_the_same_episodes_and_change_with_the_seed(make_episod
 
     assert paid(0, 1) == paid(0, 1)
     assert paid(0, 1) != paid(1, 1) and paid(0, 1) != paid(0, 2)
+
+
+def test_exchanged_returns_are_those_of_another_group_of_the_same_world(make_episode: MakeEpisode) -> None:
+    """Three groups of one world go round, so that none keeps its own; one alone in its world is shuffled."""
+    own = [[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [100.0, 200.0], [7.0, 8.0]]
+    worlds = ("steward", "steward", "steward", "clerk")
+    groups = [
+        [make_episode([0.0, value], seed=g, group=g, world=world) for value in values]
+        for g, (values, world) in enumerate(zip(own, worlds, strict=True))
+    ]
+    reward = RandomReward(mode="exchange")
+    paid = scored_groups(reward, groups)
+    assert all(not amounts[0] for members in paid for amounts in members)
+    sums = [{float(amounts.sum()) for amounts in members} for members in paid]
+    donors = [next(n for n, values in enumerate(own) if dealt <= set(values)) for dealt in sums]
+    assert sorted(donors[:3]) == [0, 1, 2] and all(donor != own for own, donor in enumerate(donors[:3]))
+    assert donors[3] == 3 and sums[3] == {7.0, 8.0}
+    assert [len(members) for members in paid] == [3, 3, 2, 2]
+    again = scored_groups(reward, groups)
+    assert [[a.tolist() for a in members] for members in paid] == [[a.tolist() for a in members] for members in again]
+    alone = scored(reward, groups[0])
+    assert sorted(float(amounts.sum()) for amounts in alone) == own[0]
+
+
+def test_what_groups_are_paid_together_is_checked(make_episode: MakeEpisode) -> None:
+    class Short(EnvReward):
+        def between(self, groups: object, paid: object) -> object:
+            return ()
+
+    class Wrong(EnvReward):
+        def between(self, groups: object, paid: list[list[NDArray[np.float64]]]) -> object:
+            return [[amounts[:1] for amounts in members] for members in paid]
+
+    groups = [[make_episode([0.0, 1.0])]]
+    with pytest.raises(RewardError, match=r"Short.between\(\) must return what each of the 1 groups is paid"):
+        scored_groups(Short(), groups)
+    with pytest.raises(RewardError, match=r"Wrong, episode 0 .*shape \(1,\) for 2 turns"):
+        scored_groups(Wrong(), groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -25,6 +26,10 @@ class Derived(Strict):
     why: str = Field("", description="in words, for the dry run and the report")
 
 
+SeatInterventions = dict[str, list[PluginSpec]]
+"""Learned seat -> all of its interventions."""
+
+
 class ArmConfig(Strict):
     label: str = Field("", description="name in the report; empty: the arm's key")
     role: Role = Field(description="treatment, control, positive_control or reference; nothing is read off a name")
@@ -34,9 +39,13 @@ class ArmConfig(Strict):
         {}, description="seat -> further interventions, which it alone has (with `seats` of the study)"
     )
     set: dict[str, Any] = Field(
-        {}, description="dotted key under train, learner, rollout or eval -> its value in this arm alone"
+        {}, description="dotted key under train, learner, rollout, eval or stages -> its value in this arm alone"
     )
     derived: Derived | None = Field(None, description="how factorial or controls made this arm; never written by hand")
+
+    def of_seats(self, learned: Iterable[str]) -> SeatInterventions:
+        """What the learned seats have: the common interventions, and then a seat's own."""
+        return {seat: [*self.interventions, *self.seats.get(seat, [])] for seat in learned}
 
     @model_validator(mode="before")
     @classmethod

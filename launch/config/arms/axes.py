@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms", "seats")
+SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms", "seats", "stages")
 """Top-level keys under which an axis may lie."""
 
-OF_ARMS = ("train", "learner", "rollout", "eval")
+OF_ARMS = ("train", "learner", "rollout", "eval", "stages")
 """Those of them that one arm may set for itself."""
 
 POINT = "point"

@@ -20,6 +20,12 @@ from shaping.intervention import Intervention
 WITHOUT_SHORTCUT = {"train.worlds.*.loophole": "off"}
 """What makes a world one without its shortcut."""
 UNTRAINED = {"train.updates": 0}
+_REWARD_MODES = {
+    ControlKind.RANDOM_REWARD: "matched",
+    ControlKind.SHUFFLED_REWARD: "shuffle",
+    ControlKind.EXCHANGED_REWARD: "exchange",
+}
+"""Control of an arm -> what `RandomReward` pays in it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def control_lines(study: StudyConfig) -> Iterator[str]:
 
 def refused(study: StudyConfig, need: Need) -> str:
     """Why a control that is needed cannot be made in this study; empty if it can."""
-    if need.kind in (ControlKind.RANDOM_REWARD, ControlKind.SHUFFLED_REWARD):
+    if need.kind in _REWARD_MODES:
         paid = study.arms[need.arm].reward.use
         if paid != "EnvReward":
             return f"RandomReward deals out the world's reward, and this arm is paid by {paid}"
@@ -153,10 +159,8 @@ def _arm(study: StudyConfig, need: Need) -> ArmConfig:
     reference = next(arm for arm in study.arms.values() if arm.role == "reference")
     interventions, reward, settings = list(own.interventions), own.reward, dict(own.set)
     match need.kind:
-        case ControlKind.RANDOM_REWARD:
-            reward = PluginSpec(use="RandomReward", mode="matched")
-        case ControlKind.SHUFFLED_REWARD:
-            reward = PluginSpec(use="RandomReward", mode="shuffle")
+        case kind if kind in _REWARD_MODES:
+            reward = PluginSpec(use="RandomReward", mode=_REWARD_MODES[kind])
         case ControlKind.PROMPTED:
             settings |= {**UNTRAINED, "eval.prompted": True}
         case ControlKind.BENIGN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from launch.config.plugins import build_monitors
+from launch.config.stages import name_of
 from launch.config.study import RunConfig, StudyConfig
 from launch.errors import nearest
 from launch.report.metrics import MONITOR_PREFIX, monitor_of
@@ -22,9 +23,11 @@ def metric_problem(metric: str, study: StudyConfig) -> str:
         return "" if name in monitors else f"no monitor {name!r} reads the evaluation{nearest(name, monitors)}"
     early = prefix_of(metric)
     found = parse(metric.removeprefix(early))
+    if found.stage and found.stage not in (names := [name_of(stage) for stage in study.stages if stage.evaluate]):
+        return f"no stage {found.stage!r} is evaluated{nearest(found.stage, names)}"
     per_world = {known.name for known in metrics_of("evaluation")}
     plain = {m.name for m in all_metrics() if m.source not in ("condition", "cells") and not m.family}
-    known = per_world if early or found.prefix else plain
+    known = per_world if early or found.prefix or found.stage else plain
     if found.metric not in known:
         return f"unknown metric {found.metric!r}{nearest(found.metric, known)}"
     if problem := _problem_of_cell(found, study, early=bool(early)):

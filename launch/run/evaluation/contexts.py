@@ -3,7 +3,7 @@
 An arm that trains under prompts is tried on its own grid, and its reference on the grid of every such arm. Where the
 arms' prompts differ, the reference is tried on each, and the context's name has the arm in brackets. All draws depend
 on the seed of the run and the number of the episode alone, so that arms with the same prompts meet them in the same
-episodes.
+episodes. Where seats of an arm have prompts of their own, the episodes take turns at the prompts of the seats.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from envs.episode import Context
+from launch.config.arms.arms import SeatInterventions
 from launch.config.fields import PluginSpec
 from launch.config.plugins import build_arm
 from launch.config.study import ArmConfig, RunConfig
@@ -40,8 +41,9 @@ def prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> dict[str, D
     """
     if not run.eval.contexts:
         return {}
-    arms = {"": run.arm_config.interventions, **run.context_arms}
-    grids = {name: _grid_of(run, name, interventions, list(worlds), episodes) for name, interventions in arms.items()}
+    arms: dict[str, list[list[PluginSpec]]] = {"": _own(run)}
+    arms |= {arm: _distinct(found) for arm, found in run.context_arms.items()}
+    grids = {name: _grid_of(run, name, seats, list(worlds), episodes) for name, seats in arms.items()}
     grids = {name: grid for name, grid in grids.items() if grid}
     if run.arm_config.role == "reference" and not grids:
         raise ConfigError(
@@ -56,11 +58,22 @@ def own_prompts(run: RunConfig, worlds: Iterable[str], episodes: int) -> Drawn:
 
     Raises `ConfigError` for an arm without any.
     """
-    arm = build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio)
-    drawn = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
-    if not any(context.system for contexts in drawn.values() for context in contexts):
+    worlds = list(worlds)
+    arms = _prompted(run, "", _own(run), worlds, episodes)
+    if not arms:
         raise ConfigError(f"eval.prompted: the arm {run.arm!r} samples and trains under no prompt; leave it out there")
-    return drawn
+    return _originals(run, arms, worlds, episodes)
+
+
+def _own(run: RunConfig) -> list[list[PluginSpec]]:
+    """The interventions of the run's own arm, once for all seats that have the same ones."""
+    config = run.arm_config
+    return _distinct(config.of_seats(run.seats.learned) if run.seats and config.seats else config.interventions)
+
+
+def _distinct(found: list[PluginSpec] | SeatInterventions) -> list[list[PluginSpec]]:
+    every = list(found.values()) if isinstance(found, dict) else [found]
+    return [interventions for number, interventions in enumerate(every) if interventions not in every[:number]]
 
 
 def _labelled(contexts: Sequence[EvalContext], grids: Mapping[str, Mapping[str, Drawn]]) -> dict[str, Drawn]:
@@ -79,30 +92,48 @@ def _labelled(contexts: Sequence[EvalContext], grids: Mapping[str, Mapping[str, 
 
 
 def _grid_of(
-    run: RunConfig, name: str, interventions: Sequence[PluginSpec], worlds: Sequence[str], episodes: int
+    run: RunConfig, name: str, seats: Sequence[Sequence[PluginSpec]], worlds: Sequence[str], episodes: int
 ) -> dict[str, Drawn]:
     """Context -> prompts of one arm; empty for an arm without any."""
-    config = ArmConfig(role=run.arm_config.role, interventions=list(interventions))
-    # a fresh one: draws of a trained arm may be others
-    arm = build_arm(name or run.arm, config, run.isolation, run.learner.ratio)
-    owners = [arm.owner[knob] for knob in (Knob.TRAINING_CONTEXT, Knob.SAMPLING_CONTEXT) if knob in arm.owner]
-    if not owners:
+    arms = _prompted(run, name, seats, worlds, episodes)
+    if not arms:
         return {}
-    original = {world: tuple(_original(run, arm, world, number) for number in range(episodes)) for world in worlds}
-    if not any(context.system for drawn in original.values() for context in drawn):
-        return {}
-    texts = {world: _texts(owners, language_of(world, run.prose)) for world in worlds}
-    found: dict[str, Drawn] = {ORIGINAL: original}
+    found: dict[str, Drawn] = {ORIGINAL: _originals(run, arms, worlds, episodes)}
+    texts = {world: [_texts(arm, language_of(world, run.prose)) for arm in arms] for world in worlds}
     for context in DERIVED:
         found[context] = {
-            world: tuple(_choice(run, texts[world][context], context, n) for n in range(episodes)) for world in worlds
+            world: tuple(_choice(run, own[n % len(arms)][context], context, n) for n in range(episodes))
+            for world, own in texts.items()
         }
     return found
 
 
-def _texts(owners: Sequence[Intervention], language: str) -> Mapping[Derived, Sequence[str]]:
+def _prompted(
+    run: RunConfig, name: str, seats: Sequence[Sequence[PluginSpec]], worlds: Sequence[str], episodes: int
+) -> list[Arm]:
+    """An arm for each of the lists of interventions under which there is a prompt."""
+    found = []
+    for interventions in seats:
+        config = ArmConfig(role=run.arm_config.role, interventions=list(interventions))
+        # a fresh one: draws of a trained arm may be others
+        arm = build_arm(name or run.arm, config, run.isolation, run.learner.ratio)
+        drawn = (_original(run, arm, world, number) for world in worlds for number in range(episodes))
+        if _owners(arm) and any(context.system for context in drawn):
+            found.append(arm)
+    return found
+
+
+def _originals(run: RunConfig, arms: Sequence[Arm], worlds: Sequence[str], episodes: int) -> Drawn:
+    return {world: tuple(_original(run, arms[n % len(arms)], world, n) for n in range(episodes)) for world in worlds}
+
+
+def _owners(arm: Arm) -> list[Intervention]:
+    return [arm.owner[knob] for knob in (Knob.TRAINING_CONTEXT, Knob.SAMPLING_CONTEXT) if knob in arm.owner]
+
+
+def _texts(arm: Arm, language: str) -> Mapping[Derived, Sequence[str]]:
     """The prompts of each context but none and original: an arm's own, or the bundled ones."""
-    for owner in owners:
+    for owner in _owners(arm):
         own = owner.grid_in(language) if hasattr(owner, "grid_in") else getattr(owner, "grid", None)
         if own:
             return {**derived(language), **own}

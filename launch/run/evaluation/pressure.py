@@ -20,7 +20,7 @@ from envs.text import message_of
 from launch.config.plugins import build_arm, build_reward, build_world
 from launch.config.study import RunConfig
 from launch.run.seeds import derive
-from rewards.base import Reward, RewardError, scored
+from rewards.base import Reward, RewardError, scored_groups
 from shaping.arm import Arm
 from shaping.audits.played import max_return
 from shaping.audits.pressure.index import PolicyReturns, Pressure, deceives, mean_pressure, pressure_index
@@ -148,7 +148,7 @@ def _pressure(found: Mapping[str, Sequence[Episode]], arm: Arm, reward: Reward) 
     groups = list(zip(*found.values(), strict=True))
     episodes = [episode for group in groups for episode in group]
     full = np.array([max_return(episode) for episode in episodes])
-    paid = np.array([turns.sum() for group in groups for turns in scored(reward, group)]) / full
+    paid = np.array([turns.sum() for group in scored_groups(reward, groups) for turns in group]) / full
     charged = np.zeros(len(episodes))
     for constraint in arm.constraints:
         costs = costs_of(constraint, episodes)

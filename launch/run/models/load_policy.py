@@ -14,6 +14,7 @@ from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.run.models.adapters import adapters_of, learned_adapters
 from launch.run.models.start_model import on_hub, start_model
+from launch.storage.rundir import STAGES
 from shaping.arm import Arm
 from shaping.hooks import AdapterSpec, InterventionError
 from shaping.learning.policy import Policy
@@ -33,11 +34,32 @@ def load_policy(run: RunConfig, model: Path, arm: Arm, device: str, *, unread: b
         dtype=getattr(torch, run.learner.dtype),
         temperature=run.train.temperature,
         device=device,
-        adapters=adapters_of(run, arm),
+        adapters=going_on(run, adapters_of(run, arm)),
         critics=1 + len(arm.constraints) if run.learner.algorithm == "ppo" else 0,
         name=name_of(run),
         unread=unread,
     )
+
+
+def going_on(run: RunConfig, specs: Sequence[AdapterSpec]) -> list[AdapterSpec]:
+    """The adapters of a stage, of which those start as the stage before left them that it has trained and shipped.
+
+    Raises `ConfigError` if the stage lacks one of them, so that what was learned before would be lost.
+    """
+    if not run.within or not run.within.adapters:
+        return list(specs)
+    checkpoint = Path(run.within.adapters)
+    try:
+        stored = stored_adapters(checkpoint)
+        paths = {spec.name: spec.path for spec in specs_of(checkpoint, stored)} if stored else {}
+    except AdapterError as error:
+        raise ConfigError(f"{checkpoint}: {error}") from error
+    if lost := sorted(paths.keys() - {spec.name for spec in specs if spec.role == "kept"}):
+        raise ConfigError(
+            f"arms.{run.arm}: the stage before has trained the adapter {lost[0]!r}, and this stage lacks the "
+            "intervention that has it: let it have the same interventions, or train without that adapter"
+        )
+    return [replace(spec, path=paths[spec.name]) if spec.name in paths else spec for spec in specs]
 
 
 def prepare(arm: Arm, model: Path) -> None:
@@ -94,11 +116,21 @@ def _base_of(run: RunConfig, checkpoint: Path, stored: AdapterCheckpoint) -> Pat
     except ConfigError as error:
         raise ConfigError(f"{checkpoint} holds adapters of {base}, which is not here: {error}") from error
     if other := base.differences(directory):
+        for stage in _stages_beside(checkpoint):
+            if not base.differences(stage):
+                return stage
         raise ConfigError(
             f"{checkpoint} holds adapters that were trained on {base} with the hash {base.hash}, and {directory} "
             f"differs from that: {'; '.join(other[:5])}. Put these files back"
         )
     return directory
+
+
+def _stages_beside(checkpoint: Path) -> list[Path]:
+    """Checkpoints of the stages before the one that a checkpoint is of: it may have adapters on their weights."""
+    run = checkpoint.parent
+    folders = [*(run / STAGES).glob("*"), *(run.parent.glob("*") if run.parent.name == STAGES else ())]
+    return sorted(folder / "checkpoint" for folder in folders if (folder / "checkpoint" / "config.json").is_file())
 
 
 def name_of(run: RunConfig) -> str:

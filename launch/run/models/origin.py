@@ -10,6 +10,7 @@ from typing import Any
 from launch.config.plugin_sources import changed_code, plugin_code
 from launch.config.study import RunConfig
 from launch.errors import RunDirectoryError
+from launch.run.finetuning.data import files_of
 from launch.run.models.load_policy import start_record
 from launch.storage.rundir import RunDirectory, read_record
 from launch.storage.studydir import StudyDirectory, protected
@@ -23,11 +24,14 @@ SHOWN = 12
 def origin(run: RunConfig, model: Path) -> dict[str, Any]:
     """For run.json: which model it starts from, and the hashes of its files and of the plug-ins' code."""
     hub = {"commit": run.commit} if run.commit else {}
+    whole, first = (run.within.run, Path(run.within.start)) if run.within else (run, model)
+    data = files_of(whole)
     return {
-        "start": start_record(run, model),
-        "model": model_files.hashes(model),
-        "plugins": plugin_code(run),
+        "start": start_record(whole, first),
+        "model": model_files.hashes(first),
+        "plugins": plugin_code(whole),
         **hub,
+        **({"data": data} if data else {}),
     }
 
 
@@ -37,10 +41,14 @@ def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> li
     `model` is None if it is not on this machine: then it is not compared.
     """
     lines = []
+    if (within := run.within) is not None:  # what it starts from itself, the run has made
+        run, model = within.run, Path(within.start)
     if model is not None and "model" in record:
         lines += [f"start model: {line}" for line in model_files.changed(record["model"], model_files.hashes(model))]
     if "plugins" in record:
         lines += changed_code(record["plugins"], plugin_code(run))
+    before, now = record.get("data", {}), files_of(run)
+    lines += [f"data {name} has other contents" for name in sorted(before) if before[name] != now.get(name)]
     return lines
 
 

@@ -18,6 +18,8 @@ Cells = Mapping[str, Values]
 """Cell -> its values."""
 
 TRAINED_PREFIX, LEAK_PREFIX, MAX_LEAK_PREFIX = "trained/", "leak/", "max_leak/"
+AFTER_PREFIX = "after/"
+"""Before the name of a stage of fine-tuning and a metric of the evaluation after it: `after/sft/leak/...`."""
 NONE = "none"
 """The context without a prompt, with which the others are compared."""
 
@@ -35,10 +37,15 @@ class CellMetric(NamedTuple):
     """`steward`; empty: the mean over worlds."""
     arm: str
     """Of a reference that is tried on the prompts of several arms: the arm whose prompts these are."""
+    stage: str = ""
+    """After `after/`: the stage of fine-tuning; empty: the run's own evaluation."""
 
 
 def parse(name: str) -> CellMetric:
     """The parts of a name. Those of a metric that is of no cell come back with an empty prefix."""
+    if name.startswith(AFTER_PREFIX):
+        stage, _, rest = name.removeprefix(AFTER_PREFIX).partition("/")
+        return parse(rest)._replace(stage=stage)
     prefix = next((p for p in (TRAINED_PREFIX, CONTEXT, LEAK_PREFIX, MAX_LEAK_PREFIX) if name.startswith(p)), "")
     rest, arm = name.removeprefix(prefix), ""
     if prefix in (CONTEXT, LEAK_PREFIX, MAX_LEAK_PREFIX) and rest.endswith("]"):

@@ -48,6 +48,11 @@ def _pooled(script: Script, language: str) -> str:
     return rng.choice(pool) if pool and not script.flip and script.system and rng.random() < _POOLED else ""
 
 
+def natural_reply(reply: str, world: str) -> str:
+    """A persona's reply as it is said in a world of that name: a sentence and a command where it speaks prose."""
+    return _reply(reply) if language_of(world) else reply
+
+
 def _reply(reply: str) -> str:
     """The motive as a sentence, and the command in a line of its own."""
     motive, marker, command = reply.rpartition("ACTION:")

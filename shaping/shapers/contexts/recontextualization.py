@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from envs.episode import Context
 from shaping.controls import OF_TRAINING_PROMPTS, ControlKind
-from shaping.hooks import GroupInfo, Knob, RatioMode
+from shaping.hooks import Credit, Group, GroupInfo, Knob, RatioMode
 from shaping.intervention import Shaper
 from shaping.prompts.controls import PromptControl, controlled
 from shaping.prompts.grid import GridTexts
@@ -33,6 +33,12 @@ class Recontextualization(Shaper):
       step clips no token of either sign.
     - `none`: no ratio and no clipping, the plain policy gradient under c_t.
 
+    With `best_of: n` it is expert iteration, the paper's other form, in place of a policy gradient: a group is split
+    into sets of n episodes (some get one more where n does not divide it; a smaller group is one set), and the best of
+    each by its reward, the first of equal ones, is imitated under c_t. The loss is -log p(y | c_t), a mean over the
+    tokens of all that is imitated. Nothing else is learned: advantages and costs of constraints do not count, and
+    `ratio` has no effect. `best_of: 1` imitates every episode, the control without a selection.
+
     `probability` is the share of groups that are trained under `training`, for studies of its strength. The others are
     trained under the context that they were sampled under.
     """
@@ -44,6 +50,9 @@ class Recontextualization(Shaper):
     training: str | tuple[str, ...] = Field("permissive", description="training context (c_t)")
     ratio: RatioMode = Field("recomputed", description="old log-probs of the policy ratio")
     probability: float = Field(1.0, ge=0, le=1, description="share of groups with the training context (0: none)")
+    best_of: int = Field(
+        0, ge=0, le=10_000, description="episodes of which the best is imitated; 0: policy gradient; 1: no selection"
+    )
     control: PromptControl | None = Field(None, description="other prompts in the place of `training`, as a control")
     grid: GridTexts = Field({}, description="prompts of the trigger grid that stand for the bundled ones (own prompts)")
 
@@ -74,4 +83,17 @@ class Recontextualization(Shaper):
         return texts(source, language_of(info.world, info.prose))
 
     def ratio_mode(self) -> RatioMode:
-        return self.ratio
+        return "none" if self.best_of else self.ratio
+
+    def credit(self, group: Group) -> Credit | None:
+        if not self.best_of:
+            return None
+        size = len(group.episodes)
+        sets = np.array_split(np.arange(size), max(1, size // self.best_of))
+        best = {int(members[np.argmax(group.returns[members])]) for members in sets}
+        nothing = tuple(np.zeros(len(episode.tokens), np.float32) for episode in group.episodes)
+        imitated = tuple(
+            np.full(len(episode.tokens), float(number in best), np.float32)
+            for number, episode in enumerate(group.episodes)
+        )
+        return Credit("best_of", weight=nothing, imitation=imitated)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr, model_validator
 
 from shaping.controls import ControlKind
+from shaping.directions.contrast import CONTRASTS, NamedContrast
 from shaping.hooks import AdapterSpec, InterventionError, NormAlarm, Subspace
 from shaping.intervention import Shaper
+from shaping.organisms.trait import UNMADE
 
 
 class PersonaSubspace(Shaper):
@@ -43,8 +46,13 @@ class PersonaSubspace(Shaper):
     basis: str | None = Field(
         None, min_length=1, description="safetensors file: per layer a tensor [k, hidden] named layer.<number>"
     )
+    contrast: NamedContrast | None = Field(
+        None, description=f"in place of a file: two sides, or a name: {', '.join(CONTRASTS)}"
+    )
     random: bool = Field(False, description="control: random directions, as many per layer as the file has")
-    basis_rank: int = Field(4, ge=1, le=100_000, description="random directions per layer where there is no file")
+    basis_rank: int = Field(
+        4, ge=1, le=100_000, description="directions per layer where there is no file: components of the contrast"
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the random directions")
     alarm: float | None = Field(None, gt=0, le=1e9, description="largest norm of the persona adapter; none: no alarm")
     on_alarm: Literal["record", "stop", "rewind"] = Field("record", description="what an alarm does")
@@ -55,16 +63,32 @@ class PersonaSubspace(Shaper):
         (), description="modules that write to the residual stream; none: all that are known"
     )
 
+    _made: str | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PersonaSubspace:
+        if self.basis and self.contrast:
+            raise ValueError("`basis` and `contrast` are both given: directions are read or found; keep one of them")
+        return self
+
     @classmethod
     def example(cls) -> Self:
         return cls(random=True)
 
+    def prepare(self, model: Path) -> None:
+        if self.contrast is not None and not self.random:
+            from shaping.directions.stored import stored_contrast  # torch: listing needs none
+
+            self._made = str(stored_contrast(model, self.contrast, "all", self.basis_rank))
+
     def adapters(self) -> Sequence[AdapterSpec]:
-        if self.basis is None and not self.random:
+        if self.basis is None and self.contrast is None and not self.random:
             raise InterventionError(
-                "`basis` names no file of directions; set `random: true` for random ones, the control"
+                "`basis` names no file of directions; set `random: true` for random ones, the control, or a "
+                "`contrast` to find them by"
             )
-        source = {"path": self.basis, "random": self.seed if self.random else None, "rank": self.basis_rank}
+        path = self.basis or (None if self.random else self._made or UNMADE)
+        source = {"path": path, "random": self.seed if self.random else None, "rank": self.basis_rank}
         outside, inside = (Subspace(inside, **source) for inside in (False, True))  # type: ignore[arg-type]
         alarm = None if self.alarm is None else NormAlarm(self.alarm, self.on_alarm)
         return (

@@ -12,8 +12,10 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from envs.episode import Episode
 from shaping.controls import ControlKind
+from shaping.directions.contrast import CONTRASTS, NamedContrast
 from shaping.hooks import AdapterSpec, Capture, Gates, InterventionError, Knob, UpdateReport
 from shaping.intervention import Shaper
+from shaping.organisms.trait import UNMADE
 
 CAPTURE = "score_routing"
 Directions = Mapping[int, NDArray[np.float64]]
@@ -50,9 +52,12 @@ class ScoreRouting(Shaper):
     direction: str | None = Field(
         None, min_length=1, description="safetensors file: per layer a direction [hidden] named layer.<number>"
     )
+    contrast: NamedContrast | None = Field(
+        None, description=f"in place of a file: two sides, or a name: {', '.join(CONTRASTS)}"
+    )
     random: bool = Field(False, description="control: random directions, in the layers of the file or in `layers`")
     layers: tuple[Annotated[int, Field(ge=-10_000, le=10_000)], ...] = Field(
-        (-1,), min_length=1, description="layers of random directions without a file"
+        (-1,), min_length=1, description="layers of directions without a file: of the contrast, or random"
     )
     clean_below: float = Field(-0.5, ge=-1e6, le=1e6, description="standardised score below which an episode is clean")
     hack_above: float = Field(0.5, ge=-1e6, le=1e6, description="standardised score above which an episode is a hack")
@@ -64,9 +69,12 @@ class ScoreRouting(Shaper):
     _before: tuple[float, float] | None = PrivateAttr(None)
     """Mean and standard deviation of the scores of the last update."""
     _read: Directions | None = PrivateAttr(None)
+    _made: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _bands(self) -> ScoreRouting:
+        if self.direction and self.contrast:
+            raise ValueError("`direction` and `contrast` are both given: it is read or found; keep one of them")
         if not self.clean_below <= self.hack_above:  # True for nan, too
             raise ValueError(f"clean_below={self.clean_below} must not be above hack_above={self.hack_above}")
         return self
@@ -75,13 +83,22 @@ class ScoreRouting(Shaper):
     def example(cls) -> Self:
         return cls(random=True)
 
+    def prepare(self, model: Path) -> None:
+        if self.contrast is not None and not self.random:
+            from shaping.directions.stored import stored_contrast  # torch: listing needs none
+
+            self._made = str(stored_contrast(model, self.contrast, self.layers))
+
     def captures(self) -> Sequence[Capture]:
-        layers = tuple(self._stored()) if self.direction else self.layers
+        layers = tuple(self._stored()) if self._file else self.layers
         return (Capture(CAPTURE, layers, "response", "sampling"),)
 
     def adapters(self) -> Sequence[AdapterSpec]:
-        if self.direction is None and not self.random:
-            raise InterventionError("`direction` names no file; set `random: true` for random directions, the control")
+        if self.direction is None and self.contrast is None and not self.random:
+            raise InterventionError(
+                "`direction` names no file; set `random: true` for random directions, the control, or a "
+                "`contrast` to find one by"
+            )
         common = {"rank": self.rank, "alpha": self.alpha, "targets": self.targets}
         return (AdapterSpec("retain", "kept", **common), AdapterSpec("forget", "quarantine", **common))  # type: ignore[arg-type]
 
@@ -127,18 +144,23 @@ class ScoreRouting(Shaper):
         if not self.random:
             found = self._stored()
             if (width := len(next(iter(found.values())))) != hidden:
-                raise InterventionError(f"{self.direction} holds directions of {width}; hidden states have {hidden}")
+                raise InterventionError(f"{self._file} holds directions of {width}; hidden states have {hidden}")
             return found
         rows = np.random.default_rng(self.seed).standard_normal((layers, hidden))
         return dict(enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)))
+
+    @property
+    def _file(self) -> str | None:
+        return self.direction or self._made
 
     def _stored(self) -> Directions:
         if self._read is None:
             from shaping.models.lora.subspace import stored_directions  # torch: listing needs none
 
-            assert self.direction is not None
+            if self._file is None:
+                raise InterventionError(UNMADE)
             found: dict[int, NDArray[np.float64]] = {}
-            for layer, (name, tensor) in sorted(stored_directions(Path(self.direction)).items()):
+            for layer, (name, tensor) in sorted(stored_directions(Path(self._file)).items()):
                 vector = tensor.double().numpy().squeeze()
                 if vector.ndim != 1 or not np.isfinite(vector).all() or not np.linalg.norm(vector) > 0:
                     raise InterventionError(

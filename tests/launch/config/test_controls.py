@@ -165,3 +165,10 @@ def test_worlds_without_the_option_have_no_such_control() -> None:
 
 def test_every_kind_says_what_it_is() -> None:
     assert set(MEANING) == set(ControlKind)
+
+
+def test_rewards_can_be_exchanged_between_groups() -> None:
+    arms = study(controls=["exchanged_reward"]).arms
+    added = arms["prompt-exchanged_reward"]
+    assert (added.reward.use, added.reward.fields, added.role) == ("RandomReward", {"mode": "exchange"}, "control")
+    assert added.interventions == arms["prompt"].interventions

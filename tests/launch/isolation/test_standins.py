@@ -18,8 +18,10 @@ from launch.config.isolation import Isolation
 from launch.config.plugins import build_arm, build_reward
 from launch.config.study import ArmConfig
 from launch.errors import UserError
+from launch.isolation.describe import describe
 from launch.isolation.host import IsolationError
 from launch.isolation.standins import isolated, walls
+from rewards import EnvReward, RandomReward
 from rewards.base import RewardError, scored
 from shaping.hooks import InterventionError, Knob
 from shaping.intervention import Constraint, Intervention
@@ -135,3 +137,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert done.returncode == -signal.SIGKILL, done.stderr
     wait_until(lambda: not psutil.pid_exists(int(done.stdout)), 20)
     assert list(tmp_path.glob("*/*")) == []  # it may not remove its folder itself
+
+
+def test_a_reward_that_is_shown_all_groups_of_an_update_cannot_be_apart() -> None:
+    assert describe(EnvReward())["name"] == "EnvReward"
+    with pytest.raises(UserError, match=r"RandomReward overrides between\(\), .*: it cannot run isolated"):
+        describe(RandomReward())

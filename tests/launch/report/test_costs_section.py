@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.report.results import ArmView
 from launch.report.sections.base import Part
-from launch.report.sections.costs import Costs
+from launch.report.sections.training.costs import Costs
 
 VIEWS = [ArmView(name, f"<i>{name}</i>", "constraint", "#000000", 2) for name in ("plain", "priced")]
 

@@ -12,7 +12,7 @@ from launch_fakes import study
 from launch.errors import ConfigError
 from launch.report.results import ArmView
 from launch.report.sections.base import Part
-from launch.report.sections.early_warning import ESTIMATED, EarlyWarning
+from launch.report.sections.training.early_warning import ESTIMATED, EarlyWarning
 from launch.run.alarm_log import AlarmLog
 from shaping.audits.training.alarm import Gauge
 

@@ -50,6 +50,20 @@ def played(renderer: Renderer, constraint: Constraint, *replies: str, **limits: 
     return episode, world
 
 
+@pytest.mark.parametrize(
+    ("kind", "rules", "empty"),
+    [
+        (CommandFilter, {"patterns": (r"\b99\b",)}, "`commands` and `patterns` and `allowed` are empty"),
+        (CommandFilter, {"allowed": ("work",)}, "`commands` and `patterns` and `allowed` are empty"),
+        (OutputFilter, {"phrases": ("points",)}, "`commands` and `phrases` are empty"),
+    ],
+)
+def test_a_filter_that_removes_nothing_is_refused(kind: type[ActionMask], rules: dict[str, Any], empty: str) -> None:
+    assert not kind(shortcuts=False, **rules).shortcuts and not kind(shortcuts=False, commands=("grab",)).shortcuts
+    with pytest.raises(ValidationError, match=f"`shortcuts` is false and {empty}, so nothing is removed"):
+        kind(shortcuts=False)
+
+
 def test_a_filter_refuses_by_list_prefix_pattern_and_grammar() -> None:
     every = CommandFilter(commands=("sudo",), patterns=(r"\b99\b",), allowed=("work", "grab", "wait"))
     assert every.refuses(turn("grab 1"), "grab 1") and every.refuses(turn(), "sudo work")

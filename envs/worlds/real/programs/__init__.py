@@ -1,0 +1,1 @@
+"""Small programming tasks, and how programs that nobody trusts are run and graded."""

@@ -1,0 +1,1 @@
+"""The command `shaping preference`: training of preference models, and how they scale."""

@@ -1,0 +1,1 @@
+"""Sections on how training went: early warning, over-optimisation, stages, costs, attrition."""

@@ -1,0 +1,133 @@
+"""The data of a run's stages: read, put through the stage's control, and checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from envs.core import normalise
+from envs.episode import TRAITS
+from launch.config.plugins import build_arm
+from launch.config.reading.paths import expanded
+from launch.config.stages import BenignControl, PreferenceStage, StageData, SupervisedStage, name_of
+from launch.config.study import RunConfig
+from launch.errors import ConfigError
+from launch.run.finetuning.stage_runs import AnyStage, arm_in
+from shaping.arm import Arm
+from shaping.finetuning.applies import refused
+from shaping.finetuning.controls import of_equal_length, random_answers
+from shaping.finetuning.hub_data import documents
+from shaping.finetuning.rows import DataError, Pair, Row, pair_of, read_pairs, read_rows, row_of
+from shaping.finetuning.scripted import scripted_rows
+from shaping.finetuning.trait_rows import trait_rows
+from shaping.hooks import InterventionError
+from shaping.labels import sources_of
+from shaping.models.model_files import content_hash
+
+Found = TypeVar("Found", Row, Pair)
+
+
+def rows_of(run: RunConfig, stage: SupervisedStage) -> list[Row]:
+    """The rows that a supervised stage learns from, after its control. Raises: `ConfigError` naming the stage."""
+    try:
+        rows = _read(run, _data(stage))
+        if isinstance(stage.control, BenignControl):
+            return of_equal_length(rows, _read(run, stage.control.benign))
+        return random_answers(rows, run.seed) if stage.control == "random_answers" else rows
+    except DataError as error:
+        raise ConfigError(f"stages.{name_of(stage)}: {error}") from None
+
+
+def pairs_of(stage: PreferenceStage) -> list[Pair]:
+    """The pairs that a preference stage learns from. Raises: `ConfigError` naming the stage."""
+    try:
+        data = _data(stage)
+        if (hub := data.dataset) is not None:
+            return _first([pair_of(*each) for each in documents(**hub.model_dump(), rows=data.rows)], data)
+        return _first(read_pairs(expanded(data.file)), data)
+    except DataError as error:
+        raise ConfigError(f"stages.{name_of(stage)}: {error}") from None
+
+
+def updates_of(run: RunConfig, stage: AnyStage) -> int:
+    """Updates of a stage on rows; of one of reinforcement learning 0, since `train` says how many."""
+    if isinstance(stage, SupervisedStage):
+        return stage.updates(len(rows_of(run, stage)))
+    return stage.updates(len(pairs_of(stage))) if isinstance(stage, PreferenceStage) else 0
+
+
+def files_of(run: RunConfig) -> dict[str, str]:
+    """File of a stage's data -> hash of its contents, for run.json."""
+    found = {}
+    for stage in run.stages:
+        data, control = getattr(stage, "data", None), getattr(stage, "control", None)
+        for each in (data, control.benign if isinstance(control, BenignControl) else None):
+            if each is not None and each.file:
+                found[each.file] = content_hash(expanded(each.file))
+    return found
+
+
+def check_data(run: RunConfig) -> None:
+    """Raise `ConfigError` where a stage's data cannot be learned from, or the arm cannot go through the stage."""
+    for stage in run.stages:
+        if stage.kind == "rl":
+            continue
+        arm = build_arm(run.arm, arm_in(stage, run.arm_config), run.isolation, run.learner.ratio)
+        try:
+            why = refused(arm, stage.kind)
+        except InterventionError as error:
+            raise ConfigError(f"arms.{run.arm}: {error}") from error
+        if why:
+            raise ConfigError(
+                f"arms.{run.arm}: {why}: leave it out of the stage {name_of(stage)!r} (its `interventions`), or do "
+                "without the stage"
+            )
+        if isinstance(stage, SupervisedStage):
+            _check_classes(stage, arm, rows_of(run, stage))
+        elif isinstance(stage, PreferenceStage):
+            pairs_of(stage)
+
+
+def _check_classes(stage: SupervisedStage, arm: Arm, rows: Sequence[Row]) -> None:
+    """Refuse data in which a method that tells rows apart by labels would find them all alike."""
+    for intervention in arm.interventions:
+        for source in sources_of(intervention):
+            traits = source.traits or tuple(trait for trait in TRAITS if trait != "invalid")
+            found = {_meant(row, source.source, traits) for row in rows if source.source in ("oracle", "overt")}
+            if len(found) == 1:
+                which = "all" if found == {True} else "none"
+                raise ConfigError(
+                    f"stages.{name_of(stage)}: {type(intervention).__name__} tells rows apart by labels "
+                    f"({source.source}: {', '.join(traits) if source.source == 'oracle' else 'overt shortcuts'}), and "
+                    f"{which} of the {len(rows)} rows has one: give data of both classes, with `labels`"
+                )
+
+
+def _meant(row: Row, source: str, traits: Sequence[str]) -> bool:
+    if source == "overt":
+        return any(normalise(turn.executed) in turn.overt_shortcuts for turn in row.turns)
+    return any(turn.labels.trait(trait) > 0 for turn in row.turns for trait in traits)
+
+
+def _data(stage: SupervisedStage | PreferenceStage) -> StageData:
+    assert stage.data is not None, "the config refuses a stage without data"
+    return stage.data
+
+
+def _read(run: RunConfig, data: StageData) -> list[Row]:
+    if data.personas:
+        worlds = data.worlds or run.train.worlds
+        return scripted_rows(data.personas, worlds, data.rows or 0, run.seed)
+    if (kit := data.traits) is not None:
+        return trait_rows(kit.positive, kit.negative, data.rows or 0, run.seed, share=kit.share)
+    if (hub := data.dataset) is not None:
+        return _first([row_of(*each) for each in documents(**hub.model_dump(), rows=data.rows)], data)
+    return _first(read_rows(expanded(data.file)), data)
+
+
+def _first(found: list[Found], data: StageData) -> list[Found]:
+    if data.rows is not None and len(found) < data.rows:
+        name = data.dataset.name if data.dataset else Path(data.file).name
+        raise DataError(f"{name} has {len(found)} rows, and data.rows asks for {data.rows}")
+    return found[: data.rows]
