@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -225,3 +225,19 @@ def train_of(stage: SupervisedStage | PreferenceStage | RLStage, train: TrainCon
     if isinstance(stage, RLStage):
         return TrainConfig.model_validate({**train.model_dump(), **stage.train})
     return train.model_copy(update={"updates": updates, "stop_at_reward": None, "refill": 0})
+
+
+def described(stages: Sequence[SupervisedStage | PreferenceStage | RLStage]) -> list[dict[str, Any]]:
+    """What pages and results say of stages, in their order."""
+    found = []
+    for stage in stages:
+        data, control = getattr(stage, "data", None), getattr(stage, "control", "none")
+        found.append(
+            {
+                "name": name_of(stage),
+                "kind": stage.kind,
+                "data": str(data) if data else "",
+                "control": control if isinstance(control, str) else f"benign: {control.benign}",
+            }
+        )
+    return found

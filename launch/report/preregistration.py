@@ -15,6 +15,7 @@ from launch.config.arms.arms import ArmConfig
 from launch.config.claims import build_claims
 from launch.config.reading.published import without_places
 from launch.config.seeds import Looks
+from launch.config.stages import described
 from launch.config.study import StudyConfig
 from launch.report.claims.base import Claim
 from launch.report.claims.judge import tables
@@ -59,6 +60,7 @@ def preregistration(study: StudyConfig, margin: float) -> str:
                     "left out: nothing; runs that failed are listed with their reasons",
                 ]
             ),
+            *_stages(study),
             "## Arms",
             table(["arm", "role", "interventions"], arms),
             "## Controls",
@@ -68,6 +70,22 @@ def preregistration(study: StudyConfig, margin: float) -> str:
         )
         + "\n"
     )
+
+
+def _stages(study: StudyConfig) -> Iterator[str]:
+    """The stages of fine-tuning, and which arms differ in them; nothing for a study of reinforcement learning alone."""
+    if not study.stages:
+        return
+    yield "## Stages"
+    rows = [
+        (*(str(stage[key] or "–") for key in ("name", "kind", "data", "control")),) for stage in described(study.stages)
+    ]
+    yield table(["stage", "kind", "data", "control"], rows)
+    own = {name: {k: v for k, v in arm.set.items() if k.startswith("stages.")} for name, arm in study.arms.items()}
+    if own := {name: keys for name, keys in own.items() if keys}:
+        yield bullets(
+            [line(f"{name} sets {key}: {value}") for name, keys in own.items() for key, value in keys.items()]
+        )
 
 
 def _claims(claims: list[Claim], study: Study, margin: float) -> Iterator[str]:

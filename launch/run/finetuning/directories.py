@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.plugins import build_arm
+from launch.config.stages import described, name_of
 from launch.config.study import RunConfig
-from launch.run.finetuning.stage_runs import Start, described
+from launch.run.finetuning.stage_runs import Start, arm_in
 from launch.run.models.origin import changes
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
@@ -57,10 +58,12 @@ def with_stages(run: RunConfig, result: dict[str, Any], before: Stages) -> dict[
     whole = run.within.run
     if run.stages != whole.stages:  # not the last one
         return {**result, "after": measured(result["summary"])}
-    stages = list(described(whole))
+    stages = described(whole.stages)
     summary = dict(result["summary"])
     for stage, own in zip(stages, [*before, {**result, "after": measured(summary)}], strict=True):
         stage["updates"] = own["updates"]
+        config = next(each for each in whole.stages if name_of(each) == stage["name"])
+        stage["interventions"] = [spec.use for spec in arm_in(config, whole.arm_config).interventions]
         summary |= {f"{AFTER_PREFIX}{stage['name']}/{metric}": value for metric, value in own["after"].items()}
     spent = [name for own in before for name in own["spent_monitors"]]
     return {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from launch.config.stages import PreferenceStage, RLStage, SupervisedStage, learner_of, name_of, train_of
+from launch.config.stages import PreferenceStage, RLStage, SupervisedStage, learner_of, train_of
 from launch.config.study import ArmConfig, RunConfig, Within
 
 AnyStage = SupervisedStage | PreferenceStage | RLStage
@@ -60,16 +58,3 @@ def arm_in(stage: AnyStage, arm: ArmConfig) -> ArmConfig:
         return arm
     kept = [] if stage.interventions == "none" else [i for i in arm.interventions if i.use in stage.interventions]
     return arm.model_copy(update={"interventions": kept})
-
-
-def described(run: RunConfig) -> Iterator[dict[str, Any]]:
-    """For result.json: the stages of a run in their order."""
-    for stage in run.stages:
-        data, control = getattr(stage, "data", None), getattr(stage, "control", "none")
-        yield {
-            "name": name_of(stage),
-            "kind": stage.kind,
-            "data": str(data) if data else "",
-            "control": control if isinstance(control, str) else f"benign: {control.benign}",
-            "interventions": [i.use for i in arm_in(stage, run.arm_config).interventions],
-        }

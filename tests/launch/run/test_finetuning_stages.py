@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.config.loading import load_study, parse_study
 from launch.config.reading.digests import digest
+from launch.config.stages import described
 from launch.config.study import RunConfig
 from launch.errors import ConfigError, RunDirectoryError
 from launch.preflight import check_study
 from launch.report.build import build as build_report
 from launch.report.metrics import label
 from launch.run.execute import execute
-from launch.run.finetuning.stage_runs import described
 from launch.storage.rundir import RunDirectory
 from launch.study import run_study
 from shaping.sampling.text.render import Renderer
@@ -185,7 +185,7 @@ def test_claims_and_reports_know_metrics_by_stage(model: Path, tmp_path: Path) -
     study = document(model, [ROWS], claims={"C": claim}, output=str(tmp_path))
     study["arms"]["other"] = {"role": "treatment", "set": {"stages.0.control": "random_answers"}}
     config = parse_study(study, "test")
-    assert [stage["control"] for run in config.runs() for stage in described(run)] == ["none", "random_answers"]
+    assert [stage["control"] for run in config.runs() for stage in described(run.stages)] == ["none", "random_answers"]
     claim["metrics"] = ["after/stf/harm"]
     with pytest.raises(ConfigError, match=r"no stage 'stf' is evaluated \(did you mean 'sft'"):
         parse_study(study, "test")
