@@ -25,6 +25,10 @@ class Point:
     y: Interval
 
 
+LEGEND_COLUMNS, LEGEND_LINE = 2, 22
+"""Arms per line of a legend at the least, and pixels of a line."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One world, with what its axes are."""
@@ -51,10 +55,18 @@ def scatter(key: str, title: str, caption: str, panels: Sequence[Panel]) -> Figu
             listed.add(point.title)
         plot.update_xaxes(title=plot_text(panel.x), row=row, col=column)
         plot.update_yaxes(title=plot_text(panel.y), row=row, col=column)
-    height = 130 + 340 * rows
+    below = LEGEND_LINE * -(-len(listed) // LEGEND_COLUMNS)  # room for it, whatever the number of arms
+    height = 90 + 340 * rows + below
     dress(plot, height)
-    legend = {"orientation": "h", "y": -0.2 / rows, "yanchor": "top", "x": 0}
-    plot.update_layout(margin={"t": 58, "b": 110}, legend=legend)
+    legend = {
+        "orientation": "h",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "x": 0,
+        "maxheight": below + LEGEND_LINE,
+    }
+    plot.update_layout(margin={"t": 58, "b": 60 + below}, legend=legend)
     return Figure(key, title, caption, plot, height)
 
 
