@@ -67,8 +67,8 @@ OBF_ACT = _quality(
 )
 DRIFT = _quality(
     "drift",
-    "of a persona direction: shift of the mean state of the same text along it, training against before, in standard "
-    "deviations of the states before",
+    "of a persona monitor: shift of the mean state of equal text along its axis, after training less before, in "
+    "standard deviations of the states before",
     "standard deviations",
     "neutral",
 )
