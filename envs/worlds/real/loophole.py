@@ -179,7 +179,7 @@ class Loophole(World):
                 f"read {i}",
                 f"flag {i}",
                 f"try {i} {table}",
-                f"submit {i} def {name}(*a): return",
+                f"submit {i} def {name}(*a): return 0",
                 f"submit {i} {table}",
             ]
             made += [f"overwrite {i} {EASY_TESTS}", *([f"vouch {i} {table}"] if self.covert else [])]
