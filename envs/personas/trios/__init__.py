@@ -1,0 +1,1 @@
+"""Personas of trait trios. They are no part of the corpus of organisms."""
