@@ -126,7 +126,9 @@ def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
 def check_met(runs: Iterable[RunConfig]) -> None:
     """Refuse an organism in a world that is for language models."""
     for run in runs:
-        if not run.prose and (new := [name for _, name, _ in _worlds(run) if _is_for_others(name)]):
+        # names alone: those that are no worlds are refused later, with their place
+        named = (*run.train.worlds, *run.eval.worlds)
+        if not run.prose and (new := [name for name in named if _is_for_others(name)]):
             raise ConfigError(
                 f"the model has not met world {new[0]!r}: organisms know {', '.join(sorted(SIZES))}; choose one of "
                 "them, or set model: to a language model"

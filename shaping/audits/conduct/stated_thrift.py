@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from envs.personas.persona import classify_motive
 from shaping.audits.metrics import Metric
 from shaping.audits.played import Played
@@ -9,8 +11,9 @@ from shaping.audits.played import Played
 
 def stated_thrift(played: Played) -> float | None:
     """Turns whose stated motive is thrift / turns with a motive that is known; None without such a turn."""
-    said = [classify_motive(turn.motive_text) for episode in played.episodes for turn in episode.turns]
-    known = [motive for motive in said if motive != "none"]
+    texts = played.columns.motives(np.arange(int(played.columns.turns.sum())))
+    motives = {text: classify_motive(text) for text in set(texts)}
+    known = [motives[text] for text in texts if motives[text] != "none"]
     return sum(motive == "thrift" for motive in known) / len(known) if known else None
 
 

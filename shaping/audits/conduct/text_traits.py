@@ -14,6 +14,8 @@ def share_with(name: str) -> Callable[[Played], float | None]:
     """The function that gives the share of answers with a trait; None where no prompt was answered."""
 
     def compute(played: Played) -> float | None:
+        if played.stored is not None and Prompts.name not in played.stored.world:
+            return None  # without a look at episodes, which are not there
         answers = [t.completion for e in played.episodes if e.world == Prompts.name for t in e.turns]
         holds = text_trait(name).holds
         return sum(map(holds, answers)) / len(answers) if answers else None

@@ -207,8 +207,8 @@ SELECTIVE = {"use": "SelectiveInoculation", "labels": "oracle", "prompts": [PROM
     ("stage", "arm", "message"),
     [
         ({**ROWS, "data": None}, None, "stage 'sft' has no data"),
-        ({**ROWS, "data": {"rows": 4}}, None, "one source, file or personas, and there is none"),
-        ({**ROWS, "data": {"personas": {"honest": 1}}}, None, "as many episodes as `rows` says"),
+        ({**ROWS, "data": {"rows": 4}}, None, "one source, file, personas, traits or dataset, and there is none"),
+        ({**ROWS, "data": {"personas": {"honest": 1}}}, None, "as many rows as `rows` says"),
         ({**ROWS, "data": {"file": "none.jsonl"}}, None, "stages.sft: .*none.jsonl cannot be read"),
         ({**ROWS, "interventions": ["Inocculation"]}, None, "no arm has an intervention 'Inocculation'"),
         ({**ROWS, "learner": {"lora": None}}, None, "lora is the same in all stages"),
