@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docs.marked_tables import between_marks
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.gates.record import Gate
 from shaping.organisms.gates.store import gates_of
@@ -14,7 +15,6 @@ from shaping.organisms.shipped import COUNT, shipped
 
 PAGE = Path(__file__).with_name("organisms.md")
 GATES = ("M1", "M2", "M3", "M4", "M5", "M6")
-START, END = "<!-- gates -->", "<!-- /gates -->"
 
 
 def _cell(gate: Gate | None) -> str:
@@ -42,8 +42,7 @@ def table() -> str:
 
 def rendered(text: str) -> str:
     """The page with the present table."""
-    head, rest = text.split(START)
-    return f"{head}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    return between_marks(text, "gates", table())
 
 
 if __name__ == "__main__":

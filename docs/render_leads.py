@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.marked_tables import between_marks, table_of
 from launch.report.files.load import load
 from launch.report.leads import leads_of
 
@@ -19,7 +20,6 @@ BEHAVIOURS = {
     "rate/deception": "lies per chance",
     "rate/power_seeking": "power seeking per chance",
 }
-START, END = "<!-- leads -->", "<!-- /leads -->"
 HEAD = (
     *("rows of", "behaviour", "runs", "it rose", "alarm before, same update, after, never", "alarm alone"),
     *("lead in updates [95 %]", "of the run's alarm"),
@@ -38,14 +38,12 @@ def rows() -> Iterator[tuple[str, ...]]:
 
 def table() -> str:
     """The whole table."""
-    lines = [HEAD, ("---",) * len(HEAD), *rows()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table_of(HEAD, rows())
 
 
 def rendered(text: str) -> str:
     """The page with the present table."""
-    head, rest = text.split(START)
-    return f"{head}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    return between_marks(text, "leads", table())
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.marked_tables import between_marks, table_of
 from shaping.monitors.validation.card import Card, Value, told
 
 PAGE = Path(__file__).with_name("monitors.md")
 FOLDER = Path(__file__).parent / "results" / "monitors"
 LEFT_OUT = FOLDER / "not_judged.json"
-START, END = "<!-- cards -->", "<!-- /cards -->"
 FIGURES = ("auroc", "tpr_at_1_fpr", "tpr_at_5_fpr")
 ALARMS = ("false_alarms_honest", "false_alarms_random")
 HEAD = (
@@ -64,14 +64,12 @@ def _short(value: Value) -> str:
 
 def table() -> str:
     """The whole table."""
-    lines = [HEAD, ("---",) * len(HEAD), *rows()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table_of(HEAD, rows())
 
 
 def rendered(text: str) -> str:
     """The page with the present table."""
-    head, rest = text.split(START)
-    return f"{head}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    return between_marks(text, "cards", table())
 
 
 if __name__ == "__main__":
