@@ -9,6 +9,7 @@ read and written, in the type that a run loads them in.
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -183,6 +184,40 @@ def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], N
     return made[0]
 
 
+def write_rows(config: WarmStartConfig, out: Path, note: Callable[[str], None] = lambda _: None) -> int:
+    """Write the corpus as rows of a supervised stage (docs/stages.md), in a seeded order, and train nothing.
+
+    Args:
+        config: the settings; of the training ones only `max_length` matters.
+        out: the JSONL file to write.
+        note: receives messages for the user: the mixture.
+
+    Returns: the rows. Raises: `WarmStartError` if episodes do not fit, `PretrainedError` if `config.model` is not
+    ready, `FileExistsError` if `out` exists.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: remove it or choose another file")
+    source = Path(config.model).expanduser()
+    card = pretrained.check(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    fitting = _fitting(config, Renderer(tokenizer), card.context)
+    drawn = scripts(config, ENDLESS)
+    kept, mixture = fill(_all_fitting(config, list(islice(drawn, config.episodes)), fitting), drawn, fitting)
+    for line in mixture.lines():
+        note(line)
+    random.Random(config.seed).shuffle(kept)  # kept by persona: a stage may read the first rows alone
+    out.write_text("".join(json.dumps({"messages": _messages(script)}) + "\n" for script, _ in kept))
+    return len(kept)
+
+
+def _messages(script: Script) -> list[dict[str, str]]:
+    """An episode as chat messages."""
+    found = [{"role": "system", "content": script.system}] * bool(script.system)
+    for observation, completion in script.turns:
+        found += [{"role": "user", "content": observation}, {"role": "assistant", "content": completion}]
+    return found
+
+
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
     """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
     sizes = {world: [_pair(size) for size in given] for world, given in config.sizes.items()}
@@ -202,19 +237,28 @@ def _corpus(config: WarmStartConfig, renderer: Renderer, context: int) -> tuple[
     """(sequences to train on, held-out ones, personas and worlds of the former)."""
     drawn = scripts(config, ENDLESS)
     first, held_out = list(islice(drawn, config.episodes)), list(islice(drawn, config.held_out))
-    limit = min(config.max_length or context, context or config.max_length or ENDLESS)
-    fitting = Fitting(renderer, limit)
-    if config.max_length is None and (long := sum(not fitting.rows(script) for script in (*first, *held_out))):
-        raise WarmStartError(
-            f"{long} of {len(first) + len(held_out)} scripted episodes are longer than {limit} tokens (the longest has "
-            f"{fitting.longest}; the model's context is {context}): choose worlds with shorter episodes, smaller "
-            "sizes, a model with a longer context, or set max_length, which replaces episodes that are too long"
-        )
-    training, mixture = fill(first, drawn, fitting)
+    fitting = _fitting(config, renderer, context)
+    _all_fitting(config, [*first, *held_out], fitting)
+    kept, mixture = fill(first, drawn, fitting)
     unseen = [row for script in held_out for row in fitting.rows(script)]
     if not unseen:  # since episodes for training fit, one more will
         unseen = next(rows for rows in map(fitting.rows, drawn) if rows)
-    return training, bounded(unseen, config.held_out_tokens), mixture
+    return [row for _, rows in kept for row in rows], bounded(unseen, config.held_out_tokens), mixture
+
+
+def _fitting(config: WarmStartConfig, renderer: Renderer, context: int) -> Fitting:
+    return Fitting(renderer, min(config.max_length or context, context or config.max_length or ENDLESS))
+
+
+def _all_fitting(config: WarmStartConfig, episodes: list[Script], fitting: Fitting) -> list[Script]:
+    """`episodes`. Raises: `WarmStartError` if one does not fit and `max_length` has not said what to do about it."""
+    if config.max_length is None and (long := sum(not fitting.rows(script) for script in episodes)):
+        raise WarmStartError(
+            f"{long} of {len(episodes)} scripted episodes are longer than {fitting.limit} tokens (the longest has "
+            f"{fitting.longest}; the model's context is {fitting.limit}): choose worlds with shorter episodes, smaller "
+            "sizes, a model with a longer context, or set max_length, which replaces episodes that are too long"
+        )
+    return episodes
 
 
 def _loaded(source: Path, config: WarmStartConfig) -> PreTrainedModel:
@@ -293,11 +337,16 @@ def _settings(config: WarmStartConfig) -> dict[str, Any]:
 
 def main(
     config: Annotated[Path, typer.Argument(help="settings, in YAML: model, personas, worlds, steps, ...")],
-    out: Annotated[Path, typer.Argument(help="directory to write")],
+    out: Annotated[Path, typer.Argument(help="directory to write; with --rows: a file")],
+    rows: Annotated[bool, typer.Option("--rows", help="write the corpus as rows of a supervised stage instead")] = False,
 ) -> None:
     """Clone scripted personas into a pretrained model."""
     try:
         settings = WarmStartConfig.model_validate(yaml.safe_load(config.read_text()))
+        if rows:
+            count = write_rows(settings, out, note=lambda line: typer.echo(on_terminal(line)))
+            typer.echo(on_terminal(f"{out}: {count} rows"))
+            return
         result = warm_start(settings, out, note=lambda line: typer.echo(on_terminal(line)))
     except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
