@@ -6,6 +6,7 @@ import typer
 
 from launch.audit.verbs import audit, lead
 from launch.check_model.verb import check_model
+from launch.compare.verb import compare
 from launch.directions.verb import directions
 from launch.hub.push import push
 from launch.monitoring.verb import belief, probe
@@ -29,6 +30,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(validate)
     app.command()(audit)
     app.command()(lead)
+    app.command()(compare)
     app.command()(push)
     app.command()(power)
     app.command()(preregister)
