@@ -13,7 +13,7 @@ from markupsafe import Markup
 from launch.report.escaping import escaping_environment, visible
 from launch.storage.files import disk_errors, write_text
 
-WIDTH = 760
+WIDTH = 900
 _TEMPLATES = Path(__file__).parent / "templates"
 _LABELS, _RIGHT, _ROW = 330, 190, 22
 _PLOT_HEIGHT, _LEFT, _TOP = 260, 62, 30
@@ -90,7 +90,7 @@ def line_chart(title: str, x_title: str, lines: Sequence[Line]) -> Chart:
         }
         for line in lines
     ]
-    height = _TOP + _PLOT_HEIGHT + 46 + 18 * len(lines)
+    height = _TOP + _PLOT_HEIGHT + 58 + 18 * len(lines)
     return _chart("lines.svg.j2", title, height, across=across, up=up, drawn=drawn, x_title=x_title)
 
 
