@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from envs.core import TextEnv
 from envs.episode import Episode
 from envs.seated import SeatedWorld
@@ -49,7 +51,7 @@ def open_policy(model: str | Path = "shipped:0", arm: Given = None, *, device: s
     """
     directory = subject(str(model)).directory
     built = arm_of(arm)
-    return load_policy(run_of("steward", {}, str(directory), built), directory, built, local_device(device))
+    return _loaded(run_of("steward", {}, str(directory), built), directory, built, device)
 
 
 def sample(
@@ -117,7 +119,7 @@ def _sampled(
     given = model if isinstance(model, Policy) else None
     directory = Path(given.tokenizer.name_or_path) if given else subject(str(model)).directory
     run = run_of(world, options, str(directory), built, train, seed)
-    policy = _fitting(given, built) if given else load_policy(run, directory, built, local_device(device))
+    policy = _fitting(given, built) if given else _loaded(run, directory, built, device)
     _look(policy, built)
     requests = _requests(run, built, world, options)[:first]
     renderer = renderer_of(run, policy.tokenizer)
@@ -171,6 +173,17 @@ def _fitting(policy: Policy, arm: Arm) -> Policy:
             "it with `shaping.open_policy(model, arm)`"
         )
     return policy
+
+
+def _loaded(run: RunConfig, directory: Path, arm: Arm, device: str) -> Policy:
+    """The model, without the progress bars of transformers, which notebooks would keep."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        return load_policy(run, directory, arm, local_device(device))
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _look(policy: Policy, arm: Arm) -> None:
