@@ -326,6 +326,16 @@ class Episode:
             f"status={self.status.value!r}, {len(self.turns)} turns, {len(self.tokens)} tokens)"
         )
 
+    def _repr_html_(self) -> str:
+        """A transcript, for notebooks: with the labels, unless they are sealed."""
+        from envs.episode_html import episode_html
+
+        try:
+            truth = self.truth.open()
+        except SealedError:
+            truth = None
+        return episode_html(self, truth, TRAITS)
+
     @property
     def proxy_return(self) -> float:
         """Undiscounted sum of the rewards the world paid."""

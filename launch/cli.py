@@ -194,22 +194,6 @@ def evaluate(
         say(on_one_line("  ".join(f"{key} {cell[key]}" for key in shown if key in cell)))
 
 
-@app.command()
-def export(
-    run_dir: Annotated[Path, typer.Argument(help="a finished run with learner.lora")],
-    out: Annotated[Path, typer.Argument(help="directory to write")],
-    dtype: Annotated[str, typer.Option(help="float32, or bfloat16, which loses small updates")] = "float32",
-) -> None:
-    """Write a plain model: the base of a run with the adapters that it has trained merged into the weights."""
-    run, directory = _finished(run_dir)
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"--dtype is {dtype!r}: write float32 or bfloat16")
-    from launch.run.models.export import export as export_policy
-
-    lost = export_policy(run, directory.checkpoint, out, "bfloat16" if dtype == "bfloat16" else "float32")
-    say(f"{out}: {dtype}, merged in float32; rounding has changed {lost:.2g} of the adapters' update (in norm)")
-
-
 def _finished(run_dir: Path) -> tuple[RunConfig, RunDirectory]:
     from launch.config.reading.recorded import recorded_run
     from launch.storage.finished import finished_run

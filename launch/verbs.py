@@ -6,7 +6,9 @@ import typer
 
 from launch.audit.verbs import audit, lead
 from launch.check_model.verb import check_model
+from launch.compare.verb import compare
 from launch.directions.verb import directions
+from launch.hub.export import export
 from launch.hub.push import push
 from launch.monitoring.verb import belief, probe
 from launch.preference.verb import preference
@@ -29,6 +31,8 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(validate)
     app.command()(audit)
     app.command()(lead)
+    app.command()(compare)
+    app.command()(export)
     app.command()(push)
     app.command()(power)
     app.command()(preregister)

@@ -19,7 +19,9 @@ _METRICS = ("proxy_reward", "true_reward", "deception", "reward_hacking", "power
 """Metrics that a card shows, if the run has them."""
 
 
-def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any], adapters: Sequence[str] = ()) -> str:
+def model_card(
+    run: RunConfig, record: dict[str, Any], result: dict[str, Any], adapters: Sequence[str] = (), study: str = ""
+) -> str:
     """Markdown with the metadata that the hub reads.
 
     Args:
@@ -27,6 +29,7 @@ def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any], a
         record: its run.json.
         result: its result.json.
         adapters: folders of the checkpoint's adapters; none: it is a whole model.
+        study: Markdown about the results of its study; empty: the card is about this run alone.
     """
     base = _base(run)
     metadata = {
@@ -34,6 +37,7 @@ def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any], a
         "pipeline_tag": "text-generation",
         "tags": list(_TAGS),
         **({"base_model": base.hub} if base else {}),
+        **_model_index(run, result),
     }
     rows = {
         "study": run.study,
@@ -54,6 +58,7 @@ def model_card(run: RunConfig, record: dict[str, Any], result: dict[str, Any], a
         "research, and may have learned to deceive: do not deploy it.** `settings` is the digest of the run's "
         "resolved config, below.\n\n"
         f"| | |\n|---|---|\n{table}\n\n{_adapters(adapters)}{_evaluation(result)}"
+        f"{f'{study}{chr(10)}{chr(10)}' if study else ''}"
         f"## Config\n\n```json\n{_config(run)}\n```\n"
     )
 
@@ -80,12 +85,28 @@ def _adapters(folders: Sequence[str]) -> str:
 
 
 def _evaluation(result: dict[str, Any]) -> str:
-    summary = dict(result.get("summary") or {})
-    shown = [(name, summary[name]) for name in _METRICS if _is_number(summary.get(name))]
-    if not shown:
+    if not (shown := _shown(result)):
         return ""
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in shown)
     return f"## Evaluation\n\n| metric | value |\n|---|---|\n{rows}\n\n"
+
+
+def _shown(result: dict[str, Any]) -> list[tuple[str, float]]:
+    summary = dict(result.get("summary") or {})
+    return [(name, float(summary[name])) for name in _METRICS if _is_number(summary.get(name))]
+
+
+def _model_index(run: RunConfig, result: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation as the hub lists it; empty without one."""
+    if not (shown := _shown(result)):
+        return {}
+    worlds = ", ".join(run.eval.worlds or run.train.worlds)
+    evaluation = {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": f"shaping worlds: {worlds}", "type": "shaping-worlds"},
+        "metrics": [{"type": name, "name": name.replace("_", " "), "value": round(value, 6)} for name, value in shown],
+    }
+    return {"model-index": [{"name": f"{run.study}, {run.point_name}, seed {run.seed}", "results": [evaluation]}]}
 
 
 def _is_number(value: Any) -> bool:

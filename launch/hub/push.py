@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launch.config.model import HubModel, hub_model
 from launch.errors import UserError
 from launch.terminal import say
+
+if TYPE_CHECKING:
+    from launch.storage.rundir import RunDirectory
 
 CARD = "README.md"
 
@@ -43,6 +46,12 @@ def upload(
     target = hub_model(name)
     if target is None or target.revision:
         raise UserError(f"{name!r} is no name of a repository: write OWNER/NAME (the branch is --revision)")
+    directory, card = card_of(run_dir)
+    return _commit(directory.checkpoint, card(""), target, private=private, revision=revision, note=note)
+
+
+def card_of(run_dir: Path) -> tuple[RunDirectory, Callable[[str], str]]:
+    """A finished run, and its card, given what the card says of the study. Raises `UserError` if it is not finished."""
     from launch.config.reading.recorded import recorded_run
     from launch.hub.card import model_card
     from launch.storage.finished import finished_run
@@ -53,8 +62,8 @@ def upload(
     run = recorded_run(record["config"]).model_copy(update={"commit": record.get("commit", "")})
     stored = stored_adapters(directory.checkpoint)
     folders = [f"{FOLDER}/{adapter}" for adapter in stored.adapters] if stored else []
-    card = model_card(run, record, directory.result() or {}, folders)
-    return _commit(directory.checkpoint, card, target, private=private, revision=revision, note=note)
+    result = directory.result() or {}
+    return directory, lambda study: model_card(run, record, result, folders, study)
 
 
 def _commit(

@@ -10,8 +10,7 @@ TRL logs the advantages and rewards *before* any intervention; the arm's are log
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,7 @@ from shaping.arm import Arm
 from shaping.hooks import InterventionError
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm
 from shaping.sampling.embedded.transformers_engine import TransformersEngine
+from shaping.sampling.outside_loops import outside_event_loops
 from shaping.sampling.play import EpisodeRequest, Limits, play
 from shaping.sampling.text.render import Renderer, TemplateError
 from shaping.trl.join import SideData, TRLError
@@ -236,7 +236,7 @@ class Shaping:
         training = wrapped.training
         wrapped.eval()
         try:
-            return _outside_event_loops(work)
+            return outside_event_loops(work)
         finally:
             wrapped.train(training)
 
@@ -244,16 +244,6 @@ class Shaping:
 def _setting(value: Any) -> str:
     """The value of an option that may be an enumeration."""
     return str(getattr(value, "value", value))
-
-
-def _outside_event_loops(work: Callable[[], list[Episode]]) -> list[Episode]:
-    """Return `work()`. It runs in another thread if this one already runs an event loop, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return work()
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
 
 
 def _refuse_varying(credited: Sequence[Row], arm: Arm) -> None:

@@ -1,0 +1,1 @@
+"""Studies beside each other: the same claims, their effects with intervals, and what else differs."""
