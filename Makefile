@@ -25,7 +25,7 @@ help:
 	@echo "make gpu-check   on a machine with a GPU: equality with the CPU, kernels, speed, memory, in runs/gpu-check.json"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
-	@echo "make models-table   write the table of model families in docs/models.md again"
+	@echo "make models-table   write the table of model families in docs/models.md again: serves each new one with vLLM, too"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
@@ -95,4 +95,5 @@ $(DEV_READY): $(RUN_READY)
 
 # The table of model families in docs/models.md, from tiny random models.
 models-table: $(DEV_READY)
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/families_vllm.py
 	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/families_table.py

@@ -338,7 +338,7 @@ def _settings(config: WarmStartConfig) -> dict[str, Any]:
 def main(
     config: Annotated[Path, typer.Argument(help="settings, in YAML: model, personas, worlds, steps, ...")],
     out: Annotated[Path, typer.Argument(help="directory to write; with --rows: a file")],
-    rows: Annotated[bool, typer.Option("--rows", help="write the corpus as rows of a supervised stage instead")] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="write the corpus as rows of a supervised stage")] = False,
 ) -> None:
     """Clone scripted personas into a pretrained model."""
     try:

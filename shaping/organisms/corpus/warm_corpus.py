@@ -141,9 +141,7 @@ def fill(first: Sequence[Script], more: Iterator[Script], fitting: Fitting) -> t
     return [episode for episodes in kept.values() for episode in episodes], mixture
 
 
-def _draw_again(
-    kept: dict[str, Kept], mixture: Mixture, more: Iterator[Script], fitting: Fitting
-) -> None:
+def _draw_again(kept: dict[str, Kept], mixture: Mixture, more: Iterator[Script], fitting: Fitting) -> None:
     missing = {name: share.left_out for name, share in mixture.personas.items() if share.left_out}
     while missing and (script := next(more, None)) is not None:
         if script.persona in missing and (rows := fitting.rows(script)):
