@@ -108,7 +108,7 @@ def site_path(path: str) -> str:
 
 def source_page(path: str) -> str:
     """A file's text, or the list of a folder's files. The search leaves them out: it is for pages."""
-    return f"---\nsearch: {{exclude: true}}\n---\n{_source(path)}"
+    return f"---\nhide: [navigation, toc]\nsearch: {{exclude: true}}\n---\n{_source(path)}"
 
 
 def _source(path: str) -> str:
