@@ -26,7 +26,7 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Leave out of the menu what is not there; a test says what may be missing."""
+    """Leave out of the menu what is not there, as a test allows of some pages; notebooks are named by their pages."""
     config.nav = _present(config.nav or [], Path(config.docs_dir))
 
 
@@ -36,7 +36,7 @@ def _present(nav: Any, folder: Path) -> Any:
         return {title: part for title, part in kept.items() if part}
     if isinstance(nav, list):
         return [part for part in (_present(each, folder) for each in nav) if part]
-    return nav if nav == CONTRIBUTING or (folder / nav).is_file() else None
+    return _as_page(nav) if nav == CONTRIBUTING or (folder / nav).is_file() else None
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         if file.src_uri.endswith(".ipynb"):
             files.remove(file)
             page = notebook(json.loads(Path(file.abs_src_path or "").read_text(encoding="utf-8")))
-            files.append(File.generated(config, f"{file.src_uri}.md", content=page))
+            files.append(File.generated(config, _as_page(file.src_uri), content=page))
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files.append(File.generated(config, CONTRIBUTING, content=guide))
     wanted = set(linked_outside(guide, "CONTRIBUTING.md"))
@@ -102,7 +102,7 @@ def site_path(path: str) -> str:
         return "index.md"
     if _in_docs(path):
         inside = path.removeprefix("docs").lstrip("/")
-        return f"{inside}.md" if path.endswith(".ipynb") else inside
+        return _as_page(inside)
     return f"source/{path}/index.md" if (ROOT / path).is_dir() else f"source/{path}.md"
 
 
@@ -152,6 +152,10 @@ def _resolved(target: str, place: str) -> str:
         return ""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(place), target))
     return "" if path.startswith("..") else path
+
+
+def _as_page(path: str) -> str:
+    return f"{path.removesuffix('.ipynb')}.md" if path.endswith(".ipynb") else path
 
 
 def _in_docs(path: str) -> bool:
