@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench gpu-check organisms models-table clean setup
+.PHONY: help study test test-all lint bench docs gpu-check organisms models-table clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
+	@echo "make docs    the documentation site, in site/index.html; a broken link is an error"
 	@echo "make gpu-check   on a machine with a GPU: equality with the CPU, kernels, speed, memory, in runs/gpu-check.json"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
@@ -47,6 +48,11 @@ bench: $(RUN_READY)
 	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller viewer; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
 
+# The site opens from its folder, and asks the network for nothing. NO_MKDOCS_2_WARNING: its advice is about another tool.
+docs: $(DEV_READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "wrote site/index.html"
+
 gpu-check: $(RUN_READY)
 	@$(BIN)/python -m benchmarks.gpu --json runs/gpu-check.json --page runs/gpu-check.md $(ARGS)
 
@@ -58,7 +64,7 @@ organisms: $(RUN_READY)
 setup: $(DEV_READY)
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build ./*.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build site ./*.egg-info
 
 .venv/.created:
 	@python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
