@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench docs gpu-check organisms models-table clean setup
+.PHONY: help study studies-smoke test test-all lint bench docs gpu-check organisms models-table clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -21,6 +21,7 @@ DEV_READY := .venv/.ready-dev-$(KEY)
 help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
+	@echo "make studies-smoke   every bundled study at its smallest size"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
 	@echo "make docs    the documentation site, in site/index.html; a broken link is an error"
 	@echo "make gpu-check   on a machine with a GPU: equality with the CPU, kernels, speed, memory, in runs/gpu-check.json"
@@ -43,6 +44,10 @@ lint: $(DEV_READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Two replicates of every bundled study at the smallest size, two studies at a time: do they still run, and how long?
+studies-smoke: $(RUN_READY)
+	@$(BIN)/python -m launch.smoke $(ARGS)
 
 bench: $(RUN_READY)
 	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller viewer; do \

@@ -35,6 +35,7 @@ from launch.distributed.run_worker import (
     train,
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.estimate.estimate import time_lines
 from launch.hub.pins import pin, read_pins
 from launch.preflight import check_machine, check_study
 from launch.run.evaluation.losses import flagged
@@ -158,6 +159,8 @@ def run_study(
             check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
+            for line in time_lines(todo.pending, _at_once(cluster, len(jobs))):
+                shown.note(line)
             shown.begin(len(jobs))
             _execute(jobs, cluster, result, shown)
     return result

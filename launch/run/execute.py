@@ -104,7 +104,7 @@ def _attempt(
 def _on(
     device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate, stages: Stages
 ) -> dict[str, Any]:
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     seconds: dict[str, float] = {}
     with contextlib.closing(build(run, model, device)) as parts:
         step = step_of(parts.trainer)
@@ -127,7 +127,8 @@ def _on(
             evaluated = _evaluated(run, parts)
         result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model)}
         result = with_stages(run, result, stages)
-    directory.timings({"phase": "run", "first_update": first, **of_run(time.monotonic() - started, seconds)})
+    took = of_run(time.monotonic() - started, time.process_time() - used, seconds)
+    directory.timings({"phase": "run", "first_update": first, **took})
     directory.finish(result)
     return result
 
