@@ -36,6 +36,7 @@ from launch.distributed.run_worker import (
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
 from launch.hub.pins import pin, read_pins
+from launch.met_worlds import notes_on_worlds
 from launch.preflight import check_machine, check_study
 from launch.run.evaluation.losses import flagged
 from launch.run.finetuning.lengths import check_lengths
@@ -182,10 +183,14 @@ def _at_once(cluster: RaySettings | None, runs: int) -> int:
 
 
 def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str]:
-    """What may surprise: organisms that no run uses, and folders that have the name of a model of the hub."""
+    """What may surprise: idle organisms, worlds that the model has not met, folders called like a model of the hub."""
     from launch.run.models.start_model import chosen_folder  # imports torch and transformers
 
-    notes = [idle_organisms(config.model, config.seed_list), *(chosen_folder(run.model) for run in runs)]
+    notes = [
+        idle_organisms(config.model, config.seed_list),
+        *notes_on_worlds(runs),
+        *(chosen_folder(run.model) for run in runs),
+    ]
     return [line for line in dict.fromkeys(notes) if line]
 
 
