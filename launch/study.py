@@ -51,6 +51,7 @@ from launch.storage.space import needed
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
+from shaping.audits.training.weak_signal import weak_signals
 from shaping.models.lora.base_reference import revision_of
 from shaping.models.model_files import hashes
 
@@ -274,12 +275,15 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
 
 
 def _finish(job: Job, result: StudyResult, display: Display) -> None:
-    """Book a finished run, and tell where its evaluation has lost episodes."""
+    """Book a finished run, and tell where its evaluation has lost episodes and its training taught nothing."""
     result.finished.append(job.name)
     display.end(job.name, ok=True)
-    attrition = (RunDirectory(job.directory).result() or {}).get("attrition", {})
+    directory = RunDirectory(job.directory)
+    attrition = (directory.result() or {}).get("attrition", {})
     for line in flagged(attrition.get("evaluation", [])):
         display.note(f"{job.name}: do not trust {line}")
+    for said in weak_signals(directory.rows()).values():
+        display.note(f"warning: {job.name}: {said}")
 
 
 def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> None:

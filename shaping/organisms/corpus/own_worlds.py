@@ -155,7 +155,8 @@ def sources(names: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         for kind in () if name in SIZES else corpus_world(name).kind.__mro__:
-            file = None if kind.__module__.partition(".")[0] in (*OURS, "builtins") else _file_of(kind)
+            ours = kind in TextEnv.__mro__ or kind.__module__.partition(".")[0] in OURS
+            file = None if ours else _file_of(kind)
             if file is not None:
                 found[file] = None
     return list(found)
