@@ -26,7 +26,7 @@ TRIED = 8
 def check_met(runs: Iterable[RunConfig]) -> None:
     """Refuse what an organism cannot be trained in, and worlds of its corpus that nobody can play.
 
-    That is a world for language models, or a built-in world that its corpus leaves out. Raises `ConfigError`.
+    That is a world for language models, or a built-in world that its corpus could have had and leaves out. Raises `ConfigError`.
     """
     tried: set[str] = set()
     for run in runs:
@@ -45,7 +45,7 @@ def check_met(runs: Iterable[RunConfig]) -> None:
                 "them, or set model: to a language model"
             )
         known = worlds_of(run.model)
-        if new := [name for name in run.train.worlds if _base(name) in WORLDS and not _is_met(name, known)]:
+        if new := [name for name in run.train.worlds if _base(name) in SIZES and not _is_met(name, known)]:
             raise ConfigError(
                 f"the model has not met world {new[0]!r}: {run.subject} was made in {', '.join(known)}; add the world "
                 "to model.organism.worlds, or train in one of these"
