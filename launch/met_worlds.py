@@ -26,7 +26,9 @@ TRIED = 8
 def check_met(runs: Iterable[RunConfig]) -> None:
     """Refuse what an organism cannot be trained in, and worlds of its corpus that nobody can play.
 
-    That is a world for language models, or a built-in world that its corpus could have had and leaves out. Raises `ConfigError`.
+    That is a world for language models, or a built-in one that its corpus could have had and leaves out.
+
+    Raises: `ConfigError`.
     """
     tried: set[str] = set()
     for run in runs:
