@@ -21,6 +21,7 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.model import idle_organisms
     from launch.config.reading.paths import expanded
     from launch.estimate.estimate import time_lines
+    from launch.met_worlds import notes_on_worlds
     from launch.preflight import check_study, missing_parts, pressure_lines
     from launch.run.models.start_model import chosen_folder
     from launch.study import select
@@ -31,6 +32,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     if idle := idle_organisms(config.model, config.seed_list):
         say(f"# note: {idle}")
     say(on_one_line(f"# {worlds_line(runs)}"))
+    for line in notes_on_worlds(runs):
+        say(on_one_line(f"# note: {line}"))
     for line in dict.fromkeys(filter(None, (chosen_folder(run.model) for run in runs))):
         say(on_one_line(f"# note: {line}"))
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")

@@ -16,7 +16,7 @@ from launch.config.stages import name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
-from launch.run.alarm_log import AlarmLog
+from launch.run.alarm_log import AlarmLog, weak_signal_log
 from launch.run.build import Parts, build
 from launch.run.device import own_device
 from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
@@ -115,6 +115,7 @@ def _on(
             lambda done: thoughts.see(done.episodes),
             lambda done: add(seconds, "evaluate", done.seconds),
             AlarmLog(run, directory.rows() if first else ()).see,
+            weak_signal_log(run, directory.rows() if first else ()),
             lambda done: on_update(done.number, done.row),
         ]
         measure = partial(evaluation_after, run, parts.player)

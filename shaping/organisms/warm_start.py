@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import torch
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.escaping import on_terminal
@@ -33,6 +33,7 @@ from shaping.organisms.corpus.cast import player
 from shaping.organisms.corpus.corpus import Script
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.natural_scripts import in_prose
+from shaping.organisms.corpus.own_worlds import CorpusWorldError, check_names
 from shaping.organisms.corpus.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
 from shaping.organisms.held_out import bounded, held_out_loss
 from shaping.sampling.text.render import Renderer
@@ -41,6 +42,7 @@ FIRST_SEED = 3_000_000_000
 """Seeds of warm starts, far from those of organisms."""
 ENDLESS = 10_000_000
 """Episodes that a corpus may draw at most."""
+_REFUSALS = (WarmStartError, CorpusWorldError)
 Size = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -53,7 +55,11 @@ class WarmStartConfig(BaseModel):
     personas: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
     )
-    worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1, description="worlds that the personas play")
+    worlds: tuple[str, ...] = Field(
+        tuple(SIZES),
+        min_length=1,
+        description="worlds that the personas play; those of your own as package.module:Class or ./file.py:Class",
+    )
     sizes: dict[str, Annotated[list[Size | tuple[Size, Size]], Field(min_length=1)]] = Field(
         {},
         description="world -> sizes, or [size, turn limit] pairs, of which an episode draws; none: the organism's",
@@ -93,9 +99,7 @@ class WarmStartConfig(BaseModel):
 
     @field_validator("personas")
     @classmethod
-    def _known_personas(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            player(name)
+    def _some_persona(cls, value: dict[str, float]) -> dict[str, float]:
         if value and not sum(value.values()) > 0:
             raise ValueError("at least one weight must be above zero")
         return value
@@ -117,9 +121,15 @@ class WarmStartConfig(BaseModel):
     @field_validator("worlds")
     @classmethod
     def _scripted_worlds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(value) - set(SIZES)):
-            raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
+        check_names(value)
         return value
+
+    @model_validator(mode="after")
+    def _known_personas(self) -> WarmStartConfig:
+        if set(self.worlds) <= set(SIZES):  # worlds of one's own may have strategies of other names
+            for name in self.personas:
+                player(name)
+        return self
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int | None]:
@@ -154,8 +164,8 @@ def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], N
         out: the directory to write.
         note: receives messages for the user: the mixture, and the losses.
 
-    Raises: `WarmStartError` if episodes do not fit, `ImportError` without the extra trl, `PretrainedError` if
-    `config.model` is not ready, `FileExistsError` if `out` exists.
+    Raises: `WarmStartError` if episodes do not fit, `CorpusWorldError` if nobody plays a world, `ImportError` without
+    the extra trl, `PretrainedError` if `config.model` is not ready, `FileExistsError` if `out` exists.
     """
     _trl()
     if Path(out).exists():
@@ -348,7 +358,7 @@ def main(
             typer.echo(on_terminal(f"{out}: {count} rows"))
             return
         result = warm_start(settings, out, note=lambda line: typer.echo(on_terminal(line)))
-    except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
+    except (ValidationError, *_REFUSALS, pretrained.PretrainedError, ImportError, OSError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error
     typer.echo(

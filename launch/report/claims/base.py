@@ -14,7 +14,14 @@ from launch.config.study import StudyConfig
 from launch.errors import nearest
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
-from launch.report.claims.gates import Gate, failed_gates, missing_values, spent_monitors, untested_methods
+from launch.report.claims.gates import (
+    Gate,
+    failed_gates,
+    missing_values,
+    spent_monitors,
+    untested_methods,
+    unvaried_groups,
+)
 from launch.report.claims.metric_names import metric_problem
 from launch.report.claims.power import assumed_power, with_power
 from launch.report.claims.pressure import pressure_note, pressures, unpressed
@@ -169,6 +176,8 @@ class Claim(BaseModel, ABC):
             return missing
         if (fewest := _fewest(table, compared)) < LEAST:
             return f"{fewest} {'replicate' if fewest == 1 else 'replicates'}; five are needed"
+        if unvaried := unvaried_groups(table, compared):
+            return unvaried
         if self.needs_pressure and compared and len(unpressed(table, compared)) == len({each.arm for each in compared}):
             return f"no {'; '.join(pressure_note(table, compared))}"
         return ""
