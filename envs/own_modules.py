@@ -174,7 +174,7 @@ def _path_of(file: Path) -> str:
 
 
 def import_class(use: str) -> Any:
-    """What `package.module:Class` or `./module.py:Class` names. Raises: `OwnModuleError`, and what the module raises."""
+    """What `package.module:Class` or `./module.py:Class` names. Raises: `OwnModuleError`, or what the module raises."""
     module, name = split(use)
     return class_in(import_module(module, name), module, name)
 

@@ -94,7 +94,7 @@ def test_two_files_of_one_name_are_an_error_with_both(here: Path) -> None:
 
 def test_a_file_that_an_installed_module_hides_is_named(here: Path) -> None:
     file = write(here / "colorsys.py")
-    with pytest.raises(PluginError, match="colorsys has no class 'Mine'.*is hidden by.*colorsys.py") as told:
+    with pytest.raises(PluginError, match=r"colorsys has no class 'Mine'.*is hidden by.*colorsys\.py") as told:
         find_class("colorsys:Mine", REWARD)
     assert str(file) in str(told.value)
 
@@ -102,7 +102,7 @@ def test_a_file_that_an_installed_module_hides_is_named(here: Path) -> None:
 def test_what_is_nowhere_is_told_with_the_places(here: Path) -> None:
     with pytest.raises(PluginError, match=f"neither installed nor in {here}"):
         find_class("nothing_here:Mine", REWARD)
-    with pytest.raises(PluginError, match="there is no file './nothing.py'"):
+    with pytest.raises(PluginError, match=r"there is no file '\./nothing\.py'"):
         find_class("./nothing.py:Mine", REWARD)
 
 
