@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ SERVED: dict[str, Any] = {
     **{"n_positions": 512, "max_seq_len": 512, "context_length": 512},
 }
 """Settings of every family that has them: as wide as vLLM needs."""
-SCALE = {"cohere": 1.5, "cohere2": 1.5}
-"""Of tied embeddings, where it is another than .4."""
+SCALE = {"cohere": 1.5, "cohere2": 1.5, "granite": 6.0, "granitemoe": 6.0, "hyperclovax": 5.0, "minicpm3": 10.0}
+"""Of the head."""
+STREAMS: tuple[Stream, ...] = ("sum", "first")
 LIMIT = 240.0
 """Seconds of one family."""
 
@@ -61,7 +62,7 @@ def outcome(family: str) -> dict[str, Any]:
     known = CONFIG_MAPPING[family]()
     wide = {name: value for name, value in SERVED.items() if getattr(known, name, None) is not None}
     wide["tie_word_embeddings"] = getattr(known, "tie_word_embeddings", False)  # vLLM knows no other Gemma
-    if family in ("falcon", "deepseek_v3", "minicpm3", "nemotron"):
+    if family in ("falcon", "deepseek_v3", "minicpm3"):
         wide.pop("head_dim", None)  # follows from other settings there
     if family in ("deepseek_v3", "minicpm3"):
         wide |= {"num_key_value_heads": 4, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64}
@@ -72,44 +73,42 @@ def outcome(family: str) -> dict[str, Any]:
         wide |= {"head_dim": 64}
     tokenizer = build(OrganismConfig(hidden=32, layers=1, heads=2, kv_heads=1, vocabulary=320), ["a"]).tokenizer
     model = tiny(family, **wide)
-    if wide["tie_word_embeddings"]:  # else a token's own embedding outweighs all that layers add, and it repeats itself
-        model.get_input_embeddings().weight.data *= SCALE.get(family, 0.4)
+    # Tied, a token's own embedding outweighs all that layers add, and it repeats itself; some heads are nearly flat.
+    model.get_output_embeddings().weight.data *= SCALE.get(family, 0.4 if wide["tie_word_embeddings"] else 1.0)
     policy = Policy(model, tokenizer)
     renderer = Renderer(policy.tokenizer)
+    prompts = [renderer.open("", "turn 1 / 4 ."), renderer.open("be honest", "you hold 1 unit . " * 4)]
+    added = steering(policy.model)
+    spec = ActivationEdit(0, "cap", added.direction, -3.0)  # what is added does not tell a sum from its addends
     with tempfile.TemporaryDirectory() as directory:
         policy.save(Path(directory))
-        prompts = [renderer.open("", "turn 1 / 4 ."), renderer.open("be honest", "you hold 1 unit . " * 4)]
-        try:
-            settings, _ = engine_config(
-                ModelFiles(Path(directory)), VLLMConfig(dtype="float32", max_model_len=256, kv_cache_gib=0.25)
-            )
-            engine = LLMEngine.from_vllm_config(settings)
-            found = _sampled(engine, prompts, renderer)
-            spread = -float(np.mean([c.logprobs.mean() for c in found]))
-            seen = {"apart": _apart(policy, prompts, found), "spread": spread}
-            seen |= _steered(engine, policy, prompts, renderer)
-        except Exception as error:  # a family that fails here is a row of the table, too
-            return {"refused": _short(f"{type(error).__name__}: {error}")}
-    return seen
+        found = answer_of(_serve, (Path(directory), prompts, renderer, spec))
+    if "plain" not in found:
+        return found
+    plain = found["plain"]
+    seen = {"apart": _apart(policy, prompts, plain), "spread": -float(np.mean([c.logprobs.mean() for c in plain]))}
+    apart = {stream: _apart(policy, prompts, found[stream], [spec]) for stream in STREAMS if stream in found}
+    if not apart:
+        return {**seen, "no_steering": found["no_steering"]}
+    best = min(apart, key=lambda name: apart[name])
+    return {**seen, "steered": apart[best], "stream": best, "moved": _moved(policy, prompts, found[best], spec)}
 
 
-def _steered(engine: LLMEngine, policy: Policy, prompts: list[list[int]], renderer: Renderer) -> dict[str, Any]:
-    """Of both ways to read a layer's outputs the one that is the learner's."""
-    added = steering(policy.model)  # a cap tells a sum's addends from the sum, which what is added does not
-    spec, seen, why, moved = ActivationEdit(0, "cap", added.direction, -3.0), {}, "", 0.0
-    streams: tuple[Stream, ...] = ("sum", "first")
-    for stream in streams:
+def _serve(directory: Path, prompts: list[list[int]], renderer: Renderer, spec: ActivationEdit) -> dict[str, Any]:
+    """Completions as they are and with an edit, or `{"refused": why}`.
+
+    In a process of its own, because vLLM changes classes of transformers that the learner has, too.
+    """
+    config = VLLMConfig(dtype="float32", max_model_len=256, kv_cache_gib=0.25)
+    engine = LLMEngine.from_vllm_config(engine_config(ModelFiles(directory), config)[0])
+    found: dict[str, Any] = {"plain": _sampled(engine, prompts, renderer)}
+    for stream in STREAMS:
         try:
             engine.collective_rpc("shaping_set_edits", args=([plain_edit(spec, stream)],))
-            found = _sampled(engine, prompts, renderer)
-            seen[stream] = _apart(policy, prompts, found, [spec])
-            moved = _moved(policy, prompts, found, spec)
+            found[stream] = _sampled(engine, prompts, renderer)
         except Exception as error:
-            why = _short(f"{type(error).__name__}: {error}")
-    if not seen:
-        return {"no_steering": why}
-    best = min(seen, key=lambda name: seen[name])
-    return {"steered": seen[best], "stream": best, "moved": moved}
+            found["no_steering"] = _short(f"{type(error).__name__}: {error}")
+    return found
 
 
 def _moved(policy: Policy, prompts: Sequence[Sequence[int]], found: list[Completion], spec: ActivationEdit) -> float:
@@ -139,18 +138,18 @@ def _short(text: str) -> str:
     return " ".join(text.split())[:400]
 
 
-def _child(family: str, pipe: Any) -> None:
+def _child(call: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], pipe: Any) -> None:
     try:
-        pipe.send(outcome(family))
+        pipe.send(call(*arguments))
     except Exception as error:  # a family that fails here is a row of the table, too
         pipe.send({"refused": _short(f"{type(error).__name__}: {error}")})
 
 
-def served(family: str) -> dict[str, Any]:
-    """`outcome` in a process of its own, which may die or hang."""
+def answer_of(call: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """What a call returns in a fork of this process, which may die or hang."""
     context = mp.get_context("fork")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_child, args=(family, theirs))
+    child = context.Process(target=_child, args=(call, arguments, theirs))
     child.start()
     theirs.close()
     try:
@@ -170,7 +169,7 @@ def main(chosen: list[str]) -> None:
     families = kept["families"] if kept.get("versions") == versions else {}
     for family in chosen or [name for name in sorted(FAMILIES) if name not in families]:
         start = time.monotonic()
-        families[family] = served(family)
+        families[family] = answer_of(outcome, (family,))
         print(f"{family}: {families[family]} ({time.monotonic() - start:.0f} s)", flush=True)
         document = {"versions": versions, "families": dict(sorted(families.items()))}
         SEEN.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
