@@ -18,6 +18,7 @@ from shaping.hooks import ActivationEdit, Activations
 from shaping.intervention import Intervention
 from shaping.learning.apart import Apart, by_player, objectives, owners, seen_together
 from shaping.learning.config import LearnerConfig
+from shaping.learning.host_memory import give_back
 from shaping.learning.losses.objective import MetricSums, Objective, TokenCounts
 from shaping.learning.losses.staleness import StaleReader
 from shaping.learning.mode import without_dropout
@@ -143,6 +144,8 @@ class Learner:
         self._next_version()
         sums = sums.summed(self._ranks)
         looked = self.refresh()
+        if self.policy.device.type == "cpu":
+            give_back()
         taken = [norm for norm in norms if norm is not None]
         return {
             **sums.means(),

@@ -46,7 +46,7 @@ SERVED: dict[str, Any] = {
     **{"n_positions": 512, "max_seq_len": 512, "context_length": 512},
 }
 """Settings of every family that has them: as wide as vLLM needs."""
-SCALE = {"cohere": 1.5, "cohere2": 1.5, "granite": 6.0, "granitemoe": 6.0, "hyperclovax": 5.0, "minicpm3": 10.0}
+SCALE = {"cohere": 1.5, "cohere2": 1.5, "granite": 6.0, "granitemoe": 6.0, "hyperclovax": 5.0, "minicpm3": 3.0}
 """Of the head."""
 STREAMS: tuple[Stream, ...] = ("sum", "first")
 LIMIT = 240.0
