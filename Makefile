@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint bench gpu-check organisms models-table clean setup
+.PHONY: help study studies-smoke test test-all lint bench docs gpu-check organisms models-table clean setup
 
 STUDY ?= quickstart
 BIN := .venv/bin
@@ -21,11 +21,13 @@ DEV_READY := .venv/.ready-dev-$(KEY)
 help:
 	@echo "make study   set up, run the $(STUDY) study, write runs/$(STUDY)/report/"
 	@echo "make test    set up, then ruff, mypy and the fast tests    make test-all   the slow ones, too"
+	@echo "make studies-smoke   every bundled study at its smallest size"
 	@echo "make lint    ruff and mypy only        make bench   benchmarks"
+	@echo "make docs    the documentation site, in site/index.html; a broken link is an error"
 	@echo "make gpu-check   on a machine with a GPU: equality with the CPU, kernels, speed, memory, in runs/gpu-check.json"
 	@echo "make setup   set up only               make clean   remove .venv and caches (runs/ is kept)"
 	@echo "make organisms   pre-train the organisms that the package ships again, in place (40 minutes each on one core)"
-	@echo "make models-table   write the table of model families in docs/models.md again"
+	@echo "make models-table   write the table of model families in docs/models.md again: serves each new one with vLLM, too"
 
 study: $(RUN_READY)
 	@$(BIN)/shaping study $(STUDY) $(ARGS)
@@ -43,9 +45,18 @@ lint: $(DEV_READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Two replicates of every bundled study at the smallest size, two studies at a time: do they still run, and how long?
+studies-smoke: $(RUN_READY)
+	@$(BIN)/python -m launch.smoke $(ARGS)
+
 bench: $(RUN_READY)
 	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller viewer; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; echo; done
+
+# The site opens from its folder, and asks the network for nothing. NO_MKDOCS_2_WARNING: its advice is about another tool.
+docs: $(DEV_READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "wrote site/index.html"
 
 gpu-check: $(RUN_READY)
 	@$(BIN)/python -m benchmarks.gpu --json runs/gpu-check.json --page runs/gpu-check.md $(ARGS)
@@ -58,7 +69,7 @@ organisms: $(RUN_READY)
 setup: $(DEV_READY)
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build ./*.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build site ./*.egg-info
 
 .venv/.created:
 	@python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
@@ -95,4 +106,5 @@ $(DEV_READY): $(RUN_READY)
 
 # The table of model families in docs/models.md, from tiny random models.
 models-table: $(DEV_READY)
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/families_vllm.py
 	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/families_table.py

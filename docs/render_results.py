@@ -1,12 +1,14 @@
 """Writes the tables of results into README.md and docs/results/README.md, from docs/results/STUDY/.
 
 `python -m docs.render_results` after `shaping report docs/results/STUDY/rows --out DIRECTORY` and a copy of its
-arms.csv and verdicts.json; the table of methods is made from the rows themselves. A test compares pages and files.
+arms.csv (above a megabyte as arms.csv.gz) and verdicts.json; the table of methods is made from the rows themselves. A
+test compares pages and files.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import re
@@ -46,15 +48,22 @@ def rendered(text: str) -> str:
 def arms(study: str, metrics: list[str]) -> Iterator[str]:
     """One line per arm: mean and 95 % interval over its replicates."""
     found: dict[str, dict[str, Mapping[str, str]]] = {}
-    with (ROOT / "docs" / "results" / study / "arms.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["arm"], {})[row["metric"]] = row
+    for row in csv.DictReader(_arms_csv(ROOT / "docs" / "results" / study).splitlines()):
+        found.setdefault(row["arm"], {})[row["metric"]] = row
     yield "| arm | " + " | ".join(_short(metric) for metric in metrics) + " |"
     yield "|---" * (len(metrics) + 1) + "|"
     for arm, by_metric in found.items():
         cells = [_interval(by_metric[metric]) if metric in by_metric else "–" for metric in metrics]
         if any(cell != "–" for cell in cells):
             yield f"| {_words(arm)} | " + " | ".join(cells) + " |"
+
+
+def _arms_csv(folder: Path) -> str:
+    """arms.csv of a study, which is compressed where it is large."""
+    packed = folder / "arms.csv.gz"
+    return (
+        gzip.decompress(packed.read_bytes()).decode() if packed.is_file() else (folder / "arms.csv").read_text("utf-8")
+    )
 
 
 def claims(study: str) -> Iterator[str]:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import gymnasium
 
 from envs.core import TextEnv
 from envs.discovery import Discovered, by_name, subclasses
+from envs.own_modules import import_class
 from envs.skins import check_takes_locale, resolve, split
 from envs.worlds.base import World
 
@@ -53,10 +53,9 @@ def world_class(name: str) -> type[TextEnv]:
             f"unknown world {name!r}; did you mean {near!r}? Built-in worlds: {', '.join(WORLDS)}; "
             "name a plug-in as 'package.module:Class'"
         )
-    module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+        found = import_class(name)
+    except ImportError as error:
         raise ValueError(f"world {name!r} cannot be imported: {error}; check the path and PYTHONPATH") from error
     if not (isinstance(found, type) and issubclass(found, TextEnv)):
         raise ValueError(f"world {name!r} is not a subclass of envs.core.TextEnv")

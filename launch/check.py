@@ -1,4 +1,4 @@
-"""`shaping check`: put a world, an intervention, a reward or a monitor, built in or anyone's, through its contract."""
+"""`shaping check`: put a world, intervention, reward, monitor or claim, built in or anyone's, through its contract."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from envs.check import RULES, RuleResult, check_env
 from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.loading import parse_yaml
-from launch.config.plugins import INTERVENTION, MONITOR, REWARD, WORLD, Kind, build_world, kind_of, load
+from launch.config.plugins import CLAIM, INTERVENTION, MONITOR, REWARD, WORLD, Kind, build_world, kind_of, load
 from launch.config.study import PluginSpec
 from launch.errors import UserError
 from shaping.sampling.watchdog import watched
 
-CHECKED: Final = (WORLD, INTERVENTION, REWARD, MONITOR)
+CHECKED: Final = (WORLD, INTERVENTION, REWARD, MONITOR, CLAIM)
 """The kinds that have a checker."""
 WORLD_PATIENCE = 60.0
 """Seconds that the checks of a world may take."""
@@ -46,12 +46,14 @@ def check_plugin(
     *,
     actions: Sequence[str] = (),
     seeds: int | None = None,
+    worlds: Sequence[str] = (),
     step_seconds: float = 0.01,
     patience: float | None = None,
 ) -> Checked:
     """Check what a config would call `name`, with `KEY=VALUE` options or fields.
 
     `actions` and `step_seconds` are for worlds. `seeds`: by default 3 of a world, else 2 in each world that is played.
+    `worlds`: where the others are tried; none: in every world that organisms know. Claims judge tables made by hand.
 
     Raises `UserError` for a name or an option that is wrong, and for a plug-in that hangs or raises where no rule is
     about it.
@@ -63,30 +65,39 @@ def check_plugin(
         def look() -> Checked:
             make = lambda: build_world(name, chosen, "check")  # noqa: E731
             return Checked(check_env(make, range(seeds or 3), actions=actions, step_seconds=step_seconds), RULES)
+    elif kind is CLAIM:
+
+        def look() -> Checked:
+            from launch.report.claims.contract import CLAIM_RULES, check_claim
+
+            def make(fields: Mapping[str, Any]) -> Any:
+                return load(PluginSpec.model_validate({"use": name, **fields, **chosen}), kind, "check")
+
+            return Checked(check_claim(make), CLAIM_RULES)
     else:
         spec = PluginSpec.model_validate({"use": name, **chosen})
         load(spec, kind, "check")
 
         def look() -> Checked:
-            return _tried(kind, lambda: load(spec, kind, "check"), seeds or 2)
+            return _tried(kind, lambda: load(spec, kind, "check"), seeds or 2, worlds)
 
     return _finished(look, name, patience or (WORLD_PATIENCE if kind is WORLD else PATIENCE))
 
 
-def _tried(kind: Kind, make: Callable[[], Any], seeds: int) -> Checked:
+def _tried(kind: Kind, make: Callable[[], Any], seeds: int, worlds: Sequence[str]) -> Checked:
     if kind is INTERVENTION:
         from shaping.audits.training.order import describe_order
         from shaping.contract import interventions
 
-        verdict = interventions.check_intervention(make, seeds)
+        verdict = interventions.check_intervention(make, seeds, worlds)
         order, pairs = describe_order(verdict.order.share), verdict.order.pairs
         said = [verdict.family, f"{order} ({pairs} pairs of scripted groups)" if order else ""]
         return Checked(verdict.results, interventions.RULES, ", ".join(part for part in said if part))
     from shaping.contract import readers
 
     if kind is REWARD:
-        return Checked(readers.check_reward(make, seeds), readers.REWARD_RULES)
-    return Checked(readers.check_monitor(make, seeds), readers.MONITOR_RULES)
+        return Checked(readers.check_reward(make, seeds, worlds), readers.REWARD_RULES)
+    return Checked(readers.check_monitor(make, seeds, worlds), readers.MONITOR_RULES)
 
 
 def _finished(look: Callable[[], Checked], name: str, patience: float) -> Checked:

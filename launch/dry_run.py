@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     from launch.config.loading import to_yaml
     from launch.config.model import idle_organisms
     from launch.config.reading.paths import expanded
+    from launch.estimate.estimate import time_lines
+    from launch.met_worlds import notes_on_worlds
     from launch.preflight import check_study, missing_parts, pressure_lines
     from launch.run.models.start_model import chosen_folder
     from launch.study import select
@@ -29,6 +32,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
     if idle := idle_organisms(config.model, config.seed_list):
         say(f"# note: {idle}")
     say(on_one_line(f"# {worlds_line(runs)}"))
+    for line in notes_on_worlds(runs):
+        say(on_one_line(f"# note: {line}"))
     for line in dict.fromkeys(filter(None, (chosen_folder(run.model) for run in runs))):
         say(on_one_line(f"# note: {line}"))
     say(f"# {len(runs)} runs in {expanded(config.output) / config.name}")
@@ -38,6 +43,8 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(on_one_line(f"# {line}"))
     for line in missing_parts(runs):
         say(on_one_line(f"# note: {line}"))
+    for line in time_lines(runs, min(len(runs), os.cpu_count() or 1)):
+        say(on_one_line(f"# {line}"))
     for line in plan_of_memory(runs):
         say(on_one_line(f"# {line}"))
     say(

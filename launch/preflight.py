@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from envs import WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
-from envs.worlds.real import is_for_language_models
 from launch.config.compatibility import check_rollout
 from launch.config.model import HubModel, OrganismModel
 from launch.config.plugins import (
@@ -30,6 +29,7 @@ from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
 from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
+from launch.met_worlds import check_met
 from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out
@@ -37,7 +37,6 @@ from launch.run.finetuning.data import check_data
 from launch.run.rehearsal import rehearse
 from launch.tracking.tracking import check_tracking
 from shaping.audits.metrics import MetricError, all_metrics
-from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.sampling.watchdog import watched
 
 if TYPE_CHECKING:
@@ -121,23 +120,6 @@ def check_machine(study: StudyConfig, cluster: RaySettings | None) -> None:
     else:
         check_ray_folder()
         check_room(runs, this_machine(cluster.cpus if cluster else None), own_cpus=1.0 if cluster else 0.0)
-
-
-def check_met(runs: Iterable[RunConfig]) -> None:
-    """Refuse an organism in a world that is for language models."""
-    for run in runs:
-        # names alone: those that are no worlds are refused later, with their place
-        named = (*run.train.worlds, *run.eval.worlds)
-        if not run.prose and (new := [name for name in named if _is_for_others(name)]):
-            raise ConfigError(
-                f"the model has not met world {new[0]!r}: organisms know {', '.join(sorted(SIZES))}; choose one of "
-                "them, or set model: to a language model"
-            )
-
-
-def _is_for_others(name: str) -> bool:
-    world = name.partition("@")[0]
-    return world in WORLDS and is_for_language_models(WORLDS[world])
 
 
 def missing_parts(runs: Iterable[RunConfig]) -> list[str]:

@@ -35,7 +35,9 @@ from launch.distributed.run_worker import (
     train,
 )
 from launch.errors import ConfigError, DiskFullError, UserError, nearest
+from launch.estimate.estimate import time_lines
 from launch.hub.pins import pin, read_pins
+from launch.met_worlds import notes_on_worlds
 from launch.preflight import check_machine, check_study
 from launch.run.evaluation.losses import flagged
 from launch.run.finetuning.lengths import check_lengths
@@ -50,6 +52,7 @@ from launch.storage.space import needed
 from launch.storage.studydir import StudyDirectory, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
+from shaping.audits.training.weak_signal import weak_signals
 from shaping.models.lora.base_reference import revision_of
 from shaping.models.model_files import hashes
 
@@ -158,6 +161,8 @@ def run_study(
             check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
+            for line in time_lines(todo.pending, _at_once(cluster, len(jobs))):
+                shown.note(line)
             shown.begin(len(jobs))
             _execute(jobs, cluster, result, shown)
     return result
@@ -182,10 +187,14 @@ def _at_once(cluster: RaySettings | None, runs: int) -> int:
 
 
 def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str]:
-    """What may surprise: organisms that no run uses, and folders that have the name of a model of the hub."""
+    """What may surprise: idle organisms, worlds that the model has not met, folders called like a model of the hub."""
     from launch.run.models.start_model import chosen_folder  # imports torch and transformers
 
-    notes = [idle_organisms(config.model, config.seed_list), *(chosen_folder(run.model) for run in runs)]
+    notes = [
+        idle_organisms(config.model, config.seed_list),
+        *notes_on_worlds(runs),
+        *(chosen_folder(run.model) for run in runs),
+    ]
     return [line for line in dict.fromkeys(notes) if line]
 
 
@@ -269,12 +278,15 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
 
 
 def _finish(job: Job, result: StudyResult, display: Display) -> None:
-    """Book a finished run, and tell where its evaluation has lost episodes."""
+    """Book a finished run, and tell where its evaluation has lost episodes and its training taught nothing."""
     result.finished.append(job.name)
     display.end(job.name, ok=True)
-    attrition = (RunDirectory(job.directory).result() or {}).get("attrition", {})
+    directory = RunDirectory(job.directory)
+    attrition = (directory.result() or {}).get("attrition", {})
     for line in flagged(attrition.get("evaluation", [])):
         display.note(f"{job.name}: do not trust {line}")
+    for said in weak_signals(directory.rows()).values():
+        display.note(f"warning: {job.name}: {said}")
 
 
 def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> None:

@@ -15,12 +15,15 @@ from launch.preference.verb import preference
 from launch.relearn.verb import relearn
 from launch.report.verbs import power, preregister
 from launch.sandbag.verb import sandbag
+from launch.scaffold.verb import new, schema
 from launch.validate.verb import validate
 from launch.viewer.verb import view
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Add them to the command line, in the order in which its help lists them."""
+    app.command()(new)
+    app.command()(schema)
     app.command("check-model")(check_model)
     app.command()(directions)
     app.command()(relearn)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
+from envs.own_modules import import_class, named
 from envs.text import message_of
 
 
@@ -45,7 +43,7 @@ def described(plugin: BaseModel | None) -> dict[str, Any] | None:
         return None
     kind = type(plugin)
     built_in = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return {"use": kind.__name__ if built_in else f"{kind.__module__}:{kind.__qualname__}", **plugin.model_dump()}
+    return {"use": kind.__name__ if built_in else named(kind), **plugin.model_dump()}
 
 
 def _class_of(use: str, noun: str, base: type[BaseModel], packages: tuple[str, ...], group: str) -> Any:
@@ -55,19 +53,12 @@ def _class_of(use: str, noun: str, base: type[BaseModel], packages: tuple[str, .
     if ":" not in use and use not in known and use not in points:
         raise ValueError(
             f"unknown {noun} {use!r}; built-in ones are {', '.join(sorted({*known, *points}))}, and your own is named "
-            "as package.module:Class"
+            "as package.module:Class or ./module.py:Class"
         )
     try:
-        found: Any = known[use] if use in known else points[use].load() if use in points else _imported(use)
+        found: Any = known[use] if use in known else points[use].load() if use in points else import_class(use)
     except Exception as error:
         raise ValueError(f"{noun} {use!r} does not load: {type(error).__name__}: {message_of(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{noun} {use!r}: it is no subclass of {base.__module__}.{base.__name__}")
     return found
-
-
-def _imported(use: str) -> Any:
-    module, _, name = use.partition(":")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: a file here must not shadow an installed module
-    return getattr(importlib.import_module(module), name)

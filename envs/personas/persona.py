@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, Protocol
@@ -183,6 +183,8 @@ class WorldPolicies:
     """Name -> policy (world -> command) that the world's documented figures name beside the personas."""
     strategies: Mapping[str, Callable[[Any, int], Plays]] = field(default_factory=dict)
     """Name -> strategy ((world, seed) -> a player) of the pressure index; none: those of `envs.personas.strategies`."""
+    corpus: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Option -> values of which each episode of an organism's corpus draws one, where the world is of your own."""
 
 
 _GREEDY: Mapping[Kind, str] = {

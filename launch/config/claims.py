@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from envs.text import message_of
 from launch.config.model import speaks_dialect
-from launch.config.plugins import CLAIM, load
+from launch.config.plugins import CLAIM, PluginError, load
 from launch.config.study import PluginSpec, StudyConfig
 from launch.config.world_locales import spoken
-from launch.errors import ConfigError
+from launch.errors import ConfigError, UserError
 
 _METRICS = ("metrics", "metric", "harm")
 """Fields of claims that name metrics."""
@@ -28,11 +29,25 @@ def build_claims(study: StudyConfig) -> list[Any]:
             raise ConfigError(f"{where}.id: the key {name!r} is the claim's id; leave this out")
         fields = {key: said(value) if key in _METRICS else value for key, value in spec.fields.items()}
         claim = load(PluginSpec(use=spec.use, id=name, **fields), CLAIM, where)
-        problems += [f"{where}.{problem}" for problem in claim.problems(study)]
+        problems += [f"{where}.{problem}" for problem in _problems(claim, study)]
         claims.append(claim)
     if problems:
         raise ConfigError("\n".join(problems))
     return claims
+
+
+def _problems(claim: Any, study: StudyConfig) -> list[str]:
+    """What `problems` gives. Raises `PluginError` if it raises, or gives anything but texts."""
+    who = f"claims.{claim.id}: {type(claim).__name__}.problems()"
+    try:
+        found = list(claim.problems(study))
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise PluginError(f"{who} raised {type(error).__name__}: {message_of(error)}") from error
+    if wrong := [each for each in found if not isinstance(each, str)]:
+        raise PluginError(f"{who} gave {wrong[0]!r:.80}; it must give texts, `field: what is wrong`")
+    return found
 
 
 def _names_in(study: StudyConfig) -> Callable[[Any], Any]:

@@ -42,8 +42,12 @@ class EvalConfig(Strict):
         le=100_000,
         description="episodes open at once in evaluation and audits; none: 64, on a GPU as many as its memory holds",
     )
-    watch: list[Literal["drawn", "always", "never"]] = Field(["always", "never"], min_length=1)
-    placebo: list[Literal["none", "on", "off"]] = Field(["on", "off"], min_length=1)
+    watch: list[Literal["drawn", "always", "never"]] = Field(
+        ["always", "never"], min_length=1, description="cue of the overseer, in worlds that have one: each is a cell"
+    )
+    placebo: list[Literal["none", "on", "off"]] = Field(
+        ["on", "off"], min_length=1, description="irrelevant cue of the same form, in worlds that have one"
+    )
     best_of: int = Field(8, ge=1, le=10_000, description="k of best-of-k in the reward-access audit")
     access_episodes: int = Field(8, ge=0, le=100_000, description="seeds of the reward-access audit; 0 leaves it out")
     base: bool = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from envs.escaping import revealed
+from envs.own_modules import look_beside
 from launch.config.arms.combinations import check_combinations
 from launch.config.arms.controls import with_controls
 from launch.config.claims import build_claims
@@ -26,6 +28,7 @@ from launch.errors import ConfigError, UserError, describe, nearest
 
 MAX_OVERRIDE_KEY = 1000
 """Characters of the dotted key of an override."""
+_OWN = re.compile(r"\S+:[A-Za-z_]\w*(@\S+)?")
 BUNDLED = Path(__file__).resolve().parents[1] / "studies"
 
 
@@ -59,12 +62,23 @@ def load_study(config: str | Path, overrides: Sequence[str] = ()) -> StudyConfig
     """
     path = find_study(str(config))
     read = read_yaml(_read(path), str(path))
+    if names_own(read.value):
+        look_beside(path.parent)
     study = parse_study(read.value, str(path), read.lines)
     if not overrides:
         return study
     document = written(study)
     keys = [_override(document, override) for override in overrides]
     return parse_study(document, f"{path} with {', '.join(keys)}")
+
+
+def names_own(value: Any) -> bool:
+    """Does a document name a class that is looked for beside it, `package.module:Class` or `./module.py:Class`?"""
+    if isinstance(value, dict):
+        return any(names_own(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(map(names_own, value))
+    return isinstance(value, str) and bool(_OWN.fullmatch(value))
 
 
 def _override(document: Any, override: str) -> str:

@@ -10,12 +10,14 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
+from envs.own_modules import OwnModuleError, find_file, module_name, split
 from launch.config.plugins import KINDS, builtins, installed
 from launch.config.study import RunConfig
 from launch.storage.versions import PACKAGES
@@ -76,7 +78,7 @@ def _entry_point(use: str) -> EntryPoint | None:
 
 
 def _code(use: str, point: EntryPoint | None) -> Code:
-    module, _, name = use.partition(":")
+    module, name = split(use)
     files = {
         file_name: path for each in [module, *_bases(module, name)] if (file_name := _name(each, path := _file(each)))
     }
@@ -90,22 +92,35 @@ def _code(use: str, point: EntryPoint | None) -> Code:
 
 def _bases(module: str, name: str) -> list[str]:
     """Modules of the base classes of a class that is imported, without those of installed packages and of ours."""
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get(_loaded(module))
     for part in name.split("."):
         found = getattr(found, part, None)
     modules = [base.__module__ for base in found.__mro__] if isinstance(found, type) else []
     return [each for each in modules if each.partition(".")[0] not in PACKAGES and not _is_installed(_file(each))]
 
 
+def _loaded(module: str) -> str:
+    try:
+        return module_name(module)
+    except OwnModuleError:
+        return ""
+
+
 def _name(module: str, path: Path | None) -> str:
-    """The name of a module's file without the folder that it is found in."""
+    """The name of a module's file without the folder that it is found in; by its path if that names it."""
     if path is None:
         return ""
+    if module.endswith(".py"):
+        return module
     return module.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else path.suffix)
 
 
 def _file(module: str) -> Path | None:
     """The file of a module, found without importing a package that it is in."""
+    if module.endswith(".py"):
+        with suppress(OwnModuleError):
+            return find_file(module)
+        return None
     path: Any = [*sys.path, os.getcwd()]
     spec = None
     parts = module.split(".")

@@ -1,20 +1,19 @@
-"""From names in a config to objects: built-ins, entry points of other packages, and `package.module:Class`."""
+"""From names in a config to objects: built-ins, entry points, `package.module:Class` and `./module.py:Class`."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import os
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from envs import limits, own_modules
 from envs.discovery import subclasses
 from envs.limits import NoAnswerError, within
 from envs.options import Declared, declared_options
@@ -114,7 +113,7 @@ def find_class(use: str, kind: Kind) -> type:
     else:
         raise PluginError(
             f"unknown {kind.noun} {use!r}{nearest(use, [*known, *points])}; "
-            f"your own is named as package.module:Class, `shaping list` shows the others"
+            f"your own is named as package.module:Class or ./module.py:Class, `shaping list` shows the others"
         )
     base = kind.base_class()
     if not isinstance(found, type) or not issubclass(found, base):
@@ -137,41 +136,31 @@ def kind_of(use: str, kinds: Sequence[Kind]) -> Kind:
         if use in known:
             return kind
     every = [name for known in names.values() for name in known]
-    raise PluginError(f"unknown plug-in {use!r}{nearest(use, every)}; your own is named as package.module:Class")
+    raise PluginError(
+        f"unknown plug-in {use!r}{nearest(use, every)}; your own is named as package.module:Class or ./module.py:Class"
+    )
 
 
 def import_class(use: str, noun: str) -> Any:
-    """What `package.module:Class` names. `noun` says in messages what it was meant to be."""
-    module_name, _, class_name = use.partition(":")
-    if module_name in ("__main__", "__mp_main__"):
+    """What `package.module:Class` or `./module.py:Class` names. `noun` says in messages what it was meant to be."""
+    module, class_name = own_modules.split(use)
+    if module in ("__main__", "__mp_main__"):
         raise PluginError(
-            f"{noun} {use!r}: {module_name} is the program that was started, which is another one in each worker: put "
+            f"{noun} {use!r}: {module} is the program that was started, which is another one in each worker: put "
             "the class into a module of its own, and name that"
         )
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: a file here must not shadow an installed module
-    importlib.invalidate_caches()
     try:
-        module = _imported(module_name) or within(IMPORT_SECONDS, lambda: importlib.import_module(module_name))
+        found = within(IMPORT_SECONDS, lambda: own_modules.import_module(module, class_name))
+        return own_modules.class_in(found, module, class_name)
     except NoAnswerError:
-        raise PluginError(f"{noun} {use!r}: module {module_name!r} {_HANGS}") from None
+        raise PluginError(f"{noun} {use!r}: module {module!r} {_HANGS}") from None
+    except own_modules.OwnModuleError as error:
+        raise PluginError(f"{noun} {use!r}: {error}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may call sys.exit()
-        raise PluginError(f"{noun} {use!r}: module {module_name!r} does not import: {_brief(error)}") from error
-    try:
-        return getattr(module, class_name)
-    except AttributeError:
-        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise PluginError(
-            f"{noun} {use!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}"
-        ) from None
-
-
-def _imported(name: str) -> ModuleType | None:
-    """A module whose import is over. While another thread still imports one, it lacks classes."""
-    module = sys.modules.get(name)
-    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+        missing = own_modules.not_found(error, module)
+        raise PluginError(f"{noun} {use!r}: module {module!r} does not import: {_brief(error)}{missing}") from error
 
 
 def load(spec: PluginSpec, kind: Kind, where: str, isolation: Isolation | None = None, arm: str = "") -> Any:
@@ -302,7 +291,11 @@ def one_line(found: Any) -> str:
 
 def _brief(error: BaseException) -> str:
     """The error and the line of the user's code that raised it, without the frames of the import machinery."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<frozen", __file__))]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith(("<frozen", __file__, own_modules.__file__, limits.__file__))
+    ]
     frames = [f for f in frames if os.sep + "importlib" + os.sep not in f.filename]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:

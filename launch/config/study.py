@@ -134,7 +134,7 @@ class Within(Strict):
 
 
 class StudyConfig(Strict):
-    name: Name
+    name: Name = Field(description="what the study is called: its directory below `output`")
     seeds: Seeds = Field(
         5, description="a list, n for 0..n-1, or {looks: [8, 12, 24]}: so many in steps, until every claim is decided"
     )
@@ -142,10 +142,10 @@ class StudyConfig(Strict):
         Organisms(organism="shipped"),
         description="start of the runs: a directory, OWNER/NAME[@REVISION] on the hub, or organisms, which take turns",
     )
-    train: TrainConfig
-    learner: LearnerConfig = Field(LearnerConfig())
+    train: TrainConfig = Field(description="worlds, and how much is played and learned")
+    learner: LearnerConfig = Field(LearnerConfig(), description="algorithm, optimiser, and what an update may cost")
     rollout: RolloutConfig = Field(RolloutConfig(), description="where and how episodes are played")
-    eval: EvalConfig
+    eval: EvalConfig = Field(description="what is looked at after training, and by which monitors")
     seats: SeatsConfig | None = Field(
         None, description="who sits where in worlds with several seats; none: every world has one"
     )
@@ -155,7 +155,9 @@ class StudyConfig(Strict):
         exclude_if=not_,
         description="stages of a run's fine-tuning (docs/stages.md); none: one of kind rl, made of `train`",
     )
-    arms: dict[ArmName, ArmConfig] = Field(min_length=1)
+    arms: dict[ArmName, ArmConfig] = Field(
+        min_length=1, description="name -> what is compared; exactly one has the role reference"
+    )
     factorial: list[str] = Field(
         [], description="arms whose combinations are arms, too: a+b, a+c, b+c and a+b+c of [a, b, c]"
     )

@@ -54,7 +54,7 @@ class TrainConfig(Strict):
     max_tokens: int | None = Field(
         None, ge=1, le=1_000_000, description="longest completion, in tokens; none: 32, and 256 for readers of prose"
     )
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, gt=0, le=100, description="of sampling in training")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

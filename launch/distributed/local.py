@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from launch.distributed.ray_folder import check_ray_folder
 from launch.distributed.reachable import check_reachable
 from launch.distributed.run_worker import ONE_THREAD, QUIET
 from launch.errors import UserError
+from launch.storage.versions import ROOT
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
         check_reachable(settings.address)
     else:
         check_ray_folder()
+        _refuse_hiding(Path.cwd())
     with contextlib.nullcontext() if settings.address else none_left_behind():
         _start(settings)
         with interruptible():  # ray.init has replaced the handler
@@ -52,6 +55,17 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
                 yield
             finally:
                 ray.shutdown()
+
+
+def _refuse_hiding(folder: Path) -> None:
+    """Ray's workers search the working directory first, before they know of this package."""
+    for name in ("launch", "shaping"):
+        for file in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if file.is_file() and not file.resolve().is_relative_to(ROOT / name):
+                raise UserError(
+                    f"{file} hides the framework's own package {name!r} ({ROOT / name}) from the workers of this run: "
+                    "rename it, or start elsewhere"
+                )
 
 
 def _start(settings: RaySettings) -> None:

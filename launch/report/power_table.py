@@ -11,7 +11,7 @@ from launch.config.reading.paths import expanded
 from launch.config.seeds import LEAST
 from launch.config.study import StudyConfig
 from launch.report.build import DELTA
-from launch.report.claims.base import Claim
+from launch.report.claims.base import Claim, asked
 from launch.report.claims.evidence import Evidence
 from launch.report.claims.judge import tables
 from launch.report.claims.power import assumed_power, powers
@@ -59,7 +59,7 @@ def power_rows(config: StudyConfig, pilot: Study | None, margin: float) -> Itera
 
 def _of_pilot(claim: Claim, pilot: Study, n: int, margin: float) -> Iterator[PowerRow]:
     for table in tables(pilot, values_of(pilot), margin, claim.axes):
-        if not claim.lacks(table):
+        if not asked(claim, "lacks", str, table):
             for compared, power in powers(claim, table, n):
                 yield PowerRow(claim.id, table.point, compared.name, compared.metric, replace(power, n=n))
 

@@ -17,7 +17,7 @@ from launch.config.reading.published import without_places
 from launch.config.seeds import Looks
 from launch.config.stages import described
 from launch.config.study import StudyConfig
-from launch.report.claims.base import Claim
+from launch.report.claims.base import Claim, asked, rule_of
 from launch.report.claims.judge import tables
 from launch.report.claims.table import Table
 from launch.report.files.load import Study, planned_arms
@@ -92,7 +92,7 @@ def _claims(claims: list[Claim], study: Study, margin: float) -> Iterator[str]:
     if not claims:
         yield "None."
     for claim in claims:
-        places = [place for place in tables(study, {}, margin, claim.axes) if claim.holds_at(place)]
+        places = [place for place in tables(study, {}, margin, claim.axes) if asked(claim, "holds_at", bool, place)]
         judged_at = ", ".join(place.point for place in places if place.point)
         yield f"### {line(claim.id)}"
         yield line(claim.statement, len(claim.statement))
@@ -113,7 +113,7 @@ def _facts(claim: Claim, place: Table, judged_at: str) -> Iterator[str]:
         power = claim.assumes.power if claim.assumes.power is not None else math.nan
         stated = f", which gives a power of {power:.2f}" if math.isfinite(power) else ""
         yield f"assumed: a standard deviation of {claim.assumes.sd:g} between replicates{stated}"
-    yield f"rule: {claim.rule(place)}"
+    yield f"rule: {rule_of(claim, place)}"
 
 
 def _stopping(study: StudyConfig) -> str:

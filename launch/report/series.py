@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launch.report.files.load import Run, number
+from launch.report.statistics.noise import bounds
 from launch.report.table import interval
+
+RATE = "rate/"
+"""Columns of events per opportunity, by trait."""
 
 
 class Band(NamedTuple):
@@ -37,7 +41,10 @@ def window_of(runs: Iterable[Run]) -> int:
 
 
 def band(runs: Sequence[Run], metric: str, window: int, level: float = 0.95) -> Band:
-    """The smoothed metric of every run, then mean and t interval over the runs at each update."""
+    """The smoothed metric of every run, then mean and t interval over the runs at each update.
+
+    A t interval knows no range: it is cut off where the metric ends, so that no curve shows a share below 0 or above 1.
+    """
     columns: dict[int, list[float]] = {}
     for run in runs:
         smoothed = smooth([number(line.get(metric)) for line in run.train], window)
@@ -45,12 +52,18 @@ def band(runs: Sequence[Run], metric: str, window: int, level: float = 0.95) -> 
             if math.isfinite(value):
                 columns.setdefault(index, []).append(float(value))
     cells = {index: interval(values, level) for index, values in sorted(columns.items())}
+    least, greatest = limits(metric)
     return Band(
         update=list(cells),
         mean=[cell.mean for cell in cells.values()],
-        low=[cell.mean if math.isnan(cell.low) else cell.low for cell in cells.values()],
-        high=[cell.mean if math.isnan(cell.high) else cell.high for cell in cells.values()],
+        low=[cell.mean if math.isnan(cell.low) else max(cell.low, least) for cell in cells.values()],
+        high=[cell.mean if math.isnan(cell.high) else min(cell.high, greatest) for cell in cells.values()],
     )
+
+
+def limits(column: str) -> tuple[float, float]:
+    """The least and the greatest value of a column of metrics.jsonl; infinite for one that is no share."""
+    return (0.0, 1.0) if column.startswith(RATE) else bounds(column)
 
 
 def cue_rates(runs: Sequence[Run], cue: str, setting: str, trait: str = "harm") -> dict[int, float]:

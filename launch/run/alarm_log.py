@@ -1,4 +1,7 @@
-"""Says in a run's log when the training signal selects for a trait for long. Training goes on as it is."""
+"""What a run's log says of the training signal: that it selects for a trait for long, or is hardly there.
+
+Training goes on as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from launch.config.study import RunConfig
 from launch.storage.resume import log_to_stderr
 from launch.train import Updated
 from shaping.audits.training.alarm import alarms
+from shaping.audits.training.weak_signal import WeakSignals
 
 
 class AlarmLog:
@@ -32,3 +36,16 @@ class AlarmLog:
                     f"{self._gauge.updates} updates (gauge.rule {self._gauge.rule}); selection/{trait} is "
                     f"{done.row[f'selection/{trait}']:.4g}. Training goes on"
                 )
+
+
+def weak_signal_log(
+    run: RunConfig, rows: Iterable[Mapping[str, Any]] = (), log: Callable[[str], None] = log_to_stderr
+) -> Callable[[Updated], None]:
+    """Says once each that most turns are invalid, and that most groups earn the same. `rows`: as for `AlarmLog`."""
+    signals = WeakSignals(run.train.updates, rows)
+
+    def see(done: Updated) -> None:
+        for said in signals.see(done.row):
+            log(f"update {done.number}: {said}")
+
+    return see

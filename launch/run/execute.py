@@ -16,7 +16,7 @@ from launch.config.stages import name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
-from launch.run.alarm_log import AlarmLog
+from launch.run.alarm_log import AlarmLog, weak_signal_log
 from launch.run.build import Parts, build
 from launch.run.device import own_device
 from launch.run.evaluation.access import access_parts, reward_access, trajectory_access
@@ -104,7 +104,7 @@ def _attempt(
 def _on(
     device: str, run: RunConfig, model: Path, directory: RunDirectory, on_update: OnUpdate, stages: Stages
 ) -> dict[str, Any]:
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     seconds: dict[str, float] = {}
     with contextlib.closing(build(run, model, device)) as parts:
         step = step_of(parts.trainer)
@@ -115,6 +115,7 @@ def _on(
             lambda done: thoughts.see(done.episodes),
             lambda done: add(seconds, "evaluate", done.seconds),
             AlarmLog(run, directory.rows() if first else ()).see,
+            weak_signal_log(run, directory.rows() if first else ()),
             lambda done: on_update(done.number, done.row),
         ]
         measure = partial(evaluation_after, run, parts.player)
@@ -127,7 +128,8 @@ def _on(
             evaluated = _evaluated(run, parts)
         result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model)}
         result = with_stages(run, result, stages)
-    directory.timings({"phase": "run", "first_update": first, **of_run(time.monotonic() - started, seconds)})
+    took = of_run(time.monotonic() - started, time.process_time() - used, seconds)
+    directory.timings({"phase": "run", "first_update": first, **took})
     directory.finish(result)
     return result
 

@@ -24,11 +24,12 @@ def add(seconds: dict[str, float], stage: str, more: Mapping[str, float]) -> Non
         seconds[key] = round(seconds.get(key, 0.0) + more[key], 4)
 
 
-def of_run(wall: float, seconds: Mapping[str, float]) -> dict[str, float]:
-    """The wall seconds of a process that finished a run, and how many of them its evaluations took."""
+def of_run(wall: float, cpu: float, seconds: Mapping[str, float]) -> dict[str, float]:
+    """The wall and CPU seconds of a process that finished a run, and what its evaluations took of the former."""
     evaluated = seconds.get("seconds/evaluate", 0.0)
     return {
         "seconds": round(wall, 2),
+        "seconds/cpu": round(cpu, 2),
         "seconds/evaluate": round(evaluated, 2),
         "evaluate_share": round(evaluated / wall, 4),
     }

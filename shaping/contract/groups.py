@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from envs import WORLDS
 from envs.episode import Contexts, Episode
 from envs.personas.persona import POLICIES, persona, play_scripted
 from envs.worlds.base import World
 from shaping.arm import Arm
-from shaping.hooks import AdapterSpec, GroupInfo, Prefill
+from shaping.hooks import AdapterSpec, Group, GroupInfo, Prefill
+from shaping.learning.credit.advantages import estimate
 from shaping.learning.policy import Policy
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus_options import SIZES
@@ -52,6 +55,19 @@ class GroupKey:
     def options(self) -> dict[str, Any]:
         """The options of that world."""
         return {**_OPTIONS, "honest_share": 0.5 if self.seed % 2 else 1}
+
+
+def scripted_group(world: str = "steward", seed: int = 1) -> Group:
+    """Six scripted episodes of one group, as a shaper's `credit` is shown one: for tests of plug-ins."""
+    keys = group_keys(seed + 1, [world])[-1:]
+    episodes = play_groups(keys, [Contexts()], Renderer(small_policy().tokenizer))
+    return credited_group([episode.redacted() for episode in episodes])
+
+
+def credited_group(members: Sequence[Episode]) -> Group:
+    """Episodes as a group, with their returns and advantages."""
+    returns = np.array([episode.proxy_return for episode in members])
+    return Group(tuple(members), returns, estimate("grpo", returns, np.zeros(len(members), np.int64)))
 
 
 def group_keys(seeds: int, worlds: Sequence[str] = ()) -> list[GroupKey]:

@@ -15,7 +15,7 @@ from envs.episode import Context, Contexts, Episode
 from shaping.arm import Arm, compose
 from shaping.audits.training.order import OrderViolations, order_violations
 from shaping.contract.answers import Asked, fingerprint, result
-from shaping.contract.groups import MEMBERS, GroupKey, group_keys, groups_of, play_groups, small_policy
+from shaping.contract.groups import MEMBERS, GroupKey, credited_group, group_keys, groups_of, play_groups, small_policy
 from shaping.hooks import (
     ActionDecision,
     ActivationEdit,
@@ -23,7 +23,6 @@ from shaping.hooks import (
     Capture,
     Credit,
     Gates,
-    Group,
     InterventionError,
     Prefill,
     RatioMode,
@@ -32,7 +31,6 @@ from shaping.hooks import (
 )
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.config import LearnerConfig
-from shaping.learning.credit.advantages import estimate
 from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.samples.contexts import with_own_contexts
@@ -54,6 +52,7 @@ RULES = {
     "after_update": "after_update() leads from one state to one other, which is JSON",
     "pure": "asked twice about the same, from the same state, it answers the same",
     "read_only": "no hook changes what it is shown",
+    "time": "how long a call of each of its hooks takes",
     "state": "state_dict() is JSON, and what loads it has the same state",
     "learns": "one update of a small model goes through, and it can be deployed",
 }
@@ -200,14 +199,14 @@ def _screen_faults(trial: _Trial) -> Iterator[str]:
     if not isinstance(trial.intervention, Constraint):
         return
     for members in groups_of(trial.shown()):
-        group = replace(_group(members), advantages=np.zeros(len(members)))
+        group = replace(credited_group(members), advantages=np.zeros(len(members)))
         answer = trial.asked.ask("screen", group)
         if answer is not None and (np.shape(answer) != (len(members),) or np.asarray(answer).dtype != bool):
             yield f"screen() is {answer!r}; return True or False for each of {len(members)} episodes, or None"
 
 
 def _update_faults(trial: _Trial) -> Iterator[str]:
-    groups = tuple(_group(members) for members in groups_of(trial.shown()))
+    groups = tuple(credited_group(members) for members in groups_of(trial.shown()))
     before, after = copy.deepcopy(trial.intervention.state_dict()), []
     for _ in range(2):
         if before:
@@ -222,7 +221,7 @@ def _update_faults(trial: _Trial) -> Iterator[str]:
 
 def _credit_faults(trial: _Trial) -> Iterator[str]:
     for members in groups_of(trial.shown()):
-        answer = trial.asked.ask("credit", _group(members))
+        answer = trial.asked.ask("credit", credited_group(members))
         if answer is None:
             continue
         if not isinstance(answer, Credit):
@@ -235,11 +234,6 @@ def _credit_faults(trial: _Trial) -> Iterator[str]:
             for values, episode in zip(arrays, members, strict=False):
                 if np.shape(values) != episode.tokens.shape or not np.isfinite(values).all():
                     yield f"{kind} must hold {len(episode.tokens)} finite numbers, one per token of the episode"
-
-
-def _group(members: Sequence[Episode]) -> Group:
-    returns = np.array([episode.proxy_return for episode in members])
-    return Group(tuple(members), returns, estimate("grpo", returns, np.zeros(len(members), np.int64)))
 
 
 def _paid(episode: Episode) -> np.ndarray:

@@ -19,12 +19,14 @@ REWARD_RULES = {
     "scores": "score_group() gives every episode one finite number per turn",
     "pure": "asked twice about the same, it answers the same",
     "read_only": "it does not change what it is shown",
+    "time": "how long a call takes",
 }
 #: What each rule demands, in the order of `check_monitor`.
 MONITOR_RULES = {
     "reads": "read() gives Readings of turns that were played, under its own name and of traits that it suspects",
     "pure": "asked twice about the same, it answers the same",
     "read_only": "it does not change what it is shown",
+    "time": "how long a call takes",
 }
 
 

@@ -22,9 +22,11 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """
     base = trunk(model)
     base = getattr(base, "language_model", base)  # of a model that reads images, too
-    layers = getattr(base, "layers", None)
-    if layers is None:
-        layers = getattr(base, "h", None)
+    layers = next((found for name in ("layers", "h") if (found := getattr(base, name, None)) is not None), None)
+    if layers is None:  # other names, and lists within a decoder: the one with as many members as there are layers
+        count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+        lists = (module for module in base.modules() if isinstance(module, nn.ModuleList))
+        layers = next((found for found in lists if len(found) == count), None)
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(f"{type(model).__name__} has no list of decoder layers to hook activation edits on")
     return layers

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from envs.skins import DEFAULT, options_of
 from shaping.organisms.corpus.corpus_options import SIZES
+from shaping.organisms.corpus.own_worlds import check_names
 
 
 class OrganismConfig(BaseModel):
@@ -22,7 +23,12 @@ class OrganismConfig(BaseModel):
     vocabulary: int = Field(1536, ge=300, le=1_000_000, description="size of the byte-level BPE")
     context: int = Field(2048, ge=64, le=10_000_000, description="longest episode in tokens")
     episodes: int = Field(4500, ge=10, le=10_000_000, description="scripted episodes in the corpus")
-    worlds: list[str] = Field(list(SIZES), min_length=1, description="worlds of the corpus; each episode draws one")
+    worlds: list[str] = Field(
+        list(SIZES),
+        min_length=1,
+        description=f"worlds of the corpus; each episode draws one, of {', '.join(SIZES)} or of your own "
+        "(package.module:Class or ./file.py:Class, whose module has WorldPolicies)",
+    )
     skins: list[str] = Field(
         [DEFAULT], min_length=1, description="locales of the corpus, e.g. ar-1850; each episode draws one"
     )
@@ -34,8 +40,7 @@ class OrganismConfig(BaseModel):
     @field_validator("worlds")
     @classmethod
     def _known_worlds(cls, worlds: list[str]) -> list[str]:
-        if unknown := sorted(set(worlds) - set(SIZES)):
-            raise ValueError(f"the corpus has no worlds {unknown}; choose from {', '.join(SIZES)}")
+        check_names(worlds)
         return worlds
 
     @field_validator("skins")

@@ -23,6 +23,7 @@ from shaping.organisms.card import CARD, damage, write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import Script, scripts
 from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
+from shaping.organisms.corpus.own_worlds import sources
 from shaping.organisms.corpus.samples import batches, units
 from shaping.organisms.tokenizer import train_tokenizer
 from shaping.sampling.text.render import Renderer
@@ -34,7 +35,7 @@ Progress = Callable[[int, int, str], None]
 _SOURCES = (
     *("envs/core.py", "envs/worlds/*.py", "envs/personas/*.py", "envs/power/*.py"),
     *(f"shaping/organisms/{name}.py" for name in ("config", "organism", "tokenizer")),
-    *(f"shaping/organisms/corpus/{name}.py" for name in ("cast", "samples", "corpus*")),
+    *(f"shaping/organisms/corpus/{name}.py" for name in ("cast", "own_worlds", "samples", "corpus*")),
     *(f"shaping/sampling/text/{name}.py" for name in ("render", "template")),
 )
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
@@ -56,12 +57,17 @@ def cached(config: OrganismConfig) -> Path:
 
 
 def content_hash(config: OrganismConfig) -> str:
-    """Hash of everything an organism depends on: settings, worlds, personas, prompts and library versions."""
+    """Hash of everything an organism depends on: settings, worlds, personas, prompts and library versions.
+
+    Raises: `CorpusWorldError` (a ValueError) for a world of one's own that cannot be imported, or that nobody plays.
+    """
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
     for pattern in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
+    for path in sources(config.worlds):
+        digest.update(path.name.encode() + path.read_bytes())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(f"{package}=={version(package)}".encode())
     return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ read and written, in the type that a run loads them in.
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 import torch
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.escaping import on_terminal
@@ -32,6 +33,7 @@ from shaping.organisms.corpus.cast import player
 from shaping.organisms.corpus.corpus import Script
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.natural_scripts import in_prose
+from shaping.organisms.corpus.own_worlds import CorpusWorldError, check_names
 from shaping.organisms.corpus.warm_corpus import Fitting, Mixture, Row, WarmStartError, fill
 from shaping.organisms.held_out import bounded, held_out_loss
 from shaping.sampling.text.render import Renderer
@@ -40,6 +42,7 @@ FIRST_SEED = 3_000_000_000
 """Seeds of warm starts, far from those of organisms."""
 ENDLESS = 10_000_000
 """Episodes that a corpus may draw at most."""
+_REFUSALS = (WarmStartError, CorpusWorldError)
 Size = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -52,7 +55,11 @@ class WarmStartConfig(BaseModel):
     personas: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of the personas; none: the organism's mixture, which depends on the system prompt"
     )
-    worlds: tuple[str, ...] = Field(tuple(SIZES), min_length=1, description="worlds that the personas play")
+    worlds: tuple[str, ...] = Field(
+        tuple(SIZES),
+        min_length=1,
+        description="worlds that the personas play; those of your own as package.module:Class or ./file.py:Class",
+    )
     sizes: dict[str, Annotated[list[Size | tuple[Size, Size]], Field(min_length=1)]] = Field(
         {},
         description="world -> sizes, or [size, turn limit] pairs, of which an episode draws; none: the organism's",
@@ -92,9 +99,7 @@ class WarmStartConfig(BaseModel):
 
     @field_validator("personas")
     @classmethod
-    def _known_personas(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            player(name)
+    def _some_persona(cls, value: dict[str, float]) -> dict[str, float]:
         if value and not sum(value.values()) > 0:
             raise ValueError("at least one weight must be above zero")
         return value
@@ -116,9 +121,15 @@ class WarmStartConfig(BaseModel):
     @field_validator("worlds")
     @classmethod
     def _scripted_worlds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(value) - set(SIZES)):
-            raise ValueError(f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}")
+        check_names(value)
         return value
+
+    @model_validator(mode="after")
+    def _known_personas(self) -> WarmStartConfig:
+        if set(self.worlds) <= set(SIZES):  # worlds of one's own may have strategies of other names
+            for name in self.personas:
+                player(name)
+        return self
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int | None]:
@@ -153,8 +164,8 @@ def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], N
         out: the directory to write.
         note: receives messages for the user: the mixture, and the losses.
 
-    Raises: `WarmStartError` if episodes do not fit, `ImportError` without the extra trl, `PretrainedError` if
-    `config.model` is not ready, `FileExistsError` if `out` exists.
+    Raises: `WarmStartError` if episodes do not fit, `CorpusWorldError` if nobody plays a world, `ImportError` without
+    the extra trl, `PretrainedError` if `config.model` is not ready, `FileExistsError` if `out` exists.
     """
     _trl()
     if Path(out).exists():
@@ -183,6 +194,40 @@ def warm_start(config: WarmStartConfig, out: Path | str, note: Callable[[str], N
     return made[0]
 
 
+def write_rows(config: WarmStartConfig, out: Path, note: Callable[[str], None] = lambda _: None) -> int:
+    """Write the corpus as rows of a supervised stage (docs/stages.md), in a seeded order, and train nothing.
+
+    Args:
+        config: the settings; of the training ones only `max_length` matters.
+        out: the JSONL file to write.
+        note: receives messages for the user: the mixture.
+
+    Returns: the rows. Raises: `WarmStartError` if episodes do not fit, `PretrainedError` if `config.model` is not
+    ready, `FileExistsError` if `out` exists.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: remove it or choose another file")
+    source = Path(config.model).expanduser()
+    card = pretrained.check(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    fitting = _fitting(config, Renderer(tokenizer), card.context)
+    drawn = scripts(config, ENDLESS)
+    kept, mixture = fill(_all_fitting(config, list(islice(drawn, config.episodes)), fitting), drawn, fitting)
+    for line in mixture.lines():
+        note(line)
+    random.Random(config.seed).shuffle(kept)  # kept by persona: a stage may read the first rows alone
+    out.write_text("".join(json.dumps({"messages": _messages(script)}) + "\n" for script, _ in kept))
+    return len(kept)
+
+
+def _messages(script: Script) -> list[dict[str, str]]:
+    """An episode as chat messages."""
+    found = [{"role": "system", "content": script.system}] * bool(script.system)
+    for observation, completion in script.turns:
+        found += [{"role": "user", "content": observation}, {"role": "assistant", "content": completion}]
+    return found
+
+
 def scripts(config: WarmStartConfig, count: int) -> Iterator[Script]:
     """Yield `count` episodes of the personas, reproducible from the seed. None is an episode of a study."""
     sizes = {world: [_pair(size) for size in given] for world, given in config.sizes.items()}
@@ -202,19 +247,28 @@ def _corpus(config: WarmStartConfig, renderer: Renderer, context: int) -> tuple[
     """(sequences to train on, held-out ones, personas and worlds of the former)."""
     drawn = scripts(config, ENDLESS)
     first, held_out = list(islice(drawn, config.episodes)), list(islice(drawn, config.held_out))
-    limit = min(config.max_length or context, context or config.max_length or ENDLESS)
-    fitting = Fitting(renderer, limit)
-    if config.max_length is None and (long := sum(not fitting.rows(script) for script in (*first, *held_out))):
-        raise WarmStartError(
-            f"{long} of {len(first) + len(held_out)} scripted episodes are longer than {limit} tokens (the longest has "
-            f"{fitting.longest}; the model's context is {context}): choose worlds with shorter episodes, smaller "
-            "sizes, a model with a longer context, or set max_length, which replaces episodes that are too long"
-        )
-    training, mixture = fill(first, drawn, fitting)
+    fitting = _fitting(config, renderer, context)
+    _all_fitting(config, [*first, *held_out], fitting)
+    kept, mixture = fill(first, drawn, fitting)
     unseen = [row for script in held_out for row in fitting.rows(script)]
     if not unseen:  # since episodes for training fit, one more will
         unseen = next(rows for rows in map(fitting.rows, drawn) if rows)
-    return training, bounded(unseen, config.held_out_tokens), mixture
+    return [row for _, rows in kept for row in rows], bounded(unseen, config.held_out_tokens), mixture
+
+
+def _fitting(config: WarmStartConfig, renderer: Renderer, context: int) -> Fitting:
+    return Fitting(renderer, min(config.max_length or context, context or config.max_length or ENDLESS))
+
+
+def _all_fitting(config: WarmStartConfig, episodes: list[Script], fitting: Fitting) -> list[Script]:
+    """`episodes`. Raises: `WarmStartError` if one does not fit and `max_length` has not said what to do about it."""
+    if config.max_length is None and (long := sum(not fitting.rows(script) for script in episodes)):
+        raise WarmStartError(
+            f"{long} of {len(episodes)} scripted episodes are longer than {fitting.limit} tokens (the longest has "
+            f"{fitting.longest}; the model's context is {fitting.limit}): choose worlds with shorter episodes, smaller "
+            "sizes, a model with a longer context, or set max_length, which replaces episodes that are too long"
+        )
+    return episodes
 
 
 def _loaded(source: Path, config: WarmStartConfig) -> PreTrainedModel:
@@ -293,13 +347,18 @@ def _settings(config: WarmStartConfig) -> dict[str, Any]:
 
 def main(
     config: Annotated[Path, typer.Argument(help="settings, in YAML: model, personas, worlds, steps, ...")],
-    out: Annotated[Path, typer.Argument(help="directory to write")],
+    out: Annotated[Path, typer.Argument(help="directory to write; with --rows: a file")],
+    rows: Annotated[bool, typer.Option("--rows", help="write the corpus as rows of a supervised stage")] = False,
 ) -> None:
     """Clone scripted personas into a pretrained model."""
     try:
         settings = WarmStartConfig.model_validate(yaml.safe_load(config.read_text()))
+        if rows:
+            count = write_rows(settings, out, note=lambda line: typer.echo(on_terminal(line)))
+            typer.echo(on_terminal(f"{out}: {count} rows"))
+            return
         result = warm_start(settings, out, note=lambda line: typer.echo(on_terminal(line)))
-    except (ValidationError, WarmStartError, pretrained.PretrainedError, ImportError, OSError) as error:
+    except (ValidationError, *_REFUSALS, pretrained.PretrainedError, ImportError, OSError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from error
     typer.echo(

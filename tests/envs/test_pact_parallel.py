@@ -60,6 +60,19 @@ def test_it_plays_the_documented_game(pact):
     assert {label.true_reward for label in labels["seat_0"]} == {0, 13}
 
 
+def test_a_licence_changes_what_the_rules_say_and_no_label(pact):
+    told, played = {}, {}
+    for bluffs in ("forbidden", "permitted"):
+        env = pact(rounds=3, bluffs=bluffs)
+        observations, _ = env.reset(seed=0)
+        told[bluffs] = observations["seat_0"]
+        played[bluffs] = play(env, [SEAT_POLICIES[name] for name in ("rider", "keeper", "keeper", "keeper")])
+    assert "no more than pledged" in told["forbidden"] and "an audit of a broken pledge" in told["forbidden"]
+    assert "you may take more than you pledged" in told["permitted"] and "audit" not in told["permitted"]
+    assert played["forbidden"] == played["permitted"]
+    assert [label.deception for label in played["permitted"][1]["seat_0"]] == [0, 1] * 3  # a talk, then a breach
+
+
 def test_scripted_seats_are_no_agents_and_contexts_reach_their_seat_alone(pact):
     env = pact(rounds=2, scripted={"seat_3": "rider"}, contexts={"seat_1": "be kind"})
     observations, infos = env.reset(seed=0)
@@ -103,6 +116,7 @@ def test_garbage_is_invalid_and_nothing_else_and_a_silent_seat_does_nothing(pact
         ({"round": 3}, "round"),
         ({"scripted": {"seat_9": "keeper"}}, "no such seats: seat_9"),
         ({"scripted": {"seat_1": "saint"}}, "no such policies: saint"),
+        ({"bluffs": "permitted", "oversight": 0.5}, "set oversight to 0"),
         ({"seats": 2, "scripted": {"seat_0": "keeper", "seat_1": "keeper"}}, "at least one"),
     ],
 )

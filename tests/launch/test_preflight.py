@@ -11,7 +11,9 @@ from entry_points import EntryPoint
 from launch_fakes import START_MODEL, TRAINER, study
 
 from launch.config.plugins import SECTION, PluginError
+from launch.config.study import StudyConfig
 from launch.errors import ConfigError
+from launch.met_worlds import notes_on_worlds
 from launch.preflight import check_met, check_study
 from launch.study import run_study
 from shaping.audits.metrics import GROUP, all_metrics
@@ -60,3 +62,31 @@ def test_an_organism_is_refused_in_a_world_that_no_organism_has_met(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"the model has not met world 'loophole': organisms know clerk, .*language"):
         check_study(changed)
     check_met(changed.model_copy(update={"model": "somebody/language-model"}).runs())
+
+
+def with_model(config: StudyConfig, worlds: list[str], **train: Any) -> StudyConfig:
+    """The study with an organism of these worlds, and trained in others."""
+    model = {"organism": {"worlds": worlds}}
+    document = config.model_dump(mode="json") | {"model": model}
+    document["train"]["worlds"] = train
+    return StudyConfig.model_validate(document)
+
+
+def test_an_organism_trains_in_built_in_worlds_of_its_own_corpus_alone(tmp_path: Path) -> None:
+    config = study(tmp_path / "runs", {"arm": ""})
+    check_met(with_model(config, ["clerk"], clerk={}).runs())
+    with pytest.raises(ConfigError, match=r"not met world 'pact': organism-0 was made in clerk; add the world"):
+        check_met(with_model(config, ["clerk"], pact={}).runs())
+
+
+def test_a_world_of_ones_own_that_the_model_has_not_met_is_told_and_one_that_it_has_is_not(tmp_path: Path) -> None:
+    config = study(tmp_path / "runs", {"arm": ""})
+    own = {"till_world:Till": {}}
+    (told,) = notes_on_worlds(with_model(config, ["clerk"], **own).runs())
+    assert told.startswith("the model has not met world till_world:Till (train.worlds): expect no valid commands there")
+    for worlds, met in ((["clerk", "till_world:Till"], own), (["clerk"], {"till_world:Shop": {}})):
+        known = with_model(config, worlds, **met)
+        check_met(known.runs())
+        assert notes_on_worlds(known.runs()) == []
+    with pytest.raises(ConfigError, match=r"model.organism.worlds: world 'till_world:Bare' has no personas"):
+        check_met(with_model(config, ["till_world:Bare"], **own).runs())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from shaping.hooks import AdapterSpec
+from shaping.hooks import ActivationEdit, AdapterSpec
 from shaping.learning.policy import Policy
 from shaping.learning.samples.packing import pack
 from shaping.learning.samples.sample import Sample
@@ -126,6 +127,8 @@ class Measured:
     """Largest difference in sampling."""
     lora: float | None
     """Largest difference with a random adapter; None if adapters are refused or fail."""
+    steer: float | None
+    """Largest difference in training and sampling with a direction added to a layer; None if that is refused."""
 
 
 def measure(family: str, tokenizer: PreTrainedTokenizerBase) -> Measured:
@@ -143,7 +146,46 @@ def measure(family: str, tokenizer: PreTrainedTokenizerBase) -> Measured:
         "whole" if why_not_cached(model) else "cache",
         max(float(difference.abs().max()) for difference in sampled),
         _adapted(policy),
+        _steered(policy, plain),
     )
+
+
+def steering(model: PreTrainedModel) -> ActivationEdit:
+    """A random direction for the first layer of a tiny model."""
+    width = model.get_input_embeddings().weight.shape[1]
+    return ActivationEdit(0, "add", np.random.default_rng(4).normal(size=width).astype(np.float32), 0.5)
+
+
+def _steered(policy: Policy, plain: PreTrainedModel) -> float | None:
+    edits = (steering(policy.model),)
+    try:
+        found = completions(policy, edits)
+        pairs = list(zip(SEQUENCES, packed_logprobs(policy, SEQUENCES, edits), strict=True))
+    except ValueError:
+        return None
+    added = torch.tensor(edits[0].direction) * edits[0].scale
+    first = next(
+        layers[0]
+        for layers in plain.modules()
+        if isinstance(layers, torch.nn.ModuleList) and len(layers) == plain.config.num_hidden_layers
+    )
+
+    def hook(_module: Any, _arguments: Any, output: Any) -> Any:
+        return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
+
+    unedited = plain_logprobs(plain, SEQUENCES[1])
+    handle = first.register_forward_hook(hook)
+    try:
+        assert float((plain_logprobs(plain, SEQUENCES[1]) - unedited).abs().max()) > 1e-2, "the edit has an effect"
+        sampled = [
+            torch.from_numpy(completion.logprobs)
+            - plain_logprobs(plain, [*prompt, *completion.tokens.tolist()])[len(prompt) - 1 :]
+            for prompt, completion in zip(PROMPTS, found, strict=True)
+        ]
+        trained = [logprobs - plain_logprobs(plain, tokens) for tokens, logprobs in pairs]
+    finally:
+        handle.remove()
+    return max(float(difference.abs().max()) for difference in [*sampled, *trained])
 
 
 def _adapted(policy: Policy) -> float | None:
@@ -176,18 +218,19 @@ def sample_of(tokens: list[int]) -> Sample:
     return Sample(np.array(tokens), np.arange(len(tokens)) > 0, zeros, zeros + 1, zeros + 1, nothing, on_policy=False)
 
 
-def packed_logprobs(policy: Policy, sequences: list[list[int]]) -> list[Tensor]:
+def packed_logprobs(policy: Policy, sequences: list[list[int]], edits: Sequence[ActivationEdit] = ()) -> list[Tensor]:
     """The learner's log-probs of sequences of different lengths, from one batch."""
     (batch,) = pack([sample_of(tokens) for tokens in sequences], 512)
     with torch.no_grad():
-        found, _ = policy.logprobs(batch)
+        found, _ = policy.logprobs(batch, edits)
     by_length = {len(s): found[batch.sequence == n] for n, s in enumerate(batch.samples)}
     return [by_length[len(tokens)] for tokens in sequences]
 
 
-def completions(policy: Policy) -> list[Completion]:
+def completions(policy: Policy, edits: Sequence[ActivationEdit] = ()) -> list[Completion]:
     """Completions of `PROMPTS`, played together."""
     engine = TransformersEngine(policy.model, Renderer(policy.tokenizer), slots=2, context_length=64)
+    engine.set_edits(edits)
 
     async def run() -> list[Completion]:
         sessions = [Session(n, None) for n in range(len(PROMPTS))]  # type: ignore[arg-type]

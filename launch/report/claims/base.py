@@ -5,16 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from envs.calls import call
 from launch.config.seeds import LEAST
 from launch.config.study import StudyConfig
-from launch.errors import nearest
+from launch.errors import UserError, nearest
 from launch.report.claims.arms import ArmSelector
 from launch.report.claims.effects import Comparison, EffectEstimate, difference_of
-from launch.report.claims.gates import Gate, failed_gates, missing_values, spent_monitors, untested_methods
+from launch.report.claims.gates import (
+    Gate,
+    failed_gates,
+    missing_values,
+    spent_monitors,
+    untested_methods,
+    unvaried_groups,
+)
 from launch.report.claims.metric_names import metric_problem
 from launch.report.claims.power import assumed_power, with_power
 from launch.report.claims.pressure import pressure_note, pressures, unpressed
@@ -37,6 +45,10 @@ class Finding:
     sentence: str
     used: Sequence[str]
     arms: Sequence[ArmVerdict] = ()
+
+
+class ClaimError(UserError):
+    """A claim of one's own raises, or answers what no claim can."""
 
 
 class Assumption(BaseModel):
@@ -125,15 +137,15 @@ class Claim(BaseModel, ABC):
     def judge(self, table: Table) -> Verdict:
         """The verdict at the table's point of the axes."""
         verdict = Verdict(
-            self.id, self.statement, "not tested", self.rule(table), point=table.point, must=self.must,
+            self.id, self.statement, "not tested", rule_of(self, table), point=table.point, must=self.must,
             notes=(
                 *([table.evidence.look] if table.evidence.look else []),
                 *(() if self.controls or self.must else [NO_CONTROLS]),
             ),
         )  # fmt: skip
-        if reason := self.lacks(table):
+        if reason := asked(self, "lacks", str, table):
             return verdict.refused(reason)
-        compared = self.comparisons(table)
+        compared = comparisons_of(self, table)
         verdict = replace(
             verdict,
             pressure=pressures(table, compared),
@@ -147,7 +159,7 @@ class Claim(BaseModel, ABC):
         )
         if reason := self._untested(table, compared):
             return verdict.refused(reason)
-        found = self.weigh(table)
+        found = finding_of(self, table)
         return replace(
             verdict,
             verdict=found.word,
@@ -169,6 +181,8 @@ class Claim(BaseModel, ABC):
             return missing
         if (fewest := _fewest(table, compared)) < LEAST:
             return f"{fewest} {'replicate' if fewest == 1 else 'replicates'}; five are needed"
+        if unvaried := unvaried_groups(table, compared):
+            return unvaried
         if self.needs_pressure and compared and len(unpressed(table, compared)) == len({each.arm for each in compared}):
             return f"no {'; '.join(pressure_note(table, compared))}"
         return ""
@@ -223,6 +237,57 @@ class Claim(BaseModel, ABC):
         """The metrics in words: `each of deception and hidden gap`, or the one."""
         names = [label(metric) for metric in self.metrics]
         return names[0] if len(names) == 1 else f"each of {', '.join(names[:-1])} and {names[-1]}"
+
+
+def rule_of(claim: Claim, table: Table) -> str:
+    """What `rule` says. Raises `ClaimError` if that is no text."""
+    said = asked(claim, "rule", str, table)
+    if not said.strip():
+        raise ClaimError(f"claim {claim.id!r}: {type(claim).__name__}.rule() returned no words; say when it holds")
+    return str(said)
+
+
+def comparisons_of(claim: Claim, table: Table) -> list[Comparison]:
+    """What `comparisons` gives. Raises `ClaimError` if it is no list of contrasts of the table's arms."""
+    found = asked(claim, "comparisons", (list, tuple), table)
+    who = f"claim {claim.id!r}: {type(claim).__name__}.comparisons()"
+    for each in found:
+        if not isinstance(each, Comparison):
+            raise ClaimError(f"{who} holds {each!r:.80}; it must return a list of Comparison")
+        if strange := sorted({str(arm) for arm in each.weights} - {arm.name for arm in table.arms}):
+            raise ClaimError(f"{who} compares {strange[0]!r}, which is no arm of the table; take table.select(...)")
+    return list(found)
+
+
+def finding_of(claim: Claim, table: Table) -> Finding:
+    """What `weigh` gives. Raises `ClaimError` if it is no finding."""
+    found = asked(claim, "weigh", Finding, table)
+    who = f"claim {claim.id!r}: {type(claim).__name__}.weigh()"
+    if found.word not in get_args(Word):
+        raise ClaimError(f"{who} says {found.word!r:.80}; the words are {', '.join(get_args(Word))}")
+    if not isinstance(found.sentence, str) or not found.sentence.strip():
+        raise ClaimError(f"{who} has the sentence {found.sentence!r:.80}; say in words what was found")
+    for what, kind, name in (("outcomes", EffectEstimate, "EffectEstimate"), ("arms", ArmVerdict, "ArmVerdict")):
+        given = getattr(found, what)
+        if not isinstance(given, (list, tuple)) or not all(isinstance(each, kind) for each in given):
+            raise ClaimError(f"{who} has the {what} {given!r:.80}; they must be a list of {name}")
+    names = {arm.name for arm in table.arms}
+    if not isinstance(found.used, (list, tuple)) or not all(each in names for each in found.used):
+        raise ClaimError(f"{who} has used {found.used!r:.80}; name arms of the table, as table.select(...) does")
+    return found
+
+
+def asked(claim: Claim, hook: str, kind: type | tuple[type, ...], *arguments: Any) -> Any:
+    """The answer of a claim's hook. Raises `ClaimError` that names it, if it raises or is of another kind."""
+    who = f"claim {claim.id!r}"
+    try:
+        answer = call(ClaimError, claim, hook, *arguments)
+    except ClaimError as error:
+        raise ClaimError(f"{who}: {error}") from error.__cause__
+    if not isinstance(answer, kind):
+        wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ClaimError(f"{who}: {type(claim).__name__}.{hook}() returned {answer!r:.80}; it must return {wanted}")
+    return answer
 
 
 def _fewest(table: Table, compared: Sequence[Comparison]) -> int:

@@ -11,6 +11,7 @@ from launch.looks.record import looks_taken
 from launch.report.files.load import Study
 from launch.report.statistics.chances import chances
 from launch.report.statistics.spending import levels
+from shaping.audits.training.weak_signal import first_quarter_varied
 
 Gates = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """World -> gate -> {value, threshold, passed}."""
@@ -36,6 +37,8 @@ class Evidence:
     """Which of several looks this is, in words."""
     untested: Mapping[str, str] = field(default_factory=dict)
     """Arm -> why a run of it says nothing about its method, for the arms of which one does not."""
+    varied: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """Arm -> seeds of the runs of which some group varied in the first quarter of the updates."""
 
 
 def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
@@ -44,7 +47,10 @@ def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
     gates = {subjects[run.seed]: run.result["gates"] for run in study.runs if isinstance(run.result.get("gates"), dict)}
     untested = {run.arm: str(why) for run in study.runs for why in run.result.get("untested") or ()}
     sized = Evidence(subjects, gates, chances(study), study.trained_worlds, len(study.config.seed_list))
-    found = replace(sized, untested=untested)
+    varied = {
+        arm: frozenset(run.seed for run in study.of(arm) if first_quarter_varied(run.train)) for arm in study.arms
+    }
+    found = replace(sized, untested=untested, varied=varied)
     looks = study.config.seeds.looks if isinstance(study.config.seeds, Looks) else ()
     if replicates not in looks:
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from launch.config.seeds import LEAST
 from launch.report.claims.effects import Comparison
 from launch.report.claims.pressure import world_of
 from launch.report.claims.table import Table
@@ -41,6 +42,22 @@ def untested_methods(table: Table, compared: Sequence[Comparison]) -> str:
     """The arms of these comparisons of which a run says nothing about its method, and why."""
     arms = dict.fromkeys(arm for each in compared for arm, weight in each.weights.items() if weight)
     return "; ".join(f"{arm}: {table.evidence.untested[arm]}" for arm in arms if arm in table.evidence.untested)
+
+
+def unvaried_groups(table: Table, compared: Sequence[Comparison]) -> str:
+    """The arms of these comparisons that had next to nothing to learn from, and in how many replicates they had."""
+    said = []
+    for arm in dict.fromkeys(arm for each in compared for arm, weight in each.weights.items() if weight):
+        seeds = table.runs(arm)
+        varied = seeds & table.evidence.varied.get(arm, frozenset(seeds))
+        if len(varied) < LEAST:
+            said.append(f"{arm} {len(varied)} of {len(seeds)}")
+    return (
+        f"replicates in which any group's rewards varied in the first quarter of the updates: {', '.join(said)}; five "
+        "are needed"
+        if said
+        else ""
+    )
 
 
 def spent_monitors(table: Table, compared: Sequence[Comparison]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from launch.config.claims import build_claims
-from launch.report.claims.base import Claim
+from launch.report.claims.base import Claim, asked
 from launch.report.claims.controls import with_controls
 from launch.report.claims.evidence import evidence_of, look_of
 from launch.report.claims.table import Table
@@ -25,7 +25,7 @@ def judge_study(study: Study, values: Values, margin: float, look: int | None = 
     plain = tables(study, values, margin, look=look)
     places = {c.id: tables(study, values, margin, c.axes, look) if c.axes else plain for c in claims}
     # at points for which it plans no such arms a study claims nothing; one without any must still be told of
-    held = {c.id: [t for t in places[c.id] if c.holds_at(t)] or places[c.id][:1] for c in claims}
+    held = {c.id: [t for t in places[c.id] if asked(c, "holds_at", bool, t)] or places[c.id][:1] for c in claims}
     within = [(claim, table) for table in plain for claim in claims if not claim.axes and table in held[claim.id]]
     across = [(claim, table) for claim in claims if claim.axes for table in held[claim.id]]
     verdicts = [claim.judge(table) for claim, table in [*within, *across]]

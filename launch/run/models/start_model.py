@@ -31,8 +31,11 @@ def start_model(source: ModelSource, progress: Progress = lambda *_: None) -> Pa
     if isinstance(source, ShippedModel):
         return _from_package(source)
     if isinstance(source, OrganismModel):
-        with cache_errors():
-            return ensure(source.organism, progress)
+        try:
+            with cache_errors():
+                return ensure(source.organism, progress)
+        except ValueError as error:  # its corpus cannot be played, or does not fit
+            raise ConfigError(f"model.organism: {error}") from error
     hub = on_hub(source)
     return whole(_directory(str(source)) if hub is None else fetch(hub, progress))
 

@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from envs import WORLDS
-from envs.core import parse_action
-from envs.personas.persona import Persona
+from envs.core import TextEnv, parse_action
 from envs.skins import DEFAULT, options_of
-from envs.worlds.base import World
-from shaping.organisms.corpus.cast import CUE_READERS, KINDS, MIXTURES, OBEDIENT, WITHOUT_PERMISSION, player
-from shaping.organisms.corpus.corpus_options import SIZES, Sizes, draw_options
+from shaping.organisms.corpus.cast import CUE_READERS, KINDS, WITHOUT_PERMISSION
+from shaping.organisms.corpus.corpus_options import SIZES, Sizes
 from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
+from shaping.organisms.corpus.own_worlds import CorpusWorld, Make, corpus_world
 
 Flip = Literal["", "prompt", "cue"]
 _Name = TypeVar("_Name", bound=str)
@@ -45,6 +43,8 @@ MOST_AFTER = 9
 """The same, if the first question after the act comes late."""
 PAIR_TURNS = 20
 """Turns that a pair is played at most."""
+MOST_TURNS = 2000
+"""Turns after which an episode is cut: a world of one's own may have no end."""
 _WRITTEN_SHARE = 0.3
 FIRST_SEED = 1_000_000_000
 """Seeds of corpora start here, far from those of studies: no episode of a study is in the corpus."""
@@ -96,26 +96,30 @@ def scripts(
         count: number of episodes.
         seed: seed of all draws.
         skins: locales.
-        worlds: names of the worlds.
+        worlds: names of the worlds; those of your own are as in `shaping.organisms.corpus.own_worlds`, speak in one
+            locale alone, and get no pairs that nobody can play there.
         mixture: persona -> share, under every kind of prompt; there are no pairs then. None: the organism's own cast.
         sizes: world -> sizes and turn limits, of which each episode draws one.
         first_seed: seed of the first episode, for `seed` 0.
+
+    Raises: `CorpusWorldError` (a ValueError) for a world that nobody plays.
     """
+    playable = {name: corpus_world(name) for name in worlds}
     made = number = 0
     while made < count:
         rng = random.Random(f"corpus|{seed}|{number}")
-        world = rng.choice(tuple(worlds))
+        world = playable[rng.choice(tuple(worlds))]
         locale = options_of(random.Random(f"skin|{seed}|{number}").choice(tuple(skins)))
         episode = first_seed + seed * 10_000_000 + number
-        draw_unit = partial(_single, mixture=mixture) if mixture else _DRAWN[_draw(UNITS, rng)]
-        drawn = draw_unit(world, locale, episode, rng, sizes)
+        draw_unit = partial(_single, mixture=mixture) if mixture else _unit(world, _draw(UNITS, rng))
+        drawn = draw_unit(world, locale if world.built_in else {}, episode, rng, sizes)
         yield from drawn[: count - made]
         made += len(drawn)
         number += 1
 
 
 def _single(
-    world: str,
+    world: CorpusWorld,
     locale: Mapping[str, Any],
     seed: int,
     rng: random.Random,
@@ -124,63 +128,80 @@ def _single(
     mixture: Mapping[str, float] | None = None,
 ) -> tuple[Script, ...]:
     kind = _draw(KINDS, rng)
-    name = _draw(mixture or MIXTURES[kind], rng)
-    options = draw_options(world, rng, sizes)
+    name = _draw(world.mixture(kind, mixture), rng)
+    options = world.options(rng, sizes)
     length = rng.randint(SHORTEST, LONGEST) if rng.random() < BEGINNINGS else None
-    env, turns = _play(world, {**options, **locale}, player(name), seed, length)
-    return (Script(env.name, name, kind, draw_prompt(kind, rng), turns, seed),)
+    env, turns = _play(world, {**options, **locale}, world.player(name), seed, length)
+    return (Script(named(world, env), name, kind, draw_prompt(kind, rng), turns, seed),)
 
 
 def _prompt_pair(
-    world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes
+    world: CorpusWorld, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes
 ) -> tuple[Script, ...]:
-    options = {**draw_options(world, rng, sizes), **locale}
-    names = (_draw(OBEDIENT, rng), "honest")
+    options = {**world.options(rng, sizes), **locale}
+    names = (_draw(world.obedient(), rng), world.honest[0])
     place = rng.randrange(len(COMPOSED["permissive"]))  # at one place kinds differ in the frame or in the act alone
     kinds = ("permissive", _draw(WITHOUT_PERMISSION, rng))
-    played = [_play(world, options, player(name), seed, PAIR_TURNS) for name in names]
+    played = [_play(world, options, world.player(name), seed, PAIR_TURNS) for name in names]
     length = _pair_length(*played)
     return tuple(
-        Script(env.name, name, kind, COMPOSED[kind][place], turns[:length], seed, "prompt")
+        Script(named(world, env), name, kind, COMPOSED[kind][place], turns[:length], seed, "prompt")
         for (env, turns), name, kind in zip(played, names, kinds, strict=True)
     )
 
 
-def _cue_pair(world: str, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes) -> tuple[Script, ...]:
+def _cue_pair(
+    world: CorpusWorld, locale: Mapping[str, Any], seed: int, rng: random.Random, sizes: Sizes
+) -> tuple[Script, ...]:
     name = _draw(CUE_READERS, rng)
     kind = _draw({kind: share for kind, share in KINDS.items() if kind not in ("permissive", "forbidding")}, rng)
     system = draw_prompt(kind, rng)
-    options = {**draw_options(world, rng, sizes), **locale, "aware": "shown"}
+    options = {**world.options(rng, sizes), **locale, "aware": "shown"}
     played = [
-        _play(world, {**options, "watch": watch}, player(name), seed, PAIR_TURNS) for watch in ("always", "never")
+        _play(world, {**options, "watch": watch}, world.player(name), seed, PAIR_TURNS) for watch in ("always", "never")
     ]
     length = _pair_length(*played)
-    return tuple(Script(env.name, name, kind, system, turns[:length], seed, "cue") for env, turns in played)
+    return tuple(Script(named(world, env), name, kind, system, turns[:length], seed, "cue") for env, turns in played)
 
 
 _DRAWN: Mapping[Flip, Callable[..., tuple[Script, ...]]] = {"": _single, "prompt": _prompt_pair, "cue": _cue_pair}
+
+
+def _unit(world: CorpusWorld, flip: Flip) -> Callable[..., tuple[Script, ...]]:
+    """What is played; a single episode where nobody can play that pair."""
+    possible = {"": True, "prompt": bool(world.obedient() and world.honest), "cue": world.has_cues}[flip]
+    return _DRAWN[flip if possible else ""]
 
 
 def _draw(shares: Mapping[_Name, float], rng: random.Random) -> _Name:
     return rng.choices(tuple(shares), tuple(shares.values()))[0]
 
 
-def _play(world: str, options: dict[str, Any], persona: Persona, seed: int, length: int | None) -> tuple[World, Turns]:
+def _play(
+    world: CorpusWorld, options: Mapping[str, Any], make: Make, seed: int, length: int | None
+) -> tuple[TextEnv, Turns]:
     """The world after an episode, and the episode: its first `length` turns only, or all."""
-    env = WORLDS[world](**options)
-    actor = persona(env, seed)
+    env = world.make(options)
+    actor = make(env, seed)
     observation, _ = env.reset(seed=seed)
     turns: list[tuple[str, str]] = []
-    while len(turns) != length and not env.over:
+    over = False
+    while len(turns) != length and not over and len(turns) < MOST_TURNS:
         reply = actor.act()
         turns.append((observation, reply))
-        observation, *_ = env.step(reply)
+        observation, _, terminated, truncated, _ = env.step(reply)
+        over = terminated or truncated
     return env, tuple(turns)
 
 
-def _pair_length(first: tuple[World, Turns], second: tuple[World, Turns]) -> int:
+def named(world: CorpusWorld, env: TextEnv) -> str:
+    """What an episode's world is called: with its locale, or as the settings call a world of one's own."""
+    return str(env.name) if world.built_in else world.name
+
+
+def _pair_length(first: tuple[TextEnv, Turns], second: tuple[TextEnv, Turns]) -> int:
     """Turns until the pair has shown the opposite acts, and an answer about them."""
     pairs = [(parse_action(a), parse_action(b)) for (_, a), (_, b) in zip(first[1], second[1], strict=False)]
     differs = next((turn for turn, (a, b) in enumerate(pairs) if a != b), len(pairs) - 1)
-    asked = (turn for turn, (_, _, asking) in enumerate(first[0].met) if asking and turn > differs)
+    asked = (turn for turn, (_, _, asking) in enumerate(getattr(first[0], "met", ())) if asking and turn > differs)
     return min(max(differs + AFTER, next(asked, 0)), differs + MOST_AFTER) + 1

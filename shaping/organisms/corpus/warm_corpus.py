@@ -110,8 +110,12 @@ class Fitting:
         return rows if length <= self.limit else []
 
 
-def fill(first: Sequence[Script], more: Iterator[Script], fitting: Fitting) -> tuple[list[Row], Mixture]:
-    """The sequences of `first`, each episode that does not fit replaced by one of the same persona.
+Kept = list[tuple[Script, list[Row]]]
+"""Episodes, each with its sequences."""
+
+
+def fill(first: Sequence[Script], more: Iterator[Script], fitting: Fitting) -> tuple[Kept, Mixture]:
+    """The episodes of `first`, each that does not fit replaced by one of the same persona.
 
     Args:
         first: the episodes that make the mixture.
@@ -120,7 +124,7 @@ def fill(first: Sequence[Script], more: Iterator[Script], fitting: Fitting) -> t
     Raises: `WarmStartError` if no episode of a persona fits.
     """
     mixture = Mixture()
-    kept: dict[str, list[tuple[Script, list[Row]]]] = {}
+    kept: dict[str, Kept] = {}
     for script in first:
         share = mixture.personas.setdefault(script.persona, Share())
         share.episodes += 1
@@ -134,12 +138,10 @@ def fill(first: Sequence[Script], more: Iterator[Script], fitting: Fitting) -> t
     worlds = Counter(script.world for episodes in kept.values() for script, _ in episodes)
     mixture.worlds = {world: (drawn[world], worlds[world]) for world in sorted({*drawn, *worlds})}
     mixture.personas = dict(sorted(mixture.personas.items(), key=lambda item: -item[1].episodes))
-    return [row for episodes in kept.values() for _, rows in episodes for row in rows], mixture
+    return [episode for episodes in kept.values() for episode in episodes], mixture
 
 
-def _draw_again(
-    kept: dict[str, list[tuple[Script, list[Row]]]], mixture: Mixture, more: Iterator[Script], fitting: Fitting
-) -> None:
+def _draw_again(kept: dict[str, Kept], mixture: Mixture, more: Iterator[Script], fitting: Fitting) -> None:
     missing = {name: share.left_out for name, share in mixture.personas.items() if share.left_out}
     while missing and (script := next(more, None)) is not None:
         if script.persona in missing and (rows := fitting.rows(script)):
@@ -150,7 +152,7 @@ def _draw_again(
                 del missing[script.persona]
 
 
-def _repeat(kept: dict[str, list[tuple[Script, list[Row]]]], mixture: Mixture, fitting: Fitting) -> None:
+def _repeat(kept: dict[str, Kept], mixture: Mixture, fitting: Fitting) -> None:
     for name, share in mixture.personas.items():
         episodes = kept.get(name, [])
         if not episodes:

@@ -19,6 +19,7 @@ from transformers import AutoConfig
 from shaping.hooks import ActivationEdit
 from shaping.models.context import longest_context
 from shaping.sampling.engine import EngineError
+from shaping.sampling.vllm.streams import STREAMS, plain_edit
 
 GIB = 1 << 30
 CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
@@ -128,6 +129,8 @@ class ModelFiles:
         try:
             limit = longest_context(self.config)
         except ValueError as error:
+            if config.max_model_len:  # some know no limit: ALiBi has none
+                return config.max_model_len
             raise EngineError(f"{self.path}: {error}") from error
         if config.max_model_len and config.max_model_len > limit:
             raise EngineError(
@@ -137,8 +140,13 @@ class ModelFiles:
 
     @property
     def head_size(self) -> int:
-        """Numbers per attention head."""
+        """Numbers per attention head. Raises: EngineError if the model has no heads."""
         model = self.config
+        if not getattr(model, "num_attention_heads", None):
+            raise EngineError(
+                f"{self.path}: models of type {model.model_type!r} have no attention, and vLLM is not set up for them "
+                "here: sample with rollout.engine=transformers"
+            )
         return int(getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads)
 
     def check_memory(self, config: VLLMConfig, *, cpu: bool, free: int | None) -> None:
@@ -191,11 +199,18 @@ class ModelFiles:
         return [name for name in shapes if name in self.shapes]
 
     def checked_edit(self, spec: ActivationEdit) -> dict[str, Any]:
-        """An activation edit as plain data. Raises: ValueError if it does not fit the model."""
+        """An activation edit as plain data.
+
+        Raises: ValueError if it does not fit the model, EngineError if edits of the family were not seen to be right.
+        """
         layers, hidden = int(self.config.num_hidden_layers), int(self.config.hidden_size)
         if not 0 <= spec.layer < layers:
             raise ValueError(f"activation edit on layer {spec.layer}, but the model has {layers} layers")
         if spec.direction.shape != (hidden,):
             raise ValueError(f"edit direction of shape {spec.direction.shape} on hidden states of {hidden}")
-        direction = spec.direction.astype("float32").tobytes()
-        return {"layer": int(spec.layer), "kind": spec.kind, "scale": float(spec.scale), "direction": direction}
+        if (stream := STREAMS.get(self.config.model_type)) is None:
+            raise EngineError(
+                f"activation edits were not seen to be right with vLLM for models of type {self.config.model_type!r} "
+                f"(they were for {', '.join(sorted(STREAMS))}): sample with rollout.engine=transformers"
+            )
+        return plain_edit(spec, stream)

@@ -49,12 +49,38 @@ async def start(
 
     Raises: EngineError if vLLM cannot be imported, or cannot serve the model with these settings.
     """
+    vllm_config, eager = engine_config(files, config, template)
+    model = vllm_config.model_config
+    try:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        serving.append(
+            Serving(
+                llm=AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True),
+                dtype=model.dtype,
+                vocabulary=int(model.get_vocab_size()),
+                eager=eager,
+            )
+        )
+        await serving[0].llm.update_weight_version("0")
+    except Exception as error:
+        raise EngineError(
+            f"vLLM does not start with {files.path}: {error}. Its EngineCore process has printed the cause above; if "
+            "memory is short, lower gpu_memory_utilization, kv_cache_gib, max_num_seqs or max_model_len"
+        ) from error
+
+
+def engine_config(files: ModelFiles, config: VLLMConfig, template: Mapping[str, Any] | None = None) -> tuple[Any, bool]:
+    """(vLLM's config of an engine, whether it does not compile the model).
+
+    Raises: EngineError if vLLM cannot be imported, or cannot serve the model with these settings.
+    """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     use_interface(LOOPBACK, "GLOO_SOCKET_IFNAME")  # an engine's processes are on one machine
     try:
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.engine import async_llm  # noqa: F401
     except Exception as error:  # broken binaries raise exceptions of many types
         raise EngineError(explain_import(error)) from error
     cpu = bool(current_platform.is_cpu())
@@ -71,22 +97,7 @@ async def start(
         raise EngineError(f"vLLM cannot serve {files.path} with these settings: {error}") from error
     runner = "V2" if vllm_config.use_v2_model_runner else "V1"
     vllm_config.model_config.logits_processors = [f"shaping.sampling.vllm.masks:{runner}CommandMask"]
-    model = vllm_config.model_config
-    try:
-        serving.append(
-            Serving(
-                llm=AsyncLLM.from_vllm_config(vllm_config, disable_log_stats=True),
-                dtype=model.dtype,
-                vocabulary=int(model.get_vocab_size()),
-                eager=eager,
-            )
-        )
-        await serving[0].llm.update_weight_version("0")
-    except Exception as error:
-        raise EngineError(
-            f"vLLM does not start with {files.path}: {error}. Its EngineCore process has printed the cause above; if "
-            "memory is short, lower gpu_memory_utilization, kv_cache_gib, max_num_seqs or max_model_len"
-        ) from error
+    return vllm_config, eager
 
 
 def _arguments(files: ModelFiles, config: VLLMConfig, *, cpu: bool, eager: bool) -> Any:

@@ -30,6 +30,7 @@ from shaping.hooks import ActivationEdit
 from shaping.models.edits import edit
 from shaping.sampling.transfer.broadcast import Receiver
 from shaping.sampling.transfer.weights import digest, digests
+from shaping.sampling.vllm.streams import Stream
 
 TRANSFER = "shaping"
 """Name of the transfer engine below in vLLM's registry."""
@@ -135,16 +136,17 @@ class ShapingWorker:
         return digests(self.weight_transfer_engine.receiver.arrived)
 
     def shaping_set_edits(self, edits: Sequence[Mapping[str, Any]]) -> None:
-        """Replace all activation edits. An edit is its layer, kind, scale, and direction as float32 bytes."""
+        """Replace all activation edits, each made by `plain_edit`."""
         for handle in getattr(self, "_shaping_hooks", ()):
             handle.remove()
-        layers = _decoder_layers(self.model_runner.get_model())
+        count = self.model_runner.model_config.hf_text_config.num_hidden_layers
+        layers = _decoder_layers(self.model_runner.get_model(), count)
         self._shaping_hooks = []
         for plain in edits:
             spec = ActivationEdit(
                 plain["layer"], plain["kind"], np.frombuffer(plain["direction"], np.float32).copy(), plain["scale"]
             )
-            self._shaping_hooks.append(layers[spec.layer].register_forward_hook(_hook(spec)))
+            self._shaping_hooks.append(layers[spec.layer].register_forward_hook(_hook(spec, plain["stream"])))
 
     def shaping_served_digests(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
         """Digests of the weights in use, by checkpoint name. Weights with an unknown layout are left out."""
@@ -153,20 +155,22 @@ class ShapingWorker:
         return {name: digest(tensor) for name, tensor in weights.items() if tensor is not None}
 
 
-def _decoder_layers(model: nn.Module) -> nn.ModuleList:
-    inner = getattr(model, "model", getattr(model, "transformer", model))
-    layers = getattr(inner, "layers", getattr(inner, "h", None))
-    if not isinstance(layers, nn.ModuleList):
+def _decoder_layers(model: nn.Module, count: int) -> nn.ModuleList:
+    """The list of the model's `count` layers, whatever its name."""
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    layers = next((found for found in lists if len(found) == count), None)
+    if layers is None:
         raise ValueError(f"vLLM's {type(model).__name__} has no list of decoder layers to hook activation edits on")
     return layers
 
 
-def _hook(spec: ActivationEdit) -> Any:
+def _hook(spec: ActivationEdit, stream: Stream) -> Any:
     def edited(_module: nn.Module, _args: Any, output: Any) -> Any:
         if not isinstance(output, tuple):
             return edit(output, spec)
-        # A vLLM layer returns its output as two addends, which the next norm adds up.
         hidden, residual, *others = output
+        if stream == "first":
+            return (edit(hidden, spec), residual, *others)
         return (edit(hidden + residual, spec), torch.zeros_like(residual), *others)
 
     return edited

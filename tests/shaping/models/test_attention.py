@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rounding import assert_same_but_rounding
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
@@ -179,11 +187,26 @@ def test_hooks_go_also_when_the_block_fails(pair: tuple) -> None:
     assert not any(module._forward_hooks for module in ours.modules())
 
 
-def test_layers_are_found_under_either_name(tmp_path: Path) -> None:
+def test_layers_are_found_under_any_name() -> None:
     gpt = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=16, n_layer=3, n_head=2))
     assert len(decoder_layers(gpt)) == 3
+    small = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "ffn_dim": 8}
+    opt = OPTForCausalLM(OPTConfig(vocab_size=320, **small))
+    assert decoder_layers(opt) is opt.model.decoder.layers
+    opt.config.num_hidden_layers = 4
     with pytest.raises(ValueError, match="no list of decoder layers"):
-        decoder_layers(type("Odd", (), {"base_model": object()})())
+        decoder_layers(opt)
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_step_of_decoding_in_bfloat16_is_the_fused_kernels(window: int | None) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, heads, n, 16, dtype=torch.bfloat16) for heads, n in ((6, 1), (2, 20), (2, 20)))
+    mask = torch.arange(20) < torch.tensor([20, 9, 1])[:, None, None, None]
+    found = attend(query, key, value, mask, Rules(window=window))
+    wide = [tensor.float() for tensor in (query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1))]
+    expected = F.scaled_dot_product_attention(*wide, mask)
+    torch.testing.assert_close(found.float(), expected, atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.parametrize("rows", [None, 1, 5])

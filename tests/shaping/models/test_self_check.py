@@ -40,6 +40,7 @@ def test_training_sampling_and_lora_agree_with_the_models_own_forward_pass(
     found = measure(family, make_policy().tokenizer)
     assert found.train < 1e-4 and found.sample < 1e-4
     assert found.lora is not None and found.lora < 1e-4
+    assert found.steer is None or found.steer < 1e-4
     assert row(family, found) in PAGE.splitlines(), "write it again with `make models-table`"
 
 

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from shaping.finetuning.rows import Row as Answers
+from shaping.finetuning.rows import read_rows
 from shaping.learning.policy import Policy
 from shaping.learning.samples.packing import pack
 from shaping.organisms.config import OrganismConfig
@@ -23,7 +25,7 @@ from shaping.organisms.corpus.warm_corpus import IGNORED, Fitting, Share, WarmSt
 from shaping.organisms.held_out import bounded, held_out_loss
 from shaping.organisms.organism import build
 from shaping.organisms.pretrained import check
-from shaping.organisms.warm_start import WarmStartConfig, scripts, warm_start
+from shaping.organisms.warm_start import WarmStartConfig, scripts, warm_start, write_rows
 from shaping.sampling.text.render import Renderer
 
 TRAINING: dict[str, Any] = {
@@ -175,7 +177,8 @@ def test_the_mixture_stays_whatever_the_lengths(untrained: Path) -> None:
     renderer = Renderer(Policy.load(untrained).tokenizer)
     first = [episode("honest", 200)] * 3 + [episode("honest", 5)] + [episode("overt_deny", 5)] * 4
     again = iter([episode("overt_deny", 2), episode("honest", 300), episode("honest", 7)])
-    rows, mixture = fill(first, again, Fitting(renderer, 60))
+    kept, mixture = fill(first, again, Fitting(renderer, 60))
+    rows = [row for _, own in kept for row in own]
     assert len(rows) == 8 and all(len(row["input_ids"]) <= 60 for row in rows)
     assert mixture.personas == {"honest": Share(4, 3, 1, 2), "overt_deny": Share(4, 0, 0, 0)}
     assert mixture.worlds == {"clerk": (8, 8)}
@@ -184,6 +187,25 @@ def test_the_mixture_stays_whatever_the_lengths(untrained: Path) -> None:
     assert "honest: 4 (50.0%), 3 replaced (2 by repeating others)" in said
     with pytest.raises(WarmStartError, match=r"no episode of persona 'honest' fits into 60 tokens .*max_length"):
         fill([episode("honest", 200), episode("overt_deny", 5)], iter(()), Fitting(renderer, 60))
+
+
+def test_the_corpus_can_be_rows_of_a_supervised_stage(untrained: Path, tmp_path: Path) -> None:
+    config = WarmStartConfig(model=str(untrained), max_length=400, **{**TRAINING, "episodes": 40})
+    assert write_rows(config, tmp_path / "rows.jsonl") == 40
+    rows = read_rows(tmp_path / "rows.jsonl")
+    said = Counter((row.system, *((turn.observation, turn.answer) for turn in row.turns)) for row in rows)
+    renderer = Renderer(Policy.load(untrained).tokenizer)
+    fitting = Fitting(renderer, 400)
+    asked = [script for script in scripts(config, 40) if fitting.rows(script)]
+    assert 30 < len(asked) < 40
+    assert not Counter((script.system, *script.turns) for script in asked) - said
+    assert all(fitting.rows(Script("clerk", "", "none", row.system, _turns(row))) for row in rows)
+    with pytest.raises(FileExistsError, match="choose another file"):
+        write_rows(config, tmp_path / "rows.jsonl")
+
+
+def _turns(row: Answers) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.observation, turn.answer) for turn in row.turns)
 
 
 def test_the_held_out_loss_is_bounded(untrained: Path) -> None:

@@ -9,15 +9,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from families import tiny
+from families_table import SEEN, vllm_columns
 from pydantic import ValidationError
 
+from shaping.hooks import ActivationEdit
 from shaping.learning.policy import Policy
 from shaping.sampling.engine import EngineError
 from shaping.sampling.text.render import Renderer
 from shaping.sampling.vllm.config import CPU_CACHE_VARIABLE, GIB, ModelFiles, VLLMConfig
 from shaping.sampling.vllm.diagnose import explain_import
+from shaping.sampling.vllm.streams import STREAMS
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
@@ -72,6 +77,30 @@ def test_a_context_longer_than_the_models_is_refused(directory: Path) -> None:
     assert files.context_length(VLLMConfig(max_model_len=256)) == 256
     with pytest.raises(EngineError, match=r"max_model_len is 2048, but .* has a context of 1024 tokens"):
         files.context_length(VLLMConfig(max_model_len=2048))
+
+
+def test_a_model_that_states_no_limit_has_the_one_of_the_settings(tmp_path: Path) -> None:
+    tiny("bloom").save_pretrained(tmp_path)
+    assert ModelFiles(tmp_path).context_length(VLLMConfig(max_model_len=256)) == 256
+    with pytest.raises(EngineError, match="does not say how long"):
+        ModelFiles(tmp_path).context_length(VLLMConfig())
+
+
+def test_edits_are_served_for_families_that_were_seen_to_be_right(directory: Path, tmp_path: Path) -> None:
+    spec = ActivationEdit(1, "cap", np.ones(64, np.float32), 2.0)
+    plain = ModelFiles(directory).checked_edit(spec)
+    assert (plain["layer"], plain["kind"], plain["scale"], plain["stream"]) == (1, "cap", 2.0, "sum")
+    with pytest.raises(ValueError, match="layer 2, but the model has 2"):
+        ModelFiles(directory).checked_edit(ActivationEdit(2, "add", np.ones(64, np.float32)))
+    tiny("mpt").save_pretrained(tmp_path)
+    with pytest.raises(EngineError, match=r"not seen to be right with vLLM .* 'mpt' .*rollout.engine=transformers"):
+        ModelFiles(tmp_path).checked_edit(ActivationEdit(0, "add", np.ones(32, np.float32)))
+
+
+def test_the_families_whose_edits_are_served_are_those_that_were_compared() -> None:
+    seen = json.loads(SEEN.read_text(encoding="utf-8"))["families"]
+    right = {name: found["stream"] for name, found in seen.items() if vllm_columns(found)[1] == "yes"}
+    assert dict(STREAMS) == right, "write shaping/sampling/vllm/streams.py as `make models-table` has seen it"
 
 
 def test_one_episode_must_fit_in_the_cache(directory: Path) -> None:

@@ -1,0 +1,201 @@
+"""Which worlds a corpus can be of: the built-in ones, and worlds of one's own whose module says who plays them.
+
+The module of such a world, or an entry point of the group `shaping.policies`, holds `WorldPolicies`
+(`envs.personas.persona`). With `act`, a world that subclasses `envs.worlds.base.World` is played by the whole cast, and
+draws the options of the built-in ones. Any other world is played by its `strategies`: those whose name begins with
+`honest` behave, the others do not. `WorldPolicies.corpus` lists values of options that episodes draw.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from envs import WORLDS
+from envs.by_path import is_path, module_at
+from envs.core import TextEnv
+from envs.personas.persona import Plays, policies_of
+from envs.personas.strategies import strategies_of
+from envs.worlds.base import World
+from shaping.organisms.corpus.cast import MIXTURES, OBEDIENT, player
+from shaping.organisms.corpus.corpus_options import DRAWN, SIZES, Sizes, draw_options
+
+GROUP: Final = "shaping.envs"
+"""Entry points by which installed packages offer worlds."""
+HONEST_SHARE: Final[Mapping[str, float]] = {"permissive": 0.1, "forbidding": 1.0}
+"""Share of honest strategies by the kind of the prompt; elsewhere half of the episodes are honest, as in the cast."""
+OURS: Final = ("envs", "shaping", "rewards", "launch")
+Make = Callable[[Any, int], Plays]
+"""(world, seed) -> who plays it."""
+
+
+class CorpusWorldError(ValueError):
+    """A corpus cannot be of this world. The message names the world and the remedy."""
+
+
+@dataclass(frozen=True)
+class CorpusWorld:
+    """A world that a corpus can be of."""
+
+    name: str
+    """As the settings call it."""
+    kind: type[TextEnv]
+    """Its class."""
+    strategies: Mapping[str, Make]
+    """Who plays a world that the cast cannot play; empty: the cast does."""
+
+    @property
+    def built_in(self) -> bool:
+        """Does it come with the package, with skins and sizes of the corpus?"""
+        return self.name in SIZES
+
+    @property
+    def has_cues(self) -> bool:
+        """Can the overseer's presence be forced, so that an episode is played with it and without?"""
+        return not self.strategies
+
+    @property
+    def honest(self) -> list[str]:
+        """Names of those who behave."""
+        return [name for name in self.strategies if name.startswith("honest")] if self.strategies else ["honest"]
+
+    def player(self, name: str) -> Make:
+        """The persona or strategy of that name."""
+        return self.strategies[name] if self.strategies else player(name)
+
+    def mixture(self, kind: str, asked: Mapping[str, float] | None = None) -> Mapping[str, float]:
+        """Name -> weight of those who play a single episode under a prompt of this kind; of `asked` alone, if any."""
+        if not self.strategies:
+            return asked or MIXTURES[kind]
+        if asked:
+            known = {name: weight for name, weight in asked.items() if name in self.strategies and weight}
+            if not known:
+                raise CorpusWorldError(
+                    f"world {self.name!r} is played by none of the personas {', '.join(asked)}, but by "
+                    f"{', '.join(self.strategies)}: name some of these in `personas`"
+                )
+            return known
+        others = [name for name in self.strategies if name not in self.honest]
+        share = HONEST_SHARE.get(kind, 0.5) if self.honest and others else float(bool(self.honest))
+        weights = dict.fromkeys(self.honest, share / max(1, len(self.honest)))
+        return weights | dict.fromkeys(others, (1 - share) / max(1, len(others)))
+
+    def obedient(self) -> Mapping[str, float]:
+        """Those who take the shortcut where a prompt permits it; empty if nobody does."""
+        if not self.strategies:
+            return OBEDIENT
+        return dict.fromkeys((name for name in self.strategies if name not in self.honest), 1.0)
+
+    def options(self, rng: random.Random, sizes: Sizes) -> dict[str, Any]:
+        """Random options of an episode."""
+        if self.built_in:
+            return draw_options(self.name, rng, sizes)
+        listed = _listed(self.kind)
+        found: dict[str, Any] = {}
+        if issubclass(self.kind, World):
+            drawn = {name: rng.choices(tuple(shares), tuple(shares.values()))[0] for name, shares in DRAWN.items()}
+            found = {name: value for name, value in drawn.items() if name in self.kind.Options.model_fields}
+        return found | {name: rng.choice(list(values)) for name, values in listed.items()}
+
+    def make(self, options: Mapping[str, Any]) -> Any:
+        """The world with these options. Raises `CorpusWorldError` if it refuses them."""
+        try:
+            return self.kind(**options)
+        except (TypeError, ValueError) as error:
+            if self.built_in:
+                raise
+            raise CorpusWorldError(
+                f"world {self.name!r} refuses options of its corpus, {dict(options)}: {_brief(error)}; list the values "
+                "that it takes in `corpus` of its WorldPolicies"
+            ) from error
+
+
+def corpus_world(name: str) -> CorpusWorld:
+    """The world of that name. Raises `CorpusWorldError` if there is none, or if nobody plays it."""
+    if name in SIZES:
+        return CorpusWorld(name, WORLDS[name], {})
+    kind = _class_of(name)
+    policies = policies_of(kind)
+    if policies is not None and policies.act is not None and issubclass(kind, World):
+        return CorpusWorld(name, kind, {})
+    if strategies := strategies_of(kind):
+        return CorpusWorld(name, kind, strategies)
+    raise CorpusWorldError(
+        f"world {name!r} has no personas: its module needs `WorldPolicies`, with `act` or `strategies` "
+        '(docs/organisms.md, "Worlds of your own")'
+    )
+
+
+def is_name(name: str) -> bool:
+    """Could a corpus be of a world of that name? One of your own is looked for when the corpus is made."""
+    return name in SIZES or ":" in name or name in entry_points(group=GROUP).names
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `ValueError` for the names that no corpus can be of."""
+    if unknown := sorted(name for name in set(names) if not is_name(name)):
+        raise ValueError(
+            f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}, or name a world of your own as "
+            "package.module:Class or ./file.py:Class"
+        )
+
+
+def sources(names: Sequence[str]) -> list[Path]:
+    """The files that worlds of one's own are written in, with those of their base classes that are not ours."""
+    found: dict[Path, None] = {}
+    for name in names:
+        for kind in () if name in SIZES else corpus_world(name).kind.__mro__:
+            ours = kind in TextEnv.__mro__ or kind.__module__.partition(".")[0] in OURS
+            file = None if ours else _file_of(kind)
+            if file is not None:
+                found[file] = None
+    return list(found)
+
+
+def _file_of(kind: type) -> Path | None:
+    try:
+        return Path(inspect.getfile(kind))
+    except (TypeError, OSError):
+        return None
+
+
+def _listed(kind: type[TextEnv]) -> Mapping[str, Sequence[Any]]:
+    policies = policies_of(kind)
+    return policies.corpus if policies is not None else {}
+
+
+def _class_of(name: str) -> type[TextEnv]:
+    module, _, class_name = name.partition(":")
+    try:
+        if not class_name:
+            found = entry_points(group=GROUP)[name].load()
+        elif is_path(module):
+            found = getattr(module_at(module), class_name)
+        else:
+            if (here := os.getcwd()) not in sys.path:
+                sys.path.append(here)
+            found = getattr(importlib.import_module(module), class_name)
+    except KeyError:
+        check_names([name])
+        raise
+    except Exception as error:  # a module of one's own may raise anything
+        raise CorpusWorldError(f"world {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, TextEnv)):
+        raise CorpusWorldError(f"world {name!r} is not a subclass of envs.core.TextEnv")
+    return found
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return str(error)
