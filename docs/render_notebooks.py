@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -26,15 +27,16 @@ NO_WIDGETS = "ignore:IProgress not found"
 def executed(path: Path, seconds: int = SECONDS) -> nbformat.NotebookNode:
     """The notebook with its outputs, run in its folder. Raises `CellExecutionError` at the first cell that fails."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=seconds,
-        kernel_name="python3",
-        startup_timeout=seconds,
-        resources={"metadata": {"path": str(path.parent)}},
-        config=Config(KernelManager={"transport": "ipc"}),  # files of this user instead of ports
-    )
-    client.execute(env=os.environ | {"PYTHONWARNINGS": NO_WIDGETS})
+    with tempfile.TemporaryDirectory() as sockets:
+        client = NotebookClient(
+            notebook,
+            timeout=seconds,
+            kernel_name="python3",
+            startup_timeout=seconds,
+            resources={"metadata": {"path": str(path.parent)}},
+            config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),  # sockets of this user alone
+        )
+        client.execute(env=os.environ | {"PYTHONWARNINGS": NO_WIDGETS})
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

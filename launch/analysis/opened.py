@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from envs.episode import Episode
 from envs.escaping import on_one_line
-from envs.store import StoreError
+from envs.store import StoreError, read_episodes
 from launch.analysis import frames
 from launch.analysis.charts import Chart
 from launch.analysis.drawn import curves, effects
@@ -18,7 +18,7 @@ from launch.errors import UserError, nearest
 from launch.report.build import DELTA
 from launch.report.claims.judge import Verdict, judge_study
 from launch.report.escaping import visible
-from launch.report.files.episode_files import EpisodeFiles
+from launch.report.files.episode_files import try_reading
 from launch.report.files.load import Run, Study, load
 from launch.report.table import Values, values_of
 from shaping.audits.played import OWN, cells_of
@@ -50,6 +50,8 @@ class OpenStudy:
     def __init__(self, study: Study) -> None:
         self.study = study
         """What reports are made from."""
+        self._tried: dict[Path, tuple[int, int]] = {}
+        """Episode file -> time and size with which another process has read it without harm."""
 
     @property
     def name(self) -> str:
@@ -156,9 +158,14 @@ class OpenStudy:
         return list(self.study.of(arm))
 
     def _read(self, paths: Sequence[Path], phase: str) -> list[Episode]:
-        read = EpisodeFiles(paths)
+        stamps = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
+        new = [path for path, stamp in stamps.items() if self._tried.get(path) != stamp]
+        for path, problem in try_reading(new).items():  # once: it takes another process
+            if problem:
+                raise UserError(on_one_line(f"{path}: {problem}"))
+            self._tried[path] = stamps[path]
         try:
-            every = [episode for path in paths for episode in read(path)]
+            every = [episode for path in paths for episode in read_episodes(path)]
         except StoreError as error:
             raise UserError(on_one_line(str(error))) from error
         return every if phase == "training" else [episode for episode in every if OWN in cells_of(episode)]

@@ -99,7 +99,7 @@ def test_rows_say_the_same_but_for_episodes(directory: Path, study: OpenStudy, t
 
 def test_a_curve_is_the_mean_over_replicates(study: OpenStudy) -> None:
     chart = study.curve("reward", arms=["unshaped"])
-    assert chart._repr_svg_().startswith("<svg") and ">unshaped<" in chart.svg and "Action mask" not in chart.svg
+    assert chart._repr_svg_().startswith("<svg") and ">Unshaped<" in chart.svg and "Action mask" not in chart.svg
     with pytest.raises(UserError, match=r"metric: no update has 'rewards' \(did you mean 'reward'\?\)"):
         study.curve("rewards")
     with pytest.raises(UserError, match="arm: synthetic has no 'nobody'"):
@@ -115,3 +115,12 @@ def test_what_models_and_worlds_said_is_escaped(study: OpenStudy) -> None:
     sealed = study.episodes(arm="unshaped", seed=0)[0].redacted()
     assert "labels sealed" in sealed._repr_html_() and "true return" not in sealed._repr_html_()
     assert np.isnan(type(study.episodes(arm="unshaped", seed=0))([sealed]).frame()["deception"]).all()
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    arms = {"unshaped": {"role": "reference"}}
+    opened = shaping.open_study(write_study(tmp_path / "study", config(arms=arms, seeds=1), updates=2))
+    kept = tmp_path / "study" / "runs" / "unshaped" / "seed-0" / "episodes" / "eval.parquet"
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"eval\.parquet: "):
+        opened.episodes()

@@ -64,16 +64,16 @@ def test_arms_are_written_as_in_a_study() -> None:
     both = arm_of([{"use": "ActionMask"}, Inoculation()])
     assert [type(i) for i in both.interventions] == [ActionMask, Inoculation] and both.name == "ActionMask+Inoculation"
     assert arm_of(both) is both
-    with pytest.raises(PluginError, match=r"arm.0: unknown intervention 'Inoculatio' \(did you mean 'Inoculation'"):
+    with pytest.raises(PluginError, match=r"arm\.0: unknown intervention 'Inoculatio' \(did you mean 'Inoculation'"):
         arm_of("Inoculatio")
     with pytest.raises(PluginError, match="both own the knob"):
         arm_of(["Inoculation", "Inoculation"])
-    with pytest.raises(ConfigError, match="arm.0.use: this key is required"):
+    with pytest.raises(ConfigError, match=r"arm\.0\.use: this key is required"):
         arm_of({"kind": "eliciting"})
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match="train.group_size: Input should be greater than or equal to 2"):
+    with pytest.raises(ConfigError, match=r"train\.group_size: Input should be greater than or equal to 2"):
         shaping.sample("clerk", group_size=1)
     with pytest.raises(UserError, match="clark"):
         shaping.sample("clark", groups=1, group_size=2)
