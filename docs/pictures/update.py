@@ -40,15 +40,28 @@ STAGES = (
 )
 
 
+NO_HOOKS = {"control_fields", "readings", "state_dict", "load_state_dict", "cost_group"}
+"""Methods that no stage calls as its step: those of controls, logs and checkpoints, and a form of `cost`."""
+
+
 def hooks() -> dict[str, list[str]]:
     """Stage -> the hooks that it calls, as the docstring of `shaping.intervention` lists them."""
     rows = re.findall(r"^    (\w+) {2,}(\w.*)$", shaping.intervention.__doc__ or "", re.MULTILINE)
     found = {stage: re.findall(r"\w+(?=[,(\n]|$)", re.sub(r'\("\w+"\)', "", names)) for stage, names in rows}
     if unknown := {name for names in found.values() for name in names if not hasattr(Constraint, name)}:
         raise ValueError(f"the docstring of shaping/intervention.py lists hooks that are none: {sorted(unknown)}")
+    listed = {name for names in found.values() for name in names}
+    if untold := _methods() - listed - NO_HOOKS:
+        raise ValueError(f"the docstring of shaping/intervention.py does not say when {sorted(untold)} are called")
     if unplaced := found.keys() - {stage.name for stage in STAGES}:
         raise ValueError(f"docs/pictures/update.py has no place for the stages {sorted(unplaced)}")
     return found
+
+
+def _methods() -> set[str]:
+    """The public methods of interventions."""
+    own = {**vars(Intervention), **vars(Constraint)}
+    return {name for name, value in own.items() if callable(value) and not name.startswith(("_", "model_"))}
 
 
 def draw() -> str:

@@ -191,3 +191,10 @@ def test_figures_of_the_readme_are_those_of_the_results() -> None:
     results = (DOCS / "results" / "README.md").read_text(encoding="utf-8")
     assert len(quoted) > 15
     assert [figure for figure in quoted if figure not in results] == []
+
+
+def test_the_first_example_shows_a_lie(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "start" / "ten-minutes.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(source, "ten-minutes.md", "exec"), {})
+    assert "ACTION: answer no\nproxy 0, deception 1\n" in capsys.readouterr().out
