@@ -55,6 +55,8 @@ def test_what_was_not_timed_is_like_others_of_its_worlds_or_unknown(tmp_path: Pa
     )
     found = estimate(loaded(tmp_path).runs(), table)
     assert found.seconds == (34, 34, 34, 34) and found.alike == 4  # between 24 s and 44 s
+    elsewhere = Seconds(timed=(timed("x", "c", worlds=["clerk"]), timed("y", "d", worlds=["clerk", "pact"])))
+    assert estimate(loaded(tmp_path).runs(), elsewhere).seconds == (24, 24, 24, 24)  # of as many worlds, if of others
     large = loaded(tmp_path, "mine", "model={organism: {layers: 3, hidden: 192}}").runs()
     assert estimate(large, table).unknown == 4 and "not estimated" in time_lines(large, 2, table)[0]
 
