@@ -20,13 +20,13 @@ class Estimate:
     seconds: tuple[float, ...]
     """Of the runs that could be estimated."""
     alike: int
-    """Of these, how many by runs of the same worlds in other settings."""
+    """Of these, how many by runs of other studies, of the same worlds where there are any."""
     unknown: int
     """Runs that nothing in the table is like."""
 
 
 def estimate(runs: Sequence[RunConfig], table: Seconds | None = None) -> Estimate:
-    """The time of each run, by what runs of its own setting took, else others of its study, else others of its worlds.
+    """The time of each run, by what runs of its own setting took, else others of its study, of its worlds, or any.
 
     Times grow with updates, episodes of an update and episodes of the evaluation. Adapters, stages of fine-tuning and
     what methods add are in the times of the setting's own runs alone.
@@ -50,7 +50,7 @@ def time_lines(runs: Sequence[RunConfig], at_once: int, table: Seconds | None = 
     least, most = min(found.seconds), max(found.seconds)
     each = f"{least:.0f} s" if round(least) == round(most) else f"{least:.0f} to {most:.0f} s"
     total = max(sum(found.seconds) / max(at_once, 1), most)
-    by = f", {found.alike} of them by runs of the same worlds in other settings" if found.alike else ""
+    by = f", {found.alike} of them by runs of other studies" if found.alike else ""
     left = f"; {found.unknown} further runs are like none that was timed" if found.unknown else ""
     return [
         f"time: about {duration(total)} for {len(found.seconds)} runs of {each}, {at_once} at a time, where each has a "
@@ -86,7 +86,8 @@ def _like(run: RunConfig, timed: Sequence[Timed]) -> tuple[list[Timed], bool]:
         return own or of_study, True
     if run.seats or run.stages:
         return [], False
-    return [each for each in same if each.worlds == worlds], False
+    of_worlds = [each for each in same if each.worlds == worlds]
+    return of_worlds or [each for each in same if len(each.worlds) == len(worlds)], False
 
 
 def _median(run: RunConfig, like: Sequence[Timed]) -> float:

@@ -18,7 +18,7 @@ from launch.smoke.run import Outcome, smoke
 from launch.terminal import say
 
 RECORD, LOG = "outcome.json", "log.txt"
-HEAD = f"{'study':<22} {'runs':>5} {'left out':>8} {'seconds':>8}  result"
+HEAD = f"{'study':<22} {'runs':>5} {'left out':>8} {'seconds':>8} {'of CPU':>8}  result"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,7 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = [outcome.study for outcome in found if not outcome.ok]
     say(
         f"{len(found)} studies, {sum(outcome.runs for outcome in found)} runs, "
-        f"{(time.perf_counter() - start) / 60:.1f} minutes with {given.processes} processes; "
+        f"{(time.perf_counter() - start) / 60:.1f} minutes with {given.processes} processes, "
+        f"{sum(outcome.cpu for outcome in found) / 60:.1f} of CPU; "
         + (f"failed: {', '.join(failed)}" if failed else "all went through")
     )
     return int(bool(failed))
@@ -46,7 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def line(outcome: Outcome) -> str:
     """The outcome as a row of the table."""
     result = "ok" if outcome.ok else f"FAILED: {outcome.why}"
-    return f"{outcome.study:<22} {outcome.runs:>5} {outcome.left_out:>8} {outcome.seconds:>8.0f}  {result}"
+    size = f"{outcome.study:<22} {outcome.runs:>5} {outcome.left_out:>8}"
+    return f"{size} {outcome.seconds:>8.0f} {outcome.cpu:>8.0f}  {result}"
 
 
 def _told(outcome: Outcome) -> Outcome:

@@ -59,8 +59,8 @@ def chosen(study: StudyConfig, most: int) -> list[str]:
     if not most or len(order) <= most:
         return order
     order.sort(key=lambda name: first[name].arm_config.role != "reference")
-    picked: list[str] = []
-    seen: set[str] = set()
+    picked = [order[0]]
+    seen = _parts(first[order[0]])
     while len(picked) < most:
         name = max((each for each in order if each not in picked), key=lambda each: len(_parts(first[each]) - seen))
         picked.append(name)

@@ -29,6 +29,8 @@ class Outcome(BaseModel):
     left_out: int = 0
     """Settings that were not, since at most so many were asked for."""
     seconds: float = 0.0
+    cpu: float = 0.0
+    """Of these, seconds in which it computed: the same on a machine that others share."""
     ok: bool = False
     why: str = ""
     """What went wrong; empty if nothing did."""
@@ -53,8 +55,8 @@ def smoke(name: str, folder: Path, settings: int) -> Outcome:
         runs, why = _play(study, names)
     except Exception as error:
         why = f"{type(error).__name__}: {message_of(error)}"
-    seconds = round(time.perf_counter() - start, 1)
-    return Outcome(study=name, runs=runs, left_out=left_out, seconds=seconds, ok=not why, why=why)
+    took = {"seconds": round(time.perf_counter() - start, 1), "cpu": round(time.process_time(), 1)}
+    return Outcome(study=name, runs=runs, left_out=left_out, **took, ok=not why, why=why)
 
 
 def _play(study: StudyConfig, names: list[str]) -> tuple[int, str]:
