@@ -1,8 +1,8 @@
 """Writes the tables of results into README.md and docs/results/README.md, from docs/results/STUDY/.
 
 `python -m docs.render_results` after `shaping report docs/results/STUDY/rows --out DIRECTORY` and a copy of its
-arms.csv (above a megabyte as arms.csv.gz) and verdicts.json; the table of methods is made from the rows themselves. A
-test compares pages and files.
+arms.csv (above a megabyte as arms.csv.gz) and verdicts.json, and `python -m docs.results_made STUDY`, which notes commit,
+machine and versions; the table of methods is made from the rows themselves. A test compares pages and files.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from typing import Any
 
 from docs.methods_table import Methods
 from docs.methods_table import signed as _signed
+from docs.results_made import lines_of
 from launch.report.metrics import label
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 AT = re.compile(r"\+point=[\w-]+")
 """The point in an arm's name, which stands beside the claim."""
-MARK = re.compile(r"<!-- (arms|claims|methods) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
+MARK = re.compile(r"<!-- (arms|claims|methods|made) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
 
 
 def rendered(text: str) -> str:
     """The page with its tables made again.
 
-    They are `<!-- arms STUDY METRIC... -->`, `<!-- claims STUDY -->` and `<!-- methods STUDY -->`.
+    They are `<!-- arms STUDY METRIC... -->`, `<!-- claims STUDY -->` and `<!-- methods STUDY -->`; beside them stands
+    `<!-- made STUDY -->`: of which runs they are, whether they are stale, and how far a rerun may differ.
     """
 
     def table(found: re.Match[str]) -> str:
@@ -38,6 +40,7 @@ def rendered(text: str) -> str:
         lines = {
             "arms": lambda: arms(study, metrics),
             "claims": lambda: claims(study),
+            "made": lambda: lines_of(study),
             "methods": lambda: Methods.of(ROOT / "docs" / "results" / study).lines(),
         }[kind]()
         return f"<!-- {kind} {study}{found[3]} -->\n" + "\n".join(lines) + "\n<!-- / -->"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.escaping import on_one_line
+from launch.console import dotted_flag, first_line, in_words, print_version, set_volume, silence_libraries
 from launch.errors import UserError
 from launch.report.verbs import Config, Overrides
 from launch.terminal import guarded, say
@@ -28,7 +29,6 @@ INTERRUPTED = 130
 app = typer.Typer(
     help="Train language agents with RL; compare shaping their motivations with constraining their actions.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,10 +46,17 @@ Force = Annotated[bool, typer.Option("--force", help="go on in a directory that 
 
 @app.callback()
 def _options(
-    context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="results, warnings and errors alone")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also what is logged on the way")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and stop")
+    ] = False,
 ) -> None:
     global _debug
     _debug = debug
+    set_volume(quiet=quiet, verbose=verbose)
     if not {"-h", "--help"} & set(sys.argv):  # help is ours, and coloured
         context.with_resource(guarded())
 
@@ -267,12 +274,14 @@ add_verbs(app)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    full: Annotated[bool, typer.Option("--full", help="import all of vLLM, and wait for slow packages")] = False,
+) -> None:
     """Check the machine and the installation; say what to do about each problem."""
     from launch.doctor import examine
 
     healthy = True
-    for finding in examine():
+    for finding in examine(full=full):
         mark = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}[finding.level]
         for line in (f"{mark}  {finding.what}: {finding.text}", f"      {finding.remedy}"):
             if line.strip():
@@ -288,15 +297,19 @@ def _with_isolation(overrides: list[str] | None, isolated: bool) -> list[str]:
 
 def main() -> None:
     """Entry point: one message on stderr and exit code 1 for whatever goes wrong."""
+    silence_libraries()
     try:
-        app()
+        if hint := dotted_flag(sys.argv[1:]):
+            raise UserError(hint)
+        with first_line(sys.argv[1:]):
+            app()
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         say("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error}\n`shaping --debug ...` shows where")
+        _fail(in_words(error) or f"unexpected {type(error).__name__}: {error}\n`shaping --debug ...` shows where")
 
 
 def _fail(message: str) -> None:

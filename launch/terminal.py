@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from envs.escaping import on_terminal
 
+spoken = threading.Event()
+"""Has this program written anything since the event was cleared?"""
+volume = 0
+"""-1: results, warnings and errors alone; 1: also what is logged on the way."""
 PRINTED_LINE, PRINTED = 4000, 64_000
 """Longest line, and longest single print, of code that is not ours: tracebacks, warnings, logs."""
 
 
 def say(text: str, *, err: bool = False, whole: bool = False) -> None:
     """Print a message. `whole`: it has any length, since its parts are ours or were checked."""
+    spoken.set()
     stream = sys.stderr if err else sys.stdout
     shown = on_terminal(text, PRINTED_LINE, None) if whole else on_terminal(text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -36,6 +42,7 @@ class SafeStream:
 
     def write(self, text: str) -> int:
         """Write a text, made safe; returns the length of the original."""
+        spoken.set()
         self.raw.write(on_terminal(_lines(text), PRINTED_LINE, self.longest))
         return len(text)
 

@@ -13,21 +13,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from envs.escaping import on_one_line, on_terminal
-from launch.terminal import guarded, raw
+from launch import terminal
+from launch.terminal import guarded, raw, say
 
 BAR = 120
 """Longest text beside a bar."""
 HEARTBEAT = 30.0
 """Seconds between two lines about the active runs if there is no terminal."""
+OFTEN = 5.0
+"""The same with --verbose."""
 
 
 class Display(AbstractContextManager["Display"]):
     """Shows the progress of a study's runs."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=raw(sys.stderr), highlight=False)
+        self.console = console or Console(file=raw(sys.stderr), highlight=False, quiet=terminal.volume < 0)
         self.bars: Progress | None = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and terminal.volume == 0:  # with -v, lines of logs would break the bars
             columns = (
                 BarColumn(24),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -56,8 +59,12 @@ class Display(AbstractContextManager["Display"]):
         if self.bars:
             self.bars.stop()
 
-    def note(self, text: str) -> None:
-        """Print a message, above the bars if there are any."""
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Print a message, above the bars if there are any; with --quiet only a warning."""
+        terminal.spoken.set()
+        if warning and self.console.quiet:
+            say(text, err=True)
+            return
         (self.bars.console if self.bars else self.console).print(
             on_terminal(text), markup=False, emoji=False, soft_wrap=True
         )
@@ -87,13 +94,14 @@ class Display(AbstractContextManager["Display"]):
         if self.bars:
             self._overall = self.bars.add_task("runs", total=runs, what="")
 
-    def start(self, name: str, updates: int) -> None:
-        """A run of `updates` updates has started."""
-        self._state[name] = (0, updates, "")
+    def start(self, name: str, updates: int, done: int = 0) -> None:
+        """A run of `updates` updates has started, or goes on after `done` of them."""
+        self._state[name] = (done, updates, "")
         if self.bars:
-            self._tasks[name] = self.bars.add_task(on_one_line(name, BAR), total=updates, what="")
+            shown = on_one_line(name, BAR)
+            self._tasks[name] = self.bars.add_task(shown, total=updates, completed=done, what="")
         else:
-            self.note(f"{name}: started")
+            self.note(f"{name}: resumes after update {done} of {updates}" if done else f"{name}: started")
 
     def update(self, name: str, done: int, row: Mapping[str, Any]) -> None:
         """`done` updates of a run are finished; `row` holds the metrics of the last one."""
@@ -119,7 +127,8 @@ class Display(AbstractContextManager["Display"]):
 
     def heartbeat(self) -> None:
         """Print the active runs at most every `HEARTBEAT` seconds, and only if there are no bars."""
-        if self.bars or time.monotonic() - self._last_line < HEARTBEAT or not self._state:
+        patience = OFTEN if terminal.volume > 0 else HEARTBEAT
+        if self.bars or time.monotonic() - self._last_line < patience or not self._state:
             return
         self._last_line = time.monotonic()
         running = (f"{name} {done}/{total} {what}".rstrip() for name, (done, total, what) in self._state.items())

@@ -345,6 +345,16 @@ def _settings(config: WarmStartConfig) -> dict[str, Any]:
     }
 
 
+def _told(error: Exception) -> str:
+    """An error in words; of a value that is refused, its key and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors(include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}" for each in found
+    )
+
+
 def main(
     config: Annotated[Path, typer.Argument(help="settings, in YAML: model, personas, worlds, steps, ...")],
     out: Annotated[Path, typer.Argument(help="directory to write; with --rows: a file")],
@@ -359,7 +369,7 @@ def main(
             return
         result = warm_start(settings, out, note=lambda line: typer.echo(on_terminal(line)))
     except (ValidationError, *_REFUSALS, pretrained.PretrainedError, ImportError, OSError) as error:
-        typer.echo(on_terminal(f"error: {error}"), err=True)
+        typer.echo(on_terminal(f"error: {_told(error)}"), err=True)
         raise typer.Exit(1) from error
     typer.echo(
         on_terminal(

@@ -210,7 +210,7 @@ def test_the_doctor_notices_packages_built_for_another_torch() -> None:
 
 def test_the_doctor_fails_where_something_is_missing(shaping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Finding("error", "ray", "does not start", "read the log")
-    monkeypatch.setattr("launch.doctor.examine", lambda: iter([Finding("ok", "python", "3.11"), bad]))
+    monkeypatch.setattr("launch.doctor.examine", lambda full: iter([Finding("ok", "python", "3.11"), bad]))
     done = shaping("doctor")
     assert done.code == 1
     assert "FAIL  ray: does not start\n      read the log" in done.out
@@ -218,6 +218,8 @@ def test_the_doctor_fails_where_something_is_missing(shaping: Any, monkeypatch: 
 
 def test_the_doctor_finds_nothing_wrong_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launch.doctor._ray", lambda: Finding("ok", "ray", ""))  # the study tests start it
-    monkeypatch.setattr("launch.doctor._vllm", lambda: Finding("ok", "vllm", ""))  # the tests of its engine start it
+    monkeypatch.setattr(
+        "launch.doctor._vllm", lambda full: Finding("ok", "vllm", "")
+    )  # the tests of its engine start it
     assert [finding for finding in examine() if finding.level == "error"] == []
     assert json.dumps([finding.what for finding in examine()])
