@@ -12,7 +12,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from docs.render_templates import PAGES, SHAPER, own_shaper, rendered
 from envs import own_modules
 from launch.cli import app
 from launch.config.loading import load_study
@@ -21,7 +20,6 @@ from launch.scaffold.new import parts_in, write_new
 from launch.scaffold.templates import FOLDER, KINDS, Names, names_of
 from launch.study import run_study
 
-ROOT = Path(__file__).resolve().parents[3]
 NAMES = {
     "shaper": "MyShaper",
     "constraint": "my_constraint",
@@ -132,13 +130,6 @@ def test_the_verb_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None
     done = CliRunner().invoke(app, ["new", "claim", "KeepsIt", "--folder", str(tmp_path)])
     assert done.exit_code == 0, done.exception
     assert f"next: shaping check {tmp_path / 'keeps_it.py'}:KeepsIt" in done.output
-
-
-def test_the_documentation_prints_the_templates() -> None:
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        assert rendered(text) == text, f"{page.name}: python -m docs.render_templates"
-    assert SHAPER.read_text(encoding="utf-8") == own_shaper()
 
 
 def test_list_shows_fields_and_docstring_of_one() -> None:
