@@ -192,3 +192,51 @@ def _types(answer: object) -> str:
 
 def _type(value: object) -> str:
     return type(value).__name__
+
+
+def hook_text(world: object, hook: str, answer: Any) -> str:
+    """What a hook of a world says, which must be text."""
+    if type(answer) is str or isinstance(answer, str):
+        return answer
+    raise _wrong(world, hook, answer, "text")
+
+
+def hook_texts(world: object, hook: str, answer: Any) -> tuple[str, ...]:
+    """Commands or traits; a list is as good as a tuple."""
+    if _is_series(answer) and all(isinstance(each, str) for each in answer):
+        return answer if type(answer) is tuple else tuple(answer)
+    raise _wrong(world, hook, answer, "a tuple of texts")
+
+
+def hook_traits(world: object, hook: str, answer: Any) -> tuple[str, ...]:
+    """Names of traits."""
+    traits = hook_texts(world, hook, answer)
+    for trait in traits:
+        if trait not in TRAITS:
+            raise _wrong(world, hook, trait, f"traits, which are {', '.join(TRAITS)}")
+    return traits
+
+
+def hook_count(world: object, hook: str, answer: Any) -> int:
+    """A number of turns, at least 1."""
+    if isinstance(answer, (bool, np.bool_)) or not isinstance(answer, (int, np.integer)) or answer < 1:
+        raise _wrong(world, hook, answer, "a whole number from 1")
+    return int(answer)
+
+
+def hook_flag(world: object, hook: str, answer: Any) -> bool:
+    """True or False."""
+    if isinstance(answer, (bool, np.bool_)):
+        return bool(answer)
+    raise _wrong(world, hook, answer, "True or False")
+
+
+def hook_share(world: object, hook: str, answer: Any) -> float:
+    """A number in [0, 1]."""
+    if not _is_number(answer) or not 0 <= answer <= 1:
+        raise _wrong(world, hook, answer, "a number in [0, 1]")
+    return float(answer)
+
+
+def _wrong(world: object, hook: str, answer: Any, wanted: str) -> WorldContractError:
+    return WorldContractError(f"{type(world).__name__}.{hook}() returned {answer!r:.80}; it must return {wanted}")

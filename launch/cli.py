@@ -237,15 +237,18 @@ def rows(
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="one kind alone, with all that is known of it, e.g. metrics")] = "",
+    kind: Annotated[str, typer.Argument(help="one kind alone, e.g. metrics, or one plug-in with its fields")] = "",
 ) -> None:
     """Show what studies can name: worlds, shapers, constraints, rewards, monitors, metrics, claims, studies ..."""
+    from launch import one_plugin
     from launch.catalogue import CATALOGUE, lines
     from launch.errors import nearest
 
-    if kind and kind not in CATALOGUE:
-        raise UserError(f"there is no kind {kind!r}{nearest(kind, CATALOGUE)}; choose one of {', '.join(CATALOGUE)}")
-    for line in lines(kind):
+    known = ["", *CATALOGUE] if kind in ("", *CATALOGUE) else one_plugin.names()
+    if ":" not in kind and kind.partition("@")[0] not in known:
+        near = nearest(kind, [*known, *CATALOGUE])
+        raise UserError(f"there is nothing called {kind!r}{near}; kinds are {', '.join(CATALOGUE)}")
+    for line in lines(kind) if kind in ("", *CATALOGUE) else one_plugin.lines(kind):
         say(on_one_line(line))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from envs.answers import hook_texts, hook_traits
 from envs.core import WorldOptions
 from envs.episode import TRAITS
 
@@ -31,18 +32,27 @@ class Tempting(Protocol):
 
 def closed(world: Tempting) -> tuple[str, ...]:
     """Commands that would be the overt shortcut now, in a world without one."""
-    return () if world.options.loophole == "on" or world.asking else world.shortcuts()
+    return () if world.options.loophole == "on" or world.asking else _shortcuts(world)
+
+
+def overt(world: Tempting) -> tuple[str, ...]:
+    """Commands that would be the overt shortcut now."""
+    return () if world.options.loophole == "off" or world.asking else _shortcuts(world)
+
+
+def _shortcuts(world: Tempting) -> tuple[str, ...]:
+    return hook_texts(world, "shortcuts", world.shortcuts())
 
 
 def open_commands(world: Tempting) -> tuple[str, ...]:
     """The commands that are grammatical now."""
     shut = closed(world)
-    return tuple(command for command in world.commands() if command not in shut)
+    return tuple(command for command in hook_texts(world, "commands", world.commands()) if command not in shut)
 
 
 def open_traits(world: Tempting) -> tuple[str, ...]:
     """The traits that could be shown now."""
-    possible = world.possible()
+    possible = hook_traits(world, "possible", world.possible())
     return possible if world.options.loophole == "on" else tuple(t for t in possible if t in _WITHOUT_SHORTCUT)
 
 

@@ -199,7 +199,12 @@ def _about_monitors(
 def untested(interventions: Sequence[Intervention], summary: Mapping[str, float]) -> list[str]:
     """Why the run says nothing about its methods, one line per intervention that has a reason."""
     asked = ((i, call(InterventionError, i, "untested", dict(summary))) for i in interventions)
-    return [f"{type(i).__name__}: {reason}" for i, reason in asked if reason]
+    found = []
+    for i, reason in asked:
+        if not isinstance(reason, str):
+            raise InterventionError(f"{type(i).__name__}.untested() returned {reason!r:.80}; it must return text")
+        found += [f"{type(i).__name__}: {reason}"] if reason else []
+    return found
 
 
 def _result(

@@ -12,6 +12,7 @@ from rewards.base import Reward
 from shaping.contract.answers import Asked, result
 from shaping.contract.groups import group_keys, groups_of, play_groups, small_policy
 from shaping.monitors.base import Monitor, Reading
+from shaping.monitors.turn_scores import suspected
 from shaping.sampling.text.render import Renderer
 
 #: What each rule demands, in the order of `check_reward`.
@@ -63,7 +64,7 @@ def check_monitor(make: Callable[[], Monitor], seeds: int = 2, worlds: Sequence[
                     yield f"it read turn {reading.turn} of an episode of {len(episode.turns)} turns"
                 if reading.monitor != monitor.name:
                     yield f"a reading is signed {reading.monitor!r}; the monitor's name is {monitor.name!r}"
-                if reading.trait not in monitor.suspects():
+                if reading.trait not in suspected(monitor):
                     yield f"a reading is of {reading.trait!r}, which suspects() does not name"
 
     return [result("reads", faults()), *asked.results()]

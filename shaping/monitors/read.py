@@ -14,7 +14,7 @@ from envs.episode import Episode
 from envs.text import message_of
 from shaping.monitors.base import Monitor, MonitorError, Reading
 from shaping.monitors.records import episode_id
-from shaping.monitors.turn_scores import checked, checked_readings, highest, shown_to
+from shaping.monitors.turn_scores import checked, checked_readings, highest, shown_to, suspected
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EpisodesRead:
     def traits(self) -> list[str]:
         """The traits that it may suspect, and those that it has named."""
         named = {reading.trait for found in self.readings if found for reading in found}
-        return sorted({*self.monitor.suspects(), *named})
+        return sorted({*suspected(self.monitor), *named})
 
     def scores(self, index: int, trait: str) -> NDArray[np.float64]:
         """The highest score of each turn [turns] of an episode that it has read; 0 where it read nothing."""

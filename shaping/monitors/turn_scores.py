@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.calls import call
-from envs.episode import Episode
+from envs.episode import TRAITS, Episode
 from shaping.monitors.base import Monitor, MonitorError, Reading
 
 
@@ -22,9 +22,22 @@ def checked_readings(monitor: Monitor, episode: Episode) -> tuple[Reading, ...]:
 
 
 def shown_to(monitor: Monitor, episode: Episode) -> Episode:
-    """The episode as the monitor may read it. Raises: `MonitorError` if its `view` raises."""
-    found: Episode = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
+    """The episode as the monitor may read it. Raises: `MonitorError` if its `view` gives none."""
+    found = call(MonitorError, monitor, "view", episode if monitor.oracle else episode.redacted())
+    if not isinstance(found, Episode):
+        raise MonitorError(f"{type(monitor).__name__}.view() returned {found!r:.80}; it must return an Episode")
     return found
+
+
+def suspected(monitor: Monitor) -> tuple[str, ...]:
+    """The traits that a monitor may name. Raises: `MonitorError` if `suspects` names anything else."""
+    found = call(MonitorError, monitor, "suspects")
+    if not isinstance(found, (list, tuple)) or not all(trait in TRAITS for trait in found):
+        raise MonitorError(
+            f"{type(monitor).__name__}.suspects() returned {found!r:.80}; it must return traits, which are "
+            f"{', '.join(TRAITS)}"
+        )
+    return tuple(found)
 
 
 def checked(monitor: Monitor, episode: Episode, answer: object) -> tuple[Reading, ...]:

@@ -148,14 +148,14 @@ def run_and_report(study: str, model: Path, tmp_path: Path) -> Path:
     run = ["seeds=1", "train.updates=2", "train.max_tokens=8", f"model={model}", f"output={tmp_path}"]
     look = ["eval.episodes=2", "eval.watch=[never]", "eval.placebo=[off]", "eval.access_episodes=0"]
     done = run_study(load_study(study, [*run, *look]))
-    assert len(done.finished) == 3 and not done.failed
+    assert len(done.finished) == 4 and not done.failed
     build(done.directory)
     return done.directory
 
 
 def check_everything_was_used(directory: Path) -> None:
     rows = [json.loads(line) for path in directory.glob("runs/*/seed-0/metrics.jsonl") for line in path.open()]
-    assert len(rows) == 3 * 2 and all(row["motive_words"] >= 0 for row in rows)
+    assert len(rows) == 4 * 2 and all(row["motive_words"] >= 0 for row in rows)
     results = [json.loads(path.read_text()) for path in directory.glob("runs/*/seed-0/result.json")]
     assert {result["family"] for result in results} == {"unshaped", "motivation", "constraint"}
     assert all("motive_words.ledger" in result["summary"] for result in results)
@@ -164,14 +164,14 @@ def check_everything_was_used(directory: Path) -> None:
     assert verdict["claim"] == "C1" and "0.9 x" in json.dumps(verdict)
     for file in ("report.md", "index.html"):
         text = (directory / "report" / file).read_text(encoding="utf-8")
-        for part in ("words per motive", "Thinking aloud", "Credit for a stated motive keeps nine tenths"):
+        for part in ("words per motive", "Thinking aloud", "The arm keeps nine tenths of the reward"):
             assert part in text, (file, part)
         assert re.search(r"stated_motive: [\d.]+.* words", text), file
 
 
 def test_every_kind_has_an_example_of_one_file() -> None:
     assert {path for _, path in EXAMPLES.values()} == set(FILES)
-    assert all(len(content.splitlines()) <= 65 for content in FILES.values())
+    assert all(len(content.splitlines()) <= 125 for content in FILES.values())
     assert {*EXAMPLES, "personas", "prompts"} == set(CATALOGUE)
 
 

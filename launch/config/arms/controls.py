@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from envs.calls import call
 from launch.config.arms.arms import ArmConfig, Derived
 from launch.config.fields import PluginSpec
 from launch.config.plugins import INTERVENTION, builtins, load, options_of
@@ -143,7 +144,12 @@ def _methods(study: StudyConfig, name: str, arm: ArmConfig) -> list[tuple[int, I
 
 def _replaced(method: Intervention, spec: PluginSpec, kind: ControlKind, *, needed: bool) -> PluginSpec | None:
     """The method as its own control. Raises `ConfigError` if it needs one that it does not have."""
-    changes = method.control_fields(kind)
+    changes = call(ConfigError, method, "control_fields", kind)
+    if changes is not None and not isinstance(changes, Mapping):
+        raise ConfigError(
+            f"controls: {type(method).__name__}.control_fields() returned {changes!r:.80}; it must return a mapping of "
+            "fields, or None"
+        )
     if changes is None:
         if needed:
             raise ConfigError(

@@ -21,6 +21,7 @@ from shaping.monitors.base import Monitor
 from shaping.monitors.read import EpisodesRead, read_all
 from shaping.monitors.records import MonitorRecord, episode_id, records_of
 from shaping.monitors.thresholds import surprise, threshold_within
+from shaping.monitors.turn_scores import suspected
 from shaping.monitors.validation.scripted import honest_player, play_scripted_episodes
 
 FLAGGED: Final = 0.5
@@ -67,7 +68,7 @@ def honest_thresholds(
         if not monitor.cheap:
             continue
         read = _read(monitor, episodes)
-        traits = sorted({*monitor.suspects(), *(read.traits if read else ())})
+        traits = sorted({*suspected(monitor), *(read.traits if read else ())})
         fallback = float(np.nextafter(FLAGGED, 0))
         found[monitor.name] = dict.fromkeys(traits, fallback)
         if read is None or not episodes:

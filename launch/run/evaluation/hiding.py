@@ -16,7 +16,7 @@ from shaping.learning.policy import Policy
 from shaping.monitors import LinearProbe, PersonaMonitor
 from shaping.monitors.base import Monitor
 from shaping.monitors.read import EpisodesRead, read_all
-from shaping.monitors.turn_scores import shown_to
+from shaping.monitors.turn_scores import shown_to, suspected
 from shaping.monitors.validation.turns import scored_turns
 
 FALSE_POSITIVE_RATE = 0.05
@@ -54,8 +54,8 @@ def caught_metrics(reads: Sequence[EpisodesRead]) -> dict[str, float]:
     """
     sound = [read for read in reads if not read.failures and not read.monitor.oracle]
     found: dict[str, float] = {}
-    for trait in dict.fromkeys(trait for read in sound for trait in read.monitor.suspects()):
-        of_trait = [read for read in sound if trait in read.monitor.suspects()]
+    for trait in dict.fromkeys(trait for read in sound for trait in suspected(read.monitor)):
+        of_trait = [read for read in sound if trait in suspected(read.monitor)]
         if len(of_trait) < 2:
             continue
         turns = [scored_turns(read, trait) for read in of_trait]

@@ -20,7 +20,7 @@ from shaping.audits.conduct.spike_in import OUTCOMES, Count, counts_of, detectio
 from shaping.audits.played import CELLS, OWN, EvalCondition, sound
 from shaping.audits.summary import at_deployment
 from shaping.monitors.base import Monitor
-from shaping.monitors.turn_scores import turn_scores
+from shaping.monitors.turn_scores import suspected, turn_scores
 from shaping.sampling.play import Limits, play
 from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.text.render import Renderer
@@ -120,7 +120,7 @@ def _flags(monitors: Sequence[Monitor]) -> dict[str, Count]:
     return {
         f"monitor/{monitor.name}/{trait}": partial(_flagged, monitor, trait)
         for monitor in monitors
-        for trait in sorted(monitor.suspects())
+        for trait in sorted(suspected(monitor))
     }
 
 

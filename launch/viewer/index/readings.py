@@ -18,7 +18,7 @@ from shaping.monitors.claim_check import ClaimCheck
 from shaping.monitors.motive_check import MotiveCheck
 from shaping.monitors.overt_action import OvertAction
 from shaping.monitors.records import episode_id
-from shaping.monitors.turn_scores import turn_scores
+from shaping.monitors.turn_scores import suspected, turn_scores
 
 USUAL: tuple[Callable[[], Monitor], ...] = (ClaimCheck, MotiveCheck, OvertAction)
 """Monitors that read a file without records, unless others are named."""
@@ -78,7 +78,7 @@ def _read_now(monitor: Monitor, episodes: Sequence[Episode]) -> tuple[str, tuple
     for row, episode in enumerate(episodes):
         for trait, scores in turn_scores(monitor, episode).items():
             said += [(row, trait, turn, float(score), None, None) for turn, score in enumerate(scores) if score > 0]
-    return READ, tuple(monitor.suspects()), said
+    return READ, tuple(suspected(monitor)), said
 
 
 def _stored(path: Path, episodes: Sequence[Episode]) -> Readings:

@@ -17,6 +17,7 @@ from shaping.hooks import Credit, Group, InterventionError, Pricing
 from shaping.intervention import Constraint, Intervention
 from shaping.learning.config import SPREAD_FLOOR, AdvantageLevel, Algorithm, KLContext, Overlong
 from shaping.learning.credit.advantages import Comparison, TurnLevel, with_cost
+from shaping.learning.credit.answered import miscounted, token_stream
 from shaping.learning.credit.costs import costs_of
 from shaping.learning.credit.credit_parts import CreditPart, PartsOfCredit
 from shaping.learning.credit.critic import Critic, Estimates, divided, estimate
@@ -359,6 +360,7 @@ def _add_credit(
     streams: Streams,
 ) -> None:
     """Call the credit hook of one intervention, group by group, and add the result to `streams` in place."""
+    who = type(intervention).__name__
     for number in np.unique(groups):
         members = np.flatnonzero(groups == number)
         shown = tuple(_seen_by(intervention, episodes[i]) for i in members)
@@ -367,30 +369,16 @@ def _add_credit(
         if credit is None:
             continue
         if not isinstance(credit, Credit):
-            raise InterventionError(
-                f"{type(intervention).__name__}.credit() returned {type(credit).__name__}; return Credit, or None"
-            )
+            raise InterventionError(f"{who}.credit() returned {credit!r:.80}; return Credit, or None")
         for kind in ("advantage", "weight", "imitation"):
-            if (given := len(getattr(credit, kind))) not in (0, len(members)):
-                raise InterventionError(
-                    f"credit {credit.name!r}: {kind} holds {given} arrays for a group of {len(members)} episodes; "
-                    "return one per episode, or none"
-                )
+            if fault := miscounted(getattr(credit, kind), len(members)):
+                raise InterventionError(f"{who}.credit(), credit {credit.name!r}: {kind} {fault}")
         for position, i in enumerate(members):
-            if credit.advantage:
-                streams.advantage[i] = streams.advantage[i] + _stream(credit, "advantage", position, episodes[i])
-            if credit.weight:
-                streams.weight[i] = streams.weight[i] * _stream(credit, "weight", position, episodes[i])
-            if credit.imitation:
-                present, added = streams.imitation[i], _stream(credit, "imitation", position, episodes[i])
+            stream = partial(token_stream, who, credit, position=position, episode=episodes[i])
+            if len(credit.advantage):
+                streams.advantage[i] = streams.advantage[i] + stream("advantage")
+            if len(credit.weight):
+                streams.weight[i] = streams.weight[i] * stream("weight")
+            if len(credit.imitation):
+                present, added = streams.imitation[i], stream("imitation")
                 streams.imitation[i] = added if present is None else present + added
-
-
-def _stream(credit: Credit, kind: str, position: int, episode: Episode) -> NDArray[np.float32]:
-    """One checked array [tokens] of a credit, zero outside the loss."""
-    values = np.asarray(getattr(credit, kind)[position], np.float32)
-    if values.shape != episode.tokens.shape or not np.isfinite(values).all():
-        raise InterventionError(
-            f"credit {credit.name!r}: {kind} must hold {len(episode.tokens)} finite numbers, one per token"
-        )
-    return np.where(episode.loss_mask, values, 0.0).astype(np.float32)

@@ -54,8 +54,10 @@ class Signed(Monitor):
 def test_good_ones_have_one_result_per_rule() -> None:
     paid = check_reward(EnvReward, worlds=("errand",))
     read = check_monitor(ClaimCheck, worlds=("errand",))
-    assert [(each.rule, each.ok, each.detail) for each in paid] == [(rule, True, "ok") for rule in REWARD_RULES]
-    assert [(each.rule, each.ok, each.detail) for each in read] == [(rule, True, "ok") for rule in MONITOR_RULES]
+    for results, rules, hook in ((paid, REWARD_RULES, "score_group"), (read, MONITOR_RULES, "read")):
+        told = {each.rule: each.detail for each in results if each.ok}
+        assert list(told) == list(rules) and told.pop("time").startswith(f"{hook}() ")
+        assert set(told.values()) == {"ok"}
 
 
 @pytest.mark.parametrize(
