@@ -35,10 +35,9 @@ def test_it_runs_and_shows_what_is_committed(path: Path) -> None:
     """Its own assertions hold, and every cell shows outputs of the same kinds as those that are committed."""
     before, now = nbformat.read(path, as_version=4), executed(path)
 
-    def shown(notebook: nbformat.NotebookNode) -> list[list[str]]:
-        return [
-            [kind for o in cell.get("outputs", ()) for kind in o.get("data", {"stream": ""})] for cell in notebook.cells
-        ]
+    def shown(notebook: nbformat.NotebookNode) -> list[set[str]]:
+        outputs = [cell.get("outputs", ()) for cell in notebook.cells]
+        return [{kind for each in own for kind in each.get("data", {"stream": ""})} for own in outputs]
 
     assert shown(now) == shown(before)
     assert [cell.source for cell in now.cells] == [cell.source for cell in before.cells]
