@@ -1,8 +1,8 @@
 """Writes the tables of results into README.md and docs/results/README.md, from docs/results/STUDY/.
 
 `python -m docs.render_results` after `shaping report docs/results/STUDY/rows --out DIRECTORY` and a copy of its
-arms.csv (above a megabyte as arms.csv.gz) and verdicts.json, and `python -m docs.results_made STUDY`, which notes commit,
-machine and versions; the table of methods is made from the rows themselves. A test compares pages and files.
+arms.csv (above a megabyte as arms.csv.gz) and verdicts.json, and `python -m docs.results_made STUDY`, which notes
+commit, machine and versions; the table of methods is made from the rows themselves. A test compares pages and files.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # docs are written from the repository, not installed
 
 from docs.render_notebooks import FOLDER, MOST_BYTES, executed
 
