@@ -76,7 +76,8 @@ def test_a_study_of_all_six_runs(folder: Path, model: Path, tmp_path: Path) -> N
     assert len(done.finished) == 4 and not done.failed
     results = [json.loads(path.read_text()) for path in done.directory.glob("runs/*/seed-0/result.json")]
     for summary in (result["summary"] for result in results):
-        assert "monitor.my_monitor.reward_hack.false_positive_rate" in summary and "deception.my_world" in summary
+        assert any(key.startswith("monitor.my_monitor.reward_hack.") for key in summary)
+        assert "proxy_reward.my_world" in summary
 
 
 def test_the_study_names_what_lies_beside_it_and_says_where_its_schema_is(folder: Path) -> None:
