@@ -45,9 +45,9 @@ lint: $(DEV_READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# Two replicates of every bundled study at the smallest size, two studies at a time: do they still run, and how long?
+# Two replicates of every bundled study at the smallest size, at most eight arms of each, two studies at a time.
 studies-smoke: $(RUN_READY)
-	@$(BIN)/python -m launch.smoke $(ARGS)
+	@$(BIN)/python -m launch.smoke $(or $(ARGS),--settings 8)
 
 bench: $(RUN_READY)
 	@for name in worlds organism sampling vocabulary learning update learner prefixes rollouts controller viewer; do \
