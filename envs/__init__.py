@@ -15,7 +15,7 @@ import gymnasium
 
 from envs.core import TextEnv
 from envs.discovery import Discovered, by_name, subclasses
-from envs.own_modules import import_class
+from envs.modules.own_modules import import_class
 from envs.skins import check_takes_locale, resolve, split
 from envs.worlds.base import World
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from envs.own_modules import named
+from envs.modules.own_modules import named
 from launch.config.plugins import INTERVENTION, KINDS, WORLD, builtins, find_class, installed, kind_of
 
 _WIDTH = 100

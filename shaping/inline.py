@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
-from envs.own_modules import import_class, named
+from envs.modules.own_modules import import_class, named
 from envs.text import message_of
 
 

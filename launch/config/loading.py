@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from envs.escaping import revealed
-from envs.own_modules import look_beside
+from envs.modules.own_modules import look_beside
 from launch.config.arms.combinations import check_combinations
 from launch.config.arms.controls import with_controls
 from launch.config.claims import build_claims

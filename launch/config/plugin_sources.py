@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from envs.own_modules import OwnModuleError, find_file, module_name, split
+from envs.modules.own_modules import OwnModuleError, find_file, module_name, split
 from launch.config.plugins import KINDS, builtins, installed
 from launch.config.study import RunConfig
 from launch.storage.versions import PACKAGES

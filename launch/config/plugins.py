@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from envs import limits, own_modules
+from envs import limits
 from envs.discovery import subclasses
 from envs.limits import NoAnswerError, within
+from envs.modules import own_modules
 from envs.options import Declared, declared_options
 from envs.text import message_of
 from launch.config.arms.seats import SeatsConfig

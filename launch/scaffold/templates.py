@@ -11,7 +11,7 @@ from string import Template
 from typing import Final, NamedTuple
 
 from envs import WORLDS
-from envs.own_modules import OURS
+from envs.modules.own_modules import OURS
 from launch.errors import UserError, nearest
 
 FOLDER: Final = Path(__file__).with_name("templates")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envs import own_modules
-from envs.own_modules import OwnModuleError, import_class, look_beside, named
+from envs.modules import own_modules
+from envs.modules.own_modules import OwnModuleError, import_class, look_beside, named
 from launch.config.loading import load_study
 from launch.config.plugin_sources import plugin_code
 from launch.config.plugins import REWARD, PluginError, find_class

@@ -22,8 +22,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from envs import WORLDS
-from envs.by_path import is_path, module_at
 from envs.core import TextEnv
+from envs.modules.by_path import is_path, module_at
 from envs.personas.persona import Plays, policies_of
 from envs.personas.strategies import strategies_of
 from envs.worlds.base import World

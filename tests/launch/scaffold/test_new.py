@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from envs import own_modules
+from envs.modules import own_modules
 from launch.cli import app
 from launch.config.loading import load_study
 from launch.errors import UserError

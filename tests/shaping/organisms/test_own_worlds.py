@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import till_world
 
-from envs.by_path import module_at
 from envs.core import parse_action
+from envs.modules.by_path import module_at
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import Script, scripts
 from shaping.organisms.corpus.own_worlds import CorpusWorldError, corpus_world, sources

@@ -21,7 +21,7 @@ from typing import Any
 
 OURS = ("envs", "rewards", "shaping", "launch")
 """The framework's packages."""
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds them."""
 _beside: dict[str, None] = {}
 _loading = threading.RLock()

@@ -1,0 +1,1 @@
+"""Modules of a user: found by path, and told from those of this project."""
