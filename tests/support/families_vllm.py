@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing as mp
 import os
+import re
 import sys
 import tempfile
 import time
@@ -135,7 +136,7 @@ def _apart(policy: Policy, prompts: Sequence[Sequence[int]], found: Sequence[Com
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:400]
+    return re.sub(rf"{tempfile.gettempdir()}/\w+", "the model", " ".join(text.split()))[:400]
 
 
 def _child(call: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], pipe: Any) -> None:

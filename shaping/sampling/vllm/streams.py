@@ -15,7 +15,16 @@ from shaping.hooks import ActivationEdit
 
 Stream = Literal["sum", "first"]
 """The sum of a layer's two outputs, or the first (or only) one."""
-STREAMS: Final[Mapping[str, Stream]] = MappingProxyType({"llama": "sum", "opt": "first"})
+_SUM = """
+bloom falcon gemma2 gemma3_text glm4 gpt2 gpt_neox gptj granite granitemoe llama mistral mixtral nanochat
+nemotron olmo2 olmo3 olmoe opt phi3 qwen2 qwen3 qwen3_moe smollm3 starcoder2 vaultgemma
+"""
+_FIRST = """
+cohere exaone4 hyperclovax minicpm3 stablelm
+"""
+STREAMS: Final[Mapping[str, Stream]] = MappingProxyType(
+    {**dict.fromkeys(_SUM.split(), "sum"), **dict.fromkeys(_FIRST.split(), "first")}
+)
 """Model type -> its stream."""
 
 
