@@ -22,6 +22,7 @@ from launch.errors import UserError
 from launch.estimate.estimate import kind_of
 from launch.estimate.table import PATH, Seconds, Timed, read, write
 from launch.storage.rundir import RunDirectory
+from launch.terminal import say
 
 QUARTILE = 0.25
 Times = tuple[float, float]
@@ -38,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     known = {(each.study, each.setting): each for each in read(given.table).timed}
     known |= {(each.study, each.setting): each for each in found}
     write(Seconds(machine=given.machine, timed=tuple(known.values())), given.table)
-    print(f"{sum(each.runs for each in found)} runs of {len(found)} settings, in {given.table}")
+    say(f"{sum(each.runs for each in found)} runs of {len(found)} settings, in {given.table}")
     return 0
 
 

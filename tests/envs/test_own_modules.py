@@ -17,7 +17,7 @@ from launch.config.plugin_sources import plugin_code
 from launch.config.plugins import REWARD, PluginError, find_class
 from launch.errors import UserError
 
-ROOT = Path(own_modules.__file__).parents[1]
+ROOT = Path(own_modules.__file__).parents[2]
 SOURCE = """
 from rewards.base import Reward
 

@@ -173,7 +173,7 @@ def test_one_kind_is_listed_alone_and_whole(shaping: Any) -> None:
         (["eval", "nowhere"], "nowhere is not a run directory"),
         (["report", "nowhere"], "nowhere: there is no such directory"),
         (["rows", "nowhere"], "nowhere: there is no such directory"),
-        (["list", "metric"], "there is no kind 'metric' (did you mean 'metrics'?)"),
+        (["list", "metric"], "there is nothing called 'metric' (did you mean 'metrics'?)"),
         (["check", "clark"], "unknown plug-in 'clark' (did you mean 'clerk'?)"),
     ],
 )

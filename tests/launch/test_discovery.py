@@ -157,7 +157,7 @@ def check_everything_was_used(directory: Path) -> None:
     rows = [json.loads(line) for path in directory.glob("runs/*/seed-0/metrics.jsonl") for line in path.open()]
     assert len(rows) == 4 * 2 and all(row["motive_words"] >= 0 for row in rows)
     results = [json.loads(path.read_text()) for path in directory.glob("runs/*/seed-0/result.json")]
-    assert {result["family"] for result in results} == {"unshaped", "motivation", "constraint"}
+    assert {result["family"] for result in results} == {"unshaped", "motivation", "constraint", "control"}
     assert all("motive_words.ledger" in result["summary"] for result in results)
     assert all("monitor.haste.reward_hack.false_positive_rate" in result["summary"] for result in results)
     (verdict,) = json.loads((directory / "report" / "verdicts.json").read_text())["verdicts"]

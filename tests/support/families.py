@@ -135,6 +135,7 @@ def measure(family: str, tokenizer: PreTrainedTokenizerBase) -> Measured:
     """Train and sample a tiny model of a family beside transformers' own forward pass with eager attention."""
     model = tiny(family)
     plain, policy = copy.deepcopy(model), Policy(model, tokenizer)
+    steered = _steered(policy, plain)  # before adapters are added
     sampled = [
         torch.from_numpy(completion.logprobs)
         - plain_logprobs(plain, [*prompt, *completion.tokens.tolist()])[len(prompt) - 1 :]
@@ -146,7 +147,7 @@ def measure(family: str, tokenizer: PreTrainedTokenizerBase) -> Measured:
         "whole" if why_not_cached(model) else "cache",
         max(float(difference.abs().max()) for difference in sampled),
         _adapted(policy),
-        _steered(policy, plain),
+        steered,
     )
 
 

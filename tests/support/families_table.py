@@ -38,6 +38,7 @@ def vllm_columns(seen: dict[str, Any] | None) -> tuple[str, str]:
 def row(family: str, found: Measured) -> str:
     """The line of one family. Differences are no part of it: they are rounding, and change with the machine."""
     lora = "–" if found.lora is None else "yes"
+    assert found.steer is None or found.steer < CLOSE
     steer = "–" if found.steer is None else "yes"
     served, steered = vllm_columns(json.loads(SEEN.read_text(encoding="utf-8"))["families"].get(family))
     kind = type(tiny(family)).__name__.removesuffix("ForCausalLM").removesuffix("LMHeadModel")

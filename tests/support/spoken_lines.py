@@ -14,5 +14,5 @@ class Lines(Display):
         super().__init__(Console(quiet=True))
         self.said: list[str] = []
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self.said.append(text)

@@ -35,8 +35,11 @@ NAMES = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of each kind, the study last."""
     made = tmp_path_factory.mktemp("new") / "own"
-    for kind, name in NAMES.items():
-        assert all(file.is_file() for file in write_new(kind, name, made))
+    with pytest.MonkeyPatch.context() as patch:  # tests of docs/examples leave their my_shaper behind
+        patch.setattr(sys, "path", [place for place in sys.path if not place.endswith("examples")])
+        patch.delitem(sys.modules, "my_shaper", raising=False)
+        for kind, name in NAMES.items():
+            assert all(file.is_file() for file in write_new(kind, name, made))
     return made
 
 

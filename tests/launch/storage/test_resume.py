@@ -273,7 +273,7 @@ class Lines(Display):
         super().__init__()
         self.said: list[str] = []
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self.said.append(text)
 
 
