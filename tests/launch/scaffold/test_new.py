@@ -45,8 +45,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    # other tests leave docs/examples on the path, and its my_shaper
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("examples")])
     monkeypatch.setattr(own_modules, "_beside", {})
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        monkeypatch.delitem(sys.modules, name)
     known = set(sys.modules)
     yield
     for name in set(sys.modules) - known:
