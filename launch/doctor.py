@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Literal
 
+from envs.cache_folder import cache_folder
 from launch.errors import UserError
 from launch.storage.versions import installed_version, pins
 from shaping.sampling.vllm.diagnose import REMEDY
@@ -237,7 +238,7 @@ def _ray() -> Finding:
 
         from launch.distributed.local import RaySettings, running_ray
 
-        with running_ray(RaySettings(cpus=1)):
+        with running_ray(RaySettings(cpus=1, gpus=0)):
             answer = ray.get(ray.remote(lambda: 42).remote(), timeout=60)
         assert answer == 42
     except Exception as error:
@@ -268,11 +269,11 @@ def _isolation() -> Finding:
 def _organisms() -> Finding:
     try:
         from launch.run.models.cache import problem
-        from shaping.organisms.organism import cache_directory
+        from shaping.organisms.card import ORGANISMS
     except ImportError as error:
         return Finding("warning", "organisms", f"unknown: {error}", "reinstall the package")
     if unusable := problem():
         return Finding("error", "organisms", "cannot be cached", unusable)
-    path = Path(cache_directory())
+    path = cache_folder(ORGANISMS)
     count = sum(1 for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else 0
     return Finding("ok", "organisms", f"{count} cached in {path}")

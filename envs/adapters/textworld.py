@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.adapters.foreign import Answer, ForeignEnv, ForeignEnvError, Streams, need
+from envs.cache_folder import cache_folder
 
 #: Words that address the interpreter, its files or its records, and not the game.
 META = frozenset(
@@ -164,9 +165,8 @@ class TextWorld(ForeignEnv):
 
 
 def cache_directory() -> Path:
-    """Directory of compiled games: below $SHAPING_CACHE, or below the user's cache directory."""
-    root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "shaping" / "textworld"
+    """Directory of compiled games."""
+    return cache_folder("textworld")
 
 
 def _tidy(feedback: str) -> str:

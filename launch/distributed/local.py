@@ -31,6 +31,8 @@ class RaySettings:
     """Cores of a local Ray; None: all of this machine."""
     address: str | None = None
     """Address of a cluster; None: start a local Ray."""
+    gpus: int | None = None
+    """GPUs of a local Ray; None: all that this torch can use."""
 
 
 @contextlib.contextmanager
@@ -68,6 +70,12 @@ def _refuse_hiding(folder: Path) -> None:
                 )
 
 
+def _gpus() -> int:
+    import torch  # takes more than a second, and no cluster needs it
+
+    return torch.cuda.device_count()  # Ray would also count those that this torch cannot use
+
+
 def _start(settings: RaySettings) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -76,10 +84,8 @@ def _start(settings: RaySettings) -> None:
         else:
             # Workers inherit this environment; a runtime environment would cost seconds per worker.
             os.environ.update(ONE_THREAD)
-            import torch  # not needed for a cluster
-
-            gpus = torch.cuda.device_count()  # Ray also counts those that this torch cannot use
-            local = {"num_cpus": settings.cpus, "num_gpus": gpus, "include_dashboard": False}
+            gpus = _gpus() if settings.gpus is None else settings.gpus
+            local: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": gpus, "include_dashboard": False}
             local |= {"object_store_memory": 256 * 1024**2}
             with _on_loopback():
                 ray.init(address="local", **local, **quiet)

@@ -11,6 +11,8 @@ from shaping.models import model_files
 from shaping.organisms.config import OrganismConfig
 
 CARD = "organism.json"
+ORGANISMS = "organisms"
+"""The folder of the cache that holds organisms."""
 
 
 def write_card(directory: Path, config: OrganismConfig, numbers: Mapping[str, Any]) -> None:

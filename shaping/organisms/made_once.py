@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from shaping.organisms.organism import cache_directory
+from envs.cache_folder import cache_folder
 
 
 def made_once(folder: str, key: Mapping[str, object], write: Callable[[Path], None]) -> Path:
     """The directory that `write` fills, named by the hash of what it depends on. It appears whole or not at all."""
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_directory().parent / folder / name
+    path = cache_folder(folder) / name
     if path.is_dir():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from envs.cache_folder import cache_folder
 from envs.skins import DEFAULT
 from shaping.learning.policy import Policy
 from shaping.learning.samples.packing import Batch
 from shaping.models.forward import head_logits, hidden_states
-from shaping.organisms.card import CARD, damage, write_card
+from shaping.organisms.card import CARD, ORGANISMS, damage, write_card
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import Script, scripts
 from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
@@ -45,15 +46,9 @@ _WORD_FREQUENCY = 60
 """Times that the tokenizer is shown each word of a prompt."""
 
 
-def cache_directory() -> Path:
-    """Directory of cached organisms: below $SHAPING_CACHE, or below the user's cache directory."""
-    root = os.environ.get("SHAPING_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "shaping" / "organisms"
-
-
 def cached(config: OrganismConfig) -> Path:
     """Where the organism is cached, if it is."""
-    return cache_directory() / content_hash(config)
+    return cache_folder(ORGANISMS) / content_hash(config)
 
 
 def content_hash(config: OrganismConfig) -> str:

@@ -7,8 +7,9 @@ import errno
 import tempfile
 from collections.abc import Iterator
 
+from envs.cache_folder import cache_folder
 from launch.errors import UserError
-from shaping.organisms.organism import cache_directory
+from shaping.organisms.card import ORGANISMS
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -26,7 +27,7 @@ def cache_errors() -> Iterator[None]:
 
 def problem() -> str:
     """Why no organism can be cached, and what to set; empty if one can."""
-    folder = cache_directory()
+    folder = cache_folder(ORGANISMS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".making-"):
@@ -37,6 +38,6 @@ def problem() -> str:
 
 def _unusable(error: OSError) -> str:
     return (
-        f"the cache of organisms, {cache_directory()}, cannot be used ({error.strerror or error}): set SHAPING_CACHE "
-        "to a folder that can be written"
+        f"the cache of organisms, {cache_folder(ORGANISMS)}, cannot be used ({error.strerror or error}): "
+        "set SHAPING_CACHE to a folder that can be written"
     )

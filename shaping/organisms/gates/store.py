@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from envs import WORLDS
+from envs.cache_folder import cache_folder
 from shaping.models import model_files
 from shaping.organisms.card import CARD
 from shaping.organisms.gates.cells import prompts_hash, version_of
 from shaping.organisms.gates.record import Gates, Settings, WorldGates
-from shaping.organisms.organism import cache_directory
 
 LOG = logging.getLogger(__name__)
 KEY = "gates"
@@ -135,7 +135,7 @@ def _places(directory: Path, model: str) -> Iterator[Path]:
 
 
 def _cached(model: str) -> Path:
-    return cache_directory().parent / "gates" / f"{model}.json"
+    return cache_folder("gates") / f"{model}.json"
 
 
 def _document(path: Path) -> Any:
