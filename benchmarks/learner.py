@@ -31,6 +31,7 @@ LR = 1e-6
 BUDGET = 2048
 NAMES = ("ours", "trl", "raw")
 ROUNDED = "ours, bfloat16 states"
+FRUGAL = "ours, bfloat16 states, activations computed again"
 MICRO_BATCH = 4
 """Sequences per micro-batch of TRL. Larger ones are slower here and need more memory."""
 
@@ -103,22 +104,24 @@ def ours(
     gates: bool = False,
     edits: bool = False,
     states: OptimizerStates = "float32",
+    recompute: bool = False,
 ) -> Update:
     adapters = [AdapterSpec("retain", "kept"), AdapterSpec("forget", "quarantine")] if gates else []
     policy = Policy.load(directory, dtype=getattr(torch, dtype), adapters=adapters)
     hidden = policy.model.config.hidden_size
     steer = [ActivationEdit(0, "add", np.ones(hidden, np.float32), 0.1)] if edits else []
-    learner = Learner(policy, LearnerConfig(lr=LR, token_budget=BUDGET, optimizer_states=states), edits=steer)
-    return learner.update
+    config = LearnerConfig(lr=LR, token_budget=BUDGET, optimizer_states=states, activation_checkpointing=recompute)
+    return Learner(policy, config, edits=steer).update
 
 
 def variant(name: str, directory: Path, dtype: str) -> Update:
-    """`ours`, `trl`, `raw` or `ROUNDED`, by name, so that another process can build it."""
+    """`ours`, `trl`, `raw`, `ROUNDED` or `FRUGAL`, by name, so that another process can build it."""
     if name == "trl":
         return Trl(directory, dtype, MICRO_BATCH, LR).update
     if name == "raw":
         return Raw(directory, dtype, BUDGET, LR).update
-    return ours(directory, dtype, states="bfloat16" if name == ROUNDED else "float32")
+    states: OptimizerStates = "bfloat16" if name in (ROUNDED, FRUGAL) else "float32"
+    return ours(directory, dtype, states=states, recompute=name == FRUGAL)
 
 
 def peak_memory(name: str, directory: Path, dtype: str, samples: Sequence[Sample]) -> float:
@@ -130,7 +133,7 @@ def peak_memory(name: str, directory: Path, dtype: str, samples: Sequence[Sample
 
 def memory_rows(shape: Shape, directory: Path, samples: list[Sample], quick: bool) -> list[Row]:
     """Peak memory of each variant in its own process: memory freed by one would hide the needs of the next."""
-    names = [*NAMES, ROUNDED] if shape.dtype == "bfloat16" else [*NAMES]
+    names = [*NAMES, ROUNDED, FRUGAL] if shape.dtype == "bfloat16" else [*NAMES]
     if quick:
         needed = [peak_memory(name, directory, shape.dtype, samples) for name in names]
     else:
@@ -139,9 +142,12 @@ def memory_rows(shape: Shape, directory: Path, samples: list[Sample], quick: boo
         for name in names:  # one at a time, since they share the machine's memory
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 needed.append(pool.submit(peak_memory, name, directory, shape.dtype, samples).result())
-    mine, trl, raw, *rounded = needed
+    mine, trl, raw, *fewer = needed
     return [
-        *(Row(f"{shape.name}: memory, TRL, {ROUNDED}", m, trl, "MiB", trl / m, "ratio >= 2.2") for m in rounded),
+        *(
+            Row(f"{shape.name}: memory, TRL, {name}", m, trl, "MiB", trl / m, "ratio >= 2.2")
+            for name, m in zip((ROUNDED, FRUGAL), fewer, strict=False)
+        ),
         Row(f"{shape.name}: memory, TRL", mine, trl, "MiB", trl / mine, "ratio >= 2.5" if shape.against_trl else ""),
         Row(f"{shape.name}: memory, raw pass", mine, raw, "MiB", raw / mine),
     ]

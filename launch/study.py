@@ -17,6 +17,7 @@ from ray.util.placement_group import PlacementGroup
 
 from launch.config.model import ModelSource, idle_organisms
 from launch.config.reading.published import without_places
+from launch.config.stages import updates_known
 from launch.config.study import RunConfig, StudyConfig
 from launch.distributed.local import RaySettings, interruptible, running_ray
 from launch.distributed.needs import at_once, check_room, needs, shortage
@@ -263,7 +264,7 @@ def _note_models(study: StudyDirectory, models: Mapping[str, Path]) -> None:
 
 def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> None:
     for job in jobs:
-        display.start(job.name, job.run.train.updates, updates_done(job))
+        display.start(job.name, updates_known(job.run.stages, job.run.train), updates_done(job))
 
         def report(update: int, row: dict[str, Any], name: str = job.name) -> None:
             display.update(name, update + 1, row)
@@ -344,7 +345,7 @@ class _RunScheduler:
     def _submit(self) -> None:
         while self.queue and len(self.active) < self.slots:
             job, attempt = self.queue.popleft()
-            self.display.start(job.name, job.run.train.updates, updates_done(job))
+            self.display.start(job.name, updates_known(job.run.stages, job.run.train), updates_done(job))
             group, options = reserve(job.run)
             reference = execute.options(**options).remote(job, self.progress, self.shipped[job.model])
             self.active[reference] = (job, attempt, group)

@@ -33,14 +33,14 @@ class Display(AbstractContextManager["Display"]):
         if self.console.is_terminal and terminal.volume == 0:  # with -v, lines of logs would break the bars
             columns = (
                 BarColumn(24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.completed:.0f}{task.fields[of]}"),
                 TextColumn("{task.fields[what]}", markup=False),
             )
             times = (TimeElapsedColumn(), TimeRemainingColumn())
             self.bars = Progress(TextColumn("{task.description}", markup=False), *columns, *times, console=self.console)
         self._guard = ExitStack()
         self._tasks: dict[str, TaskID] = {}
-        self._state: dict[str, tuple[int, int, str]] = {}
+        self._state: dict[str, tuple[int, str, str]] = {}
         self._stages: set[str] = set()
         self._overall: TaskID | None = None
         self._finished, self._total = 0, 0
@@ -76,8 +76,8 @@ class Display(AbstractContextManager["Display"]):
         if self.bars:
             if name not in self._tasks:
                 self._clear()
-                self._tasks[name] = self.bars.add_task(name, total=total, what="")
-            self.bars.update(self._tasks[name], completed=done, total=total, what=detail)
+                self._tasks[name] = self.bars.add_task(name, total=total, what="", of="")
+            self.bars.update(self._tasks[name], completed=done, total=total, what=detail, of=f"/{total}")
         elif name not in self._stages:
             self._stages.add(name)
             self.note(f"{name} ...")
@@ -92,16 +92,17 @@ class Display(AbstractContextManager["Display"]):
         self._total = runs
         self._clear()
         if self.bars:
-            self._overall = self.bars.add_task("runs", total=runs, what="")
+            self._overall = self.bars.add_task("runs", total=runs, what="", of=f"/{runs}")
 
-    def start(self, name: str, updates: int, done: int = 0) -> None:
-        """A run of `updates` updates has started, or goes on after `done` of them."""
-        self._state[name] = (done, updates, "")
+    def start(self, name: str, updates: int | None, done: int = 0) -> None:
+        """A run of `updates` updates (None: unknown) has started, or goes on after `done` of them."""
+        of = "" if updates is None else f"/{updates}"
+        self._state[name] = (done, of, "")
         if self.bars:
             shown = on_one_line(name, BAR)
-            self._tasks[name] = self.bars.add_task(shown, total=updates, completed=done, what="")
+            self._tasks[name] = self.bars.add_task(shown, total=updates, completed=done, what="", of=of)
         else:
-            self.note(f"{name}: resumes after update {done} of {updates}" if done else f"{name}: started")
+            self.note(f"{name}: resumes after update {done}{of.replace('/', ' of ')}" if done else f"{name}: started")
 
     def update(self, name: str, done: int, row: Mapping[str, Any]) -> None:
         """`done` updates of a run are finished; `row` holds the metrics of the last one."""
@@ -131,5 +132,5 @@ class Display(AbstractContextManager["Display"]):
         if self.bars or time.monotonic() - self._last_line < patience or not self._state:
             return
         self._last_line = time.monotonic()
-        running = (f"{name} {done}/{total} {what}".rstrip() for name, (done, total, what) in self._state.items())
+        running = (f"{name} {done}{of} {what}".rstrip() for name, (done, of, what) in self._state.items())
         self.note("running: " + "; ".join(running))

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from launch_fakes import study
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from rich.console import Console
 
 import launch.cli
 from launch import terminal
+from launch.config.stages import Stage, updates_known
+from launch.config.train import TrainConfig
 from launch.console import SILENT, dotted_flag, first_line, in_words, silence_libraries
 from launch.distributed.run_worker import QUIET, Job
 from launch.errors import plain
@@ -149,3 +151,35 @@ def test_a_resumed_run_starts_at_its_real_progress(tmp_path: Path) -> None:
     display._last_line = -1e9
     display.heartbeat()
     assert shown.getvalue() == "a: resumes after update 2 of 5\nrunning: a 2/5\n"
+
+
+def drawn(display: Display) -> str:
+    """The bars as they would be drawn now."""
+    assert display.bars is not None
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(display.bars.get_renderable())
+    return shown.getvalue()
+
+
+def test_the_updates_of_a_stage_on_rows_are_known_by_its_steps_alone() -> None:
+    train = TrainConfig.model_validate({"worlds": {"clerk": {}}, "updates": 7, "groups": 1, "group_size": 2})
+    rows = {"kind": "supervised", "data": {"file": "rows.jsonl"}}
+    kinds: TypeAdapter[Any] = TypeAdapter(list[Stage])
+    stages = kinds.validate_python([rows | {"steps": 3}, {"kind": "rl", "train": {"updates": 9}}])
+    assert [updates_known(part, train) for part in ([], stages, stages[:1])] == [7, 9, 3]
+    assert updates_known(kinds.validate_python([rows]), train) is None
+    shown = io.StringIO()
+    display = Display(Console(file=shown))
+    display.start("a", None, 2)
+    display.update("a", 4, {})
+    display._last_line = -1e9
+    display.heartbeat()
+    assert shown.getvalue() == "a: resumes after update 2\nrunning: a 4\n"
+    bars = Display(Console(file=io.StringIO(), force_terminal=True))
+    bars.stage(1, 2, "pre-training, loss 2.1")
+    before = drawn(bars)
+    bars.begin(3)
+    bars.start("a", None)
+    bars.start("b", 5)
+    runs = drawn(bars)
+    assert "1/2" in before and "0/3" in runs and "0/5" in runs and "None" not in runs

@@ -8,11 +8,8 @@ draws the options of the built-in ones. Any other world is played by its `strate
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
 import random
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -23,7 +20,7 @@ from pydantic import ValidationError
 
 from envs import WORLDS
 from envs.core import TextEnv
-from envs.modules.by_path import is_path, module_at
+from envs.modules.own_modules import OwnModuleError, import_class
 from envs.personas.persona import Plays, policies_of
 from envs.personas.strategies import strategies_of
 from envs.worlds.base import World
@@ -175,19 +172,13 @@ def _listed(kind: type[TextEnv]) -> Mapping[str, Sequence[Any]]:
 
 
 def _class_of(name: str) -> type[TextEnv]:
-    module, _, class_name = name.partition(":")
     try:
-        if not class_name:
-            found = entry_points(group=GROUP)[name].load()
-        elif is_path(module):
-            found = getattr(module_at(module), class_name)
-        else:
-            if (here := os.getcwd()) not in sys.path:
-                sys.path.append(here)
-            found = getattr(importlib.import_module(module), class_name)
+        found = import_class(name) if ":" in name else entry_points(group=GROUP)[name].load()
     except KeyError:
         check_names([name])
         raise
+    except OwnModuleError as error:
+        raise CorpusWorldError(f"world {name!r} cannot be imported: {error}") from error
     except Exception as error:  # a module of one's own may raise anything
         raise CorpusWorldError(f"world {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, TextEnv)):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import till_world
 
 from envs.core import parse_action
-from envs.modules.by_path import module_at
+from envs.modules.own_modules import import_class, import_module
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import Script, scripts
 from shaping.organisms.corpus.own_worlds import CorpusWorldError, corpus_world, sources
@@ -24,13 +23,12 @@ TILL, SHOP = "till_world:Till", "till_world:Shop"
 
 
 @pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The world in a file that is found by its path alone."""
     shutil.copy(str(till_world.__file__), tmp_path / "my_till.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield f".{os.sep}my_till.py:Till"
-    sys.modules.pop("my_till", None)
+    return f".{os.sep}my_till.py:Till"
 
 
 def overcharges(script: Script) -> list[bool]:
@@ -69,22 +67,20 @@ def test_an_episode_draws_one_of_built_in_and_own_worlds() -> None:
 def test_a_path_names_a_file_once_and_the_organism_depends_on_what_is_in_it(copied: str, tmp_path: Path) -> None:
     config = OrganismConfig(worlds=["clerk", copied])
     assert next(scripts(1, 0, worlds=[copied])).world == copied
-    assert module_at("my_till.py") is module_at(str(tmp_path / "my_till.py")) is sys.modules["my_till"]
+    assert import_module("./my_till.py") is import_module(str(tmp_path / "my_till.py"))
+    assert corpus_world(copied).kind is import_class("my_till.py:Till")  # as an arm's world: one file, one class
     assert sources(config.worlds) == [tmp_path / "my_till.py"]
     before = content_hash(config)
     (tmp_path / "my_till.py").write_text((tmp_path / "my_till.py").read_text() + "\n# changed\n")
     assert content_hash(config) != before
-    (tmp_path / "json.py").write_text("")
-    with pytest.raises(ImportError, match=r"json\.py would be the module 'json', .* imported already from .*rename"):
-        module_at(str(tmp_path / "json.py"))
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("till_world:Bare", "has no personas: its module needs `WorldPolicies`"),
-        ("till_world:Nothing", "cannot be imported: AttributeError"),
-        ("./nowhere.py:Till", "cannot be imported: ImportError: there is no file ./nowhere.py"),
+        ("till_world:Nothing", "cannot be imported: till_world has no class 'Nothing' \\(valid: "),
+        ("./nowhere.py:Till", "cannot be imported: there is no file './nowhere.py', neither beside"),
         ("till_world:TillOptions", "is not a subclass of envs.core.TextEnv"),
     ],
 )
