@@ -227,9 +227,7 @@ def train_of(stage: SupervisedStage | PreferenceStage | RLStage, train: TrainCon
     return train.model_copy(update={"updates": updates, "stop_at_reward": None, "refill": 0})
 
 
-def updates_known(
-    stages: Sequence[SupervisedStage | PreferenceStage | RLStage], train: TrainConfig
-) -> int | None:
+def updates_known(stages: Sequence[SupervisedStage | PreferenceStage | RLStage], train: TrainConfig) -> int | None:
     """Updates of a run's last stage, whose progress is told; None while they depend on how many rows it has."""
     last = stages[-1] if stages else None
     if isinstance(last, SupervisedStage | PreferenceStage):
