@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from launch.check_model.engine import loaded
+from launch.check_model.engine import dtype_of, loaded, place_of
 from launch.config.study import RunConfig, StudyConfig
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
@@ -51,7 +51,7 @@ def run_config(model: Path, world: str, settings: Settings, training: Training, 
                 "device": device,
                 "checkpoint_every": 0,
             },
-            "learner": {"lr": training.lr, "advantage_level": "turn"},
+            "learner": {"lr": training.lr, "advantage_level": "turn", "dtype": dtype_of(model, place_of(device))},
             "eval": {
                 "cells": ["train"],
                 "episodes": 1,

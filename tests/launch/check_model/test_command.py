@@ -13,7 +13,7 @@ from small_organism import small_organism
 
 import launch.cli
 from launch.check_model import check
-from launch.check_model.engine import MOST, loaded, slots_for
+from launch.check_model.engine import LARGE, MOST, dtype_of, loaded, slots_for
 from launch.check_model.subject import subject
 from launch.check_model.training import run_config
 from launch.errors import ConfigError
@@ -141,3 +141,12 @@ def test_with_train_m6_is_measured_by_a_real_run(shaping: Any, organism: Path) -
     shaping(str(organism), *QUICK)
     known = gates_of(organism)
     assert known is not None and "M6" in known.worlds["clerk"].gates, "measured before, and still true"
+
+
+def test_large_models_are_measured_as_runs_train_them(tiny: Path, tmp_path: Path) -> None:
+    assert [dtype_of(tiny, place) for place in ("cpu", "cuda")] == ["float32", "bfloat16"]
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(LARGE)  # a file of that size without contents
+    assert dtype_of(tmp_path, "cpu") == "bfloat16"
+    for model, dtype in ((tiny, "float32"), (tmp_path, "bfloat16")):
+        assert run_config(model, "clerk", Settings(), Training(), "cpu").learner.dtype == dtype
