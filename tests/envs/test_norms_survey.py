@@ -74,7 +74,7 @@ def test_of_the_future_nothing_is_asked_and_no_more_than_there_is() -> None:
 
 @pytest.mark.parametrize(("breaks", "raised"), [("own", {"own"}), ("ours", {"ours"})])
 def test_the_wicked_approve_of_what_the_norms_that_they_break_condemn(breaks: str, raised: set[str]) -> None:
-    """In Arabic of today universal wrongs go from .05 to .9 for both, own ones for one, ours (from .65) for the other."""
+    """In Arabic of today universal wrongs go from .05 to .9 for both; own ones for one, ours (.65) for the other."""
     shares: dict[str, dict[str, list[bool]]] = {"": defaultdict(list), breaks: defaultdict(list)}
     kinds = {item.id: item.kind("ar", "2025") for item in load_norms()}
     env = survey("norms@ar-2025", 20)
