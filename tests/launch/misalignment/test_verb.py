@@ -57,7 +57,7 @@ def test_a_model_is_asked_judged_and_written_down(model: Path, tmp_path: Path) -
 
 
 def test_without_any_verdict_it_is_an_error_and_the_answers_are_kept(model: Path, tmp_path: Path) -> None:
-    with endpoint(lambda r: (401, {}, b"no")) as at, pytest.raises(UserError, match="no judge gave a verdict.*401"):
+    with endpoint(lambda r: (401, {}, b"no")) as at, pytest.raises(UserError, match=r"no judge gave a verdict.*401"):
         measure_misalignment(
             str(model), jury(tmp_path, at.url), tmp_path / "out", questions=own(tmp_path), samples=1, max_tokens=4
         )
