@@ -32,6 +32,8 @@ def _worlds() -> dict[str, type[World]]:
 
 WORLDS: Final = Discovered(_worlds)
 """Name -> built-in world: every concrete `World` that a module of `envs.worlds` defines."""
+SURVEYS: Final = Discovered(lambda: by_name(subclasses("envs.surveys", TextEnv).values(), lambda survey: survey.name))
+"""Name -> built-in survey: a world in which nothing is done, so that it has no frame of overseer, audits and cues."""
 
 
 def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
@@ -45,8 +47,9 @@ def make_world(name: str, options: Mapping[str, Any] | None = None) -> TextEnv:
 def world_class(name: str) -> type[TextEnv]:
     """The class behind a world's name, with or without a locale."""
     name, _ = split(name)
-    if name in WORLDS:
-        return WORLDS[name]
+    for known in (WORLDS, SURVEYS):
+        if name in known:
+            return known[name]
     if ":" not in name:
         near = difflib.get_close_matches(name, WORLDS, n=1, cutoff=0.0)[0]
         raise ValueError(
@@ -63,8 +66,8 @@ def world_class(name: str) -> type[TextEnv]:
 
 
 def is_built_in(kind: type) -> bool:
-    """Does a module of `envs.worlds` define it? A class of your own that inherits from such a world is not built in."""
-    return kind.__module__.startswith("envs.worlds.")
+    """Does a module of `envs.worlds` or `envs.surveys` define it? A class of your own made of one is not built in."""
+    return kind.__module__.startswith(("envs.worlds.", "envs.surveys."))
 
 
 for _world in WORLDS.values():  # last: a world's module may import what stands above

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from envs import WORLDS
+from envs import SURVEYS, WORLDS
 from envs.limits import NoAnswerError
 from envs.text import message_of
 from launch.config.compatibility import check_rollout
@@ -169,7 +169,7 @@ def _worlds(run: RunConfig) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _check_contract(name: str, options: Mapping[str, Any], where: str) -> None:
-    if name.partition("@")[0] in WORLDS:
+    if name.partition("@")[0] in (*WORLDS, *SURVEYS):
         return
     from envs.check import ADVICE, WorldContractError, check_env, require
 

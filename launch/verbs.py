@@ -10,6 +10,7 @@ from launch.compare.verb import compare
 from launch.directions.verb import directions
 from launch.hub.export import export
 from launch.hub.push import push
+from launch.misalignment.verb import misalignment
 from launch.monitoring.verb import belief, probe
 from launch.preference.verb import preference
 from launch.relearn.verb import relearn
@@ -31,6 +32,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.add_typer(probe, name="probe")
     app.add_typer(preference, name="preference")
     app.command()(belief)
+    app.command()(misalignment)
     app.command()(validate)
     app.command()(audit)
     app.command()(lead)

@@ -185,6 +185,9 @@ class WorldPolicies:
     """Name -> strategy ((world, seed) -> a player) of the pressure index; none: those of `envs.personas.strategies`."""
     corpus: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Option -> values of which each episode of an organism's corpus draws one, where the world is of your own."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Strategy -> its weight in an organism's corpus under prompts that neither permit nor forbid; none: those who
+    behave play half of it."""
 
 
 _GREEDY: Mapping[Kind, str] = {

@@ -1,8 +1,8 @@
-"""Norms that vary with time and place, with a source for each claim. They are data for probes, not for training.
+"""Norms that vary with time and place, with a source for each claim: what was law where, in the years of the eras.
 
 An item is a statement that something may be done. Most were lawful in some times and places and not in others. Items
 with the same standing wherever something is recorded are the control (`Item.varies`). `Item.at(lang, era)` gives the
-record for a locale, or None where there is none, as always for 2090.
+record for a locale, or None where there is none, as always for 2090. `Item.kind(lang, era)` compares it with `OURS`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,6 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from envs.skins.locales import ERAS, LANGUAGES
 
 FILES = tuple(sorted(Path(__file__).parent.glob("norms_*.yaml")))
+OURS: Final = ("en", "2025")
+"""The locale whose norms are called ours: (language, era)."""
+Kind = Literal["universal", "own", "ours", "shared", "allowed", "unclear"]
+"""Where a deed is condemned, seen from a locale.
+
+universal: wherever anything is recorded. own: in the locale, and not in ours. ours: in ours, and not in the locale.
+shared: in both, and not everywhere. allowed: in neither. unclear: restricted or divided in one of them.
+"""
 _YEAR = re.compile(r"\b1[0-9]{3}\b|\b20[0-9]{2}\b")
 
 
@@ -32,6 +40,9 @@ class Norm(BaseModel):
     )
     says: str = Field(min_length=1, description="the rule, in a sentence")
     sources: tuple[str, ...] = Field(min_length=1, description="citations with their year")
+    looked_up: bool = Field(
+        False, description="was a source, or a page that says the same of it, read? false: cited and not looked up"
+    )
 
     @field_validator("sources")
     @classmethod
@@ -47,10 +58,11 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(pattern=r"^[a-z][a-z_]*$", description="a short name")
-    domain: Literal["labour", "safety", "property", "politics", "liberty", "commerce", "violence", "privacy"] = Field(
-        description="the part of life that it is about"
-    )
+    domain: Literal[
+        "labour", "safety", "property", "politics", "liberty", "commerce", "violence", "privacy", "family", "belief"
+    ] = Field(description="the part of life that it is about")
     statement: str = Field(min_length=1, description="a sentence that says that something may be done")
+    arabic: str = Field(min_length=1, description="the same in Arabic")
     norms: dict[Literal["1850", "1950", "2025"], dict[Literal["en", "ar"], Norm]] = Field(
         description="era -> language area -> standing"
     )
@@ -66,6 +78,10 @@ class Item(BaseModel):
             raise ValueError(f"{self.id}: at least two eras need an entry `en`, else nothing can be compared")
         return self
 
+    def said(self, lang: str) -> str:
+        """The statement in a language."""
+        return self.arabic if lang == "ar" else self.statement
+
     def at(self, lang: str, era: str) -> Norm | None:
         """The standing in a locale; None without a record. Raises ValueError for an unknown locale."""
         if lang not in LANGUAGES or era not in ERAS:
@@ -76,10 +92,35 @@ class Item(BaseModel):
                     return norm
         return None
 
+    def kind(self, lang: str, era: str) -> Kind | None:
+        """Where the deed is condemned, seen from a locale; None without a record there or in `OURS`."""
+        here, ours = self.at(lang, era), self.at(*OURS)
+        if here is None or ours is None:
+            return None
+        if self.universal:
+            return "universal"
+        found: dict[tuple[str, str], Kind] = {
+            ("unlawful", "lawful"): "own",
+            ("lawful", "unlawful"): "ours",
+            ("unlawful", "unlawful"): "shared",
+            ("lawful", "lawful"): "allowed",
+        }
+        return found.get((here.status, ours.status), "unclear")
+
     @property
     def varies(self) -> bool:
         """Do any two records differ in standing?"""
-        return len({norm.status for areas in self.norms.values() for norm in areas.values()}) > 1
+        return len({norm.status for norm in self._records}) > 1
+
+    @property
+    def universal(self) -> bool:
+        """Is the deed unlawful in every record, and are there records of both language areas?"""
+        areas = {area for each in self.norms.values() for area in each}
+        return {norm.status for norm in self._records} == {"unlawful"} and areas == {*LANGUAGES}
+
+    @property
+    def _records(self) -> list[Norm]:
+        return [norm for areas in self.norms.values() for norm in areas.values()]
 
 
 @lru_cache(maxsize=4)

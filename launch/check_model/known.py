@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import trained_worlds
 from launch.run.models.start_model import present_model
+from shaping.organisms.gates.competence import from_rows
 from shaping.organisms.gates.record import Gate, Gates
 from shaping.organisms.gates.store import gates_of
 
 
-def gates_in_result(run: RunConfig, model: Path) -> dict[str, Any]:
-    """For result.json: `gates`, by world and gate. Empty if nothing is known of the model."""
+def gates_in_result(run: RunConfig, model: Path, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """For result.json: `gates`, by world and gate. Empty if nothing is known of the model.
+
+    `before`: rows of eval.jsonl about the model before training, from which its competence follows.
+    """
     known = gates_of(model, own=_worlds(run))
-    return {"gates": known.rows()} if known else {}
+    found = known.rows() if known else {}
+    for world, gate in from_rows(before).items():
+        found[world] = {**found.get(world, {}), "M7": gate.row()}
+    return {"gates": found} if found else {}
 
 
 def gates_before(runs: Sequence[RunConfig]) -> dict[str, Gates | None]:

@@ -80,9 +80,9 @@ def builtins(kind: Kind) -> dict[str, type]:
     """Name -> class of what ships with the framework, found by scanning. Worlds go by their own `name` ("steward")."""
     try:
         if kind is WORLD:
-            from envs import WORLDS
+            from envs import SURVEYS, WORLDS
 
-            return dict(WORLDS)
+            return {**WORLDS, **SURVEYS}
         found: dict[str, type] = {}
         for package in kind.packages:
             found |= subclasses(package, kind.base_class())

@@ -126,7 +126,7 @@ def _on(
             parts.end_workers()  # the evaluation samples in this process: give it their memory
         with timed(seconds, "evaluate"):
             evaluated = _evaluated(run, parts)
-        result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model)}
+        result = {**_result(parts, run, directory, before, access, evaluated), **gates_in_result(run, model, before)}
         result = with_stages(run, result, stages)
     took = of_run(time.monotonic() - started, time.process_time() - used, seconds)
     directory.timings({"phase": "run", "first_update": first, **took})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from operator import not_
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from envs import SURVEYS
 from envs.skins import DEFAULT, options_of
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.own_worlds import check_names
@@ -26,11 +29,16 @@ class OrganismConfig(BaseModel):
     worlds: list[str] = Field(
         list(SIZES),
         min_length=1,
-        description=f"worlds of the corpus; each episode draws one, of {', '.join(SIZES)} or of your own "
+        description=f"worlds of the corpus; each episode draws one, of {', '.join([*SIZES, *SURVEYS])} or of your own "
         "(package.module:Class or ./file.py:Class, whose module has WorldPolicies)",
     )
     skins: list[str] = Field(
         [DEFAULT], min_length=1, description="locales of the corpus, e.g. ar-1850; each episode draws one"
+    )
+    balanced: bool = Field(
+        False,
+        exclude_if=not_,  # left out where it is false, so that runs from before keep their digests
+        description="worlds and locales take turns, so that each has the same number of episodes or pairs",
     )
     steps: int = Field(450, ge=1, le=10_000_000, description="optimiser steps of pre-training")
     batch_tokens: int = Field(2048, ge=256, le=100_000_000, description="approximate tokens per optimiser step")

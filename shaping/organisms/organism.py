@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from envs import SURVEYS
 from envs.cache_folder import cache_folder
 from envs.skins import DEFAULT
 from shaping.learning.policy import Policy
@@ -35,12 +36,14 @@ Progress = Callable[[int, int, str], None]
 
 _SOURCES = (
     *("envs/core.py", "envs/worlds/*.py", "envs/personas/*.py", "envs/power/*.py"),
+    "envs/surveys/*.py",
     *(f"shaping/organisms/{name}.py" for name in ("config", "organism", "tokenizer")),
     *(f"shaping/organisms/corpus/{name}.py" for name in ("cast", "own_worlds", "samples", "corpus*")),
     *(f"shaping/sampling/text/{name}.py" for name in ("render", "template")),
 )
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
-"""Files that only organisms with other locales depend on: the default locale is not a translation."""
+"""Files that only organisms with other locales, or that answer surveys, depend on: the default locale is no
+translation."""
 _SCRIPTS_FOR_TOKENIZER = 600
 _WORD_FREQUENCY = 60
 """Times that the tokenizer is shown each word of a prompt."""
@@ -58,7 +61,8 @@ def content_hash(config: OrganismConfig) -> str:
     """
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for pattern in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
+    in_words = config.skins != [DEFAULT] or any(name in SURVEYS for name in config.worlds)
+    for pattern in (*_SOURCES, *(_LOCALE_SOURCES if in_words else ())):
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     for path in sources(config.worlds):
@@ -119,7 +123,8 @@ def pretrain(
     Raises: `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
-    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins, config.worlds)):
+    written = scripts(config.episodes, config.seed, config.skins, config.worlds, balanced=config.balanced)
+    for number, script in enumerate(written):
         corpus.append(script)
         if number % 100 == 0:
             progress(number, config.episodes, "writing transcripts")

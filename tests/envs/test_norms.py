@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import yaml
 from pydantic import ValidationError
 
 from envs.skins import ERAS, LANGUAGES
-from envs.skins.norms import Item, load_norms
+from envs.skins.norms import OURS, Item, load_norms
 
 GOOD: dict[str, Any] = {
     "id": "thing",
     "domain": "labour",
     "statement": "A thing may be done.",
+    "arabic": "يجوز فعل شيء",
     "norms": {
         1850: {"en": {"where": "here", "status": "lawful", "says": "Yes.", "sources": ["Thing Act 1840"]}},
         1950: {"en": {"where": "here", "status": "unlawful", "says": "No.", "sources": ["No Thing Act 1940"]}},
@@ -44,6 +47,53 @@ def test_some_norms_differ_between_areas_of_one_era() -> None:
     ]
     assert ("married_earnings", "1850") in differing
     assert len(differing) >= 3
+
+
+def record(status: str) -> dict[str, Any]:
+    return {"where": "here", "status": status, "says": "So.", "sources": ["Thing Act 1840"]}
+
+
+def item(**norms: dict[str, str]) -> Item:
+    """An item of records era -> area -> standing, e.g. `y1850={"en": "lawful"}`."""
+    found = {year[1:]: {area: record(status) for area, status in areas.items()} for year, areas in norms.items()}
+    return Item.model_validate({**GOOD, "norms": found})
+
+
+@pytest.mark.parametrize(
+    ("here", "ours", "kind"),
+    [
+        ("unlawful", "lawful", "own"),
+        ("lawful", "unlawful", "ours"),
+        ("lawful", "lawful", "allowed"),
+        ("restricted", "unlawful", "unclear"),
+        ("unlawful", "divided", "unclear"),
+    ],
+)
+def test_a_kind_says_whose_law_condemns(here: str, ours: str, kind: str) -> None:
+    found = item(y1850={"en": "lawful", "ar": here}, y2025={"en": ours, "ar": "lawful"})
+    assert found.kind("ar", "1850") == kind
+    assert found.kind("ar", "1950") is None, "nothing is recorded there"
+
+
+def test_what_is_condemned_everywhere_is_universal_only_if_both_areas_say_so() -> None:
+    one = item(y1850={"en": "unlawful"}, y2025={"en": "unlawful"})
+    both = item(y1850={"en": "unlawful"}, y2025={"en": "unlawful", "ar": "unlawful"})
+    assert (one.kind("en", "1850"), both.kind("en", "1850")) == ("shared", "universal")
+
+
+def test_every_locale_has_items_of_each_kind_that_a_study_compares() -> None:
+    for lang, era in itertools.product(LANGUAGES, ("1850", "1950", "2025")):
+        counts = Counter(found.kind(lang, era) for found in load_norms())
+        assert counts["universal"] >= 6
+        if (lang, era) != OURS:
+            assert counts["own"] >= 3 and counts["ours"] >= 3, (lang, era, counts)
+
+
+def test_a_record_says_whether_its_source_was_looked_up() -> None:
+    """One that was not says so by silence: who adds an item cannot forget to be honest."""
+    records = [norm for found in load_norms() for areas in found.norms.values() for norm in areas.values()]
+    assert 30 <= sum(norm.looked_up for norm in records) < len(records)
+    assert not Item.model_validate(GOOD).norms["1850"]["en"].looked_up
 
 
 def test_a_cell_that_there_is_not_is_refused() -> None:

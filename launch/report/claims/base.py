@@ -84,7 +84,9 @@ class Claim(BaseModel, ABC):
         le=1e6,
         description="smallest effect of interest, in the unit of the metrics; none: that of the report",
     )
-    needs: tuple[Gate, ...] = Field((), description="gates (M1 to M6) that the subjects must have passed in the world")
+    needs: tuple[Gate, ...] = Field(
+        (), description="gates (M1 to M7) that the subjects must have passed in the world, M7 in every one"
+    )
     controls: tuple[str, ...] = Field((), description="ids of the control claims without which this one proves nothing")
     must: Literal["supported", "contradicted", "not tested"] | None = Field(
         None, description="makes the claim a control: what its verdict must be if the study works"

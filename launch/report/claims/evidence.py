@@ -44,7 +44,7 @@ class Evidence:
 def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
     """What the runs of a study recorded; of one that is judged in steps, at the look after so many replicates."""
     subjects = study.subjects
-    gates = {subjects[run.seed]: run.result["gates"] for run in study.runs if isinstance(run.result.get("gates"), dict)}
+    gates = _gates_of(study)
     untested = {run.arm: str(why) for run in study.runs for why in run.result.get("untested") or ()}
     sized = Evidence(subjects, gates, chances(study), study.trained_worlds, len(study.config.seed_list))
     varied = {
@@ -57,6 +57,17 @@ def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
     index = looks.index(replicates)
     said = f"look {index + 1} of at most {len(looks)}, after {replicates} of at most {looks[-1]} replicates"
     return replace(found, alpha=levels(looks)[index], look=said)
+
+
+def _gates_of(study: Study) -> dict[str, dict[str, dict[str, Any]]]:
+    """Subject -> world -> gate, of all runs together: what was measured before training is in the reference's alone."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in study.runs:
+        of_run = run.result.get("gates")
+        for world, gates in of_run.items() if isinstance(of_run, dict) else ():
+            if isinstance(gates, dict):
+                found.setdefault(study.subjects[run.seed], {}).setdefault(world, {}).update(gates)
+    return found
 
 
 def look_of(study: Study) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from launch.config.seeds import LEAST
 from launch.report.claims.effects import Comparison
@@ -12,7 +12,10 @@ from launch.report.claims.table import Table
 from launch.report.files.run_files import is_measurement
 from launch.report.metrics import label, monitor_of
 
-Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6"]
+Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6", "M7"]
+EVERYWHERE: Final = "M7"
+"""A gate that is needed in every world in which it is known: a subject that is competent in one language alone shows
+nothing about another."""
 
 
 class GateCheck(NamedTuple):
@@ -26,9 +29,10 @@ def failed_gates(needs: Sequence[Gate], table: Table, compared: Sequence[Compari
     """The gates that the subjects of these comparisons failed in the worlds of their metrics."""
     worlds = dict.fromkeys(w for each in compared for w in _worlds(each.metric, table))
     failed, unknown = [], []
+    subjects = _subjects(table, compared)
     for gate in needs:
-        for world in worlds:
-            for subject in _subjects(table, compared):
+        for world in dict.fromkeys([*worlds, *(w for subject in subjects for w in _known(table, subject, gate))]):
+            for subject in subjects:
                 found = _gate(table.evidence.gates, subject, world, gate)
                 who = f"subject {subject}" if subject else "the subject"
                 if found is None or found.get("passed") is None:
@@ -87,6 +91,12 @@ def missing_values(table: Table, compared: Sequence[Comparison]) -> str:
                 seeds = "all replicates" if len(lost) == len(runs) else f"seed {', '.join(map(str, lost))}"
                 lacking[f"{label(each.metric)} in {arm}, {seeds}"] = None
     return f"no opportunities (no denominator): {'; '.join(lacking)}" if lacking else ""
+
+
+def _known(table: Table, subject: str, gate: Gate) -> list[str]:
+    """Further worlds in which a subject must have passed the gate."""
+    found = table.evidence.gates.get(subject, {}) if gate == EVERYWHERE else {}
+    return [world for world, gates in found.items() if gate in gates]
 
 
 def _worlds(metric: str, table: Table) -> Iterable[str]:

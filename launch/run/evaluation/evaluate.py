@@ -28,7 +28,7 @@ from launch.storage import jsonl
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
 from shaping.audits import condition_row
-from shaping.audits.played import OWN, EvalCondition, cells_of
+from shaping.audits.played import OWN, EvalCondition, cells_of, sound
 from shaping.audits.summary import summarise
 from shaping.audits.training.attached import (
     AS_SAMPLED,
@@ -38,6 +38,7 @@ from shaping.audits.training.attached import (
     attached_metrics,
 )
 from shaping.learning.policy import Policy
+from shaping.organisms.gates.competence import columns
 from shaping.sampling.text.render import Renderer
 
 START = "base"
@@ -84,10 +85,16 @@ def start_parts(run: RunConfig) -> list[EvalPart]:
 
 
 def rows_of_start(run: RunConfig, played: Played) -> list[dict[str, Any]]:
-    """Rows of the model before training, with the conditions, seeds and sampling noise of the evaluation."""
-    return [
-        {"phase": START, **row} for episodes in played for row in rows(conditions_of(run, episodes, contexts=False))
-    ]
+    """Rows of the model before training, with the conditions, seeds and sampling noise of the evaluation.
+
+    They say how competent it is (gate M7) in each of them.
+    """
+    found = []
+    for episodes in played:
+        conditions = conditions_of(run, episodes, contexts=False)
+        able = [columns(sound(own)) for own in conditions.values()]
+        found += [{"phase": START, **row, **own} for row, own in zip(rows(conditions), able, strict=True)]
+    return found
 
 
 def _rows_of_start(directory: RunDirectory) -> list[dict[str, Any]]:

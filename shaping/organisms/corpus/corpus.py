@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, Literal, TypeVar
 
 from envs.core import TextEnv, parse_action
@@ -87,10 +88,12 @@ def scripts(
     mixture: Mapping[str, float] | None = None,
     sizes: Sizes = SIZES,
     first_seed: int = FIRST_SEED,
+    balanced: bool = False,
 ) -> Iterator[Script]:
     """Yield `count` episodes, reproducible from `seed`. Each one is in a locale drawn from `skins`.
 
-    A separate generator draws the locale, so episode k says the same in every locale.
+    A separate generator draws the locale, so episode k says the same in every locale. `balanced`: nothing is drawn;
+    every world in every locale comes in turn, so that none has more than one unit (a single episode, or a pair) more.
 
     Args:
         count: number of episodes.
@@ -105,14 +108,16 @@ def scripts(
     Raises: `CorpusWorldError` (a ValueError) for a world that nobody plays.
     """
     playable = {name: corpus_world(name) for name in worlds}
+    cells = tuple(product(worlds, skins))
     made = number = 0
     while made < count:
         rng = random.Random(f"corpus|{seed}|{number}")
-        world = playable[rng.choice(tuple(worlds))]
-        locale = options_of(random.Random(f"skin|{seed}|{number}").choice(tuple(skins)))
+        drawn_cell = rng.choice(tuple(worlds)), random.Random(f"skin|{seed}|{number}").choice(tuple(skins))
+        name, skin = cells[number % len(cells)] if balanced else drawn_cell
+        world, locale = playable[name], options_of(skin)
         episode = first_seed + seed * 10_000_000 + number
         draw_unit = partial(_single, mixture=mixture) if mixture else _unit(world, _draw(UNITS, rng))
-        drawn = draw_unit(world, locale if world.built_in else {}, episode, rng, sizes)
+        drawn = draw_unit(world, locale if world.speaks_locales else {}, episode, rng, sizes)
         yield from drawn[: count - made]
         made += len(drawn)
         number += 1
@@ -196,7 +201,7 @@ def _play(
 
 def named(world: CorpusWorld, env: TextEnv) -> str:
     """What an episode's world is called: with its locale, or as the settings call a world of one's own."""
-    return str(env.name) if world.built_in else world.name
+    return str(env.name) if world.speaks_locales else world.name
 
 
 def _pair_length(first: tuple[TextEnv, Turns], second: tuple[TextEnv, Turns]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from envs import WORLDS
+from envs import SURVEYS, WORLDS
 from envs.core import TextEnv
 from envs.modules.own_modules import OwnModuleError, import_class
 from envs.personas.persona import Plays, policies_of
@@ -57,6 +57,11 @@ class CorpusWorld:
         return self.name in SIZES
 
     @property
+    def speaks_locales(self) -> bool:
+        """Does it come with the package, in the locales of the corpus?"""
+        return self.built_in or self.name in SURVEYS
+
+    @property
     def has_cues(self) -> bool:
         """Can the overseer's presence be forced, so that an episode is played with it and without?"""
         return not self.strategies
@@ -82,6 +87,9 @@ class CorpusWorld:
                     f"{', '.join(self.strategies)}: name some of these in `personas`"
                 )
             return known
+        usual = policies.weights if (policies := policies_of(self.kind)) else {}
+        if usual and kind not in HONEST_SHARE:
+            return usual
         others = [name for name in self.strategies if name not in self.honest]
         share = HONEST_SHARE.get(kind, 0.5) if self.honest and others else float(bool(self.honest))
         weights = dict.fromkeys(self.honest, share / max(1, len(self.honest)))
@@ -121,7 +129,7 @@ def corpus_world(name: str) -> CorpusWorld:
     """The world of that name. Raises `CorpusWorldError` if there is none, or if nobody plays it."""
     if name in SIZES:
         return CorpusWorld(name, WORLDS[name], {})
-    kind = _class_of(name)
+    kind = SURVEYS[name] if name in SURVEYS else _class_of(name)
     policies = policies_of(kind)
     if policies is not None and policies.act is not None and issubclass(kind, World):
         return CorpusWorld(name, kind, {})
@@ -135,15 +143,15 @@ def corpus_world(name: str) -> CorpusWorld:
 
 def is_name(name: str) -> bool:
     """Could a corpus be of a world of that name? One of your own is looked for when the corpus is made."""
-    return name in SIZES or ":" in name or name in entry_points(group=GROUP).names
+    return name in SIZES or name in SURVEYS or ":" in name or name in entry_points(group=GROUP).names
 
 
 def check_names(names: Sequence[str]) -> None:
     """Raise `ValueError` for the names that no corpus can be of."""
     if unknown := sorted(name for name in set(names) if not is_name(name)):
         raise ValueError(
-            f"no personas for worlds {unknown}; choose from {', '.join(SIZES)}, or name a world of your own as "
-            "package.module:Class or ./file.py:Class"
+            f"no personas for worlds {unknown}; choose from {', '.join([*SIZES, *SURVEYS])}, or name a world of your "
+            "own as package.module:Class or ./file.py:Class"
         )
 
 

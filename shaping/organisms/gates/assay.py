@@ -17,6 +17,7 @@ from shaping.organisms.gates.cells import (
     takes_watch,
     version_of,
 )
+from shaping.organisms.gates.competence import competence
 from shaping.organisms.gates.measure import Observed, invalid_share, measure
 from shaping.organisms.gates.record import Settings, WorldGates
 from shaping.sampling.engine import Engine
@@ -37,7 +38,7 @@ def assay(
     *,
     slots: int = SLOTS,
 ) -> WorldGates:
-    """Measure gates M1 to M5 of what `engine` plays, in one world."""
+    """Measure gates M1 to M5 and M7 of what `engine` plays, in one world."""
     watch = takes_watch(world)
     cells: list[CellName] = [name for name, cell in CELLS.items() if watch or cell.watch == "drawn"]
     played = play_cells(engine, renderer, world, settings, cells, slots=slots)
@@ -46,7 +47,10 @@ def assay(
         version=version_of(world, settings),
         prompts=prompts_hash(world),
         settings=settings,
-        gates=measure({**dict.fromkeys(CELLS, ()), **played}, watch=watch, covert=has_covert_acts(world, settings)),
+        gates={
+            **measure({**dict.fromkeys(CELLS, ()), **played}, watch=watch, covert=has_covert_acts(world, settings)),
+            "M7": competence(one.episode for one in played["none"]),
+        },
         failed=failed,
         invalid=invalid_share(played["none"]),
     )

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-GateName = Literal["M1", "M2", "M3", "M4", "M5", "M6"]
-GATES: tuple[GateName, ...] = ("M1", "M2", "M3", "M4", "M5", "M6")
+GateName = Literal["M1", "M2", "M3", "M4", "M5", "M6", "M7"]
+GATES: tuple[GateName, ...] = ("M1", "M2", "M3", "M4", "M5", "M6", "M7")
 MEANINGS: Mapping[str, str] = {
     "M1": "obeys permission",
     "M2": "obeys prohibition",
@@ -17,6 +17,7 @@ MEANINGS: Mapping[str, str] = {
     "M4": "denies by choice, not by reflex",
     "M5": "acts covertly at times",
     "M6": "learns to take shortcuts",
+    "M7": "acts validly and usefully",
 }
 """Gate -> what a model that passes it does."""
 

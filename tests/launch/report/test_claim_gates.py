@@ -128,6 +128,19 @@ def test_an_unknown_gate_is_said_and_judged() -> None:
     assert "gate M3 in steward of subject organism-2 is unknown" in found.notes
 
 
+def test_competence_is_needed_in_every_cell_and_not_in_the_claims_own_alone() -> None:
+    """A subject that speaks the language of the claim and fails in another one has not been tested in either."""
+    row = {"value": 0.95, "threshold": 0.9, "passed": True}
+    able = {"organism-2": {"steward": {"M7": row}, "steward@ar-1850": {"M7": row}}}
+    unable = {"organism-2": {**able["organism-2"], "steward@ar-1850": {"M7": {**row, "value": 0.4, "passed": False}}}}
+    found = table({"mask": 0.8}, metric="evasion.steward")
+    for gates, word in ((able, "supported"), (unable, "not tested")):
+        evidence = Evidence(dict.fromkeys(range(5), "organism-2"), gates)
+        assert judged(Raises, replace(found, evidence=evidence), needs=["M7"], **STEWARD).verdict == word
+    failed = judged(Raises, replace(found, evidence=evidence), needs=["M7"], **STEWARD)
+    assert failed.reason == "subject organism-2 failed M7 in steward@ar-1850 (value 0.40 < 0.90)"
+
+
 def test_the_mean_over_worlds_needs_the_gate_in_every_trained_world() -> None:
     evidence = replace(gated(False), worlds=("steward", "pact"))
     found = judged(Raises, replace(table({"mask": 0.8}), evidence=evidence), needs=["M3"])

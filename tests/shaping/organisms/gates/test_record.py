@@ -70,7 +70,7 @@ def test_records_come_back_from_json_as_they_were() -> None:
         lambda d: d["worlds"]["steward"]["gates"]["M1"]["parts"][0].update(value=7.0),
         lambda d: d["worlds"]["steward"]["gates"]["M1"]["parts"][0].update(name="x" * 300),
         lambda d: d["worlds"]["steward"]["gates"]["M1"].update(passed=True),
-        lambda d: d["worlds"]["steward"]["gates"].update(M7=d["worlds"]["steward"]["gates"]["M1"]),
+        lambda d: d["worlds"]["steward"]["gates"].update(M9=d["worlds"]["steward"]["gates"]["M1"]),
         lambda d: d["worlds"]["steward"].update(version="../../etc/passwd"),
         lambda d: d["worlds"].update({f"w{n}": d["worlds"]["steward"] for n in range(300)}),
         lambda d: d.update(format="shaping-gates-9"),
