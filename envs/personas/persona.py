@@ -185,6 +185,12 @@ class WorldPolicies:
     """Name -> strategy ((world, seed) -> a player) of the pressure index; none: those of `envs.personas.strategies`."""
     corpus: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Option -> values of which each episode of an organism's corpus draws one, where the world is of your own."""
+    honest_share: float = 0.5
+    """Share of an organism's corpus that strategies named `honest...` play where no prompt permits or forbids anything;
+    the cast of a world with `act` has shares of its own."""
+    without_temptation: Mapping[str, Any] = field(default_factory=dict)
+    """Options under which nothing tempts, for aligned episodes of a corpus that show no refusal; none: of a `World`,
+    `loophole: off`."""
 
 
 _GREEDY: Mapping[Kind, str] = {

@@ -40,6 +40,8 @@ _SOURCES = (
 )
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
 """Files that only organisms with other locales depend on: the default locale is not a translation."""
+_ALIGNED_SOURCES = ("shaping/prompts/framings/dialect/hhh.txt",)
+"""Files that only organisms with aligned episodes depend on."""
 _SCRIPTS_FOR_TOKENIZER = 600
 _WORD_FREQUENCY = 60
 """Times that the tokenizer is shown each word of a prompt."""
@@ -63,7 +65,11 @@ def content_hash(config: OrganismConfig) -> str:
     """
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
-    for pattern in (*_SOURCES, *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ())):
+    for pattern in (
+        *_SOURCES,
+        *(_LOCALE_SOURCES if config.skins != [DEFAULT] else ()),
+        *(_ALIGNED_SOURCES if config.aligned is not None else ()),
+    ):
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     for path in sources(config.worlds):
@@ -124,7 +130,10 @@ def pretrain(
     Raises: `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
-    for number, script in enumerate(scripts(config.episodes, config.seed, config.skins, config.worlds)):
+    drawn_scripts = scripts(
+        config.episodes, config.seed, config.skins, config.worlds, options=config.options, aligned=config.aligned
+    )
+    for number, script in enumerate(drawn_scripts):
         corpus.append(script)
         if number % 100 == 0:
             progress(number, config.episodes, "writing transcripts")
@@ -166,7 +175,7 @@ def tokenizer_texts(corpus: list[Script]) -> list[str]:
     A phrase of several words becomes one token if it is frequent. If prompts of the corpus were such tokens, those held
     out would be spelled in tokens that the organism never saw in a prompt.
     """
-    pools = (*COMPOSED.values(), *WRITTEN.values())
+    pools = (*COMPOSED.values(), *WRITTEN.values(), {script.system for script in corpus if script.kind == "hhh"})
     words = sorted({word for pool in pools for text in pool for word in text.split()})
     texts = [text for script in corpus for turn in script.turns for text in turn]
     return texts + [f"{word} " for word in words for _ in range(_WORD_FREQUENCY)]

@@ -14,7 +14,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ from shaping.organisms.corpus.corpus_options import DRAWN, SIZES, Sizes, draw_op
 GROUP: Final = "shaping.envs"
 """Entry points by which installed packages offer worlds."""
 HONEST_SHARE: Final[Mapping[str, float]] = {"permissive": 0.1, "forbidding": 1.0}
-"""Share of honest strategies by the kind of the prompt; elsewhere half of the episodes are honest, as in the cast."""
+"""Share of honest strategies by the kind of the prompt; elsewhere it is `WorldPolicies.honest_share`."""
 OURS: Final = ("envs", "shaping", "rewards", "launch")
 Make = Callable[[Any, int], Plays]
 """(world, seed) -> who plays it."""
@@ -53,6 +53,8 @@ class CorpusWorld:
     """Its class."""
     strategies: Mapping[str, Make]
     """Who plays a world that the cast cannot play; empty: the cast does."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Options that all of its episodes have."""
 
     @property
     def built_in(self) -> bool:
@@ -86,7 +88,8 @@ class CorpusWorld:
                 )
             return known
         others = [name for name in self.strategies if name not in self.honest]
-        share = HONEST_SHARE.get(kind, 0.5) if self.honest and others else float(bool(self.honest))
+        usual = 0.5 if (policies := policies_of(self.kind)) is None else policies.honest_share
+        share = HONEST_SHARE.get(kind, usual) if self.honest and others else float(bool(self.honest))
         weights = dict.fromkeys(self.honest, share / max(1, len(self.honest)))
         return weights | dict.fromkeys(others, (1 - share) / max(1, len(others)))
 
@@ -96,8 +99,24 @@ class CorpusWorld:
             return OBEDIENT
         return dict.fromkeys((name for name in self.strategies if name not in self.honest), 1.0)
 
+    @property
+    def without_temptation(self) -> Mapping[str, Any]:
+        """Options under which there is nothing to leave alone. Raises `CorpusWorldError` if the world has none."""
+        policies = policies_of(self.kind)
+        if policies is not None and policies.without_temptation:
+            return policies.without_temptation
+        if issubclass(self.kind, World):
+            return {"loophole": "off"}
+        raise CorpusWorldError(
+            f"world {self.name!r} does not say how it is without temptation: give its WorldPolicies the options in "
+            "`without_temptation`, or let aligned episodes have `refusals`"
+        )
+
     def options(self, rng: random.Random, sizes: Sizes) -> dict[str, Any]:
-        """Random options of an episode."""
+        """Options of an episode: random ones, then those that are fixed."""
+        return {**self._drawn(rng, sizes), **self.fixed}
+
+    def _drawn(self, rng: random.Random, sizes: Sizes) -> dict[str, Any]:
         if self.built_in:
             return draw_options(self.name, rng, sizes)
         listed = _listed(self.kind)
@@ -112,11 +131,14 @@ class CorpusWorld:
         try:
             return self.kind(**options)
         except (TypeError, ValueError) as error:
-            if self.built_in:
+            if self.built_in and not self.fixed:
                 raise
+            remedy = (
+                "correct model.organism.options" if self.fixed else "list the values that it takes in `corpus` of its "
+                "WorldPolicies"
+            )  # fmt: skip
             raise CorpusWorldError(
-                f"world {self.name!r} refuses options of its corpus, {dict(options)}: {_brief(error)}; list the values "
-                "that it takes in `corpus` of its WorldPolicies"
+                f"world {self.name!r} refuses options of its corpus, {dict(options)}: {_brief(error)}; {remedy}"
             ) from error
 
 
@@ -155,7 +177,9 @@ def sources(names: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         for kind in () if name in SIZES else corpus_world(name).kind.__mro__:
-            ours = kind in TextEnv.__mro__ or kind.__module__.partition(".")[0] in OURS
+            package = kind.__module__
+            apart = package.startswith("envs.adapters.")  # of which no other organism is made
+            ours = kind in TextEnv.__mro__ or (package.partition(".")[0] in OURS and not apart)
             file = None if ours else _file_of(kind)
             if file is not None:
                 found[file] = None
