@@ -282,9 +282,8 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
 def updates_done(job: Job) -> int:
     """The update after which a run goes on: that of its newest saved state; 0 for a new one."""
     directory = RunDirectory(job.directory)
-    if directory.status() != "partial":
-        return 0
-    return Checkpoints.of(directory, job.run).newest() or 0
+    resumes = directory.status() == "partial"
+    return (Checkpoints.of(directory, job.run).newest() or 0) if resumes else 0
 
 
 def _finish(job: Job, result: StudyResult, display: Display) -> None:
