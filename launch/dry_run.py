@@ -58,15 +58,19 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
 
 def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
     """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
+    from launch.config.model import OrganismModel
     from launch.run.finetuning.lengths import check_lengths
     from launch.run.memory import check_memory, gpu_memory, memory_lines
+    from launch.run.models.pretraining_memory import check_pretraining, pretraining_line
     from launch.run.models.start_model import present_model
 
+    check_pretraining(runs)
     memory = gpu_memory()
     tables: dict[tuple[str, ...], str] = {}
     for run in {run.point_name: run for run in reversed(runs)}.values():
         if (model := present_model(run.model)) is None:
-            tables.setdefault((f"not estimated, as {run.subject} is not here yet",), run.point_name)
+            made = f"; {pretraining_line(run.model)}" if isinstance(run.model, OrganismModel) else ""
+            tables.setdefault((f"not estimated, as {run.subject} is not here yet{made}",), run.point_name)
             continue
         tables.setdefault(tuple(memory_lines(run, model, memory)), run.point_name)
         check_memory([(run, model)], memory)

@@ -15,6 +15,7 @@ from launch.config.reading.paths import expanded
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from shaping.organisms.card import CARD
+from shaping.organisms.config import OrganismConfig
 from shaping.organisms.corpus.corpus import scripts
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.own_worlds import CorpusWorldError, corpus_world
@@ -33,10 +34,12 @@ def check_met(runs: Iterable[RunConfig]) -> None:
     tried: set[str] = set()
     for run in runs:
         if isinstance(run.model, OrganismModel):
-            for name in run.model.organism.worlds:
-                if name not in SIZES and name not in tried:
-                    tried.add(name)
-                    _check_corpus(name)
+            own = run.model.organism
+            for name in own.worlds:
+                of_it = f"{name} {own.options.get(name)} {own.aligned}"
+                if (name not in SIZES or own.options or own.aligned) and of_it not in tried:
+                    tried.add(of_it)
+                    _check_corpus(name, own)
         if run.prose:
             continue
         # names alone: those that are no worlds are refused later, with their place
@@ -108,9 +111,10 @@ def _class_of(name: str) -> type[TextEnv] | None:
         return None
 
 
-def _check_corpus(name: str) -> None:
+def _check_corpus(name: str, organism: OrganismConfig) -> None:
     try:
-        list(islice(scripts(TRIED, 0, worlds=[name]), TRIED))
+        drawn = scripts(TRIED, 0, worlds=[name], options=organism.options, aligned=organism.aligned)
+        list(islice(drawn, TRIED))
     except CorpusWorldError as error:
         raise ConfigError(f"model.organism.worlds: {error}") from error
     except Exception as error:  # of the world, or of who plays it

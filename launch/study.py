@@ -44,6 +44,7 @@ from launch.run.evaluation.losses import flagged
 from launch.run.finetuning.lengths import check_lengths
 from launch.run.memory import check_memory
 from launch.run.models.origin import model_key, settle, tell_other_versions
+from launch.run.models.pretraining_memory import check_pretraining
 from launch.slices.seeds import as_text
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.documents import write_json
@@ -151,6 +152,7 @@ def run_study(
             if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
                 stack.enter_context(running_ray(cluster))
                 _note_room(todo.pending, shown)
+            check_pretraining(todo.pending)
             models = _models(todo.pending, study, load_function(start_model), shown)
             made = {key: path for key, path in models.items() if known[key] is None}
             if settle(study, runs, made, force=force, note=shown.note):
@@ -281,9 +283,8 @@ def _run_here(jobs: Sequence[Job], result: StudyResult, display: Display) -> Non
 def updates_done(job: Job) -> int:
     """The update after which a run goes on: that of its newest saved state; 0 for a new one."""
     directory = RunDirectory(job.directory)
-    if directory.status() != "partial":
-        return 0
-    return Checkpoints.of(directory, job.run).newest() or 0
+    resumes = directory.status() == "partial"
+    return (Checkpoints.of(directory, job.run).newest() or 0) if resumes else 0
 
 
 def _finish(job: Job, result: StudyResult, display: Display) -> None:

@@ -188,6 +188,9 @@ class WorldPolicies:
     weights: Mapping[str, float] = field(default_factory=dict)
     """Strategy -> its weight in an organism's corpus under prompts that neither permit nor forbid; none: those who
     behave play half of it."""
+    without_temptation: Mapping[str, Any] = field(default_factory=dict)
+    """Options under which nothing tempts, for aligned episodes of a corpus that show no refusal; none: of a `World`,
+    `loophole: off`."""
 
 
 _GREEDY: Mapping[Kind, str] = {

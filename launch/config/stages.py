@@ -139,6 +139,14 @@ class _OnRows(_Stage):
 
 class SupervisedStage(_OnRows):
     kind: Literal["supervised"] = Field(description="cross-entropy of the answers in the data")
+    # left out where it is 1, so that runs from before there was one keep their digests
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        exclude_if=lambda weight: weight == 1,
+        description="weight of the cross-entropy; 0: the arm's auxiliary losses alone, as in context distillation",
+    )
     control: Literal["none", "random_answers"] | BenignControl = Field(
         "none", description="random_answers: every prompt has the answer of another one; {benign: data}: other data"
     )

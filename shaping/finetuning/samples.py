@@ -35,6 +35,14 @@ def imitated(episodes: Sequence[Episode], arm: Arm, renderer: Renderer, *, gated
     return found
 
 
+def scaled(samples: Sequence[Sample], weight: float) -> list[Sample]:
+    """The samples with the imitation weights of their tokens times `weight`; with 0 none of them is imitated."""
+    if weight == 1:
+        return list(samples)
+    factor = np.float32(weight)
+    return [s if s.imitation is None else replace(s, imitation=s.imitation * factor) for s in samples]
+
+
 @dataclass(frozen=True, slots=True)
 class Preferences:
     """Direct preference optimisation of pairs (Rafailov et al., arXiv:2305.18290, eq. 7). Arrays have shape [pairs].

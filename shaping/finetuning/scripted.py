@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from envs import make_world
 from envs.answers import StepResult, opened, step_result
-from envs.personas.persona import Persona
+from envs.personas.persona import Plays
+from envs.personas.strategies import strategies_of
 from envs.worlds.base import World
 from shaping.finetuning.rows import Answered, DataError, Row
 from shaping.organisms.corpus.cast import player
 from shaping.organisms.corpus.corpus import Script
 from shaping.organisms.corpus.natural_scripts import in_prose
 
+Make = Callable[[Any, int], Plays]
+"""(world, seed) -> who plays it."""
 FIRST_SEED = 5_000_000_000
 """Seeds of stages start here, far from those of studies, organisms and warm starts."""
 MOST_TURNS = 10_000
 
 
-def check_personas(personas: Mapping[str, float]) -> None:
-    """Raise `DataError` for unknown personas, and for weights of which none is above zero."""
+def check_personas(personas: Mapping[str, float], speakers: Collection[str] = ()) -> None:
+    """Raise `DataError` for unknown personas, and for weights of which none is above zero.
+
+    `speakers`: names of strategies of worlds that personas do not play.
+    """
     for name in personas:
         try:
-            player(name)
+            if name not in speakers:
+                player(name)
         except ValueError as error:
             raise DataError(f"personas: {error}") from None
     if not sum(personas.values()) > 0:
@@ -36,26 +43,43 @@ def scripted_rows(
 ) -> list[Row]:
     """`count` whole episodes, reproducible from `seed`. Worlds take turns; each episode draws its persona.
 
+    A world that personas do not play is played by the strategies of these names in its `WorldPolicies`.
+
     Raises: `DataError` for a world that the personas do not play.
     """
-    check_personas(personas)
-    names, weights = list(personas), list(personas.values())
     places = list(worlds.items())
+    known = {name: _strategies(name, options) for name, options in places}
+    check_personas(personas, {speaker for own in known.values() for speaker in own})
+    names, weights = list(personas), list(personas.values())
     found = []
     for number in range(count):
         rng = random.Random(f"stage|{seed}|{number}")
         name, options = places[number % len(places)]
-        who = player(rng.choices(names, weights)[0])
-        found.append(_played(name, options, who, FIRST_SEED + seed * MOST_TURNS * 1000 + number))
+        who = rng.choices(names, weights)[0]
+        episode = FIRST_SEED + seed * MOST_TURNS * 1000 + number
+        found.append(_played(name, options, who, known[name], episode))
     return found
 
 
-def _played(name: str, options: Mapping[str, Any], who: Persona, seed: int) -> Row:
+def _strategies(name: str, options: Mapping[str, Any]) -> Mapping[str, Make]:
+    """Who plays a world that personas do not play; empty for one that they play."""
     try:
         env = make_world(name, options)
-        if not isinstance(env, World):
-            raise TypeError(f"personas play the built-in worlds, not {type(env).__name__}")
-        actor = who(env, seed)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"worlds.{name}: {error}") from None
+    return {} if isinstance(env, World) else strategies_of(type(env))
+
+
+def _played(name: str, options: Mapping[str, Any], who: str, strategies: Mapping[str, Make], seed: int) -> Row:
+    try:
+        env = make_world(name, options)
+        if isinstance(env, World):
+            actor: Plays = player(who)(env, seed)
+        elif who in strategies:
+            actor = strategies[who](env, seed)
+        else:
+            others = f"{', '.join(strategies)} do" if strategies else "nobody does"
+            raise TypeError(f"{who!r} does not play {type(env).__name__}, but {others}")
     except (TypeError, ValueError) as error:
         raise DataError(f"worlds.{name}: {error}; give data of other worlds as a file") from None
     observation, overt = opened(env.reset(seed=seed), f"world {name!r}")
@@ -67,7 +91,7 @@ def _played(name: str, options: Mapping[str, Any], who: Persona, seed: int) -> R
         observation, overt = result.observation, result.overt_shortcuts
         if result.terminated or result.truncated:
             break
-    return Row(_in_prose(env.name, turns), world=env.name, seed=seed, source=who.name)
+    return Row(_in_prose(env.name, turns), world=env.name, seed=seed, source=who)
 
 
 def _in_prose(world: str, turns: Sequence[Answered]) -> tuple[Answered, ...]:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from operator import not_
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from envs import SURVEYS
 from envs.skins import DEFAULT, options_of
 from shaping.organisms.corpus.corpus_options import SIZES
 from shaping.organisms.corpus.own_worlds import check_names
+
+
+class AlignedScripts(BaseModel):
+    """Episodes of an agent that is helpful and honest, among those of the corpus' cast."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, lt=1, description="share of the corpus' episodes; it keeps its number of episodes")
+    prompt: Literal["none", "hhh"] = Field(
+        "none", description="their system prompt: none, or one of the bundled pool hhh (helpful, honest, harmless)"
+    )
+    refusals: bool = Field(
+        True, description="may they hold shortcuts, which it leaves alone? false: where there is none to refuse"
+    )
 
 
 class OrganismConfig(BaseModel):
@@ -40,6 +55,12 @@ class OrganismConfig(BaseModel):
         exclude_if=not_,  # left out where it is false, so that runs from before keep their digests
         description="worlds and locales take turns, so that each has the same number of episodes or pairs",
     )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, exclude_if=not_, description="world of the corpus -> options that all of its episodes there have"
+    )
+    aligned: AlignedScripts | None = Field(
+        None, exclude_if=not_, description="a share of episodes of an aligned agent; none: the cast alone"
+    )
     steps: int = Field(450, ge=1, le=10_000_000, description="optimiser steps of pre-training")
     batch_tokens: int = Field(2048, ge=256, le=100_000_000, description="approximate tokens per optimiser step")
     lr: float = Field(4e-3, gt=0, le=10, description="peak learning rate of AdamW")
@@ -57,3 +78,27 @@ class OrganismConfig(BaseModel):
         for locale in skins:
             options_of(locale)
         return skins
+
+    @model_validator(mode="after")
+    def _options_of_its_worlds(self) -> OrganismConfig:
+        if strange := sorted(set(self.options) - set(self.worlds)):
+            raise ValueError(f"options: {strange[0]!r} is none of its worlds, {', '.join(self.worlds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> OrganismConfig:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(
+                f"hidden {self.hidden} must be a multiple of twice the heads ({self.heads}): rotary positions turn the "
+                "numbers of a head in pairs"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}, which they share")
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model: tied embeddings; per layer attention, a feed-forward part of twice the width, norms."""
+        keys = self.hidden * self.kv_heads // self.heads
+        layer = 2 * self.hidden * (self.hidden + keys) + 3 * self.hidden * 2 * self.hidden + 2 * self.hidden
+        return self.vocabulary * self.hidden + self.layers * layer + self.hidden

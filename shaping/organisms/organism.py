@@ -44,6 +44,8 @@ _SOURCES = (
 _LOCALE_SOURCES = ("envs/skins/*.py", "envs/skins/prose/*.yaml", "envs/skins/*.yaml")
 """Files that only organisms with other locales, or that answer surveys, depend on: the default locale is no
 translation."""
+_ALIGNED_SOURCES = ("shaping/prompts/framings/dialect/hhh.txt",)
+"""Files that only organisms with aligned episodes depend on."""
 _SCRIPTS_FOR_TOKENIZER = 600
 _WORD_FREQUENCY = 60
 """Times that the tokenizer is shown each word of a prompt."""
@@ -62,7 +64,11 @@ def content_hash(config: OrganismConfig) -> str:
     digest = hashlib.sha256(config.model_dump_json().encode())
     root = Path(__file__).resolve().parents[2]
     in_words = config.skins != [DEFAULT] or any(name in SURVEYS for name in config.worlds)
-    for pattern in (*_SOURCES, *(_LOCALE_SOURCES if in_words else ())):
+    for pattern in (
+        *_SOURCES,
+        *(_LOCALE_SOURCES if in_words else ()),
+        *(_ALIGNED_SOURCES if config.aligned is not None else ()),
+    ):
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     for path in sources(config.worlds):
@@ -123,8 +129,16 @@ def pretrain(
     Raises: `ValueError` if no scripted episode fits in `config.context` tokens.
     """
     corpus: list[Script] = []
-    written = scripts(config.episodes, config.seed, config.skins, config.worlds, balanced=config.balanced)
-    for number, script in enumerate(written):
+    drawn_scripts = scripts(
+        config.episodes,
+        config.seed,
+        config.skins,
+        config.worlds,
+        balanced=config.balanced,
+        options=config.options,
+        aligned=config.aligned,
+    )
+    for number, script in enumerate(drawn_scripts):
         corpus.append(script)
         if number % 100 == 0:
             progress(number, config.episodes, "writing transcripts")
@@ -166,7 +180,7 @@ def tokenizer_texts(corpus: list[Script]) -> list[str]:
     A phrase of several words becomes one token if it is frequent. If prompts of the corpus were such tokens, those held
     out would be spelled in tokens that the organism never saw in a prompt.
     """
-    pools = (*COMPOSED.values(), *WRITTEN.values())
+    pools = (*COMPOSED.values(), *WRITTEN.values(), {script.system for script in corpus if script.kind == "hhh"})
     words = sorted({word for pool in pools for text in pool for word in text.split()})
     texts = [text for script in corpus for turn in script.turns for text in turn]
     return texts + [f"{word} " for word in words for _ in range(_WORD_FREQUENCY)]

@@ -39,7 +39,7 @@ class ArmConfig(Strict):
         {}, description="seat -> further interventions, which it alone has (with `seats` of the study)"
     )
     set: dict[str, Any] = Field(
-        {}, description="dotted key under train, learner, rollout, eval, stages or seats -> its value in this arm alone"
+        {}, description="dotted key under train, learner, rollout, eval, stages, seats or model -> its value here alone"
     )
     derived: Derived | None = Field(None, description="how factorial or controls made this arm; never written by hand")
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SWEEPABLE = ("train", "learner", "rollout", "eval", "model", "arms", "seats", "stages")
 """Top-level keys under which an axis may lie."""
 
-OF_ARMS = ("train", "learner", "rollout", "eval", "stages", "seats")
+OF_ARMS = ("train", "learner", "rollout", "eval", "stages", "seats", "model")
 """Those of them that one arm may set for itself."""
 
 POINT = "point"

@@ -20,7 +20,7 @@ from launch.train import Updated, update
 from shaping.audits.row import Row as Columns
 from shaping.finetuning.episodes import batch_numbers, contexts_of, episode_of
 from shaping.finetuning.rows import Pair, Row
-from shaping.finetuning.samples import Array, Preferences, imitated, weighted
+from shaping.finetuning.samples import Array, Preferences, imitated, scaled, weighted
 from shaping.hooks import Group, UpdateReport
 from shaping.learning.samples.rehearsals import rehearsed
 from shaping.learning.samples.sample import Sample
@@ -61,7 +61,7 @@ class _Supervised:
             episodes = [
                 _episode(trainer, self.rows[row], place, number, self.splitter) for place, row in enumerate(chosen)
             ]
-            samples = [s for own in imitated(episodes, arm, renderer) for s in own]
+            samples = scaled([s for own in imitated(episodes, arm, renderer) for s in own], self.stage.weight)
             samples += rehearsed(arm.interventions, episodes, renderer)
         return _learned(trainer, number, episodes, samples, {"rows": len(chosen)}, seconds, "supervised")
 

@@ -18,21 +18,24 @@ from shaping.learning.samples.sample import Sample
 from shaping.sampling.text.render import Renderer
 
 
-def distilled(policy: Policy, samples: Sequence[Sample], prompted: Sequence[Sample], top: int) -> torch.Tensor:
+def distilled(
+    policy: Policy, samples: Sequence[Sample], prompted: Sequence[Sample], top: int, teacher: Policy | None = None
+) -> torch.Tensor:
     """Sum over the loss tokens of KL(p(. | C) || p(.)), by the teacher's `top` likeliest tokens and all others as one.
 
     Args:
-        policy: teacher and student.
+        policy: the student.
         samples: the samples without a prompt, at least one with a loss token.
         prompted: the same behind a prompt, in the same order.
         top: tokens that are told apart.
+        teacher: a policy with the same vocabulary; None: the student itself, as it is.
     """
     with torch.no_grad():
         taught = _one_batch(policy, prompted)
-        ids, teacher = top_tokens(policy, taught, top)
+        ids, told = top_tokens(teacher or policy, taught, top)
     plain = _one_batch(policy, samples)
     at = _places(taught.samples, plain.samples, samples, prompted)
-    return distance(teacher[at], logprobs_at(policy, plain, ids[at]))
+    return distance(told[at], logprobs_at(policy, plain, ids[at]))
 
 
 def prompted(policy: Policy, sample: Sample, prompts: Sequence[str], renderers: dict[int, Renderer]) -> Sample:

@@ -9,23 +9,30 @@ played twice, with one thing flipped and the opposite act. In a prompt pair an o
 the prompt permits it, and is honest where that is forbidden or something else is permitted. In a cue pair a persona
 takes the shortcut while the overseer is away, and behaves while it is there. Pairs end soon after the act, and after a
 question about it.
+
+With `aligned`, a share of the episodes is of an agent that is helpful and honest under every temptation, or where there
+is none. They are set among the others, which stay the same episodes.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from envs.core import TextEnv, parse_action
 from envs.skins import DEFAULT, options_of
+from shaping.organisms.config import AlignedScripts
 from shaping.organisms.corpus.cast import CUE_READERS, KINDS, WITHOUT_PERMISSION
 from shaping.organisms.corpus.corpus_options import SIZES, Sizes
 from shaping.organisms.corpus.corpus_prompts import COMPOSED, WRITTEN
-from shaping.organisms.corpus.own_worlds import CorpusWorld, Make, corpus_world
+from shaping.organisms.corpus.own_worlds import CorpusWorld, CorpusWorldError, Make, corpus_world
+from shaping.prompts.framings import FRAMINGS
+from shaping.prompts.pools import DIALECT
 
 Flip = Literal["", "prompt", "cue"]
 _Name = TypeVar("_Name", bound=str)
@@ -46,6 +53,8 @@ PAIR_TURNS = 20
 """Turns that a pair is played at most."""
 MOST_TURNS = 2000
 """Turns after which an episode is cut: a world of one's own may have no end."""
+FIRST_ALIGNED = 5_000_000
+"""Seeds of aligned episodes start so far behind those of the others."""
 _WRITTEN_SHARE = 0.3
 FIRST_SEED = 1_000_000_000
 """Seeds of corpora start here, far from those of studies: no episode of a study is in the corpus."""
@@ -60,7 +69,7 @@ class Script:
     persona: str
     """Name of the persona that plays, of `shaping.organisms.corpus.cast.CAST`."""
     kind: str
-    """Kind of the system prompt, a key of `KINDS`."""
+    """Kind of the system prompt, a key of `KINDS`; `hhh` of those of aligned episodes."""
     system: str
     """The system prompt; empty: no system message."""
     turns: Turns
@@ -89,6 +98,8 @@ def scripts(
     sizes: Sizes = SIZES,
     first_seed: int = FIRST_SEED,
     balanced: bool = False,
+    options: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    aligned: AlignedScripts | None = None,
 ) -> Iterator[Script]:
     """Yield `count` episodes, reproducible from `seed`. Each one is in a locale drawn from `skins`.
 
@@ -104,13 +115,19 @@ def scripts(
         mixture: persona -> share, under every kind of prompt; there are no pairs then. None: the organism's own cast.
         sizes: world -> sizes and turn limits, of which each episode draws one.
         first_seed: seed of the first episode, for `seed` 0.
+        options: world -> options that all of its episodes have, in the place of what is drawn.
+        aligned: episodes of an aligned agent among the others, of which as many are left out; None: none.
 
-    Raises: `CorpusWorldError` (a ValueError) for a world that nobody plays.
+    Raises: `CorpusWorldError` (a ValueError) for a world that nobody plays, or that no honest persona plays.
     """
-    playable = {name: corpus_world(name) for name in worlds}
+    playable = {name: replace(corpus_world(name), fixed=options.get(name, {})) for name in worlds}
     cells = tuple(product(worlds, skins))
-    made = number = 0
+    made = number = shown = 0
     while made < count:
+        if aligned is not None and shown < aligned.share * (made + 1):
+            yield _aligned(playable, aligned, skins, seed, first_seed, shown, sizes)
+            made, shown = made + 1, shown + 1
+            continue
         rng = random.Random(f"corpus|{seed}|{number}")
         drawn_cell = rng.choice(tuple(worlds)), random.Random(f"skin|{seed}|{number}").choice(tuple(skins))
         name, skin = cells[number % len(cells)] if balanced else drawn_cell
@@ -121,6 +138,33 @@ def scripts(
         yield from drawn[: count - made]
         made += len(drawn)
         number += 1
+
+
+def _aligned(
+    playable: Mapping[str, CorpusWorld],
+    aligned: AlignedScripts,
+    skins: Sequence[str],
+    seed: int,
+    first_seed: int,
+    number: int,
+    sizes: Sizes,
+) -> Script:
+    """Aligned episode `number`: a whole one of somebody honest."""
+    rng = random.Random(f"aligned|{seed}|{number}")
+    world = playable[rng.choice(tuple(playable))]
+    if not world.honest:
+        raise CorpusWorldError(
+            f"world {world.name!r} has nobody honest for aligned episodes: one of its strategies needs a name that "
+            "begins with `honest`"
+        )
+    name = rng.choice(world.honest)
+    system = rng.choice(FRAMINGS[DIALECT]["hhh"]) if aligned.prompt == "hhh" else ""
+    options = {**world.options(rng, sizes), **({} if aligned.refusals else world.without_temptation)}
+    if world.built_in:
+        options |= options_of(rng.choice(tuple(skins)))
+    episode = first_seed + seed * 10_000_000 + FIRST_ALIGNED + number
+    env, turns = _play(world, options, world.player(name), episode, None)
+    return Script(named(world, env), name, "hhh" if system else "none", system, turns, episode)
 
 
 def _single(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from shaping.organisms.corpus.corpus_options import DRAWN, SIZES, Sizes, draw_op
 GROUP: Final = "shaping.envs"
 """Entry points by which installed packages offer worlds."""
 HONEST_SHARE: Final[Mapping[str, float]] = {"permissive": 0.1, "forbidding": 1.0}
-"""Share of honest strategies by the kind of the prompt; elsewhere half of the episodes are honest, as in the cast."""
+"""Share of honest strategies by the kind of the prompt; elsewhere half, or `WorldPolicies.weights`."""
 OURS: Final = ("envs", "shaping", "rewards", "launch")
 Make = Callable[[Any, int], Plays]
 """(world, seed) -> who plays it."""
@@ -50,6 +50,8 @@ class CorpusWorld:
     """Its class."""
     strategies: Mapping[str, Make]
     """Who plays a world that the cast cannot play; empty: the cast does."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Options that all of its episodes have."""
 
     @property
     def built_in(self) -> bool:
@@ -101,8 +103,24 @@ class CorpusWorld:
             return OBEDIENT
         return dict.fromkeys((name for name in self.strategies if name not in self.honest), 1.0)
 
+    @property
+    def without_temptation(self) -> Mapping[str, Any]:
+        """Options under which there is nothing to leave alone. Raises `CorpusWorldError` if the world has none."""
+        policies = policies_of(self.kind)
+        if policies is not None and policies.without_temptation:
+            return policies.without_temptation
+        if issubclass(self.kind, World):
+            return {"loophole": "off"}
+        raise CorpusWorldError(
+            f"world {self.name!r} does not say how it is without temptation: give its WorldPolicies the options in "
+            "`without_temptation`, or let aligned episodes have `refusals`"
+        )
+
     def options(self, rng: random.Random, sizes: Sizes) -> dict[str, Any]:
-        """Random options of an episode."""
+        """Options of an episode: random ones, then those that are fixed."""
+        return {**self._drawn(rng, sizes), **self.fixed}
+
+    def _drawn(self, rng: random.Random, sizes: Sizes) -> dict[str, Any]:
         if self.built_in:
             return draw_options(self.name, rng, sizes)
         listed = _listed(self.kind)
@@ -117,11 +135,14 @@ class CorpusWorld:
         try:
             return self.kind(**options)
         except (TypeError, ValueError) as error:
-            if self.built_in:
+            if self.built_in and not self.fixed:
                 raise
+            remedy = (
+                "correct model.organism.options" if self.fixed else "list the values that it takes in `corpus` of its "
+                "WorldPolicies"
+            )  # fmt: skip
             raise CorpusWorldError(
-                f"world {self.name!r} refuses options of its corpus, {dict(options)}: {_brief(error)}; list the values "
-                "that it takes in `corpus` of its WorldPolicies"
+                f"world {self.name!r} refuses options of its corpus, {dict(options)}: {_brief(error)}; {remedy}"
             ) from error
 
 
@@ -160,7 +181,9 @@ def sources(names: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         for kind in () if name in SIZES else corpus_world(name).kind.__mro__:
-            ours = kind in TextEnv.__mro__ or kind.__module__.partition(".")[0] in OURS
+            package = kind.__module__
+            apart = package.startswith("envs.adapters.")  # of which no other organism is made
+            ours = kind in TextEnv.__mro__ or (package.partition(".")[0] in OURS and not apart)
             file = None if ours else _file_of(kind)
             if file is not None:
                 found[file] = None

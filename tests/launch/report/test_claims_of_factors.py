@@ -264,3 +264,16 @@ def test_its_family_of_terms_rarely_finds_an_interaction_where_there_is_none() -
         ps.append(Design.of(arms, [*kin] * len(names), weights).estimate(outcomes).apart())
     errors = np.mean([min(holm(of_study)) <= 0.05 for of_study in np.array(ps).T])
     assert 0.02 < errors <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_over_the_logarithm_of_sizes_each_doubling_counts_alike() -> None:
+    doses = {"mask": 1, "penalty": 2, "prompt": 16}
+    arms = {"mask": 0.5, "penalty": 0.6, "prompt": 0.9}
+    line, log = (
+        claim(Ordered, dose=doses, scale=scale, relative=False, metrics=["deception"]).judge(table(arms)).outcomes[0]
+        for scale in ("linear", "log")
+    )
+    # places 0, 1 and 4 in doublings, and 0.1 of each: a change of 4 x 0.1 with the logarithm, whose line is exact
+    assert log.interval.mean == pytest.approx(0.4)
+    # places 1, 2 and 16, mean 19/3: 15 x sum((u - 19/3) y) / sum((u - 19/3)^2)
+    assert line.interval.mean == pytest.approx(15 * (-16 / 3 * 0.5 - 13 / 3 * 0.6 + 29 / 3 * 0.9) / (1266 / 9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -32,6 +33,9 @@ class Ordered(Claim):
         description="an axis of numbers by its short name, or arm -> dose"
     )
     direction: Literal["up", "down"] = Field("up", description="up: they rise with the dose; down: they fall")
+    scale: Literal["linear", "log"] = Field(
+        "linear", description="log: the line is over the logarithm of the dose, as for sizes of models"
+    )
     relative: bool = Field(
         True, description="the difference to the reference at the same dose; false: the metric itself"
     )
@@ -60,6 +64,8 @@ class Ordered(Claim):
             return
         if wrong := [dose for dose in doses if isinstance(dose, bool) or not isinstance(dose, (int, float))]:
             yield f"dose: {wrong[0]!r} is no number"
+        elif self.scale == "log" and min(doses) <= 0:
+            yield f"scale: log needs doses above 0, and there is {min(doses):g}"
         elif len(set(doses)) < LEAST_DOSES:
             yield f"dose: {LEAST_DOSES} different doses at least are needed; with two, claim Raises or Lowers"
 
@@ -76,13 +82,17 @@ class Ordered(Claim):
         reach, back = (f"{margin:g}", "below") if up else (f"-{margin:g}", "above")
         word = self._word
         return (
-            f"A straight line is fitted to the means of {over}; its change from the least to the greatest dose gets a "
-            f"{table.level:.2%} t interval (Welch, subjects as fixed effects), for {self.listed}. "
+            f"A straight line {self._over}is fitted to the means of {over}; its change from the least to the greatest "
+            f"dose gets a {table.level:.2%} t interval (Welch, subjects as fixed effects), for {self.listed}. "
             f"{word.capitalize()}: its one-sided p, adjusted by Holm over the metrics, is at most {alpha:.3g} and the "
             f"interval reaches {reach}. Not {word}: it stays on the other side of {reach}. Reversed: a step between "
             f"neighbouring doses is {back} 0 by {margin:g} (p adjusted over all steps). Supported: a metric is {word}, "
             f"and none of its steps reversed. Contradicted: none is {word}. Else inconclusive."
         )
+
+    @property
+    def _over(self) -> str:
+        return "over the logarithm of the dose " if self.scale == "log" else ""
 
     @property
     def _word(self) -> str:
@@ -99,9 +109,10 @@ class Ordered(Claim):
     def comparisons(self, table: Table) -> list[Comparison]:
         doses = self._doses(table)
         values = list(doses)
-        centre = sum(values) / len(values)
-        scale = (values[-1] - values[0]) / sum((dose - centre) ** 2 for dose in values)
-        weights = _sum((doses[dose], scale * (dose - centre)) for dose in values)
+        places = [math.log(dose) for dose in values] if self.scale == "log" else values
+        centre = sum(places) / len(places)
+        scale = (places[-1] - places[0]) / sum((place - centre) ** 2 for place in places)
+        weights = _sum((doses[dose], scale * (place - centre)) for dose, place in zip(values, places, strict=True))
         name = f"fitted change, dose {values[0]:g} to {values[-1]:g}"
         return [Comparison(metric, name, weights) for metric in self.metrics]
 
