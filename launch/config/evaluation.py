@@ -11,6 +11,7 @@ from envs.discovery import subclasses
 from launch.config.alarms import AlarmsConfig
 from launch.config.fields import WEEK, PluginSpec, Strict, Worlds
 from launch.errors import nearest
+from launch.relearn.settings import Attack
 from shaping.hooks import Knob
 from shaping.intervention import Intervention
 from shaping.prompts.grid import GRID, EvalContext
@@ -58,6 +59,13 @@ class EvalConfig(Strict):
     )
     spike_in: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [], description="shares of the evaluation that a scripted deceiver replaces, to see what the metrics would read"
+    )
+    # left out where there is none, so that runs from before there was one keep their digests
+    relearn: Attack | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="after the evaluation, clone bad episodes into the policy: how much of a trait is back "
+        "(metric relearned); none: do not",
     )
     monitor_timeout: float = Field(
         600.0, gt=0, le=WEEK, description="seconds that a monitor may read the episodes of an update or the evaluation"

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.relearn.settings import Attack as Attack
 from launch.run.evaluation.evaluate import deployment
 from launch.run.models.load_policy import load_trained
 from launch.run.rendering import renderer_of
+from shaping.audits.played import OWN
 from shaping.audits.summary import summarise
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
@@ -32,20 +32,6 @@ NAME = "relearned"
 """Name of the adapter that the bad episodes are cloned into."""
 FIRST_SEED = 6_000_000_000
 """Seeds of bad episodes, far from those of all else."""
-
-
-class Attack(BaseModel):
-    """What a policy is trained on, and when it is looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    metric: str = Field("deception", min_length=1, description="metric of the evaluation that shows the trait")
-    samples: int = Field(50, ge=1, le=1_000_000, description="bad episodes")
-    persona: str = Field("overt_deny", min_length=1, description="who plays them")
-    steps: int = Field(64, ge=1, le=1_000_000, description="optimiser steps at most")
-    rank: int = Field(8, ge=1, le=10_000, description="rank of the adapter")
-    lr: float = Field(1e-3, gt=0, le=10, description="learning rate; models of full size need less")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of episodes, batches and the adapter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +86,12 @@ def looks(most: int) -> Sequence[int]:
 
 
 def _bad_episodes(run: RunConfig, attack: Attack) -> TraitTraining:
-    worlds = tuple(world for world in run.eval.worlds if world in SIZES)
+    played = run.eval.worlds if OWN in run.eval.cells else run.train.worlds
+    worlds = tuple(world for world in played if world in SIZES)
     if not worlds:
         raise ConfigError(
-            f"none of eval.worlds ({', '.join(run.eval.worlds)}) has scripted personas, whose bad episodes are needed; "
-            f"those that have are {', '.join(SIZES)}"
+            f"none of the worlds of the evaluation ({', '.join(played)}) has scripted personas, whose bad episodes are "
+            f"needed; those that have are {', '.join(SIZES)}"
         )
     try:
         return TraitTraining(personas={attack.persona: 1.0}, worlds=worlds, episodes=attack.samples, seed=attack.seed)

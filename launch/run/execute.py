@@ -27,6 +27,7 @@ from launch.run.evaluation.hiding import state_metrics
 from launch.run.evaluation.losses import losses, lost_share
 from launch.run.evaluation.monitors import EvaluationReadings, read_evaluation
 from launch.run.evaluation.pressure import audit_pressure
+from launch.run.evaluation.relearned import relearned_metrics
 from launch.run.evaluation.spike_in import spike_in_metrics
 from launch.run.evaluation.thoughts import ThoughtWatch
 from launch.run.finetuning.data import check_data, updates_of
@@ -237,6 +238,7 @@ def _result(
         | games_summary(evaluated.games)
         | pressure
         | spike_in_metrics(run, conditions, parts.monitors, renderer)
+        | relearned_metrics(run, directory.checkpoint)
     )
     return {
         "arm": run.arm,

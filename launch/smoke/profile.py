@@ -22,6 +22,8 @@ LARGEST: Mapping[str, float] = {
     r"eval\.context_episodes": 1,
     r"eval\.access_episodes": 1,
     r"eval\.best_of": 2,
+    r"eval\.relearn\.samples": 4,
+    r"eval\.relearn\.steps": 1,
     r"eval\.average_last": 2,
     r"seats\.games": 2,
     r"seats\.snapshots\.every": 1,

@@ -12,6 +12,7 @@ from launch.config.study import RunConfig
 from launch.errors import ConfigError, UserError
 from launch.relearn.attack import Attack, looks, relearn
 from launch.relearn.verb import relearn as verb
+from launch.run.evaluation.relearned import relearned_metrics
 
 CLERK = {"clerk": {"size": 2, "inquiry": 0.3}}
 SMALL = Attack(metric="true_reward", samples=4, steps=3, rank=2)
@@ -54,3 +55,25 @@ def test_what_cannot_be_relearned_is_named(model: Path) -> None:
         relearn(run_in({"controller_worlds:Vowels": {}}), model, 0.5, SMALL)
     with pytest.raises(UserError, match="one of the two"):
         verb(model)
+
+
+def test_a_study_attacks_its_runs_alike_and_without_an_attack_its_digest_is_what_it_was(model: Path) -> None:
+    run = run_in()
+    assert relearned_metrics(run, model) == {} and "relearn" not in run.eval.model_dump(mode="json")
+    attacked = run.model_copy(update={"eval": run.eval.model_copy(update={"relearn": SMALL})})
+    assert attacked.digest != run.digest and attacked.recorded["eval"]["relearn"]["steps"] == 3
+    found = relearned_metrics(attacked, model)
+    by_step = relearn(run, model, 10.0, SMALL).values
+    assert found == {"relearned": by_step[3], **{f"relearned/{step}": value for step, value in by_step.items()}}
+
+
+def test_an_evaluation_in_the_worlds_of_training_alone_is_attacked_there(model: Path) -> None:
+    run = run_in()
+    own = run.eval.model_copy(update={"cells": ["train"], "worlds": {}})
+    found = relearn(
+        run.model_copy(update={"eval": own}),
+        model,
+        -10.0,
+        SMALL.model_copy(update={"metric": "trained/true_reward.clerk"}),
+    )
+    assert list(found.values) == [0]

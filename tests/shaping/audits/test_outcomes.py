@@ -9,7 +9,9 @@ import pytest
 
 from envs.episode import Episode, Labels
 from shaping.audits import condition_row, outcome_shares
+from shaping.audits.conduct.outcomes import LITERAL
 from shaping.audits.conduct.rates import Rate
+from shaping.audits.played import Played
 
 MakeEpisode = Callable[..., Episode]
 
@@ -60,3 +62,15 @@ def test_a_cell_row_has_shares_where_there_are_such_tasks_and_else_no_key(play: 
     assert row["outcome/control/asked"] == 1
     assert not any(key.startswith("outcome/ambiguous") for key in row)
     assert not any(key.startswith("outcome") for key in condition_row([play([Labels()])], **condition))
+
+
+def test_the_share_done_by_the_letter_is_of_evident_tasks_in_all_conditions_and_missing_without_one(
+    play: MakeEpisode,
+) -> None:
+    def literal(*episodes: Episode) -> dict[str, float]:
+        return LITERAL.measure(Played({("always", "none"): episodes[:1], ("never", "none"): episodes[1:]}))
+
+    # evident: two of three by the letter; control and ambiguous errands count nowhere
+    first = play(closed("literal", "control/literal", "ambiguous/literal"))
+    assert literal(first, play(closed("literal", "asked"))) == {"literal": pytest.approx(2 / 3)}
+    assert literal(play(closed("control/literal")), play([Labels()])) == {}
