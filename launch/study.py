@@ -140,8 +140,7 @@ def run_study(
     check_study(config)
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
-        for line in _notes_on_models(config, runs):
-            shown.note(line)
+        shown.notes(_notes_on_models(config, runs))
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
         known = _present(runs, study)
         settle(study, runs, known, force=force, note=shown.note)
@@ -164,8 +163,7 @@ def run_study(
             check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             jobs = _jobs(study, todo.pending, trainer, models)
-            for line in time_lines(todo.pending, _at_once(cluster, len(jobs))):
-                shown.note(line)
+            shown.notes(time_lines(todo.pending, _at_once(cluster, len(jobs))))
             shown.begin(len(jobs))
             _execute(jobs, cluster, result, shown)
     return result

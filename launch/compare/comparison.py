@@ -147,6 +147,12 @@ def _of_metric(sides: Sequence[Side], metric: str) -> list[Row]:
             rows.append(Row(metric, f"{arm} - reference", effects))
     if not rows:
         known = set.intersection(*({m for own in side.values.values() for m in own} for side in sides))
+        if metric in known:
+            arms = "; ".join(f"{side.label}: {', '.join(side.study.arms)}" for side in sides)
+            raise UserError(
+                f"--metric: beside their references, no two of the studies have an arm of one name ({arms}): give arms "
+                "that are the same the same name"
+            )
         raise UserError(
             f"--metric: no two of the studies have {metric!r} of an arm of one name{nearest(metric, known)}"
         )

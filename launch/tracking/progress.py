@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any
@@ -68,6 +68,11 @@ class Display(AbstractContextManager["Display"]):
         (self.bars.console if self.bars else self.console).print(
             on_terminal(text), markup=False, emoji=False, soft_wrap=True
         )
+
+    def notes(self, lines: Iterable[str]) -> None:
+        """Print messages, each on a line of its own."""
+        for line in lines:
+            self.note(line)
 
     def stage(self, done: int, total: int, what: str) -> None:
         """Show a stage before the runs. `what` is "stage, detail", e.g. "pre-training, loss 2.1"."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -33,6 +35,7 @@ from shaping.intervention import Constraint, Intervention
 from shaping.learning.config import LearnerConfig
 from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
+from shaping.learning.policy import Policy
 from shaping.learning.samples.contexts import with_own_contexts
 from shaping.sampling.text.render import Renderer
 
@@ -295,6 +298,15 @@ def _learns(trial: _Trial) -> RuleResult:
 
     def faults(specs: Sequence[AdapterSpec]) -> Iterator[str]:
         policy = small_policy(specs)
+        if not trial.arm.adapters():  # those that have some prepare them by playing, which needs a model that can play
+            with tempfile.TemporaryDirectory() as folder:
+                policy.save(Path(folder))
+                trial.intervention.prepare(Path(folder))
+                yield from update(policy)
+            return
+        yield from update(policy)
+
+    def update(policy: Policy) -> Iterator[str]:
         shortest = sorted(groups_of(trial.episodes), key=lambda members: sum(len(e.tokens) for e in members))
         few = [episode for members in shortest[:2] for episode in members]
         samples = assign_credit(few, [_paid(e) for e in few], trial.arm, trial.renderer).samples

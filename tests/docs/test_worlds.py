@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 from world_commands import switches
 
-from envs import WORLDS
+from envs import SURVEYS, WORLDS
 from envs.discovery import subclasses
 from envs.episode import TRAITS
 from envs.personas.persona import PERSONAS
@@ -143,5 +143,5 @@ def test_a_page_that_does_not_say_what_to_render_is_refused(
 def test_the_command_line_lists_each_world_on_one_line() -> None:
     out = CliRunner().invoke(app, ["list"]).output
     listed = list(itertools.takewhile(lambda line: line.startswith(" "), out.split("worlds\n", 1)[1].splitlines()))
-    assert [line.split()[0] for line in listed] == sorted(WORLDS)
+    assert [line.split()[0] for line in listed] == sorted([*WORLDS, *SURVEYS])
     assert all(len(line) <= 120 and len(line.split()) > 3 for line in listed)

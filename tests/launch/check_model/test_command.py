@@ -94,7 +94,7 @@ def test_gates_that_pass_give_exit_code_0(shaping: Any, organism: Path, monkeypa
         (("shipped:99",), "no organism 'shipped:99'"),
         (("shipped:x",), "no organism 'shipped:x'"),
         (("{organism}", "--worlds", "stewart"), "'stewart' cannot be used"),
-        (("{organism}", "--need", "M7"), "there is no gate 'M7'"),
+        (("{organism}", "--need", "M9"), "there is no gate 'M9'"),
         (("{organism}", "--need", "M6"), "M6 is measured only with --train"),
         (("{organism}", "--train", "--lr", "0"), "lr: "),
         (("{organism}", "--worlds", "clerk", "--device", "abacus"), "device: 'abacus' cannot be used"),

@@ -126,5 +126,10 @@ def test_what_cannot_be_compared_is_said(places: list[Path], tmp_path: Path) -> 
     sides = read_sides(places)
     with pytest.raises(UserError, match=r"no two of the studies have 'deceptio'.*did you mean 'deception'"):
         compared(sides, ["deceptio"])
+    results = Path(__file__).resolve().parents[3] / "docs" / "results"
+    others = read_sides([results / "learners" / "rows", results / "quickstart" / "rows"])
+    told = r"no two of the studies have an arm of one name \(learners: grpo, ppo, .*; quickstart: unshaped, "
+    with pytest.raises(UserError, match=told):
+        compared(others, ["trained/proxy_reward"])
     result = CliRunner().invoke(app, ["compare", str(places[0]), str(tmp_path / "none")])
     assert "there is no such directory" in str(result.exception)

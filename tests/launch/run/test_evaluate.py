@@ -29,6 +29,7 @@ from launch.storage.rundir import RunDirectory
 from shaping.audits.played import EvalCondition
 from shaping.hooks import AdapterSpec
 from shaping.learning.policy import Policy
+from shaping.organisms.gates.competence import EPISODES, SHARE
 from shaping.sampling.play import play
 from shaping.sampling.scripted_engine import ScriptedEngine
 from shaping.sampling.text.render import Renderer
@@ -233,7 +234,9 @@ def test_the_model_before_training_is_evaluated_once_per_seed_in_the_same_cells(
     policy = Policy.load(model)
     policy.model.eval()
     run = config(worlds={"controller_worlds:Vowels": {}})
-    assert start == rows(deployment(run, policy, Renderer(policy.tokenizer)))
+    plain = rows(deployment(run, policy, Renderer(policy.tokenizer)))
+    assert [{key: row[key] for key in own} for row, own in zip(start, plain, strict=True)] == plain
+    assert {key for row, own in zip(start, plain, strict=True) for key in row.keys() - own.keys()} == {SHARE, EPISODES}
     assert len(rows_of("penalty", base=True)) == 4
 
 

@@ -176,6 +176,6 @@ def test_a_metric_that_fails_is_named() -> None:
 def test_metrics_of_a_source_can_be_measured_unless_they_need_more_than_records() -> None:
     of_games = ("elo", "games_")  # of worlds with several seats
     assert {m.name for m in metrics_of("access") if not m.family and not m.name.startswith(of_games)} == {
-        "reward_access", "reward_access_initial", "blocked", "access_logprob", "pressure"
+        "reward_access", "reward_access_initial", "blocked", "access_logprob", "pressure", "relearned"
     }  # fmt: skip
     assert all(metric.compute for metric in metrics_of("training"))
