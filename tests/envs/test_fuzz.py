@@ -154,7 +154,16 @@ def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_c
     seen: Counter[str] = Counter()
     each = math.ceil(actions / len(WORLDS) / EXAMPLES)
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    # the same few examples each time, since the counts below are of what was drawn; the slow lane draws anew
+    repeat = actions == FEWER
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=repeat,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(
         options=options_of(WORLDS[name]),
         seed=st.integers(0, 2**31 - 1),
