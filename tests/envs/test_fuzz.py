@@ -179,5 +179,5 @@ def test_no_text_crashes_a_world_echoes_or_changes_what_is_true_unless_it_is_a_c
     fuzz()
     assert seen["actions"] * len(WORLDS) >= actions, "each world plays its share"
     assert seen["near refused"] and seen["near executed"], "near misses lie on both sides"
-    assert 2 * seen["commands executed"] > seen["commands refused"]  # drawn anew each time: about as many, or more
+    assert seen["commands executed"] > seen["commands refused"]
     assert not seen["garbage executed"]
