@@ -47,15 +47,21 @@ def measure_model(
     for world in worlds:
         note(f"{world}: M1 to M5 ...")
         measured = assay(subject.engine, subject.renderer, world, settings, slots=subject.slots)
+        place = _keep(model, Gates(model=key, worlds={world: measured}), worlds)
         if training is not None:
             note(f"{world}: M6, {training.updates} updates ...")
             gate = train_gate(model, world, settings, training, device)
             measured = measured.model_copy(update={"gates": {**measured.gates, "M6": gate}, "training": training})
-        with cache_errors():  # after every world: what was measured stays if the next one fails
-            place = keep(model, Gates(model=key, worlds={world: measured}), own=worlds)
+            place = _keep(model, Gates(model=key, worlds={world: measured}), worlds)
     known = gates_of(model, own=worlds)
     assert known is not None, place
     return known.model_copy(update={"worlds": {world: known.worlds[world] for world in worlds}}), place
+
+
+def _keep(model: Path, gates: Gates, worlds: Sequence[str]) -> Path:
+    """After each world, and before its M6, which takes longest: what was measured stays if what follows fails."""
+    with cache_errors():
+        return keep(model, gates, own=worlds)
 
 
 def worlds_of(names: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from launch.errors import ConfigError
+from launch.run.device import local_device
 from shaping.learning.policy import Policy
 from shaping.organisms.gates.record import Settings
 from shaping.sampling.embedded.transformers_engine import TransformersEngine
@@ -37,21 +37,12 @@ class Loaded:
 
 def loaded(model: Path, settings: Settings, device: str) -> Loaded:
     """Load the model in the type of `dtype_of`. Raises `ConfigError` for a device that is missing."""
-    where = place_of(device)
-    try:
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ConfigError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    where = local_device(device, "--device")
     policy = Policy.load(model, dtype=getattr(torch, dtype_of(model, where)), device=where)
     policy.model.eval()
     renderer = Renderer(policy.tokenizer)
     slots = slots_for(policy.model)
     return Loaded(TransformersEngine(policy.model, renderer, slots=slots), renderer, slots)
-
-
-def place_of(device: str) -> str:
-    """The device that `auto` stands for, or the one that is named."""
-    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def dtype_of(model: Path, where: str) -> Literal["float32", "bfloat16"]:

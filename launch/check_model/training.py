@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from launch.check_model.engine import dtype_of, loaded, place_of
+from launch.check_model.engine import dtype_of, loaded
 from launch.config.study import RunConfig, StudyConfig
+from launch.run.device import local_device
 from launch.run.execute import execute
 from launch.storage.rundir import RunDirectory
 from shaping.organisms.gates.assay import play_cells
@@ -51,7 +52,11 @@ def run_config(model: Path, world: str, settings: Settings, training: Training, 
                 "device": device,
                 "checkpoint_every": 0,
             },
-            "learner": {"lr": training.lr, "advantage_level": "turn", "dtype": dtype_of(model, place_of(device))},
+            "learner": {
+                "lr": training.lr,
+                "advantage_level": "turn",
+                "dtype": dtype_of(model, local_device(device, "--device")),
+            },
             "eval": {
                 "cells": ["train"],
                 "episodes": 1,

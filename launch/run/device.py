@@ -7,6 +7,7 @@ one: it would find the first, which another run or a rollout worker has.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -20,10 +21,12 @@ from launch.errors import ConfigError
 def local_device(wanted: str, key: str = "train.device") -> str:
     """`auto`, `cpu` or `cuda[:N]` as a device of this process, in which Ray plays no part.
 
-    Raises `ConfigError` for a GPU that torch cannot use here.
+    Raises `ConfigError`, with the name `key`, for a device that torch cannot use here.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
+        raise ConfigError(f"{key} is {wanted!r}, which is no device: use auto, cpu, cuda or cuda:1")
     number = int(wanted.partition(":")[2] or 0)
     if wanted.startswith("cuda") and number >= (count := torch.cuda.device_count()):
         raise ConfigError(

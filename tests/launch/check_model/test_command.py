@@ -97,7 +97,7 @@ def test_gates_that_pass_give_exit_code_0(shaping: Any, organism: Path, monkeypa
         (("{organism}", "--need", "M9"), "there is no gate 'M9'"),
         (("{organism}", "--need", "M6"), "M6 is measured only with --train"),
         (("{organism}", "--train", "--lr", "0"), "lr: "),
-        (("{organism}", "--worlds", "clerk", "--device", "abacus"), "device: 'abacus' cannot be used"),
+        (("{organism}", "--worlds", "clerk", "--device", "abacus"), "--device is 'abacus', which is no device"),
     ],
 )
 def test_mistakes_are_one_message(shaping: Any, organism: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -141,6 +141,22 @@ def test_with_train_m6_is_measured_by_a_real_run(shaping: Any, organism: Path) -
     shaping(str(organism), *QUICK)
     known = gates_of(organism)
     assert known is not None and "M6" in known.worlds["clerk"].gates, "measured before, and still true"
+
+
+def test_a_training_that_fails_loses_no_gate_that_was_measured_before_it(
+    organism: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Path(shutil.copytree(organism, tmp_path / "bare"))
+    (bare / CARD).unlink()
+
+    def fails(*_: Any) -> Gate:
+        raise MemoryError
+
+    monkeypatch.setattr(check, "train_gate", fails)
+    with pytest.raises(MemoryError):
+        check.measure_model(bare, ["clerk"], Settings(episodes=1, max_tokens=3), training=Training(), device="cpu")
+    known = gates_of(bare)
+    assert known is not None and "M1" in known.worlds["clerk"].gates
 
 
 def test_large_models_are_measured_as_runs_train_them(tiny: Path, tmp_path: Path) -> None:

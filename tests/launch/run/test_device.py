@@ -50,6 +50,12 @@ def test_without_ray_a_run_takes_what_there_is(tmp_path: Path, gpus: None, monke
         local_device("cuda:2")
 
 
+@pytest.mark.parametrize("wrong", ["abacus", "cuda:x", "cuda:-1", "mps", "meta", "cuda 1", ""])
+def test_what_is_no_device_is_refused_before_torch_is_asked(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"--device is .*, which is no device: use auto, cpu, cuda or cuda:1"):
+        local_device(wrong, "--device")
+
+
 @pytest.mark.parametrize(("ids", "wanted", "found"), [([], "auto", "cpu"), ([1], "auto", "cuda"), ([1], "cpu", "cpu")])
 def test_a_task_of_ray_computes_on_what_was_reserved_for_it(
     tmp_path: Path, gpus: None, monkeypatch: pytest.MonkeyPatch, ids: list[int], wanted: str, found: str
