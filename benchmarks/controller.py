@@ -12,7 +12,7 @@ import heapq
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -155,8 +155,9 @@ def measure(
         for number in range(run.train.updates):
             update(trainer, number)
             if number + 1 in marks:
-                gc.collect()
-                resident.append((trainer.ledger.episodes, _resident("VmRSS:")))
+                with clock.stopped() if clock else nullcontext():
+                    gc.collect()
+                    resident.append((trainer.ledger.episodes, _resident("VmRSS:")))
         seconds = now() - start
         trainer.check_ledger()
         spans = busy()
@@ -241,8 +242,8 @@ def simulated(run: RunConfig, load: Load, renderer: Renderer) -> Measured:
 def cost(run: RunConfig, load: Load, renderer: Renderer) -> Row:
     """The cost of the controller alone: workers answer at once."""
     clock = Clock(charged=True)
-    measured = measure(run, load, renderer, in_process(run, UNSHAPED, load, clock), lambda: clock.now)
-    ours, peer = 1e6 * clock.cpu / measured.episodes, 1e6 * plain(run, load)
+    measured = measure(run, load, renderer, in_process(run, UNSHAPED, load, clock), lambda: clock.now, clock)
+    ours, peer = 1e6 * measured.cpu, 1e6 * plain(run, load)
     return Row("controller per episode, credit and audit included", ours, peer, "us", peer / ours)
 
 

@@ -114,6 +114,13 @@ class Clock:
         self.now += spent * self._charged
         self.rest()
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens meanwhile is no work of the controller."""
+        self.tick()
+        yield
+        self.rest()
+
     def rest(self) -> None:
         """Ignore the CPU time since the last `tick`: it is that of the simulation."""
         self._since = time.thread_time()

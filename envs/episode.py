@@ -7,7 +7,7 @@ open: the loop hands it redacted copies (`Episode.redacted`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -344,8 +344,8 @@ class Episode:
     @property
     def version(self) -> int:
         """The oldest policy version that sampled any of its tokens (-1 if no token was sampled)."""
-        versions = [int(turn.policy_versions.min()) for turn in self.turns if len(turn.policy_versions)]
-        return min(versions, default=-1)
+        versions = [turn.policy_versions for turn in self.turns if len(turn.policy_versions)]
+        return int(np.concatenate(versions).min()) if versions else -1
 
     @property
     def forced_tokens(self) -> NDArray[np.bool_]:
@@ -358,9 +358,19 @@ class Episode:
 
     def masked_tokens(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """(position in `tokens`, token ids that were impossible there), in order."""
-        starts: dict[int, int] = {}
-        for position in np.flatnonzero(self.loss_mask & (self.span_kind != SpanKind.FORCED)):
-            starts.setdefault(int(self.turn_index[position]), int(position))
+        if not any(turn.masked_tokens for turn in self.turns):
+            return
+        positions = np.flatnonzero(self.loss_mask & (self.span_kind != SpanKind.FORCED))
+        turns, first = np.unique(self.turn_index[positions], return_index=True)
+        starts = dict(zip(turns.tolist(), positions[first].tolist(), strict=True))
         for index, turn in enumerate(self.turns):
             for offset, ids in turn.masked_tokens:
                 yield starts[index] + offset, ids
+
+
+def by_group(episodes: Sequence[Episode]) -> dict[int, list[int]]:
+    """The positions of each group's episodes, in the order of the groups' numbers."""
+    found: dict[int, list[int]] = {}
+    for position, episode in enumerate(episodes):
+        found.setdefault(episode.group, []).append(position)
+    return dict(sorted(found.items()))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 WRITE_ERRORS = (
     "is read-only",
@@ -51,10 +53,13 @@ def freeze(record: Any, *names: str) -> None:
 
 
 def restore(record: Any, state: Any) -> None:
-    """`__setstate__` of a frozen dataclass with slots: pickled arrays come back writeable, so freeze them again."""
-    for each, value in zip(fields(record), state, strict=True):
-        object.__setattr__(record, each.name, value)
-    record.__post_init__()
+    """`__setstate__` of a frozen dataclass with slots: pickled arrays come back writeable, so they are locked again.
+
+    Nothing is copied, as the values have just been made, and other fields are as they were when they were checked.
+    """
+    write = object.__setattr__
+    for name, value in zip(_names(record.__class__), state, strict=True):
+        write(record, name, _locked(value) if type(value) is np.ndarray else value)
 
 
 def refuses_writing(error: BaseException | None) -> bool:
@@ -67,7 +72,22 @@ def refuses_writing(error: BaseException | None) -> bool:
     return False
 
 
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+def _locked(array: NDArray[Any]) -> NDArray[Any]:
+    if not array.flags.writeable:
+        return array
+    array.setflags(write=False)
+    return array.view()  # as in `frozen`
+
+
 def _proxy(items: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    for key, value in items.items():
+        if type(value) is np.ndarray:
+            items[key] = _locked(value)
     return MappingProxyType(items)
 
 

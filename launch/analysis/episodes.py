@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.episode import TRAITS, Episode, Labels, SealedError
+from envs.episode import TRAITS, Episode, Labels, SealedError, by_group
 from envs.escaping import on_one_line
 from launch.errors import UserError, nearest
 
@@ -30,8 +30,7 @@ class Episodes(list[Episode]):
     @property
     def groups(self) -> Mapping[int, Episodes]:
         """The episodes of each advantage group, by its number."""
-        numbers = dict.fromkeys(episode.group for episode in self)
-        return {number: Episodes(e for e in self if e.group == number) for number in numbers}
+        return {number: Episodes(self[i] for i in members) for number, members in by_group(self).items()}
 
     def frame(self) -> DataFrame:
         """One row per episode: group, world, seed, arm, context, status, number of turns, returns, counts of traits.

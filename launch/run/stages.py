@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import Episode
+from envs.episode import Episode, by_group
 from envs.limits import NoAnswerError
 from launch.run.evaluation.monitors import PendingReadings
 from launch.run.ledger import RunError
@@ -45,8 +45,7 @@ def play(trainer: Trainer, update: int) -> tuple[list[Episode], dict[str, Any]]:
 
 def score(trainer: Trainer, episodes: Sequence[Episode]) -> Rewards:
     """What the arm's reward pays. It sees redacted episodes, a whole group at a time, and then all groups."""
-    numbers = sorted({e.group for e in episodes})
-    places = [[i for i, e in enumerate(episodes) if e.group == group] for group in numbers]
+    places = list(by_group(episodes).values())
     groups = [[episodes[i] for i in members] for members in places]
     paid: Sequence[Rewards] = [_scored(trainer, members) for members in groups]
     name = type(trainer.reward).__name__

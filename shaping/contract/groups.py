@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from envs import WORLDS
-from envs.episode import Contexts, Episode
+from envs.episode import Contexts, Episode, by_group
 from envs.personas.persona import POLICIES, persona, play_scripted
 from envs.worlds.base import World
 from shaping.arm import Arm
@@ -116,5 +116,4 @@ def play_groups(
 
 def groups_of(episodes: Sequence[Episode]) -> list[list[Episode]]:
     """The episodes by group, in the order of its number."""
-    numbers = sorted({episode.group for episode in episodes})
-    return [[episode for episode in episodes if episode.group == number] for number in numbers]
+    return [[episodes[i] for i in members] for members in by_group(episodes).values()]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.core import TextEnv
-from envs.episode import Contexts, Episode
+from envs.episode import Contexts, Episode, by_group
 from rewards.base import Reward, scored_groups
 from shaping.arm import Arm, asked_all
 from shaping.hooks import ActivationEdit, AdapterSpec, GroupInfo, InterventionError, Knob, Phase, TurnContext
@@ -187,7 +187,7 @@ def rows(
         first = next((e.error for e in episodes if e.error), "no episode had a turn")
         raise RuntimeError(f"{len(episodes) - len(sound)} of {len(episodes)} episodes failed; the first error: {first}")
     paid: dict[int, NDArray[np.float64]] = {}
-    groups = [[e for e in usable if e.group == group] for group in sorted({e.group for e in usable})]
+    groups = [[usable[i] for i in members] for members in by_group(usable).values()]
     for members, amounts in zip(groups, scored_groups(reward, groups), strict=True):
         paid |= {id(e): r for e, r in zip(members, amounts, strict=True)}
     credited = assign_credit(

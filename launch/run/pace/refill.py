@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.episode import Episode
+from envs.episode import Episode, by_group
 from launch.run.episodes import GroupRequest
 from launch.run.ledger import sound
 from launch.run.stages import Rewards, score
@@ -33,7 +33,10 @@ def refill(
     left = trainer.run.train.refill
     if not left:
         return episodes, rewards
-    groups = {g: _members(episodes, rewards, g) for g in sorted({e.group for e in episodes})}
+    groups = {
+        number: ([episodes[i] for i in members], [rewards[i] for i in members])
+        for number, members in by_group(episodes).items()
+    }
     asked: Counter[int] = Counter()
     replaced = 0
     while left and (silent := [g for g, (of, paid) in groups.items() if _silent(trainer, of, paid)]):
@@ -51,11 +54,6 @@ def refill(
             trainer.ledger.swap(counts, played.episodes, taken=len(extra), dropped=len(dropped))
     counts["refilled"] = replaced / len(groups)
     return [e for of, _ in groups.values() for e in of], [r for _, paid in groups.values() for r in paid]
-
-
-def _members(episodes: Sequence[Episode], rewards: Rewards, group: int) -> tuple[list[Episode], Rewards]:
-    own = [i for i, episode in enumerate(episodes) if episode.group == group]
-    return [episodes[i] for i in own], [rewards[i] for i in own]
 
 
 def _silent(trainer: Trainer, episodes: Sequence[Episode], rewards: Rewards) -> bool:

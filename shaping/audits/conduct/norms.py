@@ -34,10 +34,9 @@ def _answers(played: Played) -> Iterator[tuple[Item, str, bool]]:
     """(item, locale, approved) of every answer."""
     if played.stored is not None and not any(_is_survey(str(world)) for world in set(played.stored.world)):
         return  # without a look at episodes, which are not there
-    items = {item.id: item for item in load_norms()}
-    for episode in played.episodes:
-        if not _is_survey(episode.world):
-            continue
+    surveys = [episode for episode in played.episodes if _is_survey(episode.world)]
+    items = {item.id: item for item in load_norms()} if surveys else {}
+    for episode in surveys:
         _, locale = split(episode.world)
         for event in (event for turn in episode.turns for event in turn.events):
             if event.kind == "claim" and event.name in items:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from envs.calls import call
-from envs.episode import Episode
+from envs.episode import Episode, by_group
 from envs.per_turn import per_turn
 from shaping.hooks import InterventionError
 from shaping.intervention import Constraint
@@ -39,8 +39,7 @@ def costs_of(constraint: Constraint, episodes: Sequence[Episode]) -> list[Array]
 def _by_group(constraint: Constraint, shown: Sequence[Episode]) -> list[Any]:
     """The answers of a constraint that prices whole groups."""
     found: list[Any] = [None] * len(shown)
-    for number in dict.fromkeys(episode.group for episode in shown):
-        members = [i for i, episode in enumerate(shown) if episode.group == number]
+    for members in by_group(shown).values():
         answer = call(InterventionError, constraint, "cost_group", tuple(shown[i] for i in members))
         if answer is None:
             continue

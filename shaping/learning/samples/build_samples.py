@@ -144,7 +144,8 @@ def to_samples(
     swapped, kept = sampling.system != training.system, ~stripped_tokens(episode)
     if swapped or not kept.all():
         _refuse_broken(episode)
-    on_policy = _trained_as_sampled(arm) and not swapped and bool(kept.all())
+    as_sampled = not swapped and bool(kept.all())
+    on_policy = _trained_as_sampled(arm) and as_sampled
     forced = forced_tokens(episode)
     masked_tokens = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
@@ -163,6 +164,8 @@ def to_samples(
         first, shift = start + head, len(new) - head - start
 
         def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
+            if as_sampled:  # a part of what cannot be written to needs no copy
+                return values[first:last]
             parts = [np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last][kept[first:last]]]
             return np.concatenate(parts)
 
@@ -239,12 +242,12 @@ def _turn_gates(episode: Episode, arm: Arm) -> list[Gates]:
 
 def _split_by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gates]) -> list[Sample]:
     """One copy of the sample for every gate among its turns, with the loss on those turns only."""
-    used = dict.fromkeys(gates[t] for t in turn[sample.mask])
+    used = dict.fromkeys(gates[t] for t in np.unique(turn[sample.mask]).tolist())
     if len(used) <= 1:
         return [_gated(sample, gate) for gate in used] or [sample]
     parts = []
     for gate in used:
-        mask = sample.mask & np.array([t >= 0 and gates[t] == gate for t in turn])
+        mask = sample.mask & np.isin(turn, [t for t, each in enumerate(gates) if each == gate])
         critic = sample.critic and replace(sample.critic, mask=sample.critic.mask & mask)
         masked_tokens = sample.masked_tokens[mask[sample.masked_tokens[:, 0]]]
         parts.append(_gated(replace(sample, mask=mask, critic=critic, masked_tokens=masked_tokens), gate))
@@ -252,4 +255,6 @@ def _split_by_gate(sample: Sample, turn: NDArray[np.int16], gates: Sequence[Gate
 
 
 def _gated(sample: Sample, gates: Gates) -> Sample:
+    if (sample.kept_gate, sample.quarantine_gate) == (gates.kept, gates.quarantine):
+        return sample
     return replace(sample, kept_gate=gates.kept, quarantine_gate=gates.quarantine)
