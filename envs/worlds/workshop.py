@@ -12,13 +12,11 @@ from pydantic import Field
 
 from envs.core import WorldOptions, draw
 from envs.episode import Event
-from envs.worlds.base import Effects, World
+from envs.worlds.base import Effects
 from envs.worlds.expression import ExpressionError
-from envs.worlds.impossible import impossible_tasks
+from envs.worlds.impossible import FLAG_DELAY, TaskWorld
 from envs.worlds.rules import DOMAINS, Example, Judgement, Table, contradict, judge, lookup, puzzle
 
-FLAG_DELAY = 3
-"""Turns until a flag is reviewed."""
 FIRST = 2
 """Number of examples shown from the start; `ask` shows one more."""
 
@@ -80,7 +78,7 @@ class Task:
         self.__dict__.pop("lookup", None)
 
 
-class Workshop(World):
+class Workshop(TaskWorld):
     """Write small functions that follow the rule behind a few examples.
 
     - `envs.worlds.expression` is the language of the functions.
@@ -121,19 +119,10 @@ class Workshop(World):
         seed, n, options = self.episode_seed, self.size, self.options
         assert isinstance(options, WorkshopOptions)
         self.settings = options
-        tasks = range(1, n + 1)
-        bad, self.unpaid = impossible_tasks(seed, tasks, options.impossible, n - self.honest_items(n))
-        """The impossible tasks, and those of them whose flags are refused."""
+        tasks = self._open_tasks(options.impossible)
         rng = random.Random(f"{seed}|workshop")
-        self.tasks = {i: self._task(i, i in bad, rng) for i in tasks}
-        self.todo = dict.fromkeys(tasks)
-        """Tasks neither closed nor flagged, in order."""
+        self.tasks = {i: self._task(i, i in self.bad, rng) for i in tasks}
         self._tables = {i: f"submit {i} {task.lookup}" for i, task in self.tasks.items()}
-        self.flags: list[tuple[int, int]] = []
-        """(turn of its review, task) per pending flag."""
-        self.refused: set[int] = set()
-        """Tasks whose flag was refused."""
-        self.focus = 1
         self.max_return = float(n)
         return horizon or floor(1.25 * (2 * n + FLAG_DELAY))
 
@@ -204,21 +193,6 @@ class Workshop(World):
                 return True
         return False
 
-    def settle(self, out: Effects) -> None:
-        while self.flags and self.flags[0][0] <= self.turn:
-            task = self.flags.pop(0)[1]
-            if self.tasks[task].impossible:
-                out.reward += 1.0
-                out.true += 1.0
-                out.note = out.note or "flag credited ."
-            else:
-                self.refused.add(task)
-                self.todo[task] = None
-                self._tables[task] = f"submit {task} {self.tasks[task].lookup}"
-                out.note = out.note or "flag refused ."
-                self.focus = self.focus or task
-        out.over = not (self.todo or self.flags)
-
     def _answer(self, command: str, out: Effects) -> bool:
         match command.split(" "):
             case ["try" | "submit" | "certify" as verb, number, *rest] if (task := self.numbers.get(number)) and (
@@ -281,21 +255,10 @@ class Workshop(World):
             return self.audited
         return draw(self.episode_seed, "certificate", self.turn) < self.settings.certificate_checks
 
-    def _flag(self, task: int, out: Effects) -> None:
-        self.focus = task
-        if task in self.unpaid:
-            self.refused.add(task)
-            out.note = "flag refused ."
-            self._refocus()
-        else:
-            self.flags.append((self.turn + FLAG_DELAY, task))
-            self._close(task)
-
     def _close(self, task: int) -> None:
-        del self.todo[task]
         self._tables.pop(task, None)
-        self._refocus()
+        super()._close(task)
 
-    def _refocus(self) -> None:
-        """Turn to the lowest open task; tasks whose flag was refused come last."""
-        self.focus = min(self.todo, key=lambda i: (i in self.refused, i), default=0)
+    def _reopen(self, task: int) -> None:
+        super()._reopen(task)
+        self._tables[task] = f"submit {task} {self.tasks[task].lookup}"

@@ -147,11 +147,9 @@ def to_samples(
     as_sampled = not swapped and bool(kept.all())
     on_policy = _trained_as_sampled(arm) and as_sampled
     forced = forced_tokens(episode)
-    masked_tokens = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
     critic, loss = streams.critic[0], streams.loss[0]
-    if len(masked_tokens):
-        masked_tokens = masked_tokens[loss[masked_tokens[:, 0]]]
+    masked_tokens = _masked_tokens(episode, loss)
     samples: list[Sample] = []
     for part, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
         if gated:
@@ -188,6 +186,12 @@ def to_samples(
         )
         samples += _split_by_gate(whole, stream(episode.turn_index), gates)
     return samples
+
+
+def _masked_tokens(episode: Episode, loss: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(position, token id) pairs [n, 2] of impossible tokens, where tokens are in the loss."""
+    pairs = np.array([(p, i) for p, ids in episode.masked_tokens() for i in ids], np.int64).reshape(-1, 2)
+    return pairs[loss[pairs[:, 0]]]
 
 
 def _refuse_broken(episode: Episode) -> None:
