@@ -142,15 +142,14 @@ def to_samples(
     """
     sampling, training = episode.contexts.sampling, episode.contexts.training
     swapped, kept = sampling.system != training.system, ~stripped_tokens(episode)
-    if swapped or not kept.all():
-        _refuse_broken(episode)
     as_sampled = not swapped and bool(kept.all())
+    if not as_sampled:
+        _refuse_broken(episode)
     on_policy = _trained_as_sampled(arm) and as_sampled
     forced = forced_tokens(episode)
     gates = _turn_gates(episode, arm) if gated else [Gates()] * len(episode.turns)
     critic, loss = streams.critic[0], streams.loss[0]
-    masked_tokens = _masked_tokens(episode, loss)
-    samples: list[Sample] = []
+    masked_tokens, samples = _masked_tokens(episode, loss), list[Sample]()
     for part, (start, stop) in enumerate(pairwise([*episode.segments, len(episode.tokens)])):
         if gated:
             stop = start + int(np.flatnonzero(episode.loss_mask[start:stop]).max(initial=-1)) + 1
@@ -162,8 +161,8 @@ def to_samples(
         first, shift = start + head, len(new) - head - start
 
         def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
-            if as_sampled:  # a part of what cannot be written to needs no copy
-                return values[first:last]
+            if as_sampled:
+                return values[first:last]  # no copy: nobody can write to it
             parts = [np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last][kept[first:last]]]
             return np.concatenate(parts)
 
