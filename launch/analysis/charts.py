@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ from launch.storage.files import disk_errors, write_text
 
 WIDTH = 900
 _TEMPLATES = Path(__file__).parent / "templates"
-_LABELS, _RIGHT, _ROW = 330, 190, 22
+_LABELS, _RIGHT, _ROW, _LINE = 330, 190, 22, 14
+_LETTERS = 46
+"""Letters of 12 pixels that fit beside a forest plot, in a wide font."""
 _PLOT_HEIGHT, _LEFT, _TOP = 260, 62, 30
 
 
@@ -107,9 +110,15 @@ def forest_chart(title: str, x_title: str, blocks: Sequence[Block]) -> Chart:
         rows.append({"title": block.title, "y": y})
         y += _ROW
         for mark in block.marks:
-            rows.append({"mark": mark, "y": y, **_ends(mark, across)})
-            y += _ROW
+            label = _wrapped(mark.label)
+            rows.append({"mark": mark, "label": label, "y": y, **_ends(mark, across)})
+            y += _ROW + _LINE * (len(label) - 1)
     return _chart("forest.svg.j2", title, y + 34, across=across, rows=rows, bottom=y, x_title=x_title)
+
+
+def _wrapped(label: str) -> list[str]:
+    """A label in as many lines as it needs beside the plot, at most three."""
+    return textwrap.wrap(label, _LETTERS, max_lines=3, placeholder=" …") or [""]
 
 
 def _ends(mark: Mark, across: _Scale) -> dict[str, Any]:
@@ -150,13 +159,17 @@ def _around(line: Line, across: _Scale, up: _Scale) -> Iterable[tuple[float, flo
     return [*there, *back[::-1]]
 
 
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def _path(points: Iterable[tuple[float, float]]) -> str:
     return "M " + " L ".join(f"{x:g},{y:g}" for x, y in points)
 
 
 def _chart(template: str, title: str, height: int, **values: Any) -> Chart:
     environment = escaping_environment(_TEMPLATES)
-    environment.filters["text"] = lambda text, limit=70: visible(str(text).replace("\n", " "), limit)
+    environment.filters["text"] = lambda text, limit=70: visible(_cut(str(text).replace("\n", " "), limit), None)
     environment.filters["number"] = lambda x: f"{x:.6g}".replace("-", "\N{MINUS SIGN}")
     found = environment.get_template(template).render(title=title, width=WIDTH, height=height, **values)
     return Chart(title, Markup(found))

@@ -30,6 +30,20 @@ def test_a_forest_plot_has_means_and_intervals_to_scale(tmp_path: Path) -> None:
     assert float(whiskers[0].get("x2", "")) - zero == pytest.approx(2 * (squares[0] - zero), abs=0.2)
 
 
+def test_long_labels_take_more_lines_and_reach_no_mark() -> None:
+    label = "deception, training options in steward: overseer_penalty minus the mean of inoculation and unshaped"
+    endless = "no " * 200
+    block = Block(endless, [Mark(label, 0.5, 0.0, 1.0), Mark(endless, -1.0, -2.0, 0.0, note=endless)])
+    root = ElementTree.fromstring(forest_chart(endless, "x", [block]).svg)
+    texts = [(float(e.get("x", "")), float(e.get("y", "")), e.text or "") for e in root.iter(f"{SVG}text")]
+    own = [(y, text) for x, y, text in texts if x == 22]
+    assert all(len(text) <= 46 for _, text in own) and " ".join(text for _, text in own[:3]) == label
+    assert len({y for y, _ in own}) == 6 and own[-1][1].endswith("…")
+    assert all(len(text) <= 130 for *_, text in texts)
+    squares = [float(e.get("y", "")) for e in root.iter(f"{SVG}rect") if e.get("width") == "8"]
+    assert squares[1] - squares[0] == 22 + 2 * 14, "the next row is below the lines of this one"
+
+
 def test_a_curve_goes_through_its_points() -> None:
     chart = line_chart("t", "x", [Line("own", "#000000", [0, 1, 2], [0.0, 1.0, 2.0], [0.0] * 3, [2.0] * 3)])
     path = next(e for e in ElementTree.fromstring(chart.svg).iter(f"{SVG}path") if e.get("fill") == "none")
