@@ -20,6 +20,7 @@ from torch import Tensor
 from launch.config.study import RunConfig
 from launch.distributed.actor_group import ActorGroup
 from launch.distributed.learner_worker import LearnerActor, RankInfo, load_trained_weights
+from launch.distributed.local import joined_ray
 from launch.distributed.placement import rank_placements
 from launch.distributed.run_worker import archive_model, extract, marker_of
 from launch.distributed.weights import Form, Sent, pack_tensors, unpack_tensors
@@ -149,10 +150,7 @@ class LearnerGroup:
     def _start_ranks(self, run: RunConfig, model: Path, log: Callable[[str], None]) -> ActorGroup:
         """Reserve cores and GPUs, start the actors, connect them and load the policy."""
         config = self._config
-        if not ray.is_initialized():
-            from launch.distributed.local import RaySettings, running_ray
-
-            self._resources.enter_context(running_ray(RaySettings()))
+        self._resources.enter_context(joined_ray())
         placements = self._resources.enter_context(rank_placements(run, log))
         needs = {"num_cpus": config.cpus, "num_gpus": config.gpus}
         group = ActorGroup(

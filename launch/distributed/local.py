@@ -59,6 +59,16 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
                 ray.shutdown()
 
 
+@contextlib.contextmanager
+def joined_ray() -> Iterator[None]:
+    """The Ray that this process has; else the one that RAY_ADDRESS names, or a local one, while the block lasts."""
+    if ray.is_initialized():
+        yield
+        return
+    with running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))):
+        yield
+
+
 def _refuse_hiding(folder: Path) -> None:
     """Ray's workers search the working directory first, before they know of this package."""
     for name in ("launch", "shaping"):

@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from launch.config.study import RunConfig
-from launch.distributed.local import RaySettings, running_ray
+from launch.distributed.local import joined_ray
 from launch.distributed.needs import PlacementError, check_room
 from launch.distributed.placement import living
 
@@ -31,8 +31,7 @@ def held_gpu(run: RunConfig) -> Iterator[int]:
     processes need more than there is, or if all GPUs of this machine are in use.
     """
     with contextlib.ExitStack() as stack:
-        if not ray.is_initialized():
-            stack.enter_context(running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))))
+        stack.enter_context(joined_ray())
         check_room([run], living(), own_cpus=0.0)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(Holder).options(num_cpus=0, num_gpus=run.train.gpus, scheduling_strategy=here).remote()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from envs.episode import Episode, RolloutStatus
 from launch.config.study import RunConfig
+from launch.distributed.local import joined_ray
 from launch.distributed.placement import worker_placements
 from launch.distributed.run_worker import archive_model
 from launch.distributed.weights import Sent, WeightSource, form_of, own_address, pack_tensors, unpack_tensors
@@ -240,10 +241,7 @@ class RayRollouts:
     # -- workers -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if not ray.is_initialized():
-            from launch.distributed.local import RaySettings, running_ray
-
-            self._resources.enter_context(running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))))
+        self._resources.enter_context(joined_ray())
         config = self._config
         placements = self._resources.enter_context(worker_placements(self._run, self._log))
         if config.transfer == "broadcast":

@@ -6,12 +6,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from launch_fakes import study
+from small_organism import small_organism
 
 from launch.distributed import reachable
 from launch.distributed.reachable import check_reachable
 from launch.errors import UserError
+from launch.run.build import build
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +112,17 @@ def test_a_cluster_that_is_just_starting_is_waited_for(closed: int) -> None:
 
     threading.Thread(target=late, daemon=True).start()
     check_reachable(f"http://127.0.0.1:{closed}", patience=10.0)
+
+
+@pytest.mark.parametrize("ranks", [True, False], ids=["ranks of the learner", "rollout workers"])
+def test_a_run_in_this_process_joins_the_cluster_of_the_variable(
+    ranks: bool, closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not start a Ray of its own beside it."""
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed}")
+    train = {"worlds": {"steward": {"size": 2}}, "updates": 1, "groups": 1, "group_size": 2, "device": "cpu"}
+    if ranks:
+        train["learner_group"] = {"strategy": "data", "ranks": 1}
+    run = study(tmp_path, {"arm": ""}, train=train, rollout={"workers": int(not ranks)}).runs()[0]
+    with pytest.raises(UserError, match="no Ray cluster answers at RAY_ADDRESS"):
+        build(run, small_organism(tmp_path / "cache"), "cpu").close()
