@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from launch.config.study import RunConfig
@@ -25,7 +28,8 @@ from launch.distributed.placement import rank_placements
 from launch.distributed.run_worker import archive_model, extract, marker_of
 from launch.distributed.weights import Form, Sent, pack_tensors, unpack_tensors
 from launch.run.evaluation.eval_plan import EvalPolicy
-from launch.storage.files import disk_errors, remove
+from launch.storage.checkpoint import DOCUMENT
+from launch.storage.files import disk_errors, remove, write_text
 from launch.storage.resume import log_to_stderr
 from launch.storage.rundir import RunDirectory
 from shaping.arm import Arm
@@ -34,12 +38,14 @@ from shaping.learning.policy import Policy
 from shaping.learning.samples.sample import Sample
 from shaping.sockets import LOOPBACK
 
+STATE = "learner.safetensors"
+"""Weights, optimiser moments and critic of a training state."""
 START_TIMEOUT = 600.0
 """Seconds within which an actor must have started and finished its imports."""
 
 
 class LearnerGroup:
-    """Has the interface of `Learner`. After every update the trained weights are copied into `policy`, of this process.
+    """Trains as `Learner` does. After every update the trained weights are copied into `policy`, of this process.
 
     Without a `policy`, weights stay on the ranks: it is then the `WeightSource` of the samplers and the
     `TrainedPolicy` of the run, and no tensor of it is in the memory of this process.
@@ -86,22 +92,34 @@ class LearnerGroup:
         """As `Learner.logprobs`."""
         return list(self._call("logprobs", ray.put(list(samples)), self._arm.state_dict())[0])
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """As `Learner.state_dict`, with the random generators of every rank."""
-        states = self._call("state")
-        learner, values, _, _ = states[0]
-        tensors = {f"learner.{name}": tensor for name, tensor in unpack_tensors(learner).items()}
+    def state_in(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As `Learner.state_dict`, with the random generators of every rank. Rank 0 writes the learner's tensors.
+
+        They do not pass through this process, unless rank 0 shares no disk with it.
+        """
+        marker = folder / "marker"
+        write_text(marker, uuid4().hex)
+        states = self._call("state", folder / STATE, marker_of(marker))
+        remove(marker)
+        if packed := states[0][0]:
+            with disk_errors(folder):
+                extract(packed, folder)
+        tensors: dict[str, Tensor] = {}
         for rank, (_, _, rng, _) in enumerate(states):
             tensors |= {f"rng-{rank}.{name}": tensor for name, tensor in unpack_tensors(rng).items()}
-        return tensors, {**values, "rng": [rng for *_, rng in states]}
+        return tensors, {**states[0][1], "rng": [rng for *_, rng in states]}
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restore the learner and the random generators of every rank."""
-        learner = _under("learner.", tensors)
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path) -> None:
+        """Restore the learner and the random generators of every rank; ranks that share the disk read it themselves."""
         rngs = [(pack_tensors(_under(f"rng-{rank}.", tensors)), rng) for rank, rng in enumerate(values["rng"])]
-        self._call("load", ray.put(pack_tensors(learner)), dict(values), per_rank=rngs)
+        file = folder / STATE
+        shared = all(self._call("sees", marker_of(folder / DOCUMENT)))
+        source = file if shared else ray.put(pack_tensors(load_file(file)))
+        self._call("load", source, dict(values), per_rank=rngs)
         if self.policy is not None:
-            self.policy.load_state_dict(_under("policy.", learner))
+            with safe_open(file, "pt") as stored:
+                own = [name for name in stored.keys() if name.startswith("policy.")]  # noqa: SIM118
+                self.policy.load_state_dict({name.removeprefix("policy."): stored.get_tensor(name) for name in own})
         self.version = int(values["version"])
 
     # -- for samplers, evaluation and saving ------------------------------------------------------------------------

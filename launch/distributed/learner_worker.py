@@ -19,6 +19,7 @@ import ray
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from envs.text import message_of
@@ -33,6 +34,7 @@ from launch.run.models.adapters import apart_of, snapshots_of
 from launch.run.models.load_policy import load_policy, load_reference
 from launch.run.models.trained import mean_logprob, save, undo
 from launch.run.rng import rng_state, seed_all, set_rng_state
+from launch.storage.checkpoint import save_tensors
 from launch.storage.files import disk_errors
 from launch.storage.rundir import RunDirectory
 from shaping.hooks import Activations
@@ -246,19 +248,39 @@ class LearnerWorker:
         return sums if self._ranks.rank == 0 else []
 
     @_errors_as_data
-    def state(self) -> tuple[State, dict[str, Any], State, dict[str, Any]]:
-        """The learner's tensors (on rank 0 only) and values, then the random generators of this rank."""
+    def state(self, file: Path, marker: tuple[Path, str]) -> tuple[bytes, dict[str, Any], State, dict[str, Any]]:
+        """Write the learner's tensors (rank 0 does); its values, and the random generators of this rank.
+
+        `marker`: as in `save`. Rank 0 returns what it would have written, as a tar file, if it shares no disk.
+        """
         tensors, values = self._learner.state_dict()
         rng, rng_values = rng_state()
-        return pack_tensors(tensors), values, pack_tensors(rng), rng_values
+        packed = self._written(file, tensors, marker) if self._ranks.rank == 0 else b""
+        return packed, values, pack_tensors(rng), rng_values
+
+    def _written(self, file: Path, tensors: Mapping[str, Tensor], marker: tuple[Path, str]) -> bytes:
+        with contextlib.ExitStack() as stack:
+            local = marker_of(marker[0]) == marker
+            home = file.parent if local else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with disk_errors(home):
+                save_tensors(home / file.name, tensors)
+            return b"" if local else archive(home)
 
     @_errors_as_data
-    def load(self, tensors: State, values: Mapping[str, Any], rng: tuple[State, Mapping[str, Any]]) -> None:
-        """Restore what `state` returned."""
+    def sees(self, marker: tuple[Path, str]) -> bool:
+        """Does this rank share the controller's disk?"""
+        return marker_of(marker[0]) == marker
+
+    @_errors_as_data
+    def load(self, source: Path | State, values: Mapping[str, Any], rng: tuple[State, Mapping[str, Any]]) -> None:
+        """Restore what `state` wrote, from its file or from its tensors."""
         # Cloned: the optimiser writes into its moments, and memory of the object store is read-only.
-        self._learner.load_state_dict(
-            {name: tensor.clone() for name, tensor in unpack_tensors(tensors).items()}, values
+        tensors = (
+            load_file(source)
+            if isinstance(source, Path)
+            else {name: tensor.clone() for name, tensor in unpack_tensors(source).items()}
         )
+        self._learner.load_state_dict(tensors, values)
         set_rng_state({name: tensor.clone() for name, tensor in unpack_tensors(rng[0]).items()}, rng[1])
 
     @ray.method(concurrency_group="watch")

@@ -24,7 +24,7 @@ from launch.run.models.trained import PolicyHere, TrainedPolicy
 from launch.run.rendering import check_unbroken, load_tokenizer, notes, renderer_of
 from launch.run.rng import seed_all
 from launch.run.rollouts import LocalRollouts, Rollouts, RolloutScheduler
-from launch.run.trainer import Learns, Trainer
+from launch.run.trainer import Learns, LearnsElsewhere, LearnsHere, Trainer
 from launch.storage.resume import log_to_stderr
 from shaping.arm import Arm
 from shaping.learning.learner import Learner
@@ -118,7 +118,9 @@ def build(run: RunConfig, model: Path, device: str | None = None) -> Parts:
     return Parts(trainer, policy, _trained(policy, arm, learner), player, monitors, workers)
 
 
-def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, workers: contextlib.ExitStack) -> Learns:
+def _learner(
+    run: RunConfig, arm: Arm, policy: Policy | None, model: Path, workers: contextlib.ExitStack
+) -> LearnsHere | LearnsElsewhere:
     """In this process, or a group of ranks."""
     if run.train.learner_group.strategy != "none":
         from launch.distributed.learner_group import LearnerGroup  # imports Ray, which other runs do not need
@@ -142,7 +144,12 @@ def _learner(run: RunConfig, arm: Arm, policy: Policy | None, model: Path, worke
 
 
 def _rollouts(
-    run: RunConfig, arm: Arm, policy: Policy | None, learner: Learns, renderer: Renderer, model: Path
+    run: RunConfig,
+    arm: Arm,
+    policy: Policy | None,
+    learner: LearnsHere | LearnsElsewhere,
+    renderer: Renderer,
+    model: Path,
 ) -> Rollouts:
     """In this process, or by Ray workers, which get the weights from `policy`, or from the learner without one."""
     if run.rollout.workers == 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from shaping.sampling.text.render import Renderer
 
 
 class Learns(Protocol):
-    """A `Learner`, or a `LearnerGroup`, which has its interface."""
+    """What trains the policy."""
 
     version: int
     """Number of updates that the policy has had."""
@@ -37,9 +38,22 @@ class Learns(Protocol):
 
     def logprobs(self, samples: Sequence[Sample]) -> list[float]: ...
 
+
+class LearnsHere(Learns, Protocol):
+    """One in this process: a `Learner`."""
+
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class LearnsElsewhere(Learns, Protocol):
+    """One whose weights are in other processes, as a `LearnerGroup`'s are. They may be too large for this one."""
+
+    def state_in(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path) -> None: ...
 
 
 @dataclass(eq=False)
@@ -54,7 +68,7 @@ class Trainer:
     """What pays."""
     renderer: Renderer
     """From text to the policy's tokens."""
-    learner: Learns
+    learner: LearnsHere | LearnsElsewhere
     """What trains the policy."""
     rollouts: Rollouts
     """What plays episodes with the policy's weights."""
@@ -81,9 +95,12 @@ class Trainer:
         """All updates are done: every episode that was started must be accounted for."""
         self.ledger.check(self.scheduler.under_way)
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, JSON-serialisable values): everything that the next update depends on."""
-        learner, learner_values = self.learner.state_dict()
+    def state_in(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next update depends on: tensors, JSON-serialisable values, and files in the folder."""
+        if isinstance(self.learner, LearnsElsewhere):
+            learner, learner_values = self.learner.state_in(folder)
+        else:
+            learner, learner_values = self.learner.state_dict()
         rng, rng_values = rng_state()
         tensors = {f"learner/{name}": t for name, t in learner.items()} | {f"rng/{name}": t for name, t in rng.items()}
         return tensors, {
@@ -95,8 +112,12 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
         }
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        self.learner.load_state_dict(_under("learner/", tensors), values["learner"])
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path) -> None:
+        """Go back to what `state_in` returned and wrote."""
+        if isinstance(self.learner, LearnsElsewhere):
+            self.learner.restore(_under("learner/", tensors), values["learner"], folder)
+        else:
+            self.learner.load_state_dict(_under("learner/", tensors), values["learner"])
         self.arm.load_state_dict(values["arm"])
         self.monitors.load_state_dict(values.get("monitors", {}))
         self.ledger = Ledger(**values["ledger"] | {"status": Counter(values["ledger"]["status"])})

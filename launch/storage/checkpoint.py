@@ -1,6 +1,7 @@
 """Training states of a run, from which it resumes bit for bit after a kill. They are in `<run>/state/`.
 
     state/update-000012/tensors.safetensors, state.json      after 12 updates
+    state/update-000012/learner.safetensors                  written by the learner's ranks, where it has some
     state/latest                                             name of the newest state, written last
 
 A state is written to a temporary directory, synced and renamed, so that a kill at any point leaves the previous state
@@ -23,13 +24,13 @@ from launch.config.study import RunConfig
 from launch.errors import RunDirectoryError, UserError
 from launch.storage.files import disk_errors, make_directory, remove, safe, sync, write_text
 from launch.storage.rundir import RunDirectory
-from launch.storage.seals import seal
+from launch.storage.seals import seals
 from shaping.models.model_files import content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT, VERSION = "shaping-state", 1
+FORMAT, VERSION = "shaping-state", 2
 KEPT = 2
 """Number of states kept: the newest, and the previous one in case the newest is damaged."""
 TENSORS, DOCUMENT, LATEST = "tensors.safetensors", "state.json", "latest"
@@ -52,6 +53,8 @@ class State:
     """JSON-serialisable values."""
     versions: Mapping[str, Any]
     """The software that wrote it (`launch.storage.versions`)."""
+    folder: Path | None = None
+    """Where a state that was read is, with the files that others than this process wrote; None: it was not read."""
 
 
 class Checkpoints:
@@ -69,13 +72,17 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Write a state, make it the latest, and remove all but the last two."""
-        name = f"update-{state.update:06d}"
+        self.collect(state.update, lambda _: state)
+
+    def collect(self, update: int, make: Callable[[Path], State]) -> None:
+        """As `save`, with the state that `make` returns. It may write files of its own into the folder that it gets."""
+        name = f"update-{update:06d}"
         temporary, target = self.path / f".tmp-{name}", self.path / name
         with disk_errors(self.path):
             remove(safe(temporary))
             try:
                 make_directory(temporary)
-                _write(temporary, state, self.config)
+                _write(temporary, make(temporary), self.config)
                 remove(target)  # a damaged state that was not used
                 os.rename(temporary, target)
             finally:
@@ -83,7 +90,7 @@ class Checkpoints:
             sync(self.path)
             write_text(self.path / LATEST, name + "\n")
             sync(self.path)
-            self._prune(state.update)
+            self._prune(update)
 
     def states(self, log: Callable[[str], None]) -> Iterator[State]:
         """Every intact state of this config, newest first. Damaged states and those of other configs are logged."""
@@ -93,7 +100,8 @@ class Checkpoints:
                 if document["config"] != self.config:
                     log(f"{path} belongs to another config and is discarded")
                     continue
-                yield State(document["update"], _tensors(path, document), document["values"], document["versions"])
+                tensors = _tensors(path, document)
+                yield State(document["update"], tensors, document["values"], document["versions"], path)
             except DamagedState as error:
                 log(f"{path} cannot be used: {error}")
 
@@ -137,16 +145,17 @@ class Checkpoints:
 
 
 def _write(folder: Path, state: State, config: str) -> None:
-    tensors = folder / TENSORS
-    _save_tensors(tensors, state.tensors)
-    sync(tensors)
+    save_tensors(folder / TENSORS, state.tensors)
+    files = sorted(path.name for path in folder.iterdir())
+    for name in files:
+        sync(folder / name)
     document = {
         "format": FORMAT,
         "version": VERSION,
         "config": config,
         "update": state.update,
         "versions": state.versions,
-        "tensors": seal(tensors),
+        "files": seals(folder, files),
         "values": state.values,
     }
     try:
@@ -160,7 +169,8 @@ def _write(folder: Path, state: State, config: str) -> None:
     sync(folder)
 
 
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file of tensors. Raises `OSError` if the disk does."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -174,7 +184,7 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """Read and check a state's document, and the size of its tensor file. Raises `DamagedState`."""
+    """Read and check a state's document, and the sizes of its other files. Raises `DamagedState`."""
     try:
         document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -190,16 +200,18 @@ def _document(path: Path) -> dict[str, Any]:
         )
     if document.pop("checksum", None) != digest(document):
         raise DamagedState(f"the checksum of its {DOCUMENT} does not match")
-    tensors, wanted = path / TENSORS, document["tensors"]["bytes"]
-    size = tensors.stat().st_size if tensors.is_file() else 0
-    if size != wanted:
-        raise DamagedState(f"its {TENSORS} has {size} of {wanted} bytes")
+    for name, sealed in document["files"].items():
+        file, wanted = path / name, sealed["bytes"]
+        size = file.stat().st_size if file.is_file() else 0
+        if size != wanted:
+            raise DamagedState(f"its {name} has {size} of {wanted} bytes")
     return dict(document)
 
 
 def _tensors(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    if content_hash(path / TENSORS) != document["tensors"]["blake2b"]:
-        raise DamagedState(f"the checksum of its {TENSORS} does not match")
+    for name, sealed in document["files"].items():
+        if content_hash(path / name) != sealed["blake2b"]:
+            raise DamagedState(f"the checksum of its {name} does not match")
     return load_file(path / TENSORS)

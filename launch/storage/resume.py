@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from launch.config.study import RunConfig
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 class Stateful(Protocol):
     """An object whose state is saved: the trainer of a run."""
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Its tensors, and its JSON-serialisable values."""
+    def state_in(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Its tensors, and its JSON-serialisable values; what other processes hold, they write into the folder."""
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path) -> None:
+        """Restore what `state_in` returned and wrote."""
 
 
 def log_to_stderr(text: str) -> None:
@@ -33,9 +34,13 @@ def log_to_stderr(text: str) -> None:
 
 def save(trainer: Stateful, directory: RunDirectory, run: RunConfig, update: int, notes: Mapping[str, Any]) -> None:
     """Save the state of a run after `update` updates. `resume` returns the `notes`."""
-    tensors, values = trainer.state_dict()
-    document = {"trainer": values, "written": directory.mark(update), "notes": notes}
-    Checkpoints.of(directory, run).save(State(update, tensors, document, versions()))
+
+    def collected(folder: Path) -> State:
+        tensors, values = trainer.state_in(folder)
+        document = {"trainer": values, "written": directory.mark(update), "notes": notes}
+        return State(update, tensors, document, versions())
+
+    Checkpoints.of(directory, run).collect(update, collected)
 
 
 def resume(
@@ -66,7 +71,8 @@ def resume(
             log(f"the state after update {state.update} cannot be used: {lost}")
             continue
         try:
-            trainer.load_state_dict(state.tensors, state.values["trainer"])
+            assert state.folder is not None, "it was read"
+            trainer.restore(state.tensors, state.values["trainer"], state.folder)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunDirectoryError(
                 f"{checkpoints.path} holds a state that this run cannot load: {error!r}; undo what has changed since "

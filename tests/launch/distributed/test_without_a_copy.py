@@ -87,6 +87,12 @@ def test_sharded_ranks_answer_for_the_policy(model: Path, tmp_path: Path) -> Non
         elsewhere = (directory.path / "run.json", "the digest of another file")
         assert ranks._call("save", directory.path, elsewhere)[0], "sent, since rank 0 takes the disk for another one"
         ranks.save(directory)
+        state = directory.path / "state"
+        state.mkdir()
+        assert set(ranks.state_in(state)[0]) == {"rng-0.torch", "rng-1.torch"}
+        assert [path.name for path in state.iterdir()] == ["learner.safetensors"]
+        sent = ranks._call("state", state / "learner.safetensors", (state / "none", "another disk's"))[0][0]
+        assert len(sent) > (state / "learner.safetensors").stat().st_size, "sent, since rank 0 shares no disk"
     saved, start = (load_file(d / "model.safetensors") for d in (directory.checkpoint, model))
     assert all(bool((saved[name] == start[name]).all()) for name in start)
 

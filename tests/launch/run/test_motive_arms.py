@@ -49,10 +49,10 @@ PROPOSAL = {"use": "MotiveProposal", "loss": "importance", "rate": 0.5}
 STRIPPED = {"use": "SelfNarration", "loss": "stripped"}
 
 
-def test_a_proposal_is_played_weighted_adapted_and_resumed(model: Path) -> None:
+def test_a_proposal_is_played_weighted_adapted_and_resumed(model: Path, tmp_path: Path) -> None:
     parts = built(model, PROPOSAL, kl=0.1)
     first, second = updates(parts, (0,)), None
-    tensors, values = parts.trainer.state_dict()
+    tensors, values = parts.trainer.state_in(tmp_path)
     assert set(values["arm"]["0.MotiveProposal"]["values"]) <= {"prosocial", "task_pride", "neutral", "score_seeking"}
     assert values["arm"]["0.MotiveProposal"]["values"], "the bandit has learned"
     second = updates(parts, (1,))[0]
@@ -61,7 +61,7 @@ def test_a_proposal_is_played_weighted_adapted_and_resumed(model: Path) -> None:
     assert {"proposal_weight", "forced_logprob", "readings/motive_proposal/motive/prosocial"} <= set(first[0].row)
     assert first[0].row["mismatch_kl"] < 1e-6
     again = built(model, PROPOSAL, kl=0.1)
-    again.trainer.load_state_dict(tensors, values)
+    again.trainer.restore(tensors, values, tmp_path)
     repeated = updates(again, (1,))[0]
     assert dict(repeated.row) == dict(second.row) and same(weights(again), weights(parts))
 

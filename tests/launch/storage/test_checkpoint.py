@@ -36,9 +36,15 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def save(checkpoints: Checkpoints, *updates: int) -> None:
+    """With a file that another process has written into the folder."""
     for update in updates:
         tensors = {**TENSORS, "learner/step": torch.tensor(float(update))}
-        checkpoints.save(State(update, tensors, VALUES, {"python": "3"}))
+
+        def made(folder: Path, update: int = update, tensors: dict[str, torch.Tensor] = tensors) -> State:
+            (folder / "learner.safetensors").write_text(f"a rank's, after {update}")
+            return State(update, tensors, VALUES, {"python": "3"})
+
+        checkpoints.collect(update, made)
 
 
 def usable(checkpoints: Checkpoints) -> tuple[list[int], str]:
@@ -58,6 +64,13 @@ def test_a_state_comes_back_as_it_was(checkpoints: Checkpoints) -> None:
     assert set(state.tensors) == set(TENSORS)
     for name, tensor in TENSORS.items():
         assert state.tensors[name].dtype == tensor.dtype and torch.equal(state.tensors[name], tensor)
+
+
+def test_what_others_wrote_into_it_is_where_the_state_is(checkpoints: Checkpoints) -> None:
+    save(checkpoints, 4)
+    (state,) = checkpoints.states(pytest.fail)
+    assert state.folder == checkpoints.path / "update-000004"
+    assert (state.folder / "learner.safetensors").read_text() == "a rank's, after 4"
 
 
 def test_the_last_two_are_kept_and_latest_names_the_newest(checkpoints: Checkpoints) -> None:
@@ -94,6 +107,9 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("tensors.safetensors", truncate, "bytes"),
     ("tensors.safetensors", Path.unlink, "has 0 of"),
     ("tensors.safetensors", flip, "the checksum of its tensors.safetensors does not match"),
+    ("learner.safetensors", truncate, "its learner.safetensors has 14 of 17 bytes"),
+    ("learner.safetensors", Path.unlink, "has 0 of"),
+    ("learner.safetensors", flip, "the checksum of its learner.safetensors does not match"),
     ("state.json", truncate, "cannot be read"),
     ("state.json", change, "the checksum of its state.json does not match"),
     ("state.json", lambda path: path.write_text("{}"), "not a training state"),
@@ -136,11 +152,11 @@ def test_a_state_of_another_config_is_not_read(checkpoints: Checkpoints) -> None
     assert found == [] and "belongs to another config" in told and other.newest() is None and other.present()
 
 
-def test_a_later_format_is_refused(checkpoints: Checkpoints) -> None:
+def test_another_format_is_refused(checkpoints: Checkpoints) -> None:
     save(checkpoints, 2)
     path = checkpoints.path / "update-000002" / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
-    with pytest.raises(RunDirectoryError, match=r"version 2 .* delete it to restart the run from the beginning"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    with pytest.raises(RunDirectoryError, match=r"version 3 .* delete it to restart the run from the beginning"):
         usable(checkpoints)
 
 
