@@ -19,7 +19,7 @@ from launch.config.model import ModelSource, idle_organisms
 from launch.config.reading.published import without_places
 from launch.config.stages import updates_known
 from launch.config.study import RunConfig, StudyConfig
-from launch.distributed.local import RaySettings, interruptible, running_ray
+from launch.distributed.local import RaySettings, interruptible, joined_ray, running_ray
 from launch.distributed.needs import at_once, check_room, needs, shortage
 from launch.distributed.placement import living, release, reserve
 from launch.distributed.run_worker import (
@@ -51,7 +51,7 @@ from launch.storage.documents import write_json
 from launch.storage.files import check_space, disk_errors, make_directory
 from launch.storage.rundir import RunDirectory
 from launch.storage.space import needed
-from launch.storage.studydir import StudyDirectory, open_study, plan
+from launch.storage.studydir import StudyDirectory, begun, open_study, plan
 from launch.storage.versions import versions
 from launch.tracking.progress import Display
 from shaping.audits.training.weak_signal import weak_signals
@@ -141,6 +141,9 @@ def run_study(
     with interruptible(), contextlib.ExitStack() as stack:
         shown = stack.enter_context(display or Display())
         shown.notes(_notes_on_models(config, runs))
+        remote = cluster if cluster and cluster.address else None
+        if remote and not begun(config):  # so that nothing is made of a study that cannot start
+            stack.enter_context(running_ray(remote))
         study = stack.enter_context(open_study(config, force=force, note=shown.note))
         known = _present(runs, study)
         settle(study, runs, known, force=force, note=shown.note)
@@ -148,8 +151,8 @@ def run_study(
         tell_other_versions(study, todo.kept, shown.note)
         result = StudyResult(study.path, kept=[run.directory_name for run in todo.kept])
         if todo.pending:
-            if cluster is not None and cluster.address:  # first, so that faults of the cluster are reported at once
-                stack.enter_context(running_ray(cluster))
+            if remote:  # first, so that faults of the cluster are reported at once
+                stack.enter_context(joined_ray(remote))
                 _note_room(todo.pending, shown)
             check_pretraining(todo.pending)
             models = _models(todo.pending, study, load_function(start_model), shown)
@@ -158,14 +161,12 @@ def run_study(
                 todo = plan(study, runs, shown.note)
                 result.kept = [run.directory_name for run in todo.kept]
             starts = [(run, models[model_key(run)]) for run in todo.pending]
-            if cluster is None or not cluster.address:
-                check_memory(starts)
+            check_memory([] if remote else starts)
             check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
-            jobs = _jobs(study, todo.pending, trainer, models)
-            shown.notes(time_lines(todo.pending, _at_once(cluster, len(jobs))))
-            shown.begin(len(jobs))
-            _execute(jobs, cluster, result, shown)
+            shown.notes(time_lines(todo.pending, _at_once(cluster, len(starts))))
+            shown.begin(len(starts))
+            _execute(_jobs(study, todo.pending, trainer, models), cluster, result, shown)
     return result
 
 
@@ -182,9 +183,8 @@ def _execute(jobs: Sequence[Job], cluster: RaySettings | None, result: StudyResu
 
 def _at_once(cluster: RaySettings | None, runs: int) -> int:
     """How many runs may train at a time."""
-    if cluster is None:
-        return 1
-    return runs if cluster.address else min(runs, cluster.cpus or os.cpu_count() or 1)
+    here = 1 if cluster is None else cluster.cpus or os.cpu_count() or 1
+    return runs if cluster and cluster.address else min(runs, here)
 
 
 def _notes_on_models(config: StudyConfig, runs: Sequence[RunConfig]) -> list[str]:

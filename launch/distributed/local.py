@@ -60,12 +60,15 @@ def running_ray(settings: RaySettings, *, check: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined_ray() -> Iterator[None]:
-    """The Ray that this process has; else the one that RAY_ADDRESS names, or a local one, while the block lasts."""
+def joined_ray(settings: RaySettings | None = None) -> Iterator[None]:
+    """The Ray that this process has; else that of the settings, while the block lasts.
+
+    By default they are the cluster that RAY_ADDRESS names, or else a local Ray.
+    """
     if ray.is_initialized():
         yield
         return
-    with running_ray(RaySettings(address=os.environ.get("RAY_ADDRESS"))):
+    with running_ray(settings or RaySettings(address=os.environ.get("RAY_ADDRESS"))):
         yield
 
 

@@ -89,7 +89,7 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
     Raises:
         RunDirectoryError: The directory is foreign, locked, or (without `force`) of another config.
     """
-    path = expanded(config.output).absolute() / config.name
+    path = _path_of(config)
     _refuse_foreign(path)
     with study_lock(path, note):
         study = StudyDirectory(path)
@@ -104,6 +104,15 @@ def open_study(config: StudyConfig, *, force: bool, note: Callable[[str], None])
         with disk_errors(path):
             study.move_aside(_other_settings(study, config.runs()), "made with other settings", note)
         yield study
+
+
+def begun(config: StudyConfig) -> bool:
+    """Is there a directory of the study's name?"""
+    return _path_of(config).exists()
+
+
+def _path_of(config: StudyConfig) -> Path:
+    return expanded(config.output).absolute() / config.name
 
 
 def plan(study: StudyDirectory, runs: Sequence[RunConfig], note: Callable[[str], None]) -> Plan:
