@@ -162,7 +162,7 @@ def to_samples(
 
         def stream(values: NDArray[Any], first: int = first, last: int = stop, pad: int = len(new)) -> NDArray[Any]:
             if as_sampled:
-                return values[first:last]  # no copy: nobody can write to it
+                return values[first:last]  # a sample copies what can be written to
             parts = [np.zeros((pad, *values.shape[1:]), values.dtype), values[first:last][kept[first:last]]]
             return np.concatenate(parts)
 
