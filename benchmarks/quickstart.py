@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from launch.config.study import RunConfig, StudyConfig
 from launch.run.models.start_model import start_model
 from launch.run.seeds import derive
 from shaping.arm import Arm
+from shaping.hooks import Capture
 from shaping.learning.policy import Policy
 from shaping.organisms.card import CARD
 from shaping.organisms.config import OrganismConfig
@@ -87,14 +89,17 @@ def episode_requests(run: RunConfig, worlds: Worlds, update: int = 0) -> list[Ep
 
 
 class Player:
-    """The embedded engine with the policy of a run, set up as in training."""
+    """The embedded engine with the policy of a run, set up as in training; completions bring `captures` along."""
 
-    def __init__(self, run: RunConfig, directory: Path) -> None:
+    def __init__(self, run: RunConfig, directory: Path, captures: Sequence[Capture] = ()) -> None:
         self.policy = Policy.load(directory, temperature=run.train.temperature)
         self.policy.model.eval()
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(
-            self.policy.model, self.renderer, slots=min(64, run.train.groups * run.train.group_size)
+            self.policy.model,
+            self.renderer,
+            slots=min(64, run.train.groups * run.train.group_size),
+            captures=captures,
         )
         self._limits = Limits(max_tokens=run.max_tokens, temperature=run.train.temperature)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteri
 from benchmarks.quickstart import Player, episode_requests, started, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
 from envs.episode import Episode
+from shaping.hooks import Capture, Positions
 from shaping.sampling.play import EpisodeRequest
 
 
@@ -75,6 +76,7 @@ def benchmark(quick: bool) -> list[Row]:
     run, directory = unshaped(config), started(unshaped(config))
     player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)
     rows = []
+    repetitions, warm_up = (1, 0) if quick else (3, 1)
     for what, worlds in (("training", run.train.worlds), ("evaluation", run.eval.worlds)):
         batch = episode_requests(run, worlds)
         episodes = player.play(batch)
@@ -87,11 +89,17 @@ def benchmark(quick: bool) -> list[Row]:
             loop.replay(episodes, use_cache=use_cache)
 
         print(f"{what} worlds: {len(episodes)} episodes of {min(lengths)} to {max(lengths)} tokens, {sampled} sampled")
-        cached = interleaved([ours, lambda: peer(True)], *((1, 0) if quick else (3, 1)))
+        cached = interleaved([ours, lambda: peer(True)], repetitions, warm_up)
         rows.append(throughput(f"{what}: generate", "tokens/s", *cached, work=sampled, target="ratio >= 2"))
         if what == "training":
             plain = interleaved([ours, lambda: peer(False)], 1, warm_up=0)
             rows.append(throughput(f"{what}: generate, use_cache=False", "tokens/s", *plain, work=sampled))
+            for positions in get_args(Positions):
+                reader = Player(run, directory, [Capture("probe", positions=positions, phase="sampling")])
+                pair = interleaved([lambda p=reader, b=batch: p.play(b), ours], repetitions, warm_up)  # type: ignore[misc]
+                # Three per cent of an update, of which sampling is 60 per cent.
+                what_of = f"states of {positions}: none"
+                rows.append(throughput(what_of, "tokens/s", *pair, work=sampled, target="ratio >= 0.95"))
     return rows
 
 

@@ -30,7 +30,7 @@ class Request:
 
     def has_ended(self, ends: Container[int]) -> bool:
         """Has a token that ends turns been sampled, or as many as are allowed?"""
-        return self.sampled[-1] in ends or len(self.sampled) >= self.params.max_tokens
+        return bool(self.sampled) and (self.sampled[-1] in ends or len(self.sampled) >= self.params.max_tokens)
 
     def completion(self, ends: Container[int], reader: Reader) -> Completion:
         """What has been sampled, with the states that `reader` has kept."""
@@ -40,5 +40,5 @@ class Request:
             policy_versions=np.array(self.version, np.int32),
             finished=self.sampled[-1] in ends,
             masked_tokens=tuple(self.masked_tokens),
-            states=reader.completed(self, len(self.sampled)),
+            states=reader.completed(self),
         )

@@ -27,6 +27,10 @@ class Asks(Protocol):
         """Its prompt."""
 
     @property
+    def sampled(self) -> Sequence[int]:
+        """What has been sampled so far."""
+
+    @property
     def states(self) -> Kept:
         """What has been kept of it."""
 
@@ -68,12 +72,22 @@ class Reader:
                     numbers.append(start + column - last)
         if not rows or not self.layers:
             return
-        states = torch.stack([found[layer][rows, columns] for layer in self.layers], dim=1).float().cpu().numpy()
+        if found[self.layers[0]].shape[1] == 1:  # a decoding step, of which every row is kept
+            kept = [found[layer][:, 0] for layer in self.layers]
+        else:
+            at = (torch.tensor(rows), torch.tensor(columns))
+            kept = [found[layer][at] for layer in self.layers]
+        states = torch.stack(kept, dim=1).float().cpu().numpy()
         for row, number, state in zip(rows, numbers, states, strict=True):
             requests[row].states[number] = state
 
-    def completed(self, request: Asks, sampled: int) -> tuple[CompletionStates, ...]:
-        """What a completion of `sampled` tokens brings along."""
+    def has_all(self, request: Asks) -> bool:
+        """Have the states of all tokens sampled so far been kept that captures ask for?"""
+        return not self.ends or len(request.sampled) in request.states
+
+    def completed(self, request: Asks) -> tuple[CompletionStates, ...]:
+        """What a completion brings along that has ended, and of which `has_all` is true."""
+        sampled = len(request.sampled)
         found = []
         for capture, layers in zip(self._captures, self._numbers, strict=True):
             numbers = [0] if capture.positions == "prompt_end" else range(1, sampled + 1)

@@ -51,7 +51,8 @@ class TransformersEngine:
         slots: episodes that can be open at once.
         context_length: longest episode in tokens; the model's own limit by default.
         verify: weight updates that return a checksum, which reads every weight.
-        captures: hidden states that completions bring along. One more token is then read per completion: its last.
+        captures: hidden states that completions bring along. A completion's last token is then read,
+            too, in the decoding step after it.
     """
 
     def __init__(
@@ -225,8 +226,6 @@ class TransformersEngine:
                 elif self._active:
                     for own in by_player(self._active, self._players):
                         self._decode(own)
-                for own in by_player(self._ended(), self._players):
-                    self._read_ends(own)
                 self._finish()
             except Exception as error:
                 self._fail(error)
@@ -259,7 +258,7 @@ class TransformersEngine:
             self._cached[request.session].extend(tokens)
         positions = (start + torch.arange(width)).clamp_(max=self.context_length - 1)
         last = torch.tensor([len(tokens) - 1 for tokens in new])
-        self._sample(requests, self._forward(requests, ids, positions, last))
+        self._go_on(requests, self._forward(requests, ids, positions, last))
 
     def _decode(self, requests: list[Request]) -> None:
         logits = self._replayed(requests)
@@ -270,7 +269,15 @@ class TransformersEngine:
         last = torch.zeros(len(requests), dtype=torch.long)
         if logits is None:
             logits = self._forward(requests, ids, positions, last)
-        self._sample(requests, logits)
+        self._go_on(requests, logits)
+
+    def _go_on(self, requests: list[Request], logits: Tensor) -> None:
+        """Sample the next token of every completion that has not ended; of the others, the last token was read."""
+        going = [row for row, request in enumerate(requests) if not request.has_ended(self._ends)]
+        if len(going) < len(requests):
+            requests, logits = [requests[row] for row in going], logits[going]
+        if requests:
+            self._sample(requests, logits)
 
     @torch.inference_mode()
     def _replayed(self, requests: list[Request]) -> Tensor | None:
@@ -283,18 +290,6 @@ class TransformersEngine:
         tokens = {self._slot[r.session]: r.sampled[-1] for r in requests}
         lengths = {slot: len(self._cached[session]) for session, slot in self._slot.items()}
         return self.graphs.logits(self._cache, tokens, lengths, self._edits)
-
-    def _ended(self) -> list[Request]:
-        """Finished completions, if somebody wants to see the states of their last tokens."""
-        return [r for r in self._active if r.has_ended(self._ends)] if self._reader.ends else []
-
-    def _read_ends(self, ended: list[Request]) -> None:
-        """Read the last tokens of finished completions."""
-        ids = torch.tensor([[r.sampled[-1]] for r in ended])
-        positions = torch.tensor([[len(self._cached[r.session])] for r in ended])
-        for request in ended:
-            self._cached[request.session].append(request.sampled[-1])
-        self._forward(ended, ids, positions, torch.zeros(len(ended), dtype=torch.long))
 
     @torch.inference_mode()
     def _forward(self, requests: list[Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
@@ -375,10 +370,13 @@ class TransformersEngine:
         return self._mask.masked_tokens(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
-        """Hand completed requests to their callers."""
+        """Hand completed requests to their callers.
+
+        If somebody wants to see the states of its last token, a completion takes part in one more decoding step.
+        """
         unfinished: list[Request] = []
         for request in self._active:
-            if not request.has_ended(self._ends):
+            if not request.has_ended(self._ends) or not self._reader.has_all(request):
                 unfinished.append(request)
             elif not request.future.done():
                 request.future.set_result(request.completion(self._ends, self._reader))

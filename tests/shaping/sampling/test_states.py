@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, get_args
 
 import numpy as np
@@ -55,8 +55,11 @@ def played(engine: TransformersEngine, renderer: Renderer, arm: Arm) -> list[Epi
 
 
 @pytest.mark.parametrize("way", ["cached", "reread", "template"])
-def test_captured_states_are_those_of_the_learner(policy: Policy, forgetful: Renderer, way: str) -> None:
+def test_captured_states_are_those_of_the_learner(
+    make_policy: Callable[..., Policy], forgetful: Renderer, way: str
+) -> None:
     """Of several turns, with edits, where motive and action are told apart, and where every token is read again."""
+    policy = make_policy()  # of its own, since it is trained
     renderer, arm = forgetful if way == "template" else Renderer(policy.tokenizer), compose("seen", [Sees()])
     engine = TransformersEngine(policy.model, renderer, slots=4, captures=arm.captures("sampling"))
     if way == "reread":
