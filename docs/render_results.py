@@ -102,6 +102,8 @@ def _difference(number: Mapping[str, Any]) -> str:
 def _interval(row: Mapping[str, str]) -> str:
     if not row["mean"] or math.isnan(float(row["mean"])):
         return "–"
+    if not row["low"]:
+        return f"{float(row['mean']):.2f} (one replicate)".replace("-", "−")
     return f"{float(row['mean']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]".replace("-", "−")
 
 
