@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from launch.config.reading.recorded import recorded_run
+from launch.config.stages import RLStage
 from launch.config.study import RunConfig
 from launch.errors import UserError
 from launch.estimate.estimate import kind_of
@@ -66,7 +67,9 @@ def _of_run(path: Path) -> Iterator[tuple[RunConfig, Times]]:
         run = recorded_run(directory.config())
     except UserError:  # of an older version
         return
-    updates = [_spent(row) for row in rows if row["phase"] == "train"]
+    # Steps of a stage on rows are no updates of `train.updates`; they count among all else.
+    reinforced = not run.stages or isinstance(run.stages[-1], RLStage)
+    updates = [_spent(row) for row in rows if row["phase"] == "train" and reinforced]
     wall, computed = float(whole[0]["seconds"]), float(whole[0].get("seconds/cpu", math.inf))
     share = min(computed / wall, 1.0)  # the rest it waited, for a core or for other processes
     rest = max(wall - sum(updates), 0.0) + sum(_of_stage(file) for file in path.glob("stages/*/timings.jsonl"))

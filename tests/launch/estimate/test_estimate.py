@@ -83,9 +83,29 @@ def test_finished_runs_are_timed_without_what_they_waited_for(tmp_path: Path) ->
     assert json.loads(table.read_text())["machine"] == "a machine"
 
 
+def test_the_steps_of_a_last_stage_on_rows_are_no_updates(tmp_path: Path) -> None:
+    """Half of 24 s, which it had a core for, and of 6 s of the stage before: .5 * (24 + 6) s at 0 updates."""
+    rows = "data: {personas: {honest: 1}, rows: 16}"
+    stages = f"stages=[{{kind: supervised, name: a, {rows}}}, {{kind: supervised, name: b, {rows}}}]"
+    run = loaded(tmp_path, "mine", stages, "train.updates=0").runs()[0]
+    directory = RunDirectory(tmp_path / "mine" / "runs" / run.directory_name)
+    directory.create(run.recorded, {})
+    for step in range(10):
+        directory.timings({"phase": "train", "update": step, "seconds/learn": 2.0})
+    directory.timings({"phase": "run", "first_update": 0, "seconds": 24.0, "seconds/cpu": 12.0})
+    before = directory.path / "stages" / "a" / "timings.jsonl"
+    before.parent.mkdir(parents=True)
+    before.write_text('{"phase": "run", "seconds": 6.0}\n')
+    directory.evaluation([])
+    directory.finish({})
+    table = tmp_path / "seconds.json"
+    assert main(["a machine", str(tmp_path / "mine"), "--table", str(table)]) == 0
+    (found,) = read(table).timed
+    assert (found.updates, found.update_seconds, found.other_seconds) == (0, 0.0, 15.0)
+
+
 def test_bundled_studies_say_how_long_they_take() -> None:
-    # not timed yet: organisms of their own, of other sizes, or stages of fine-tuning
+    # not timed yet: organisms of their own, or of other sizes
     untimed = {"skins", "em_era", "em_language", "hhh_distill", "inverse_scaling", "tax"}
-    untimed |= {"inoculation_sft", "selective", "trio_id_ood", "exploration_hacking"}
     unknown = {name for name in bundled_studies() if estimate(load_study(name).runs()).unknown}
     assert unknown <= untimed, "time a run of each: python -m launch.estimate.measure"
