@@ -134,9 +134,9 @@ def test_of_any_vocabulary_what_trying_every_token_would_is_banned(
 ) -> None:
     pieces = [*pieces, *CALLS, *ENDS, *TAGS, *PARTS, "grab 3"]
     renderer = Spelled(pieces, opened)
-    found = CommandMask(renderer, len(pieces)).masked_tokens(sampled, tuple(commands))  # type: ignore[arg-type]
     texts = [renderer.text(sampled[:n]) for n in range(len(sampled) + 1)]
     assume(not any(is_forbidden(opened + text, tuple(commands)) for text in texts))  # no run gets there
+    found = CommandMask(renderer, len(pieces)).masked_tokens(sampled, tuple(commands))  # type: ignore[arg-type]
     text = texts[-1]
     before, end, line = text.rpartition("\n")
     line = f"<think>{line}" if thinking(opened + before + end) else line
