@@ -38,7 +38,9 @@ class Evidence:
     untested: Mapping[str, str] = field(default_factory=dict)
     """Arm -> why a run of it says nothing about its method, for the arms of which one does not."""
     varied: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """Arm -> seeds of the runs of which some group varied in the first quarter of the updates."""
+    """Arm -> seeds of the runs of which some group varied in the first quarter of the last stage's updates."""
+    last_stage: Mapping[str, str] = field(default_factory=dict)
+    """Arm -> name of its last stage, for the arms that have stages."""
 
 
 def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
@@ -50,7 +52,8 @@ def evidence_of(study: Study, replicates: int | None = None) -> Evidence:
     varied = {
         arm: frozenset(run.seed for run in study.of(arm) if first_quarter_varied(run.train)) for arm in study.arms
     }
-    found = replace(sized, untested=untested, varied=varied)
+    last_stage = {run.arm: str(stages[-1]["name"]) for run in study.runs if (stages := run.result.get("stages"))}
+    found = replace(sized, untested=untested, varied=varied, last_stage=last_stage)
     looks = study.config.seeds.looks if isinstance(study.config.seeds, Looks) else ()
     if replicates not in looks:
         return found

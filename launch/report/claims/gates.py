@@ -11,6 +11,8 @@ from launch.report.claims.pressure import world_of
 from launch.report.claims.table import Table
 from launch.report.files.run_files import is_measurement
 from launch.report.metrics import label, monitor_of
+from shaping.audits.conduct.cells import parse
+from shaping.audits.training.attached import prefix_of
 
 Gate = Literal["M1", "M2", "M3", "M4", "M5", "M6", "M7"]
 EVERYWHERE: Final = "M7"
@@ -49,9 +51,13 @@ def untested_methods(table: Table, compared: Sequence[Comparison]) -> str:
 
 
 def unvaried_groups(table: Table, compared: Sequence[Comparison]) -> str:
-    """The arms of these comparisons that had next to nothing to learn from, and in how many replicates they had."""
+    """The arms of these comparisons that had next to nothing to learn from, and in how many replicates they had.
+
+    What was measured after an earlier stage does not depend on what the last one had to learn from.
+    """
     said = []
-    for arm in dict.fromkeys(arm for each in compared for arm, weight in each.weights.items() if weight):
+    pairs = [(arm, each.metric) for each in compared for arm, weight in each.weights.items() if weight]
+    for arm in dict.fromkeys(arm for arm, metric in pairs if not _before_the_last_stage(metric, arm, table)):
         seeds = table.runs(arm)
         varied = seeds & table.evidence.varied.get(arm, frozenset(seeds))
         if len(varied) < LEAST:
@@ -97,6 +103,11 @@ def _known(table: Table, subject: str, gate: Gate) -> list[str]:
     """Further worlds in which a subject must have passed the gate."""
     found = table.evidence.gates.get(subject, {}) if gate == EVERYWHERE else {}
     return [world for world, gates in found.items() if gate in gates]
+
+
+def _before_the_last_stage(metric: str, arm: str, table: Table) -> bool:
+    stage, last = parse(metric.removeprefix(prefix_of(metric))).stage, table.evidence.last_stage.get(arm, "")
+    return bool(stage) and bool(last) and stage != last
 
 
 def _worlds(metric: str, table: Table) -> Iterable[str]:

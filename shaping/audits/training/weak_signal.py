@@ -15,18 +15,23 @@ MOST: Final = 0.5
 EARLY: Final = 5
 """Updates after which it is told while the run trains."""
 SAID: Final[Mapping[str, str]] = {
-    INVALID: "{share:.0%} of the turns said no valid command: has the model met this world?",
-    SAME: "{share:.0%} of the groups earned the same in all episodes, so that they taught nothing",
+    INVALID: "{share} of the turns said no valid command: has the model met this world?",
+    SAME: "{share} of the groups earned the same in all episodes, so that they taught nothing",
 }
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, one an update."""
 
 
+def weak_shares(rows: Rows) -> dict[str, float]:
+    """Column -> its mean over the updates, for the columns in which it is above `MOST`. Rows may lack a column."""
+    means = {column: mean_over_updates(column)(rows) or 0.0 for column in SAID}
+    return {column: mean for column, mean in means.items() if mean > MOST}
+
+
 def weak_signals(rows: Rows) -> dict[str, str]:
-    """Column -> what is wrong, for the columns whose mean over the updates is above `MOST`. Rows may lack a column."""
-    means = {column: mean_over_updates(column)(rows) for column in SAID}
-    return {column: SAID[column].format(share=mean) for column, mean in means.items() if (mean or 0.0) > MOST}
+    """Column -> what is wrong, for the columns of `weak_shares`."""
+    return {column: SAID[column].format(share=f"{share:.0%}") for column, share in weak_shares(rows).items()}
 
 
 def first_quarter_varied(rows: Rows) -> bool:

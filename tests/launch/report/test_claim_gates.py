@@ -157,6 +157,19 @@ def test_an_arm_that_did_not_test_its_method_tests_no_claim_about_it() -> None:
     assert other.verdict == "supported"
 
 
+def test_what_an_earlier_stage_left_is_judged_whatever_the_last_one_had_to_learn_from() -> None:
+    """A locked agent earns nothing in reinforcement, which is no reason to doubt what was measured before it."""
+    nothing = Evidence(varied={"mask": frozenset()}, last_stage={"mask": "rl", "unshaped": "rl"})
+    for metric, word in (
+        ("after/lock/proxy_reward", "supported"),
+        ("after/lock/trained/proxy_reward", "supported"),
+        ("after/rl/proxy_reward", "not tested"),
+        ("proxy_reward", "not tested"),
+    ):
+        found = replace(table({"mask": 0.8}, metric=metric), evidence=nothing)
+        assert judged(Raises, found, metrics=[metric]).verdict == word, metric
+
+
 # Denominators and replicates ------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,20 @@ def test_the_report_tells_of_runs_that_were_taught_nothing(unvaried: Path) -> No
     assert text.count("Action mask, seed") == 1 and WeakSignals.title in page
 
 
+def test_weak_runs_of_an_arm_are_one_line(tmp_path: Path) -> None:
+    path = study_of(tmp_path / "weak", 5)
+    for seed, share in ((1, 0.75), (3, 1.0)):
+
+        def flat(rows: list[Any], share: float = share) -> None:
+            for row in rows:
+                row["zero_variance"] = share
+
+        in_lines("metrics.jsonl", flat)(path / "runs" / "action_mask" / f"seed-{seed}")
+    build(path)
+    text = said(path)[2].replace("\\", "")
+    assert "Action mask, 2 of 5 runs (seed 1, 3): 75 to 100% of the groups earned the same in all episodes" in text
+
+
 def test_only_more_than_half_is_told_and_the_first_quarter_is_rounded_up() -> None:
     row = {"zero_variance": 0.5, "rate/invalid": 0.5}
     assert weak_signals([row]) == {} and list(weak_signals([{**row, "zero_variance": 0.51}])) == ["zero_variance"]
