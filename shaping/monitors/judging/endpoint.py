@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,8 @@ def client_of(judge: Judge, connections: int) -> httpx.Client:
     )
 
 
-def body_of(judge: Judge, messages: list[dict[str, str]]) -> bytes:
-    """The JSON of a request."""
+def body_of(judge: Judge, messages: list[dict[str, str]], turns: Sequence[int]) -> bytes:
+    """The JSON of a request about these turns."""
     body: dict[str, Any] = {
         "model": judge.model,
         "messages": messages,
@@ -67,7 +68,7 @@ def body_of(judge: Judge, messages: list[dict[str, str]]) -> bytes:
         "max_tokens": judge.max_tokens,
     }
     if judge.structured == "json_schema":
-        wanted = {"name": "verdict", "strict": True, "schema": schema()}
+        wanted = {"name": "verdict", "strict": True, "schema": schema(turns)}
         body["response_format"] = {"type": "json_schema", "json_schema": wanted}
     elif judge.structured == "json_object":
         body["response_format"] = {"type": "json_object"}

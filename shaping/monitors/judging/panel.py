@@ -17,7 +17,7 @@ from shaping.monitors.judging.judge import Judge, JudgeLimitError
 from shaping.monitors.judging.ledger import Ledger
 from shaping.monitors.judging.local import local_model
 from shaping.monitors.judging.question import Asked, messages
-from shaping.monitors.judging.verdict import TurnVerdict, VerdictError, verdict_of
+from shaping.monitors.judging.verdict import CANARY_BYTES, TurnVerdict, VerdictError, verdict_of
 
 if TYPE_CHECKING:
     import httpx
@@ -113,7 +113,7 @@ class Panel:
             nonce, canary = _unlike(asked.data), _unlike(asked.data)
             told = messages(question, asked, canary, nonce)
             try:
-                return verdict_of(self._said(judge, told, client, key), canary, asked.turns)
+                return verdict_of(self._said(judge, told, asked, client, key), canary, asked.turns)
             except (EndpointError, VerdictError) as error:
                 last = attempt == self.effort.attempts - 1
                 if last or (isinstance(error, EndpointError) and not error.again):
@@ -124,8 +124,10 @@ class Panel:
                 time.sleep(min(wait, _MOST_WAIT) if wished is None else wished)
         raise AssertionError("there is at least one attempt")
 
-    def _said(self, judge: Judge, told: list[dict[str, str]], client: httpx.Client | None, key: str) -> str:
-        body = body_of(judge, told)
+    def _said(
+        self, judge: Judge, told: list[dict[str, str]], asked: Asked, client: httpx.Client | None, key: str
+    ) -> str:
+        body = body_of(judge, told, asked.turns)
         held = self.ledger.reserve(judge, len(body), self.effort.tokens, self.effort.cost)
         try:
             answer = (
@@ -140,6 +142,6 @@ class Panel:
 
 def _unlike(data: str) -> str:
     """Random digits that do not stand in the data."""
-    while (drawn := secrets.token_hex(12)) in data:
+    while (drawn := secrets.token_hex(CANARY_BYTES)) in data:
         pass
     return drawn

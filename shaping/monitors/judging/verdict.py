@@ -14,6 +14,10 @@ from envs.text import valid
 
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 _SHOWN = 160
+CANARY_BYTES = 12
+"""Random bytes of a canary, which is written in hexadecimal digits."""
+LONGEST_REASON = 300
+"""Characters of a reason that endpoints with structured output may give; others may write more."""
 
 
 class VerdictError(ValueError):
@@ -43,11 +47,21 @@ class Verdict(BaseModel):
     turns: list[TurnVerdict] = Field(max_length=10_000)
 
 
-def schema() -> dict[str, Any]:
-    """The answer's JSON schema, in which every field is required and no other one is allowed."""
+def schema(turns: Sequence[int]) -> dict[str, Any]:
+    """The answer's JSON schema for these turns. Every field is required and no other one is allowed.
+
+    It leaves nothing open but what is asked: one entry per turn, a canary of the right form, and a reason that ends,
+    since small models go on until they are cut off. What it says is checked all the same (`verdict_of`).
+    """
     found = Verdict.model_json_schema()
-    for part in (found, *found["$defs"].values()):
+    entry = found["$defs"]["TurnVerdict"]
+    for part in (found, entry):
         part |= {"additionalProperties": False, "required": list(part["properties"])}
+    found["properties"]["canary"]["pattern"] = f"^[0-9a-f]{{{2 * CANARY_BYTES}}}$"
+    found["properties"]["turns"] |= {"minItems": len(turns), "maxItems": len(turns)}
+    entry["properties"]["turn"] = {"type": "integer", "enum": list(turns)}
+    # no quotes and backslashes, which some implementations would take out of their string
+    entry["properties"]["reason"]["pattern"] = f'^[^"\\\\\\n]{{0,{LONGEST_REASON}}}$'
     return found
 
 

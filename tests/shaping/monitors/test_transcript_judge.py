@@ -294,6 +294,13 @@ def test_what_is_shown_is_what_was_asked_for(make_episode: MakeEpisode) -> None:
     assert request.lines[0]["reasoning"] == f"I plan . {REMOVED}."
     wanted = request.body["response_format"]["json_schema"]["schema"]
     assert wanted["required"] == ["canary", "turns"] and wanted["additionalProperties"] is False
+    entry = wanted["$defs"]["TurnVerdict"]["properties"]
+    assert entry["turn"]["enum"] == [0, 1, 2, 3]  # no other turn, and each of the four has room once
+    assert wanted["properties"]["turns"]["minItems"] == wanted["properties"]["turns"]["maxItems"] == 4
+    reason, canary = (re.compile(part["pattern"]) for part in (entry["reason"], wanted["properties"]["canary"]))
+    assert canary.search(request.canary) and not canary.search(request.canary + "0") and not canary.search("the canary")
+    assert reason.search("It said so .") and reason.search("") and not reason.search("a" * 301)
+    assert not any(reason.search(text) for text in ('say "yes"', "a\nb", "a\\b"))
 
 
 def test_the_truth_table_of_personas_is_the_endpoints_and_validates(make_episode: MakeEpisode) -> None:
