@@ -29,7 +29,7 @@ _PLUGINS: Final[Mapping[tuple[str, str], Kind]] = {
 def study_schema() -> dict[str, Any]:
     """The schema, in draft 2020-12."""
     schema = StudyConfig.model_json_schema()
-    schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A study"}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     found = schema["$defs"]
     found["PluginSpec"] = {"anyOf": [{"type": "string", "minLength": 1}, found["PluginSpec"]]}
     for (name, key), kind in _PLUGINS.items():
@@ -43,7 +43,16 @@ def study_schema() -> dict[str, Any]:
     contexts = found["EvalConfig"]["properties"]["contexts"]
     array = {key: contexts.pop(key) for key in ("items", "type", "maxItems", "minItems") if key in contexts}
     contexts["anyOf"] = [grid, array]
-    return schema
+    _without_titles(schema)
+    return schema | {"title": "A study"}
+
+
+def _without_titles(part: Any) -> None:
+    """Take out the names of our classes and those made of keys: editors offer them beside the keys themselves."""
+    if isinstance(part, dict) and isinstance(part.get("title"), str):
+        del part["title"]
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _without_titles(each)
 
 
 def _named(kind: Kind) -> dict[str, Any]:

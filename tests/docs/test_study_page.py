@@ -72,6 +72,11 @@ def test_every_key_has_a_description() -> None:
     assert not silent
 
 
+def test_no_class_stands_among_the_keys_that_an_editor_offers() -> None:
+    text = json.dumps(study_schema())
+    assert text.count('"title": "') == 1 and '"title": "A study"' in text
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_keep_to_the_schema_and_say_where_it_is(path: Path, validator: Any) -> None:
     assert [error.message for error in validator.iter_errors(document(path))] == []
