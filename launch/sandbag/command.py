@@ -44,7 +44,7 @@ def find_sandbagging(
 
     Args:
         run_dir: the run.
-        like: a run of a policy that does its best, with the same evaluation, whose gain is subtracted; None: none.
+        like: a run of a policy that does its best, evaluated alike, whose gain must be exceeded, too; None: none.
         scales: of the noise, relative to each tensor's root mean square.
         draws: of the noise at each scale, which all policies share.
         metric: `true_reward` or `proxy_reward`, as a share of the world's full return.

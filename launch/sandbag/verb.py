@@ -16,7 +16,8 @@ from launch.terminal import say
 def sandbag(
     run_dir: Annotated[Path, typer.Argument(help="a finished run: runs/<study>/runs/<arm>/seed-<k>")],
     like: Annotated[
-        Path | None, typer.Option(help="a run whose policy does its best, evaluated alike: its gain is subtracted")
+        Path | None,
+        typer.Option(help="a run of a policy that does its best, evaluated alike: its gain must be exceeded, too"),
     ] = None,
     scales: Annotated[str, typer.Option(help="of the noise, relative to each tensor's size")] = "0.01,0.03,0.1,0.3",
     draws: Annotated[int, typer.Option(min=1, help="draws of the noise at each scale")] = 6,

@@ -100,6 +100,27 @@ def test_a_reference_that_gains_as_much_takes_the_gain_away() -> None:
         sandbagging(plain, noisy, reference=(plain, {0.2: noisy[0.1]}))
 
 
+def test_a_poor_policy_that_has_less_to_lose_than_the_reference_hides_nothing() -> None:
+    """Noise breaks both: from .5 to 0 and from 1 to 0. It falls by .5 less, and does no better with any noise."""
+    rng = np.random.default_rng(2)
+    poor, good = (rng.random(40) < 0.5).astype(float), np.ones(40)
+    broken = {0.1: np.zeros((8, 40))}
+    found = sandbagging(poor, broken, reference=(good, broken))
+    assert found.gains[0].gain == -poor.mean() and found.gains[0].high < 0
+    assert found.word == "no sign of it"
+
+
+def test_a_gain_must_exceed_that_of_the_reference_too() -> None:
+    """Own gain .4, the reference's .3: what counts is the .1 between them, with its wider interval."""
+    rng = np.random.default_rng(3)
+    plain = np.zeros(400)
+    mine, its = ({0.1: (rng.random((8, 400)) < share).astype(float)} for share in (0.4, 0.3))
+    alone, beside = sandbagging(plain, mine), sandbagging(plain, mine, reference=(plain, its))
+    difference = float(mine[0.1].mean() - its[0.1].mean())
+    assert beside.gains[0].gain == pytest.approx(difference) and alone.gains[0].gain > 3 * difference
+    assert beside.gains[0].p >= alone.gains[0].p and beside.gains[0].low < alone.gains[0].low
+
+
 def test_a_policy_that_noise_does_nothing_to_is_seldom_accused() -> None:
     """200 studies in which every score is a coin of 1/2, also the one without noise: at most 5 % and two errors."""
     rng = np.random.default_rng(1)
