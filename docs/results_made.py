@@ -68,7 +68,7 @@ def changes(study: str, results: Path = RESULTS) -> list[str]:
     spoken = transcripts()
     if other := [world for world, known in written["transcripts"].items() if spoken.get(world) != known]:
         lines.append(f"what is said in {', '.join(other)}")
-    if set(written["subjects"]) - subjects():
+    if not isinstance(now.model, str) and set(written["subjects"]) - subjects():  # weights of others lie elsewhere
         lines.append("its subjects")
     return lines
 
