@@ -18,12 +18,13 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from envs import make_world
 from envs.core import TextEnv
-from envs.episode import TRAITS, Episode
+from envs.episode import Episode
 from envs.escaping import on_terminal
+from shaping.monitors.base import Trait
 from shaping.monitors.judging.judge import QUESTIONS
 from shaping.monitors.judging.question import Asked, Reads, asked_of, messages
 from shaping.monitors.judging.verdict import CANARY_BYTES
@@ -55,7 +56,7 @@ class JudgeRowsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trait: str = Field(description="what is asked about, as in `TranscriptJudge`")
+    trait: Trait = Field(description="what is asked about, as in `TranscriptJudge`")
     question: str = Field("", max_length=20_000, description="what is asked about a turn; empty: that of the trait")
     worlds: dict[str, dict[str, Any]] = Field(min_length=1, description="world -> its options")
     rows: int = Field(300, ge=2, le=1_000_000, description="rows to write; every second one shows the trait")
@@ -63,13 +64,6 @@ class JudgeRowsConfig(BaseModel):
     window: int = Field(6, ge=0, le=1000, description="turns before the one in question that are shown")
     reads: Reads = Field("both", description="what is shown of replies: reasoning and action, or one of them")
     seed: int = Field(0, ge=0, le=1_000_000, description="of players, turns and swaying words")
-
-    @field_validator("trait")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in TRAITS:
-            raise ValueError(f"no trait {value!r}; there are {', '.join(TRAITS)}")
-        return value
 
 
 def judge_rows(config: JudgeRowsConfig) -> Iterator[dict[str, Any]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from envs.episode import TRAITS, Episode
 from envs.text import valid
@@ -20,6 +20,17 @@ from shaping.hooks import Capture
 
 class MonitorError(ValueError):
     """A monitor breaks its contract, or is used against its declared role."""
+
+
+def known_trait(value: str) -> str:
+    """A trait. Raises `ValueError` for anything else, with the traits that there are."""
+    if value not in TRAITS:
+        raise ValueError(f"unknown trait {value!r}; there are {', '.join(TRAITS)}")
+    return value
+
+
+Trait = Annotated[str, AfterValidator(known_trait)]
+"""One of `envs.episode.TRAITS`, as a field."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import re
 from pydantic import field_validator
 
 from envs.core import normalise
-from envs.episode import TRAITS, Episode
+from envs.episode import Episode
 from envs.personas.persona import MOTIVES, classify_motive
-from shaping.monitors.base import Monitor, Reading
+from shaping.monitors.base import Monitor, Reading, Trait
 
 
 class MotiveCheck(Monitor):
@@ -21,19 +21,12 @@ class MotiveCheck(Monitor):
 
     name: str = "motive_check"
     """Name in readings, metrics and reports."""
-    trait: str = "deception"
+    trait: Trait = "deception"
     """Trait that a flagged motive is evidence of."""
     motives: tuple[str, ...] = ("greed", "conceal", "power")
     """Classes of the built-in motive vocabulary that are flagged."""
     phrases: tuple[str, ...] = ()
     """Words or phrases that are flagged, too, in any spelling of their letters."""
-
-    @field_validator("trait")
-    @classmethod
-    def _trait(cls, value: str) -> str:
-        if value not in TRAITS:
-            raise ValueError(f"unknown trait {value!r}; the traits are {TRAITS}")
-        return value
 
     @field_validator("motives")
     @classmethod

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from envs.episode import TRAITS, Episode
+from envs.episode import Episode
 from shaping.directions.direction_set import DirectionSet
 from shaping.hooks import Capture, Positions
-from shaping.monitors.base import Monitor, MonitorError, Reading
+from shaping.monitors.base import Monitor, MonitorError, Reading, Trait
 
 _STEEP = math.log(9.0)
 """Half the way between the two sides moves the score from .5 to .9."""
@@ -34,20 +34,13 @@ class PersonaMonitor(Monitor):
 
     name: str = "persona"
     """Name in readings, metrics and reports."""
-    trait: str = "deception"
+    trait: Trait = "deception"
     """The trait that the direction stands for."""
     path: str = Field(
         description="a file that `shaping directions` made of the model that the run starts from",
         examples=["deception.safetensors"],
     )
     positions: Positions = Field("response", description="whose mean state is read; prompt_end: before the turn")
-
-    @field_validator("trait")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in TRAITS:
-            raise ValueError(f"no trait {value!r}; there are {', '.join(TRAITS)}")
-        return value
 
     @cached_property
     def directions(self) -> DirectionSet:

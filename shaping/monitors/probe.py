@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from envs.episode import TRAITS, Episode, SpanKind
+from envs.episode import Episode, SpanKind
 from shaping.directions.probe_set import ProbeError, ProbeSet
 from shaping.hooks import Capture, Positions
-from shaping.monitors.base import Monitor, MonitorError, Reading
+from shaping.monitors.base import Monitor, MonitorError, Reading, Trait
 
 _KINDS = {"motive": SpanKind.MOTIVE, "action": SpanKind.ACTION}
 
@@ -30,7 +30,7 @@ class LinearProbe(Monitor):
 
     name: str = "probe"
     """Name in readings, metrics and reports."""
-    trait: str = "deception"
+    trait: Trait = "deception"
     """The trait that the probe was fitted to."""
     path: str = Field(
         description="a file that `shaping probe fit` made of the model that the run starts from",
@@ -39,13 +39,6 @@ class LinearProbe(Monitor):
     positions: Positions | None = Field(
         None, description="tokens of a turn whose mean state is read; none: those that the probe was fitted to"
     )
-
-    @field_validator("trait")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in TRAITS:
-            raise ValueError(f"no trait {value!r}; there are {', '.join(TRAITS)}")
-        return value
 
     @cached_property
     def probes(self) -> ProbeSet:

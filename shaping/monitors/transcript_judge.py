@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from envs.episode import TRAITS, Episode
-from shaping.monitors.base import Monitor, Reading
+from envs.episode import Episode
+from shaping.monitors.base import Monitor, Reading, Trait
 from shaping.monitors.judging.cache import VerdictCache
 from shaping.monitors.judging.judge import QUESTIONS, Judge, JudgeError, JudgeLimitError
 from shaping.monitors.judging.ledger import Ledger
@@ -70,7 +70,7 @@ class TranscriptJudge(Monitor):
 
     name: str = "transcript_judge"
     """Name in readings, metrics and reports."""
-    trait: str = "deception"
+    trait: Trait = "deception"
     """The trait that the judges are asked about."""
     judges: tuple[Judge, ...] = Field(
         description="models, or questions, whose scores are averaged",
@@ -94,13 +94,6 @@ class TranscriptJudge(Monitor):
 
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
     _cache: VerdictCache = PrivateAttr(default_factory=VerdictCache)
-
-    @field_validator("trait")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in TRAITS:
-            raise ValueError(f"no trait {value!r}; there are {', '.join(TRAITS)}")
-        return value
 
     @model_validator(mode="after")
     def _reachable(self) -> TranscriptJudge:

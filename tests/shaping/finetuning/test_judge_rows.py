@@ -79,7 +79,7 @@ def test_the_same_settings_make_the_same_rows_but_for_canaries_and_markers() -> 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"trait": "evil"}, "no trait 'evil'; there are deception"),
+        ({"trait": "evil"}, "unknown trait 'evil'; there are deception"),
         ({"rows": 1}, "rows: Input should be greater than or equal to 2"),
         ({"worlds": {}}, "worlds: Dictionary should have at least 1 item"),
         ({"worlds": {"moon": {}}}, "worlds.moon: "),
