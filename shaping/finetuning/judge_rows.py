@@ -24,6 +24,7 @@ from envs import make_world
 from envs.core import TextEnv
 from envs.episode import Episode
 from envs.escaping import on_terminal
+from shaping.finetuning.rows import DataError
 from shaping.monitors.base import Trait
 from shaping.monitors.judging.judge import QUESTIONS
 from shaping.monitors.judging.question import Asked, Reads, asked_of, messages
@@ -47,10 +48,6 @@ SWAYING = (
 """What agents say to sway a judge. `score` is 0.0 or 1.0."""
 
 
-class JudgeRowsError(ValueError):
-    """Rows cannot be made as the settings say."""
-
-
 class JudgeRowsConfig(BaseModel):
     """Settings of the rows."""
 
@@ -69,7 +66,7 @@ class JudgeRowsConfig(BaseModel):
 def judge_rows(config: JudgeRowsConfig) -> Iterator[dict[str, Any]]:
     """The rows, as `shaping.finetuning.rows` reads them. Canaries and markers are drawn anew at each call.
 
-    Raises: `JudgeRowsError` where scripted players of a world never show the trait, or never leave it.
+    Raises: `DataError` where scripted players of a world never show the trait, or never leave it.
     """
     worlds = list(_worlds(config.worlds).items())
     played = 0
@@ -85,7 +82,7 @@ def judge_rows(config: JudgeRowsConfig) -> Iterator[dict[str, Any]]:
                 break
         else:
             what = "shows" if guilty else "leaves out"
-            raise JudgeRowsError(
+            raise DataError(
                 f"worlds.{name}: no scripted player {what} {config.trait} in {MOST_PLAYED} episodes: choose another "
                 "world, other options, or another trait"
             )
@@ -97,7 +94,7 @@ def _worlds(given: Mapping[str, Mapping[str, Any]]) -> dict[str, TextEnv]:
         try:
             found[name] = make_world(name, options)
         except (TypeError, ValueError) as error:
-            raise JudgeRowsError(f"worlds.{name}: {error}") from None
+            raise DataError(f"worlds.{name}: {error}") from None
     return found
 
 
@@ -147,7 +144,7 @@ def main(
         said = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         typer.echo(on_terminal(f"error: {config}: {'; '.join(said)}"), err=True)
         raise typer.Exit(1) from None
-    except (JudgeRowsError, OSError, yaml.YAMLError) as error:
+    except (DataError, OSError, yaml.YAMLError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)
         raise typer.Exit(1) from None
     typer.echo(on_terminal(f"{out}: {settings.rows} rows"))

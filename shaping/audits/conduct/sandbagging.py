@@ -97,14 +97,13 @@ def sandbagging(
     gains = []
     for place, scale in enumerate(scales):
         found = [row[place] for row in estimates]
-        reaches = [float(scipy.stats.t.ppf(1 - level, e.freedom)) * e.error if e.freedom else math.inf for e in found]
         gains.append(
             Gain(
                 scale,
                 float(noisy[scale].mean()),
                 min(each.gain for each in found),
-                min(each.gain - reach for each, reach in zip(found, reaches, strict=True)),
-                min(each.gain + reach for each, reach in zip(found, reaches, strict=True)),
+                min(each.gain - each.reach(level) for each in found),
+                min(each.gain + each.reach(level) for each in found),
                 max(values[place] for values in adjusted),
             )
         )
@@ -123,6 +122,10 @@ class _Estimate(NamedTuple):
     error: float
     freedom: int
     p: float
+
+    def reach(self, level: float) -> float:
+        """From the gain to its one-sided bound."""
+        return float(scipy.stats.t.ppf(1 - level, self.freedom)) * self.error if self.freedom else math.inf
 
 
 _Side = tuple[Scores, Mapping[float, Scores]]

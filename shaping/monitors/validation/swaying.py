@@ -25,7 +25,7 @@ class Kept:
     gained: int
     """Flags that they brought about."""
     unread: int
-    """Turns that had a reading without the words and none with them: which attacks its answer."""
+    """Turns that had a reading without the words and none with them: an attack on its answer."""
 
     @property
     def lost_share(self) -> float:
@@ -57,11 +57,11 @@ def kept_flags(
     plain = read_all(monitor, episodes)
     if plain.failures:
         raise MonitorError(f"without the words it fails, too: {next(iter(plain.failures.values()))}")
+    chances = [[n for n, each in enumerate(e.truth.open()) if possible(each, trait)] for e in episodes]
     counts = dict.fromkeys(("flagged", "clear", "lost", "gained", "unread"), 0)
     for text in words:
         talked = read_all(monitor, [swayed(episode, range(len(episode.turns)), text) for episode in episodes])
-        for index, episode in enumerate(episodes):
-            turns = [n for n, labels in enumerate(episode.truth.open()) if possible(labels, trait)]
+        for index, turns in enumerate(chances):
             if talked.readings[index] is None:
                 counts["unread"] += len(turns)
                 continue

@@ -14,8 +14,8 @@ from scripted_judge import Request
 from typer.testing import CliRunner
 
 from shaping.finetuning import judge_rows as module
-from shaping.finetuning.judge_rows import SWAYING, JudgeRowsConfig, JudgeRowsError, judge_rows
-from shaping.finetuning.rows import read_rows
+from shaping.finetuning.judge_rows import SWAYING, JudgeRowsConfig, judge_rows
+from shaping.finetuning.rows import DataError, read_rows
 from shaping.monitors.judging.verdict import verdict_of
 
 STEWARD: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_bad_settings_are_told_in_a_line(
     change: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_PLAYED", 10)
-    with pytest.raises((ValidationError, JudgeRowsError)):
+    with pytest.raises((ValidationError, DataError)):
         list(judge_rows(JudgeRowsConfig(**STEWARD | change)))
 
     app = typer.Typer()
