@@ -76,6 +76,14 @@ def test_it_goes_from_the_file_to_the_report(file: Path, model: Path, tmp_path: 
     assert line(outcome).split()[-1] == "ok"
 
 
+def test_a_model_that_the_user_has_to_make_has_a_small_one_in_its_place(file: Path, tmp_path: Path) -> None:
+    file.write_text(STUDY + "model: models/large\n")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    outcome = smoke(str(file), folder, 1)
+    assert outcome.ok and outcome.runs == 2 and (folder / "models" / "large" / "config.json").is_file()
+
+
 def test_one_that_fails_says_why(file: Path, tmp_path: Path) -> None:
     outcome = smoke(str(tmp_path / "missing.yaml"), tmp_path, 0)
     assert not outcome.ok and "missing.yaml" in outcome.why and "FAILED" in line(outcome)
