@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 REPLACEMENT = "\ufffd"
 
 
@@ -50,3 +52,11 @@ def message_of(error: BaseException) -> str:
         return valid(str(error))
     except Exception as failure:
         return f"(its message cannot be read: str() raised {type(failure).__name__})"
+
+
+def faults_of(error: ValidationError, whole: str = "the settings") -> str:
+    """Every value that was refused, by its key, and why; `whole` names what is refused as a whole."""
+    found = error.errors(include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc'])) or whole}: {each['msg'].removeprefix('Value error, ')}" for each in found
+    )

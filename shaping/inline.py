@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from envs.discovery import subclasses
 from envs.modules.own_modules import import_class, named
-from envs.text import message_of
+from envs.text import faults_of, message_of
 
 
 def built(given: Any, noun: str, base: type[BaseModel], packages: tuple[str, ...], group: str) -> Any:
@@ -33,8 +33,7 @@ def built(given: Any, noun: str, base: type[BaseModel], packages: tuple[str, ...
     try:
         return _class_of(use, noun, base, packages, group)(**fields)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, each['loc'])) or use}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"{noun} {use!r}: {'; '.join(faults)}") from None
+        raise ValueError(f"{noun} {use!r}: {faults_of(error, use)}") from None
 
 
 def described(plugin: BaseModel | None) -> dict[str, Any] | None:

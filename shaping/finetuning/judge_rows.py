@@ -24,6 +24,7 @@ from envs import make_world
 from envs.core import TextEnv
 from envs.episode import Episode
 from envs.escaping import on_terminal
+from envs.text import faults_of
 from shaping.finetuning.rows import DataError
 from shaping.monitors.base import Trait
 from shaping.monitors.judging.judge import QUESTIONS
@@ -141,8 +142,7 @@ def main(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except ValidationError as error:
-        said = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        typer.echo(on_terminal(f"error: {config}: {'; '.join(said)}"), err=True)
+        typer.echo(on_terminal(f"error: {config}: {faults_of(error)}"), err=True)
         raise typer.Exit(1) from None
     except (DataError, OSError, yaml.YAMLError) as error:
         typer.echo(on_terminal(f"error: {error}"), err=True)

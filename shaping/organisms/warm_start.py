@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from envs.escaping import on_terminal
 from envs.skins import PROSE, options_of
 from envs.skins.locales import ALIASES
+from envs.text import faults_of
 from shaping.models.saving import mend_generation_config
 from shaping.organisms import pretrained
 from shaping.organisms.corpus import corpus as organisms_corpus
@@ -347,12 +348,7 @@ def _settings(config: WarmStartConfig) -> dict[str, Any]:
 
 def _told(error: Exception) -> str:
     """An error in words; of a value that is refused, its key and why."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    found = error.errors(include_url=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}" for each in found
-    )
+    return faults_of(error) if isinstance(error, ValidationError) else str(error)
 
 
 def main(
