@@ -1,4 +1,4 @@
-"""A small real model that was taught to judge, behind vLLM's own server: does it keep its verdict when it is talked to?"""
+"""A small real model, taught to judge, behind vLLM's own server: does it keep its verdicts when it is talked to?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.ports import free_port
+from foreign_games import free_port
 
 from envs import make_world
 from shaping.monitors.read import read_all
@@ -67,8 +67,8 @@ def teach(folder: Path) -> Path:
     for command in (
         ["shaping.organisms.pretrained", weights, "models/smollm2"],
         ["shaping.finetuning.judge_rows", settings, "models/judge.jsonl"],
-        ["launch", "study", EXAMPLES / "small_judge.yaml"],
-        ["launch", "export", "runs/small_judge/runs/judge/seed-0", "models/judge"],
+        ["shaping", "study", EXAMPLES / "small_judge.yaml"],
+        ["shaping", "export", "runs/small_judge/runs/judge/seed-0", "models/judge"],
     ):
         subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True)
     return folder / "models" / "judge"
@@ -78,17 +78,9 @@ def teach(folder: Path) -> Path:
 def served(model: Path) -> Iterator[str]:
     """The address of vLLM's server of a model."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        model,
-        "--served-model-name",
-        "local",
-    ]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096", "--dtype", "bfloat16"]
-    command += ["--enforce-eager"]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "local", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-model-len", "4096", "--dtype", "bfloat16", "--enforce-eager"]
     server = subprocess.Popen(command, env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"})
     try:
         for _ in range(600):
