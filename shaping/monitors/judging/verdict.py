@@ -16,8 +16,9 @@ _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 _SHOWN = 160
 CANARY_BYTES = 12
 """Random bytes of a canary, which is written in hexadecimal digits."""
-LONGEST_REASON = 300
-"""Characters of a reason that endpoints with structured output may give; others may write more."""
+LONGEST_REASON = 3, 100
+"""Stretches, and characters of each, of a reason that endpoints with structured output may give; others may write more.
+xgrammar, which compiles the schema for vLLM, compiles no repetition of more than 128 characters."""
 
 
 class VerdictError(ValueError):
@@ -60,8 +61,9 @@ def schema(turns: Sequence[int]) -> dict[str, Any]:
     found["properties"]["canary"]["pattern"] = f"^[0-9a-f]{{{2 * CANARY_BYTES}}}$"
     found["properties"]["turns"] |= {"minItems": len(turns), "maxItems": len(turns)}
     entry["properties"]["turn"] = {"type": "integer", "enum": list(turns)}
+    stretches, most = LONGEST_REASON
     # no quotes and backslashes, which some implementations would take out of their string
-    entry["properties"]["reason"]["pattern"] = f'^[^"\\\\\\n]{{0,{LONGEST_REASON}}}$'
+    entry["properties"]["reason"]["pattern"] = rf'^([^"\\\n]{{0,{most}}}){{0,{stretches}}}$'
     return found
 
 
