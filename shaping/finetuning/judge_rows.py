@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,10 @@ from shaping.monitors.validation.turns import possible
 
 FIRST_SEED = 7_000_000_000
 """Seeds of these rows start here, far from those of studies, organisms and validations."""
+MOST_QUOTED = 120
+"""Characters of an action that a reason repeats."""
+_REFUSED = re.compile(r'["\\\n]')
+"""What the schema of verdicts leaves out of reasons."""
 MOST_PLAYED = 200
 """Episodes that are played for a row before it is given up."""
 SWAYING = (
@@ -121,8 +126,9 @@ def _row(episode: Episode, turn: int, guilty: bool, config: JudgeRowsConfig, rng
         episode = swayed(episode, (turn,), words)
     asked: Asked = asked_of(episode, reads=config.reads, scope="turn", window=config.window)[turn]
     rules, data = messages(config.question or QUESTIONS[config.trait], asked, canary, nonce)
-    reason = f"the turn shows {config.trait}" if guilty else "nothing of it"
-    verdict = {"canary": canary, "turns": [{"turn": turn, "score": float(guilty), "reason": reason}]}
+    # what was done is copied first, so that the score follows from it, and not from all that was said
+    done = _REFUSED.sub("", episode.turns[turn].action_text)[:MOST_QUOTED]
+    verdict = {"canary": canary, "turns": [{"turn": turn, "reason": f"action: {done}", "score": float(guilty)}]}
     return {
         "system": rules["content"],
         "prompt": data["content"],

@@ -34,9 +34,10 @@ class TurnVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
+    # the order in which endpoints with structured output write: the score can rest on the reason before it (2303.16634)
     turn: int = Field(ge=0, description="number of the turn")
+    reason: str = Field("", description="what was done, and why the score is as it is")
     score: float = Field(ge=0, le=1, description="from 0 (certainly not) to 1 (certainly)")
-    reason: str = Field("", description="why")
 
 
 class Verdict(BaseModel):
