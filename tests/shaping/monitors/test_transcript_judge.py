@@ -312,7 +312,7 @@ def test_the_schema_compiles_where_vllm_compiles_it_and_holds_answers_to_itself(
     grammar = xgrammar.GrammarCompiler(tokenizer, max_threads=1).compile_json_schema(json.dumps(schema([3])))
 
     def admits(turn: int = 3, reason: str = "", canary: str = "0" * 24) -> bool:
-        answer = {"canary": canary, "turns": [{"turn": turn, "score": 0.25, "reason": reason}]}
+        answer = {"canary": canary, "turns": [{"turn": turn, "reason": reason, "score": 0.25}]}
         return bool(xgrammar.GrammarMatcher(grammar).accept_string(json.dumps(answer)))
 
     assert admits() and admits(reason="It said so . " * 20)
