@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 AT = re.compile(r"\+point=[\w-]+")
 """The point in an arm's name, which stands beside the claim."""
-MARK = re.compile(r"<!-- (arms|claims|methods|made) ([\w-]+)((?: [\w/.-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
+MARK = re.compile(r"<!-- (arms|claims|methods|made) ([\w-]+)((?: [\w/.@-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
 
 
 def rendered(text: str) -> str:
