@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.loading import load_study
+from launch.config.model import Organisms
 from launch.config.reading.digests import digest
 from launch.config.reading.published import without_places
 from launch.config.study import StudyConfig
@@ -68,7 +69,8 @@ def changes(study: str, results: Path = RESULTS) -> list[str]:
     spoken = transcripts()
     if other := [world for world, known in written["transcripts"].items() if spoken.get(world) != known]:
         lines.append(f"what is said in {', '.join(other)}")
-    if not isinstance(now.model, str) and set(written["subjects"]) - subjects():  # weights of others lie elsewhere
+    # weights of other models lie elsewhere
+    if now.model == Organisms(organism="shipped") and set(written["subjects"]) - subjects():
         lines.append("its subjects")
     return lines
 
