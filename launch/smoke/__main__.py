@@ -18,7 +18,7 @@ from launch.smoke.run import Outcome, smoke
 from launch.terminal import say
 
 RECORD, LOG = "outcome.json", "log.txt"
-HEAD = f"{'study':<22} {'runs':>5} {'left out':>8} {'seconds':>8} {'of CPU':>8}  result"
+HEAD = f"{'study':<26} {'runs':>5} {'left out':>8} {'seconds':>8} {'of CPU':>8}  result"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def line(outcome: Outcome) -> str:
     """The outcome as a row of the table."""
     result = "ok" if outcome.ok else f"FAILED: {outcome.why}"
-    size = f"{outcome.study:<22} {outcome.runs:>5} {outcome.left_out:>8}"
+    size = f"{outcome.study:<26} {outcome.runs:>5} {outcome.left_out:>8}"
     return f"{size} {outcome.seconds:>8.0f} {outcome.cpu:>8.0f}  {result}"
 
 
