@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from envs.episode import TRAITS
 from envs.text_traits import text_trait
 from envs.text_traits.languages import FRENCH
 from launch.config.arms.arms import ArmConfig
@@ -20,6 +21,8 @@ FIXED = ("lora", "dtype", "algorithm")
 """Settings of the learner that are those of the whole run: a stage goes on with the adapters of the one before."""
 OF_BATCHES = {"epochs": "epochs", "minibatches": "batch_size"}
 """Settings of the learner in whose place a stage has its own."""
+SOURCES = ("file", "personas", "traits", "dataset", "written")
+"""Keys of `data` of which a stage has one."""
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -53,6 +56,29 @@ class HubData(Strict):
     )
 
 
+class WrittenData(Strict):
+    """What a policy of this run writes when it plays worlds, as it is deployed."""
+
+    after: StageName | Literal[""] = Field(
+        "", description="the stage whose policy writes; empty: the model that the run starts from"
+    )
+    prompt: str = Field(
+        "", max_length=10_000, description="system prompt that it writes under, which the rows leave out; empty: none"
+    )
+    without: list[str] = Field([], description="traits: an episode with one of them is no row, another one is played")
+
+    @field_validator("without")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for trait in value:
+            if trait not in TRAITS:
+                raise ValueError(f"no trait is called {trait[:60]!r}{nearest(trait, TRAITS)}")
+        return value
+
+    def __str__(self) -> str:
+        return f"the policy after {self.after}" if self.after else "the start model"
+
+
 class StageData(Strict):
     """Where the rows of a stage come from: exactly one source."""
 
@@ -60,24 +86,30 @@ class StageData(Strict):
     personas: dict[str, Weight] = Field({}, description="scripted personas that play worlds -> weight")
     traits: TraitData | None = Field(None, description="bundled questions, whose answers have traits of text")
     dataset: HubData | None = Field(None, description="a data set on the hub")
-    worlds: Worlds = Field({}, description="with personas: the worlds that they play; none: train.worlds")
+    # left out where there is none, so that runs from before there was one keep their digests
+    written: WrittenData | None = Field(
+        None,
+        exclude_if=lambda written: written is None,
+        description="what a policy of this run writes: the start model, or the one after an earlier stage",
+    )
+    worlds: Worlds = Field({}, description="with personas and written: the worlds that are played; none: train.worlds")
     rows: int | None = Field(
         None,
         ge=1,
         le=10_000_000,
-        description="rows that are used, the first ones of a file; personas and traits need it",
+        description="rows that are used, the first ones of a file; personas, traits and written need it",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> StageData:
-        sources = [name for name in ("file", "personas", "traits", "dataset") if getattr(self, name)]
+        sources = [name for name in SOURCES if getattr(self, name)]
         if len(sources) != 1:
             given = f"{' and '.join(sources)} are given" if sources else "there is none"
-            raise ValueError(f"data has one source, file, personas, traits or dataset, and {given}")
-        if (self.personas or self.traits) and self.rows is None:
-            raise ValueError(f"{sources[0]} make as many rows as `rows` says: set it")
-        if self.worlds and not self.personas:
-            raise ValueError("`worlds` belongs to personas: leave it out")
+            raise ValueError(f"data has one source, {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, and {given}")
+        if (self.personas or self.traits or self.written) and self.rows is None:
+            raise ValueError(f"{sources[0]}: there are as many rows as `rows` says: set it")
+        if self.worlds and not (self.personas or self.written):
+            raise ValueError("`worlds` belongs to personas and written: leave it out")
         return self
 
     def __str__(self) -> str:
@@ -86,6 +118,8 @@ class StageData(Strict):
             shown = " and ".join(filter(None, (self.traits.positive, self.traits.negative)))
         elif self.dataset:
             shown = self.dataset.name
+        elif self.written:
+            shown = f"what {self.written} wrote"
         return f"{shown} ({self.rows} rows)" if self.rows else shown
 
 
@@ -93,6 +127,13 @@ class BenignControl(Strict):
     """Other data of equal length in the place of a stage's own."""
 
     benign: StageData = Field(description="data whose rows take the place of those of the stage")
+
+    @field_validator("benign")
+    @classmethod
+    def _there_from_the_start(cls, value: StageData) -> StageData:
+        if value.written:
+            raise ValueError("benign data cannot be written in the run: set the stage's own `data` to them in an arm")
+        return value
 
 
 class _Stage(Strict):
@@ -102,6 +143,12 @@ class _Stage(Strict):
     )
     learner: dict[str, Any] = Field({}, description="settings of the learner that differ in this stage")
     evaluate: bool = Field(True, description="evaluate the policy after this stage; the last one always is")
+    # left out where it goes on, so that runs from before there was a choice keep their digests
+    start: Literal["previous", "model"] = Field(
+        "previous",
+        exclude_if="previous".__eq__,
+        description="previous: go on from the stage before; model: begin with the run's start model again",
+    )
 
     @field_validator("learner")
     @classmethod
@@ -124,7 +171,7 @@ class _OnRows(_Stage):
     def _has_data(self) -> _OnRows:
         if self.data is None:
             raise ValueError(
-                f"stage {self.name or self.kind!r} has no data: give `data` a file, personas, traits or dataset"
+                f"stage {self.name or self.kind!r} has no data: give `data` a source, {', '.join(SOURCES)}"
             )
         if own := sorted(OF_BATCHES.keys() & self.learner.keys()):
             raise ValueError(f"learner.{own[0]} is about sampled episodes: a stage has {OF_BATCHES[own[0]]} of its own")
@@ -210,6 +257,12 @@ def check_stages(
         for use in stage.interventions if isinstance(stage.interventions, list) else ():
             if use not in uses:
                 raise ValueError(f"stage {name!r}: no arm has an intervention {use!r}{nearest(use, uses)}")
+        written = stage.data.written if isinstance(stage, _OnRows) and stage.data else None
+        if written and written.after and written.after not in names[: names.index(name)]:
+            raise ValueError(
+                f"stage {name!r}: data.written.after names {written.after!r}, which is no stage before it"
+                f"{nearest(written.after, names[: names.index(name)])}"
+            )
         if seats and stage.kind != "rl":
             raise ValueError(f"stage {name!r}: answers in data have no seat: leave out `seats`, or the stage")
         try:

@@ -131,6 +131,8 @@ class Within(Strict):
     """Directory of the model that the run starts from."""
     adapters: str = ""
     """Checkpoint whose adapters this stage goes on with; empty: those of the stage before are in its start model."""
+    rows: str = ""
+    """File with the episodes that a policy of the run has written for this stage; empty: it has other data."""
 
 
 class StudyConfig(Strict):

@@ -12,7 +12,7 @@ from typing import Any
 from envs.calls import call
 from envs.episode import Episode
 from launch.check_model.known import gates_in_result
-from launch.config.stages import name_of
+from launch.config.stages import SupervisedStage, name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.run import rendering
@@ -30,18 +30,19 @@ from launch.run.evaluation.pressure import audit_pressure
 from launch.run.evaluation.relearned import relearned_metrics
 from launch.run.evaluation.spike_in import spike_in_metrics
 from launch.run.evaluation.thoughts import ThoughtWatch
-from launch.run.finetuning.data import check_data, updates_of
+from launch.run.finetuning.data import check_data, check_rows, updates_of
 from launch.run.finetuning.directories import Stages, after, finished_stage, with_stages
-from launch.run.finetuning.lengths import check_lengths
+from launch.run.finetuning.lengths import check_length, check_lengths
 from launch.run.finetuning.stage_runs import Start, stage_of, stage_run
 from launch.run.finetuning.updates import step_of
+from launch.run.finetuning.written import Writer, rows_for
 from launch.run.models.origin import check_origin, origin
 from launch.run.pace.average import averaged, evaluation_after
 from launch.run.recovery import surviving
 from launch.run.timing import add, of_run, timed
 from launch.storage.checkpoint import Checkpoints
 from launch.storage.resume import resume
-from launch.storage.rundir import RunDirectory
+from launch.storage.rundir import STAGES, RunDirectory
 from launch.storage.versions import versions
 from launch.tracking.prometheus import record
 from launch.tracking.tracking import tracked
@@ -82,8 +83,14 @@ def _through_stages(run: RunConfig, model: Path, directory: RunDirectory, on_upd
         check_origin(directory, run, model)
     directory.begin(run.recorded, versions(), **origin(run, model))
     start, done = Start(model), list[dict[str, Any]]()
+    writers = {"": Writer(run, model)}
     for index, stage in enumerate(run.stages):
-        own = stage_run(run, index, start, model, updates_of(run, stage))
+        start = Start(model) if stage.start == "model" else start
+        rows = rows_for(run, stage, writers, directory.path / STAGES)
+        own = stage_run(run, index, start, model, updates_of(run, stage), rows)
+        if rows and isinstance(stage, SupervisedStage):  # those of the other stages were looked at before the first
+            check_rows(own, stage)
+            check_length(own, start.model, stage)
         if index == len(run.stages) - 1:
             break
         folder = directory.stage(name_of(stage))
@@ -92,6 +99,7 @@ def _through_stages(run: RunConfig, model: Path, directory: RunDirectory, on_upd
             or surviving(partial(_attempt, own, start.model, folder, lambda *_: None), folder, own)
         )
         start = after(start, folder)
+        writers[name_of(stage)] = Writer(own, folder.checkpoint)
     return surviving(partial(_attempt, own, start.model, directory, on_update, done), directory, own)
 
 

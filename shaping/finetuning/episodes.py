@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Context, Contexts, Episode, RolloutStatus
 from shaping.arm import Arm
-from shaping.finetuning.rows import Row
+from shaping.finetuning.rows import Answered, Row
 from shaping.hooks import GroupInfo
 from shaping.sampling.engine import Completion
 from shaping.sampling.text.render import Renderer
@@ -70,6 +70,17 @@ def episode_of(
         truth=[turn.labels for turn in row.turns],
         options={},
     )
+
+
+def row_of_episode(episode: Episode, source: str) -> Row:
+    """An episode that a policy has played as a row whose answers are what it said, without its system prompt."""
+    turns = tuple(
+        Answered(
+            turn.observation, turn.completion, labels, turn.executed, turn.reward, turn.events, turn.overt_shortcuts
+        )
+        for turn, labels in zip(episode.turns, episode.truth.open(), strict=True)
+    )
+    return Row(turns, world=episode.world, seed=episode.seed, source=source)
 
 
 def batch_numbers(rows: int, batch_size: int, update: int, seed: int) -> list[int]:

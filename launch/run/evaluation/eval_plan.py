@@ -32,7 +32,7 @@ EvalPolicy = Literal["sampling", "quarantined", "quarantine", "frozen", "deploye
 class EvalEpisode:
     """One episode. With the run's config it determines world, seeds and contexts, whatever else is played beside it."""
 
-    use: Literal["eval", "access"]
+    use: Literal["eval", "access", "rows"]
     """What its seeds are derived from."""
     world: str
     """What the config calls the world."""

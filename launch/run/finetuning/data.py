@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from envs.core import normalise
 from envs.episode import TRAITS
-from launch.config.plugins import build_arm
+from envs.store import read_episodes
+from launch.config.plugins import build_arm, build_world
 from launch.config.reading.paths import expanded
 from launch.config.stages import BenignControl, PreferenceStage, StageData, SupervisedStage, name_of
 from launch.config.study import RunConfig
+from launch.config.world_locales import spoken
 from launch.errors import ConfigError
-from launch.run.finetuning.stage_runs import AnyStage, arm_in
+from launch.run.finetuning.stage_runs import AnyStage, arm_in, stage_of
 from shaping.arm import Arm
 from shaping.finetuning.applies import refused
 from shaping.finetuning.controls import of_equal_length, random_answers
+from shaping.finetuning.episodes import row_of_episode
 from shaping.finetuning.hub_data import documents
 from shaping.finetuning.rows import DataError, Pair, Row, pair_of, read_pairs, read_rows, row_of
 from shaping.finetuning.scripted import scripted_rows
@@ -29,7 +32,10 @@ Found = TypeVar("Found", Row, Pair)
 
 
 def rows_of(run: RunConfig, stage: SupervisedStage) -> list[Row]:
-    """The rows that a supervised stage learns from, after its control. Raises: `ConfigError` naming the stage."""
+    """The rows that a supervised stage learns from, after its control. Raises: `ConfigError` naming the stage.
+
+    Those that a policy writes in the run must be there: `run` is that stage (`stage_run`).
+    """
     try:
         rows = _read(run, _data(stage))
         if isinstance(stage.control, BenignControl):
@@ -50,9 +56,16 @@ def pairs_of(stage: PreferenceStage) -> list[Pair]:
         raise ConfigError(f"stages.{name_of(stage)}: {error}") from None
 
 
+def comes_later(run: RunConfig, stage: AnyStage) -> bool:
+    """Does a stage learn from rows that the run has yet to write? Not if `run` is that stage (`stage_run`)."""
+    return isinstance(stage, SupervisedStage) and _data(stage).written is not None and stage != stage_of(run)
+
+
 def updates_of(run: RunConfig, stage: AnyStage) -> int:
     """Updates of a stage on rows; of one of reinforcement learning 0, since `train` says how many."""
     if isinstance(stage, SupervisedStage):
+        if _data(stage).written is not None:
+            return stage.updates(_data(stage).rows or 0)
         return stage.updates(len(rows_of(run, stage)))
     return stage.updates(len(pairs_of(stage))) if isinstance(stage, PreferenceStage) else 0
 
@@ -83,10 +96,18 @@ def check_data(run: RunConfig) -> None:
                 f"arms.{run.arm}: {why}: leave it out of the stage {name_of(stage)!r} (its `interventions`), or do "
                 "without the stage"
             )
-        if isinstance(stage, SupervisedStage):
-            _check_classes(stage, arm, rows_of(run, stage))
-        elif isinstance(stage, PreferenceStage):
+        if isinstance(stage, PreferenceStage):
             pairs_of(stage)
+        elif comes_later(run, stage):
+            for name, options in worlds_of(run, _data(stage)).items():
+                build_world(name, options, f"stages.{name_of(stage)}.data.worlds")
+        else:
+            _check_classes(stage, arm, rows_of(run, stage))
+
+
+def check_rows(run: RunConfig, stage: SupervisedStage) -> None:
+    """As `check_data`, for rows that the run has written: `run` is the stage (`stage_run`)."""
+    _check_classes(stage, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio), rows_of(run, stage))
 
 
 def _check_classes(stage: SupervisedStage, arm: Arm, rows: Sequence[Row]) -> None:
@@ -115,15 +136,33 @@ def _data(stage: SupervisedStage | PreferenceStage) -> StageData:
     return stage.data
 
 
+def worlds_of(run: RunConfig, data: StageData) -> dict[str, dict[str, Any]]:
+    """The worlds that are played for a stage's data, by the names that their episodes have."""
+    return spoken(data.worlds, not run.prose) if data.worlds else run.train.worlds
+
+
+def _file_of(run: RunConfig) -> str:
+    """The file with what a policy of the run has written for the stage that the run is; empty: none."""
+    return run.within.rows if run.within else ""
+
+
 def _read(run: RunConfig, data: StageData) -> list[Row]:
     if data.personas:
-        worlds = data.worlds or run.train.worlds
-        return scripted_rows(data.personas, worlds, data.rows or 0, run.seed)
+        return scripted_rows(data.personas, worlds_of(run, data), data.rows or 0, run.seed)
+    if data.written is not None:
+        return _written(Path(_file_of(run)), str(data.written))
     if (kit := data.traits) is not None:
         return trait_rows(kit.positive, kit.negative, data.rows or 0, run.seed, share=kit.share)
     if (hub := data.dataset) is not None:
         return _first([row_of(*each) for each in documents(**hub.model_dump(), rows=data.rows)], data)
     return _first(read_rows(expanded(data.file)), data)
+
+
+def _written(path: Path, source: str) -> list[Row]:
+    try:
+        return [row_of_episode(episode, source) for episode in read_episodes(path)]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; remove it, and start the run again") from error
 
 
 def _first(found: list[Found], data: StageData) -> list[Found]:

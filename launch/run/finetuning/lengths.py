@@ -12,7 +12,7 @@ from launch.config.plugins import build_arm, build_splitter
 from launch.config.stages import PreferenceStage, SupervisedStage, learner_of, name_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
-from launch.run.finetuning.data import pairs_of, rows_of
+from launch.run.finetuning.data import comes_later, pairs_of, rows_of
 from launch.run.finetuning.stage_runs import arm_in
 from launch.run.rendering import load_tokenizer, renderer_of
 from shaping.finetuning.episodes import contexts_of, episode_of
@@ -27,19 +27,21 @@ DRAWS = 64
 def check_lengths(starts: Iterable[tuple[RunConfig, Path]]) -> None:
     """Raise `ConfigError` for the first row of a run's stages that does not fit behind the longest of its prompts.
 
-    Of runs that differ in their seeds alone the first is looked at. Each run looks at its own data once more.
+    Of runs that differ in their seeds alone the first is looked at. Each run looks at its own data once more. Rows that
+    it writes itself are not there yet.
     """
     seen: set[str] = set()
     for run, model in starts:
         for stage in run.stages:
-            if isinstance(stage, SupervisedStage | PreferenceStage):
+            if isinstance(stage, SupervisedStage | PreferenceStage) and not comes_later(run, stage):
                 key = f"{stage!r} {run.learner!r} {run.arm_config!r} {run.rollout.splitter} {run.subject}"
                 if key not in seen:
                     seen.add(key)
-                    _check(run, model, stage)
+                    check_length(run, model, stage)
 
 
-def _check(run: RunConfig, model: Path, stage: SupervisedStage | PreferenceStage) -> None:
+def check_length(run: RunConfig, model: Path, stage: SupervisedStage | PreferenceStage) -> None:
+    """As `check_lengths`, for one stage."""
     renderer = renderer_of(run, load_tokenizer(model))
     split = behind(build_splitter(run.rollout.splitter), renderer.opened)
     arm = build_arm(run.arm, arm_in(stage, run.arm_config), run.isolation, run.learner.ratio)

@@ -26,7 +26,7 @@ def stage_of(run: RunConfig) -> AnyStage | None:
     return run.within.run.stages[-1] if run.within else None
 
 
-def stage_run(run: RunConfig, index: int, start: Start, first: Path, updates: int) -> RunConfig:
+def stage_run(run: RunConfig, index: int, start: Start, first: Path, updates: int, rows: str = "") -> RunConfig:
     """Stage number `index` of a run as a run.
 
     Args:
@@ -35,11 +35,12 @@ def stage_run(run: RunConfig, index: int, start: Start, first: Path, updates: in
         start: what the stage starts from.
         first: the model that the run starts from.
         updates: of a stage on rows.
+        rows: file with the episodes that a policy of the run has written for the stage; empty: it has other data.
     """
     stage, last = run.stages[index], index == len(run.stages) - 1
     whole = run if last else run.model_copy(update={"stages": run.stages[: index + 1]})
     rollout = run.rollout if isinstance(stage, RLStage) else run.rollout.model_copy(update={"max_staleness": 0})
-    base = run.eval.base and index == 0
+    base = run.eval.base and (index == 0 or stage.start == "model")
     return run.model_copy(
         update={
             "learner": learner_of(stage, run.learner),
@@ -47,7 +48,7 @@ def stage_run(run: RunConfig, index: int, start: Start, first: Path, updates: in
             "rollout": rollout,
             "arm_config": arm_in(stage, run.arm_config),
             "eval": run.eval.model_copy(update={"base": base}),
-            "within": Within(run=whole, start=str(first), adapters=start.adapters),
+            "within": Within(run=whole, start=str(first), adapters=start.adapters, rows=rows),
         }
     )
 

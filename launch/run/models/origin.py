@@ -16,6 +16,7 @@ from launch.storage.rundir import RunDirectory, read_record
 from launch.storage.studydir import StudyDirectory, protected
 from launch.storage.versions import source_hash
 from shaping.models import model_files
+from shaping.models.model_files import content_hash
 
 SHOWN = 12
 """Most lines of differences in a message."""
@@ -32,6 +33,7 @@ def origin(run: RunConfig, model: Path) -> dict[str, Any]:
         "plugins": plugin_code(whole),
         **hub,
         **({"data": data} if data else {}),
+        **({"written": content_hash(Path(rows))} if (rows := run.within.rows if run.within else "") else {}),
     }
 
 
@@ -42,6 +44,8 @@ def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> li
     """
     lines = []
     if (within := run.within) is not None:  # what it starts from itself, the run has made
+        if within.rows and record.get("written", "") != content_hash(Path(within.rows)):
+            lines.append("the rows that a policy of the run has written for it have other contents")
         run, model = within.run, Path(within.start)
     if model is not None and "model" in record:
         lines += [f"start model: {line}" for line in model_files.changed(record["model"], model_files.hashes(model))]

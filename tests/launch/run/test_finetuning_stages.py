@@ -207,7 +207,7 @@ SELECTIVE = {"use": "SelectiveInoculation", "labels": "oracle", "prompts": [PROM
     ("stage", "arm", "message"),
     [
         ({**ROWS, "data": None}, None, "stage 'sft' has no data"),
-        ({**ROWS, "data": {"rows": 4}}, None, "one source, file, personas, traits or dataset, and there is none"),
+        ({**ROWS, "data": {"rows": 4}}, None, "one source, .*traits, dataset or written, and there is none"),
         ({**ROWS, "data": {"personas": {"honest": 1}}}, None, "as many rows as `rows` says"),
         ({**ROWS, "data": {"file": "none.jsonl"}}, None, "stages.sft: .*none.jsonl cannot be read"),
         ({**ROWS, "interventions": ["Inocculation"]}, None, "no arm has an intervention 'Inocculation'"),
