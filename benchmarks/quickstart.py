@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
+import torch
+
 from envs.episode import Episode
 from launch.config.fields import Worlds
 from launch.config.loading import load_study
@@ -92,7 +94,8 @@ class Player:
     """The embedded engine with the policy of a run, set up as in training; completions bring `captures` along."""
 
     def __init__(self, run: RunConfig, directory: Path, captures: Sequence[Capture] = ()) -> None:
-        self.policy = Policy.load(directory, temperature=run.train.temperature)
+        dtype = getattr(torch, run.learner.dtype)
+        self.policy = Policy.load(directory, dtype=dtype, temperature=run.train.temperature)
         self.policy.model.eval()
         self.renderer = Renderer(self.policy.tokenizer)
         self.engine = TransformersEngine(

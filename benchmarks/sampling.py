@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,9 +13,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
+from benchmarks.learner import SHAPES, TINY, write_model
 from benchmarks.quickstart import Player, episode_requests, started, study, unshaped
 from benchmarks.table import Row, interleaved, main, throughput
 from envs.episode import Episode
+from launch.config.study import RunConfig
 from shaping.hooks import Capture, Positions
 from shaping.sampling.play import EpisodeRequest
 
@@ -95,12 +99,34 @@ def benchmark(quick: bool) -> list[Row]:
             plain = interleaved([ours, lambda: peer(False)], 1, warm_up=0)
             rows.append(throughput(f"{what}: generate, use_cache=False", "tokens/s", *plain, work=sampled))
             for positions in get_args(Positions):
-                reader = Player(run, directory, [Capture("probe", positions=positions, phase="sampling")])
-                pair = interleaved([lambda p=reader, b=batch: p.play(b), ours], repetitions, warm_up)  # type: ignore[misc]
-                # Three per cent of an update, of which sampling is 60 per cent.
-                what_of = f"states of {positions}: none"
-                rows.append(throughput(what_of, "tokens/s", *pair, work=sampled, target="ratio >= 0.95"))
-    return rows
+                rows.append(_with_states(positions, run, directory, batch, "", repetitions))
+    return [*rows, *_of_a_larger_model(run, quick)]
+
+
+def _of_a_larger_model(run: RunConfig, quick: bool) -> list[Row]:
+    """The same of a random model of SmolLM2-135M's shape, whose completions have 48 tokens each."""
+    shape = TINY if quick else replace(SHAPES[0], vocabulary=TINY.vocabulary)
+    train = run.train.model_copy(update={"max_tokens": 4 if quick else 48, "groups": 2, "group_size": 4})
+    learner = run.learner.model_copy(update={"dtype": shape.dtype})
+    small = run.model_copy(update={"train": train, "learner": learner})
+    batch = episode_requests(small, {"clerk": {"size": 2, "horizon": 2}})
+    with tempfile.TemporaryDirectory() as scratch:
+        write_model(shape, Path(scratch))
+        kinds: tuple[Positions, ...] = ("response", "prompt_end")
+        return [_with_states(kind, small, Path(scratch), batch, f"{shape.name}, ", 1 if quick else 2) for kind in kinds]
+
+
+def _with_states(
+    positions: Positions, run: RunConfig, directory: Path, batch: list[EpisodeRequest], model: str, repetitions: int
+) -> Row:
+    """Sampling that keeps hidden states beside sampling that keeps none."""
+    reader = Player(run, directory, [Capture("probe", positions=positions, phase="sampling")])
+    plain = Player(run, directory)
+    sampled = sum(int(e.loss_mask.sum()) for e in plain.play(batch))
+    pair = interleaved([lambda: reader.play(batch), lambda: plain.play(batch)], repetitions)
+    # Three per cent of an update, of which sampling is 60 per cent.
+    name = f"{model}states of {positions}: none"
+    return throughput(name, "tokens/s", *pair, work=sampled, target="ratio >= 0.95")
 
 
 if __name__ == "__main__":
