@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,7 +13,6 @@ from launch.config.reading.paths import expanded
 from launch.config.reading.yaml_reader import read_yaml
 from launch.errors import ConfigError, describe
 from rewards.preference.data import Examples, PreferenceError, read_jsonl
-from rewards.preference.model import Objective
 from rewards.preference.text import Reads
 from rewards.preference.train import PreferenceTraining
 from shaping.organisms.corpus.comparisons import Comparisons, comparisons
@@ -80,44 +79,6 @@ class PreferenceConfig(BaseModel):
         if self.pretraining is not None and self.training.objective == "imitation":
             raise ValueError("imitation cannot go on from pretraining, whose model has a head: choose binary or ranked")
         return self
-
-
-class ScaleConfig(BaseModel):
-    """A grid of preference models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    models: dict[str, StudyModel] = Field(min_length=1, description="name -> what they start from, one per size")
-    examples: tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...] = Field(
-        min_length=1, description="numbers of pairs that they are trained on"
-    )
-    objectives: tuple[Objective, ...] = Field(
-        ("imitation", "binary", "ranked"), min_length=1, description="their losses"
-    )
-    seeds: int = Field(1, ge=1, le=1000, description="replicates of each, with examples of their own")
-    data: Comparisons = Field(Comparisons(), description="the comparisons; their number is set by `examples`")
-    held_out: int = Field(500, ge=1, le=1_000_000, description="comparisons that all of them are measured on")
-    reads: Reads = Field("all", description="all that the agent says, or its actions alone")
-    pretraining: dict[str, Pretraining] = Field(
-        {}, description="name -> a stage before binary and ranked training, each also without any"
-    )
-    training: PreferenceTraining = Field(
-        PreferenceTraining(), description="their training; the objective is the grid's"
-    )
-
-    @field_validator("examples", "objectives")
-    @classmethod
-    def _once(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each must be there once")
-        return value
-
-    @field_validator("pretraining")
-    @classmethod
-    def _named(cls, value: dict[str, Pretraining]) -> dict[str, Pretraining]:
-        if "none" in value:
-            raise ValueError("`none` is what training without a stage before it is called: choose another name")
-        return value
 
 
 def bundled_settings() -> dict[str, Path]:

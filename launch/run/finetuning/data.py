@@ -9,11 +9,13 @@ from typing import TypeVar
 from envs.core import normalise
 from envs.episode import TRAITS
 from launch.config.plugins import build_arm
+from launch.config.preference_stage import HELD_OUT_SEED, PreferenceModelStage, check_worlds
 from launch.config.reading.paths import expanded
 from launch.config.stages import BenignControl, PreferenceStage, StageData, SupervisedStage, name_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.run.finetuning.stage_runs import AnyStage, arm_in
+from rewards.preference.data import read_jsonl
 from shaping.arm import Arm
 from shaping.finetuning.applies import refused
 from shaping.finetuning.controls import of_equal_length, random_answers
@@ -59,9 +61,12 @@ def updates_of(run: RunConfig, stage: AnyStage) -> int:
 
 def files_of(run: RunConfig) -> dict[str, str]:
     """File of a stage's data -> hash of its contents, for run.json."""
-    found = {}
+    found: dict[str, str] = {}
     for stage in run.stages:
         data, control = getattr(stage, "data", None), getattr(stage, "control", None)
+        if isinstance(stage, PreferenceModelStage):
+            found |= {name: content_hash(expanded(name)) for name in stage.files}
+            continue
         for each in (data, control.benign if isinstance(control, BenignControl) else None):
             if each is not None and each.file:
                 found[each.file] = content_hash(expanded(each.file))
@@ -72,6 +77,9 @@ def check_data(run: RunConfig) -> None:
     """Raise `ConfigError` where a stage's data cannot be learned from, or the arm cannot go through the stage."""
     for stage in run.stages:
         if stage.kind == "rl":
+            continue
+        if isinstance(stage, PreferenceModelStage):
+            _check_preference_model(run, stage)
             continue
         arm = build_arm(run.arm, arm_in(stage, run.arm_config), run.isolation, run.learner.ratio)
         try:
@@ -87,6 +95,24 @@ def check_data(run: RunConfig) -> None:
             _check_classes(stage, arm, rows_of(run, stage))
         elif isinstance(stage, PreferenceStage):
             pairs_of(stage)
+
+
+def _check_preference_model(run: RunConfig, stage: PreferenceModelStage) -> None:
+    """Refuse comparisons of other worlds than the run's, held-out ones in training, and files that are no examples."""
+    where = f"stages.{stage.kind}"
+    before = stage.pretraining.data if stage.pretraining else None
+    for key, own in (("", stage.comparisons), ("pretraining.data.", before.comparisons if before else None)):
+        if own is not None and own.seed + run.seed == HELD_OUT_SEED:
+            raise ConfigError(
+                f"{where}.{key}comparisons.seed is {own.seed}, with which replicate {run.seed} would be trained on the "
+                "comparisons that are held out: choose another one"
+            )
+    try:
+        check_worlds(stage, run.train.worlds)
+        for name in before.files if before else ():
+            read_jsonl(expanded(name))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _check_classes(stage: SupervisedStage, arm: Arm, rows: Sequence[Row]) -> None:
