@@ -203,6 +203,25 @@ def test_what_cannot_be_learned_from_is_refused_before_anything_starts(
         check_study(parse_study(document(**stage), "test"))
 
 
+def test_claims_name_points_by_their_doses_and_metrics_that_there_are() -> None:
+    said = {"use": "Ordered", "statement": "It falls.", "treatment": "arm", "dose": "point", "relative": False}
+    points = {name: {"set": {"stages.0.comparisons.pairs": pairs}} for name, pairs in (("a", 2), ("b", 4), ("c", 8))}
+
+    def claimed(metric: str, **values: float) -> dict[str, Any]:
+        return document() | {"points": points, "claims": {"S": said | {"metrics": [metric], "values": values}}}
+
+    parse_study(claimed("preference_log_error", a=2, b=4, c=8), "test")
+    for metric, values, says in [
+        ("preference_log_error", {"a": 2, "b": 4, "d": 8}, "'d' is no value of the axis 'point'"),
+        ("preference_log_error", {"a": 2, "b": 2, "c": 8}, "two names have the same dose"),
+        ("preference_log_error", {"a": 2, "b": 4}, "3 different doses at least"),
+        ("preference_log_eror", {"a": 2, "b": 4, "c": 8}, "did you mean 'preference_log_error'"),
+    ]:
+        with pytest.raises(ConfigError) as refused:
+            parse_study(claimed(metric, **values), "test")
+        assert says in str(refused.value)
+
+
 def test_held_out_situations_in_a_file_of_the_stage_before_are_found(tmp_path: Path, base: Path) -> None:
     held_out = Comparisons(pairs=2, worlds=("clerk",), turns=(3,), seed=HELD_OUT_SEED)
     write_jsonl(tmp_path / "leak.jsonl", comparisons(held_out))
