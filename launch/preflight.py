@@ -24,13 +24,13 @@ from launch.config.plugins import (
     find_class,
     installed,
 )
-from launch.config.preference_stage import preference_stage
 from launch.config.reading.paths import expanded
 from launch.config.study import RunConfig, StudyConfig
 from launch.config.world_names import check_names
 from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
 from launch.met_worlds import check_met
+from launch.preference.stage import preference_stage
 from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out

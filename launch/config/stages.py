@@ -12,9 +12,9 @@ from envs.text_traits import text_trait
 from envs.text_traits.languages import FRENCH
 from launch.config.arms.arms import ArmConfig
 from launch.config.fields import Strict, Worlds
-from launch.config.preference_stage import PreferenceModelStage, check_alone
 from launch.config.train import TrainConfig
 from launch.errors import nearest
+from launch.preference.stage import PreferenceModelStage, check_alone
 from shaping.learning.config import LearnerConfig
 
 FIXED = ("lora", "dtype", "algorithm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,12 +20,25 @@ from shaping.organisms.corpus.comparisons import Comparisons, comparisons
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class BoundedComparisons(Comparisons):
+    """Comparisons, no number of which a file can set beyond what can be played."""
+
+    turns: tuple[Annotated[int, Field(ge=1, le=1_000_000)] | None, ...] = Field(
+        (None,), min_length=1, description=Comparisons.model_fields["turns"].description
+    )
+    prices: dict[str, Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]] = Field(
+        {}, description=Comparisons.model_fields["prices"].description
+    )
+
+
 class Source(BaseModel):
     """Where examples come from: comparisons of scripted personas, files, or both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    comparisons: Comparisons | None = Field(None, description="episodes of scripted personas, ranked by the truth")
+    comparisons: BoundedComparisons | None = Field(
+        None, description="episodes of scripted personas, ranked by the truth"
+    )
     files: tuple[str, ...] = Field((), description="JSONL files of pairs or labels")
 
     @model_validator(mode="after")
@@ -67,7 +80,7 @@ class PreferenceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: StudyModel = Field(Organisms(organism="shipped"), description="what it starts from, as in a study")
-    data: Source = Field(Source(comparisons=Comparisons()), description="its examples")
+    data: Source = Field(Source(comparisons=BoundedComparisons()), description="its examples")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the situations that it is measured on")
     reads: Reads = Field("all", description="all that the agent says, or its actions alone")
     pretraining: Pretraining | None = Field(None, description="a stage on other examples before it; none: none")

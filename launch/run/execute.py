@@ -12,10 +12,10 @@ from typing import Any
 from envs.calls import call
 from envs.episode import Episode
 from launch.check_model.known import gates_in_result
-from launch.config.preference_stage import preference_stage
 from launch.config.stages import name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
+from launch.preference.stage import preference_stage
 from launch.run import rendering
 from launch.run.alarm_log import AlarmLog, weak_signal_log
 from launch.run.build import Parts, build

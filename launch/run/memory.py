@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launch.config.preference_stage import preference_stage
 from launch.config.stages import learner_of
 from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.errors import UserError
+from launch.preference.stage import preference_stage
 from launch.run.episodes import slots_of
 from shaping.learning.losses.logprobs import CHUNK
 from shaping.models.sizes import ModelSizes, sizes_of

@@ -9,11 +9,11 @@ from typing import TypeVar
 from envs.core import normalise
 from envs.episode import TRAITS
 from launch.config.plugins import build_arm
-from launch.config.preference_stage import HELD_OUT_SEED, PreferenceModelStage, check_worlds
 from launch.config.reading.paths import expanded
 from launch.config.stages import BenignControl, PreferenceStage, StageData, SupervisedStage, name_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.preference.stage import HELD_OUT_SEED, PreferenceModelStage, check_settings
 from launch.run.finetuning.stage_runs import AnyStage, arm_in
 from rewards.preference.data import read_jsonl
 from shaping.arm import Arm
@@ -108,7 +108,7 @@ def _check_preference_model(run: RunConfig, stage: PreferenceModelStage) -> None
                 "comparisons that are held out: choose another one"
             )
     try:
-        check_worlds(stage, run.train.worlds)
+        check_settings(stage, run.train, run.rollout)
         for name in before.files if before else ():
             read_jsonl(expanded(name))
     except ValueError as error:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launch.config.preference_stage import HELD_OUT_SEED, PreferenceModelStage, preference_stage
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
 from launch.errors import ConfigError
 from launch.preference.settings import Pretraining
+from launch.preference.stage import HELD_OUT_SEED, PreferenceModelStage, preference_stage
 from launch.run.device import own_device
 from launch.run.finetuning.data import check_data
 from launch.run.models.origin import origin

@@ -10,9 +10,9 @@ import torch
 
 from envs.calls import call
 from launch.config.model import HubModel, subject_of
-from launch.config.preference_stage import preference_stage
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.preference.stage import preference_stage
 from launch.run.models.adapters import adapters_of, learned_adapters
 from launch.run.models.start_model import on_hub, start_model
 from launch.storage.rundir import STAGES

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from launch.config.preference_stage import PreferenceModelStage, preference_stage
 from launch.config.study import RunConfig
+from launch.preference.stage import PreferenceModelStage, preference_stage
 from launch.run.memory import GIB, USABLE, TooLargeError, check_memory, gpu_memory
 from shaping.models.sizes import ModelSizes, sizes_of
 

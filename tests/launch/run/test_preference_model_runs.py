@@ -11,9 +11,9 @@ import pytest
 from scripted_episodes import groups
 
 from launch.config.loading import parse_study
-from launch.config.preference_stage import HELD_OUT_SEED, PreferenceModelStage
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.preference.stage import HELD_OUT_SEED, PreferenceModelStage
 from launch.preflight import check_study, pressure_lines
 from launch.report.build import build as build_report
 from launch.run.evaluation.evaluate import evaluate as evaluate_policy
@@ -220,6 +220,29 @@ def test_claims_name_points_by_their_doses_and_metrics_that_there_are() -> None:
         with pytest.raises(ConfigError) as refused:
             parse_study(claimed(metric, **values), "test")
         assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"train": {"updates": 3}}, "train.updates is 3, and nobody plays"),
+        ({"rollout": {"workers": 1}}, "rollout.workers: a preference_model is trained by the run's own process"),
+        ({"train": {"learner_group": {"strategy": "data"}}}, "train.learner_group: a preference_model is trained"),
+    ],
+)
+def test_settings_of_agents_alone_are_refused(change: dict[str, dict[str, Any]], says: str) -> None:
+    given = document()
+    for key, own in change.items():
+        given[key] = given.get(key, {}) | own
+    with pytest.raises(ConfigError, match=says):
+        check_study(parse_study(given, "test"))
+
+
+def test_controls_of_agents_are_refused() -> None:
+    given = document() | {"controls": ["base"]}
+    given["arms"] = given["arms"] | {"other": {"role": "treatment"}}
+    with pytest.raises(ConfigError, match=r"controls: base is a control of agents: .*stages\.0\.control"):
+        parse_study(given, "test")
 
 
 def test_held_out_situations_in_a_file_of_the_stage_before_are_found(tmp_path: Path, base: Path) -> None:

@@ -58,7 +58,7 @@ class PreferenceModels(Section):
     """Accuracy and calibration of the preference models that runs have trained, and power laws of their errors."""
 
     title = "Preference models"
-    position = 6
+    position = 8
 
     def compute(self, results: Results) -> PreferenceTables | None:
         found = {arm.name: [m for run in results.study.of(arm.name) if (m := model_of(run))] for arm in results.shown}

@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 
 from launch.config.arms.arms import ArmConfig
 from launch.config.fields import Strict
-from launch.preference.settings import Pretraining
+from launch.config.rollout import RolloutConfig
+from launch.config.train import TrainConfig
+from launch.preference.settings import BoundedComparisons, Pretraining
 from rewards.preference.text import Reads
 from rewards.preference.train import PreferenceTraining
-from shaping.organisms.corpus.comparisons import Comparisons
 
 KIND = "preference_model"
 HELD_OUT_SEED = 99_999
@@ -25,8 +26,8 @@ class PreferenceModelStage(Strict):
         description="a preference model (docs/preference.md): the only stage of a run, which then has no policy"
     )
     name: Literal[""] = Field("", description="leave it out: the run has no other stage")
-    comparisons: Comparisons = Field(
-        Comparisons(), description="its examples; replicate k has those of their seed plus k"
+    comparisons: BoundedComparisons = Field(
+        BoundedComparisons(), description="its examples; replicate k has those of their seed plus k"
     )
     held_out: int = Field(
         1000, ge=1, le=1_000_000, description="comparisons that it is measured on, the same in all runs"
@@ -88,13 +89,25 @@ def check_alone(kinds: Sequence[str], arms: Mapping[str, ArmConfig], *, seats: b
                     f"arms.{name}.{key}: a {KIND} is no agent that could be shaped or paid: leave it out, and `set` "
                     "keys of the stage instead"
                 )
+        if arm.derived is not None and arm.derived.by == "controls":
+            raise ValueError(
+                f"controls: {arm.derived.kind} is a control of agents: leave it out, and write an arm such as "
+                "{role: control, set: {stages.0.control: random_labels}}"
+            )
 
 
-def check_worlds(stage: PreferenceModelStage, worlds: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless a run's worlds are those of the comparisons, in whatever words."""
-    named = {name.partition("@")[0] for name in worlds}
+def check_settings(stage: PreferenceModelStage, train: TrainConfig, rollout: RolloutConfig) -> None:
+    """Raise `ValueError` for other worlds than those of the comparisons, and for what only a run of an agent has."""
+    named = {name.partition("@")[0] for name in train.worlds}
     if named != set(stage.comparisons.worlds):
         raise ValueError(
             f"train.worlds are {', '.join(sorted(named))}, and stages.0.comparisons.worlds are "
             f"{', '.join(stage.comparisons.worlds)}: write the same ones at both places"
         )
+    if train.updates:
+        raise ValueError(
+            f"train.updates is {train.updates}, and nobody plays: set it to 0; stages.0.training has epochs and steps"
+        )
+    if rollout.workers or train.learner_group.strategy != "none":
+        key = "rollout.workers" if rollout.workers else "train.learner_group"
+        raise ValueError(f"{key}: a {KIND} is trained by the run's own process: leave it out")
