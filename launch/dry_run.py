@@ -47,11 +47,11 @@ def print_plan(config: StudyConfig, only: list[str], seeds: list[int]) -> None:
         say(on_one_line(f"# {line}"))
     for line in plan_of_memory(runs):
         say(on_one_line(f"# {line}"))
-    say(
-        "# pressure: what deception can gain, net of prices, as a share of the largest honest return (docs/pressure.md)"
-    )
-    for line in pressure_lines(runs):
-        say(on_one_line(f"#   {line}"))
+    if lines := pressure_lines(runs):
+        gains = "what deception can gain, net of prices, as a share of the largest honest return"
+        say(f"# pressure: {gains} (docs/pressure.md)")
+        for line in lines:
+            say(on_one_line(f"#   {line}"))
     for line in plan_lines(config, runs):
         say(on_one_line(f"# {line}"))
 
@@ -60,7 +60,8 @@ def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
     """What the processes of the runs will hold in memory. Raises `UserError` if that cannot fit here."""
     from launch.config.model import OrganismModel
     from launch.run.finetuning.lengths import check_lengths
-    from launch.run.memory import check_memory, gpu_memory, memory_lines
+    from launch.run.memory import gpu_memory, memory_lines
+    from launch.run.models.preference_memory import check_all_memory, preference_line
     from launch.run.models.pretraining_memory import check_pretraining, pretraining_line
     from launch.run.models.start_model import present_model
 
@@ -72,8 +73,9 @@ def plan_of_memory(runs: Sequence[RunConfig]) -> list[str]:
             made = f"; {pretraining_line(run.model)}" if isinstance(run.model, OrganismModel) else ""
             tables.setdefault((f"not estimated, as {run.subject} is not here yet{made}",), run.point_name)
             continue
-        tables.setdefault(tuple(memory_lines(run, model, memory)), run.point_name)
-        check_memory([(run, model)], memory)
+        own = preference_line(run, model)
+        tables.setdefault((own,) if own else tuple(memory_lines(run, model, memory)), run.point_name)
+        check_all_memory([(run, model)], memory)
         check_lengths([(run, model)])
     lines: list[str] = []
     for (first, *rest), name in tables.items():

@@ -94,6 +94,7 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[
 
 def _tagged(annotation: Any, name: int | str) -> Any:
     """The member of a union that carries this tag, which is no key that the user has written."""
+    annotation = _bare(annotation)
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
     for kind, *marks in (get_args(member) for member in members if get_origin(member) is Annotated):
         if any(isinstance(mark, Tag) and mark.tag == name for mark in marks):
@@ -103,8 +104,14 @@ def _tagged(annotation: Any, name: int | str) -> Any:
 
 def _container(annotation: Any) -> Any:
     """The first member of a union that has keys, or the annotation itself."""
+    annotation = _bare(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
         for member in get_args(annotation):
             if (isinstance(member, type) and issubclass(member, BaseModel)) or get_origin(member) in (dict, list):
                 return member
     return annotation
+
+
+def _bare(annotation: Any) -> Any:
+    """The annotation without what is said of it, such as how the members of a union are told apart."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

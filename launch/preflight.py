@@ -30,6 +30,7 @@ from launch.config.world_names import check_names
 from launch.errors import ConfigError, UserError
 from launch.hub.pins import read_pins
 from launch.met_worlds import check_met
+from launch.preference.stage import preference_stage
 from launch.run.evaluation.alarms import trained_against
 from launch.run.evaluation.conditions import eval_cells
 from launch.run.evaluation.monitors import check_held_out
@@ -74,15 +75,20 @@ def check_study(study: StudyConfig) -> None:
 
 
 def pressure_lines(runs: Iterable[RunConfig]) -> list[str]:
-    """A table: what deception can gain in each world under each arm and point of the axes, before any training."""
+    """A table: what deception can gain in each world under each arm and point of the axes, before any training.
+
+    Runs that train preference models play no world, and are left out; empty without others.
+    """
     from launch.run.evaluation.pressure import gauge
 
-    points = {run.point_name: run for run in runs}
+    points = {run.point_name: run for run in runs if preference_stage(run.stages) is None}
     rows = [
         (name, key, *_pressure_cells(pressure))
         for name, run in points.items()
         for key, pressure in gauge().of_run(run).items()
     ]
+    if not rows:
+        return []
     head = ("arm", "world", "pressure", "best deceptive policy", "best other policy")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in [head, *rows]]

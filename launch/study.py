@@ -42,8 +42,8 @@ from launch.met_worlds import notes_on_worlds
 from launch.preflight import check_machine, check_study
 from launch.run.evaluation.losses import flagged
 from launch.run.finetuning.lengths import check_lengths
-from launch.run.memory import check_memory
 from launch.run.models.origin import model_key, settle, tell_other_versions
+from launch.run.models.preference_memory import check_all_memory
 from launch.run.models.pretraining_memory import check_pretraining
 from launch.slices.seeds import as_text
 from launch.storage.checkpoint import Checkpoints
@@ -161,7 +161,7 @@ def run_study(
                 todo = plan(study, runs, shown.note)
                 result.kept = [run.directory_name for run in todo.kept]
             starts = [(run, models[model_key(run)]) for run in todo.pending]
-            check_memory([] if remote else starts)
+            check_all_memory([] if remote else starts)
             check_lengths(starts)
             check_space(study.path, needed(starts, _at_once(cluster, len(starts))))
             shown.notes(time_lines(todo.pending, _at_once(cluster, len(starts))))

@@ -15,6 +15,7 @@ from launch.config.arms.arms import ArmConfig
 from launch.config.fields import Strict, Worlds
 from launch.config.train import TrainConfig
 from launch.errors import nearest
+from launch.preference.stage import PreferenceModelStage, check_alone
 from shaping.learning.config import LearnerConfig
 
 FIXED = ("lora", "dtype", "algorithm")
@@ -227,21 +228,23 @@ def _kind(value: Any) -> str:
     return str(kind)
 
 
+AnyStage = SupervisedStage | PreferenceStage | PreferenceModelStage | RLStage
 Stage = Annotated[
     Annotated[SupervisedStage, Tag("supervised")]
     | Annotated[PreferenceStage, Tag("preference")]
+    | Annotated[PreferenceModelStage, Tag("preference_model")]
     | Annotated[RLStage, Tag("rl")],
     Discriminator(_kind),
 ]
 
 
-def name_of(stage: SupervisedStage | PreferenceStage | RLStage) -> str:
+def name_of(stage: AnyStage) -> str:
     """What metrics and folders call a stage."""
     return stage.name or stage.kind
 
 
 def check_stages(
-    stages: list[SupervisedStage | PreferenceStage | RLStage],
+    stages: list[AnyStage],
     learner: LearnerConfig,
     train: TrainConfig,
     arms: Mapping[str, ArmConfig],
@@ -253,6 +256,7 @@ def check_stages(
     names = [name_of(stage) for stage in stages]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two stages are called {twice[0]!r}: give each a `name` of its own")
+    check_alone([stage.kind for stage in stages], arms, seats=seats)
     for stage, name in zip(stages, names, strict=True):
         for use in stage.interventions if isinstance(stage.interventions, list) else ():
             if use not in uses:
@@ -272,7 +276,7 @@ def check_stages(
             raise ValueError(f"stage {name!r}: {error}") from None
 
 
-def learner_of(stage: SupervisedStage | PreferenceStage | RLStage, learner: LearnerConfig) -> LearnerConfig:
+def learner_of(stage: AnyStage, learner: LearnerConfig) -> LearnerConfig:
     """The learner of a stage. Stages on rows have no critic, one step per batch, and a KL only if they ask for it."""
     document = learner.model_dump()
     if stage.kind != "rl":
@@ -281,22 +285,24 @@ def learner_of(stage: SupervisedStage | PreferenceStage | RLStage, learner: Lear
     return LearnerConfig.model_validate(document | stage.learner)
 
 
-def train_of(stage: SupervisedStage | PreferenceStage | RLStage, train: TrainConfig, updates: int = 0) -> TrainConfig:
+def train_of(stage: AnyStage, train: TrainConfig, updates: int = 0) -> TrainConfig:
     """`train` of a stage; stages on rows have `updates` of their own and end after them."""
     if isinstance(stage, RLStage):
         return TrainConfig.model_validate({**train.model_dump(), **stage.train})
     return train.model_copy(update={"updates": updates, "stop_at_reward": None, "refill": 0})
 
 
-def updates_known(stages: Sequence[SupervisedStage | PreferenceStage | RLStage], train: TrainConfig) -> int | None:
+def updates_known(stages: Sequence[AnyStage], train: TrainConfig) -> int | None:
     """Updates of a run's last stage, whose progress is told; None while they depend on how many rows it has."""
     last = stages[-1] if stages else None
     if isinstance(last, SupervisedStage | PreferenceStage):
         return last.steps
+    if isinstance(last, PreferenceModelStage):
+        return last.training.steps
     return train_of(last, train).updates if last else train.updates
 
 
-def described(stages: Sequence[SupervisedStage | PreferenceStage | RLStage]) -> list[dict[str, Any]]:
+def described(stages: Sequence[AnyStage]) -> list[dict[str, Any]]:
     """What pages and results say of stages, in their order."""
     found = []
     for stage in stages:

@@ -249,8 +249,7 @@ class StudyConfig(Strict):
         for key in (key for axis in self.axes for key in keys_of(axis)):
             parts = key.split(".")
             if parts[0] == "arms" and (len(parts) < 3 or parts[1] not in self.arms):
-                arm = parts[1] if len(parts) > 1 else ""
-                raise ValueError(f"axes: {key!r} names no arm{nearest(arm, self.arms)}")
+                raise ValueError(f"axes: {key!r} names no arm{nearest(''.join(parts[1:2]), self.arms)}")
         return self
 
     @model_validator(mode="after")
@@ -273,13 +272,12 @@ class StudyConfig(Strict):
 
     @model_validator(mode="after")
     def _few_enough(self) -> StudyConfig:
-        seeds = len(self.seed_list)
         points = [
             math.prod(len(v) for axis, v in self.axes.items() if applies_to(axis, arm))
             * (len(self.points_of(arm)) if self.points else 1)
             for arm in self.arms
         ]
-        if (count := seeds * sum(points)) > MAX_RUNS:
+        if (count := len(self.seed_list) * sum(points)) > MAX_RUNS:
             raise ValueError(f"axes, points, arms and seeds make {count:,} runs; at most {MAX_RUNS:,} are possible")
         return self
 

@@ -1,1 +1,1 @@
-"""The command `shaping preference`: training of preference models, and how they scale."""
+"""The command `shaping preference`: training of preference models for rewards."""

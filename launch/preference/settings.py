@@ -13,7 +13,6 @@ from launch.config.reading.paths import expanded
 from launch.config.reading.yaml_reader import read_yaml
 from launch.errors import ConfigError, describe
 from rewards.preference.data import Examples, PreferenceError, read_jsonl
-from rewards.preference.model import Objective
 from rewards.preference.text import Reads
 from rewards.preference.train import PreferenceTraining
 from shaping.organisms.corpus.comparisons import Comparisons, comparisons
@@ -21,12 +20,25 @@ from shaping.organisms.corpus.comparisons import Comparisons, comparisons
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class BoundedComparisons(Comparisons):
+    """Comparisons, no number of which a file can set beyond what can be played."""
+
+    turns: tuple[Annotated[int, Field(ge=1, le=1_000_000)] | None, ...] = Field(
+        (None,), min_length=1, description=Comparisons.model_fields["turns"].description
+    )
+    prices: dict[str, Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]] = Field(
+        {}, description=Comparisons.model_fields["prices"].description
+    )
+
+
 class Source(BaseModel):
     """Where examples come from: comparisons of scripted personas, files, or both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    comparisons: Comparisons | None = Field(None, description="episodes of scripted personas, ranked by the truth")
+    comparisons: BoundedComparisons | None = Field(
+        None, description="episodes of scripted personas, ranked by the truth"
+    )
     files: tuple[str, ...] = Field((), description="JSONL files of pairs or labels")
 
     @model_validator(mode="after")
@@ -68,7 +80,7 @@ class PreferenceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: StudyModel = Field(Organisms(organism="shipped"), description="what it starts from, as in a study")
-    data: Source = Field(Source(comparisons=Comparisons()), description="its examples")
+    data: Source = Field(Source(comparisons=BoundedComparisons()), description="its examples")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the situations that it is measured on")
     reads: Reads = Field("all", description="all that the agent says, or its actions alone")
     pretraining: Pretraining | None = Field(None, description="a stage on other examples before it; none: none")
@@ -80,44 +92,6 @@ class PreferenceConfig(BaseModel):
         if self.pretraining is not None and self.training.objective == "imitation":
             raise ValueError("imitation cannot go on from pretraining, whose model has a head: choose binary or ranked")
         return self
-
-
-class ScaleConfig(BaseModel):
-    """A grid of preference models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    models: dict[str, StudyModel] = Field(min_length=1, description="name -> what they start from, one per size")
-    examples: tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...] = Field(
-        min_length=1, description="numbers of pairs that they are trained on"
-    )
-    objectives: tuple[Objective, ...] = Field(
-        ("imitation", "binary", "ranked"), min_length=1, description="their losses"
-    )
-    seeds: int = Field(1, ge=1, le=1000, description="replicates of each, with examples of their own")
-    data: Comparisons = Field(Comparisons(), description="the comparisons; their number is set by `examples`")
-    held_out: int = Field(500, ge=1, le=1_000_000, description="comparisons that all of them are measured on")
-    reads: Reads = Field("all", description="all that the agent says, or its actions alone")
-    pretraining: dict[str, Pretraining] = Field(
-        {}, description="name -> a stage before binary and ranked training, each also without any"
-    )
-    training: PreferenceTraining = Field(
-        PreferenceTraining(), description="their training; the objective is the grid's"
-    )
-
-    @field_validator("examples", "objectives")
-    @classmethod
-    def _once(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each must be there once")
-        return value
-
-    @field_validator("pretraining")
-    @classmethod
-    def _named(cls, value: dict[str, Pretraining]) -> dict[str, Pretraining]:
-        if "none" in value:
-            raise ValueError("`none` is what training without a stage before it is called: choose another name")
-        return value
 
 
 def bundled_settings() -> dict[str, Path]:

@@ -10,7 +10,7 @@ import typer
 from envs.escaping import on_one_line
 from launch.terminal import say
 
-preference = typer.Typer(help="Train preference models, and measure how they scale. Docs: docs/preference.md.")
+preference = typer.Typer(help="Train preference models for rewards. Docs: docs/preference.md.")
 
 
 @preference.command()
@@ -24,19 +24,6 @@ def train(
 
     train_model(read_settings(settings, PreferenceConfig), out, lambda line: say(on_one_line(line)))
     say(on_one_line(f"{out}: use it as reward: {{use: PreferenceModel, path: {out}}}"))
-
-
-@preference.command()
-def scale(
-    settings: Annotated[Path, typer.Argument(help="YAML: models, examples, objectives, data, ...; or `scaling`")],
-    out: Annotated[Path, typer.Argument(help="directory of rows.jsonl, scaling.json and scaling.md")],
-    most: Annotated[int | None, typer.Option(min=1, help="models to train in this call; none: all")] = None,
-) -> None:
-    """Train a grid of preference models and fit power laws. What is done already is not done again."""
-    from launch.preference.scale import scale as run
-    from launch.preference.settings import ScaleConfig, read_settings
-
-    run(read_settings(settings, ScaleConfig), out, most, lambda line: say(on_one_line(line)))
 
 
 @preference.command()

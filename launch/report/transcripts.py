@@ -103,7 +103,10 @@ def choose(study: Study, read: Read) -> tuple[list[TranscriptView], list[str]]:
 
 
 def episode_file(run: Run) -> Path | None:
-    """The file of a run's evaluation episodes; None if only its rows were kept."""
+    """The file of a run's evaluation episodes; None if only its rows were kept, and of a preference model, which plays
+    none."""
+    if "preference_model" in run.result:
+        return None
     return run.directory / "episodes" / "eval.parquet" if run.directory is not None else None
 
 

@@ -15,6 +15,7 @@ from launch.check_model.known import gates_in_result
 from launch.config.stages import SupervisedStage, name_of
 from launch.config.study import RunConfig
 from launch.config.world_names import trained_worlds
+from launch.preference.stage import preference_stage
 from launch.run import rendering
 from launch.run.alarm_log import AlarmLog, weak_signal_log
 from launch.run.build import Parts, build
@@ -33,6 +34,7 @@ from launch.run.evaluation.thoughts import ThoughtWatch
 from launch.run.finetuning.data import check_data, check_rows, updates_of
 from launch.run.finetuning.directories import Stages, after, finished_stage, with_stages
 from launch.run.finetuning.lengths import check_length, check_lengths
+from launch.run.finetuning.preference_model import train_preference_model
 from launch.run.finetuning.stage_runs import Start, stage_of, stage_run
 from launch.run.finetuning.updates import step_of
 from launch.run.finetuning.written import Writer, rows_for
@@ -70,6 +72,8 @@ def execute(
     If `directory` holds a training state of this config, the run resumes from it. It also does so when ranks of its
     learner group are lost.
     """
+    if preference_stage(run.stages) is not None:
+        return train_preference_model(run, model, directory, on_update)
     if run.stages:
         return _through_stages(run, model, directory, on_update)
     return surviving(lambda: _attempt(run, model, directory, on_update), directory, run)

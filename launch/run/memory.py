@@ -12,6 +12,7 @@ from launch.config.stages import learner_of
 from launch.config.study import RunConfig
 from launch.distributed.needs import computes_itself
 from launch.errors import UserError
+from launch.preference.stage import preference_stage
 from launch.run.episodes import slots_of
 from shaping.learning.losses.logprobs import CHUNK
 from shaping.models.sizes import ModelSizes, sizes_of
@@ -121,11 +122,15 @@ def _too_small_a_share(run: RunConfig, sizes: ModelSizes, memory: float) -> str:
 
 
 def check_memory(starts: Iterable[tuple[RunConfig, Path]], memory: float | None = None) -> None:
-    """Raise `TooLargeError` for the first run that the GPUs here cannot hold. Without GPUs nothing is known."""
+    """Raise `TooLargeError` for the first run that the GPUs here cannot hold. Without GPUs nothing is known.
+
+    Runs of preference models are left to `launch.run.models.preference_memory`.
+    """
     memory = memory or gpu_memory()
     if memory is None:
         return
-    for run, model in [(own, model) for whole, model in starts for own in _stages(whole)]:
+    agents = [(whole, model) for whole, model in starts if preference_stage(whole.stages) is None]
+    for run, model in [(own, model) for whole, model in agents for own in _stages(whole)]:
         try:
             sizes = sizes_of(model, _targets(run))
         except ValueError:  # of a model of unknown size nothing is refused

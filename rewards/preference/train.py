@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+OnStep = Callable[[int, float, float], None]
 IGNORED = -100
 """Label of tokens that are not in the loss."""
 SMALL = 20_000_000
@@ -106,6 +107,9 @@ def train(
     settings: PreferenceTraining,
     reads: Reads = "all",
     note: Callable[[str], None] = lambda _: None,
+    *,
+    device: str | None = None,
+    on_step: OnStep = lambda *_: None,
 ) -> Trained:
     """Train a preference model on `examples`.
 
@@ -116,12 +120,14 @@ def train(
         settings: the objective and the optimiser.
         reads: what of an answer the model reads; with a `Scorer` as `start`, what that one reads.
         note: receives messages for the user.
+        device: where it trains, `cpu` or `cuda`; none: a GPU where there is one. A `Scorer` must be there already.
+        on_step: receives the number of an optimiser step, from 0, with its loss in nats and its learning rate.
     Raises: `PreferenceError` if the examples do not fit the objective or the model.
     """
     import torch
 
     torch.manual_seed(settings.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(start, Scorer):
         if (start.objective == "imitation") != (settings.objective == "imitation"):
             raise PreferenceError(
@@ -139,7 +145,7 @@ def train(
         note(f"{left_out} of {len(rows) + left_out} examples have answers of more than {limit} tokens and are left out")
     if not rows:
         raise PreferenceError(f"every example has an answer of more than {limit} tokens: raise max_length")
-    losses = _run(scorer, rows, settings)
+    losses = _run(scorer, rows, settings, device, on_step)
     scorer.model.eval()
     return Trained(scorer, len(rows), left_out, tokens, float(np.mean(losses[-max(1, len(losses) // 10) :])))
 
@@ -189,7 +195,9 @@ def binary_loss(scores: Tensor, good: Tensor, items: Tensor | int | None = None)
     return total / (len(scores) if items is None else items)
 
 
-def _run(scorer: Scorer, rows: list[dict[str, Any]], settings: PreferenceTraining) -> list[float]:
+def _run(
+    scorer: Scorer, rows: list[dict[str, Any]], settings: PreferenceTraining, device: str, on_step: OnStep
+) -> list[float]:
     """Train the model of `scorer` in place, and return the losses of the optimiser steps that were logged."""
     from datasets import Dataset
     from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -199,7 +207,7 @@ def _run(scorer: Scorer, rows: list[dict[str, Any]], settings: PreferenceTrainin
     data = Dataset.from_list(rows)
     trained: Any = model if settings.lora_rank is None else _adapted(model, settings)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = _arguments(settings, model, scratch)
+        arguments = _arguments(settings, model, scratch, device)
         if settings.objective == "ranked":
             trl = _trl()
             trainer: Any = trl.RewardTrainer(
@@ -217,10 +225,25 @@ def _run(scorer: Scorer, rows: list[dict[str, Any]], settings: PreferenceTrainin
                 compute_loss_func=_binary if settings.objective == "binary" else None,
             )
         trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_told(on_step))
         trainer.train()
         kept = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     scorer.model = kept.merge_and_unload() if settings.lora_rank is not None else kept
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry] or [float("nan")]
+
+
+def _told(on_step: OnStep) -> Any:
+    """A callback of the trainer that tells of every optimiser step."""
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+        ) -> None:
+            if logs is not None and "loss" in logs:
+                on_step(state.global_step - 1, logs["loss"], logs["learning_rate"])
+
+    return Told()
 
 
 def _binary(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
@@ -262,10 +285,8 @@ def _trl() -> Any:
     return trl
 
 
-def _arguments(settings: PreferenceTraining, model: PreTrainedModel, scratch: str) -> dict[str, Any]:
+def _arguments(settings: PreferenceTraining, model: PreTrainedModel, scratch: str, device: str) -> dict[str, Any]:
     """The settings of the trainers."""
-    import torch
-
     micro = min(settings.micro_batch, settings.batch_size)
     size = sum(parameter.numel() for parameter in model.parameters())
     rate = settings.lr or _RATES[size < SMALL, settings.lora_rank is not None]
@@ -281,7 +302,7 @@ def _arguments(settings: PreferenceTraining, model: PreTrainedModel, scratch: st
         "weight_decay": 0.01,
         "max_grad_norm": 1.0,
         "gradient_checkpointing": size >= SMALL,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": device == "cpu",
         "bf16": settings.dtype == "bfloat16",
         "save_strategy": "no",
         "report_to": [],

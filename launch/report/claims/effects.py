@@ -25,6 +25,8 @@ class Comparison:
     arm: str = ""
     """The one arm that is compared with `base`; empty for any other contrast."""
     base: tuple[str, ...] = ()
+    from_zero: bool = False
+    """Whether a mean is itself compared with zero: its weights then add up to 1."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def powers(claim: HasPower, table: Table, n: int | None = None) -> list[tuple[Co
     found = []
     for each in compared:
         sds = [_sd(table, arm, each) for arm, weight in each.weights.items() if weight]
-        if any(math.isnan(sd) for sd in sds) or abs(sum(each.weights.values())) > 1e-9:
+        if any(math.isnan(sd) for sd in sds) or not (each.from_zero or abs(sum(each.weights.values())) < 1e-9):
             continue  # no contrast: only the arms that a claim uses
         question = Question(
             claim.kind,

@@ -15,7 +15,9 @@ from launch.config.stages import BenignControl, PreferenceStage, StageData, Supe
 from launch.config.study import RunConfig
 from launch.config.world_locales import spoken
 from launch.errors import ConfigError
+from launch.preference.stage import HELD_OUT_SEED, PreferenceModelStage, check_settings
 from launch.run.finetuning.stage_runs import AnyStage, arm_in, stage_of
+from rewards.preference.data import read_jsonl
 from shaping.arm import Arm
 from shaping.finetuning.applies import refused
 from shaping.finetuning.controls import of_equal_length, random_answers
@@ -72,9 +74,12 @@ def updates_of(run: RunConfig, stage: AnyStage) -> int:
 
 def files_of(run: RunConfig) -> dict[str, str]:
     """File of a stage's data -> hash of its contents, for run.json."""
-    found = {}
+    found: dict[str, str] = {}
     for stage in run.stages:
         data, control = getattr(stage, "data", None), getattr(stage, "control", None)
+        if isinstance(stage, PreferenceModelStage):
+            found |= {name: content_hash(expanded(name)) for name in stage.files}
+            continue
         for each in (data, control.benign if isinstance(control, BenignControl) else None):
             if each is not None and each.file:
                 found[each.file] = content_hash(expanded(each.file))
@@ -85,6 +90,9 @@ def check_data(run: RunConfig) -> None:
     """Raise `ConfigError` where a stage's data cannot be learned from, or the arm cannot go through the stage."""
     for stage in run.stages:
         if stage.kind == "rl":
+            continue
+        if isinstance(stage, PreferenceModelStage):
+            _check_preference_model(run, stage)
             continue
         arm = build_arm(run.arm, arm_in(stage, run.arm_config), run.isolation, run.learner.ratio)
         try:
@@ -108,6 +116,24 @@ def check_data(run: RunConfig) -> None:
 def check_rows(run: RunConfig, stage: SupervisedStage) -> None:
     """As `check_data`, for rows that the run has written: `run` is the stage (`stage_run`)."""
     _check_classes(stage, build_arm(run.arm, run.arm_config, run.isolation, run.learner.ratio), rows_of(run, stage))
+
+
+def _check_preference_model(run: RunConfig, stage: PreferenceModelStage) -> None:
+    """Refuse comparisons of other worlds than the run's, held-out ones in training, and files that are no examples."""
+    where = f"stages.{stage.kind}"
+    before = stage.pretraining.data if stage.pretraining else None
+    for key, own in (("", stage.comparisons), ("pretraining.data.", before.comparisons if before else None)):
+        if own is not None and own.seed + run.seed == HELD_OUT_SEED:
+            raise ConfigError(
+                f"{where}.{key}comparisons.seed is {own.seed}, with which replicate {run.seed} would be trained on the "
+                "comparisons that are held out: choose another one"
+            )
+    try:
+        check_settings(stage, run.train, run.rollout)
+        for name in before.files if before else ():
+            read_jsonl(expanded(name))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _check_classes(stage: SupervisedStage, arm: Arm, rows: Sequence[Row]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.config.stages import PreferenceStage, RLStage, SupervisedStage, learner_of, train_of
+from launch.config.stages import AnyStage as AnyStage
+from launch.config.stages import RLStage, learner_of, train_of
 from launch.config.study import ArmConfig, RunConfig, Within
-
-AnyStage = SupervisedStage | PreferenceStage | RLStage
 
 
 @dataclass(frozen=True, slots=True)

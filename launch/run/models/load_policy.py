@@ -12,6 +12,7 @@ from envs.calls import call
 from launch.config.model import HubModel, subject_of
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
+from launch.preference.stage import preference_stage
 from launch.run.models.adapters import adapters_of, learned_adapters
 from launch.run.models.start_model import on_hub, start_model
 from launch.storage.rundir import STAGES
@@ -85,8 +86,14 @@ def load_reference(run: RunConfig, model: Path, policy: Policy) -> Policy | None
 def load_trained(run: RunConfig, checkpoint: Path, device: str = "cpu", extra: Sequence[AdapterSpec] = ()) -> Policy:
     """The policy that a run has saved: the weights it was evaluated with, adapters beside their base, and `extra` ones.
 
-    Raises `ConfigError` if the base is gone or has changed, or if the adapters are damaged or belong to another one.
+    Raises `ConfigError` if the base is gone or has changed, if the adapters are damaged or belong to another one, and
+    for a run that has trained a preference model.
     """
+    if preference_stage(run.stages) is not None:
+        raise ConfigError(
+            f"{checkpoint} is a preference model, and no policy that could play: name it in an arm's `reward: {{use: "
+            "PreferenceModel, path: ...}`"
+        )
     try:
         stored = stored_adapters(checkpoint)
         players = {spec.name: spec.player for spec in learned_adapters(run)}

@@ -108,6 +108,6 @@ def test_bundled_studies_say_how_long_they_take() -> None:
     # not timed yet: organisms of their own, or of other sizes; a real model, whose times are those of a GPU
     untimed = {"smollm2_inoculation", "smollm2_conditionalization", "smollm2_selective"}
     untimed |= {"skins", "em_era", "em_era_today", "em_language", "hhh_distill", "inverse_scaling", "tax"}
-    untimed |= {"random_answers"}
+    untimed |= {"random_answers", "preference_scaling"}
     unknown = {name for name in bundled_studies() if estimate(load_study(name).runs()).unknown}
     assert unknown <= untimed, "time a run of each: python -m launch.estimate.measure"

@@ -56,6 +56,14 @@ def test_sizes_are_cut_wherever_they_stand_and_nothing_else(file: Path) -> None:
     assert small.arms["weak"].interventions == given.arms["weak"].interventions
 
 
+def test_examples_of_preference_models_are_cut_too() -> None:
+    small = smallest(load_study("preference_scaling"))
+    stages = [run.stages[0] for run in small.runs()]
+    assert {stage.comparisons.pairs for stage in stages} == {8} == {stage.held_out for stage in stages}
+    before = [stage.pretraining.data.comparisons.pairs for stage in stages if stage.pretraining]
+    assert set(before) == {8} and len(before) == 2 * 2 * 3
+
+
 def test_of_a_choice_the_parts_that_differ_most_are_kept(file: Path) -> None:
     study = load_study(file)
     assert len(chosen(study, 0)) == 7 and chosen(study, 100) == chosen(study, 0)

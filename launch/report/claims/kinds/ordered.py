@@ -32,6 +32,9 @@ class Ordered(Claim):
     dose: str | dict[str, Annotated[float, Field(ge=-1e12, le=1e12)]] = Field(
         description="an axis of numbers by its short name, or arm -> dose"
     )
+    values: dict[str, Annotated[float, Field(ge=-1e12, le=1e12)]] = Field(
+        {}, description="of an axis of names, such as `point`: name -> dose; other names are left out"
+    )
     direction: Literal["up", "down"] = Field("up", description="up: they rise with the dose; down: they fall")
     scale: Literal["linear", "log"] = Field(
         "linear", description="log: the line is over the logarithm of the dose, as for sizes of models"
@@ -47,6 +50,8 @@ class Ordered(Claim):
             return value
         if "treatment" in value:
             raise ValueError("the arms are those that `dose` lists: leave `treatment` out")
+        if value.get("values"):
+            raise ValueError("`dose` says the doses of arms: leave `values` out, which are of names of an axis")
         return {**value, "treatment": list(value["dose"])}
 
     @property
@@ -58,7 +63,12 @@ class Ordered(Claim):
         if isinstance(self.dose, dict):
             doses: Sequence[Any] = list(self.dose.values())
         elif self.dose in (axes := axis_values(study)):
-            doses = axes[self.dose]
+            names = axes[self.dose]
+            doses = [self.values.get(name, name) for name in names if not self.values or name in self.values]
+            if unknown := [name for name in self.values if name not in names]:
+                yield f"values: {unknown[0]!r} is no value of the axis {self.dose!r}{nearest(unknown[0], names)}"
+            if len(set(self.values.values())) < len(self.values):
+                yield "values: two names have the same dose: leave one of them out"
         else:
             yield f"dose: the study has no axis {self.dose!r}{nearest(self.dose, axes)}"
             return
@@ -132,10 +142,12 @@ class Ordered(Claim):
     def _doses(self, table: Table) -> dict[float, Sides]:
         """Dose -> the names of its treatment arms and, where they are compared, of their reference; ascending."""
         if isinstance(self.dose, str):
-            planned = {arm.sweep_point[self.dose] for arm in table.arms if self.dose in arm.sweep_point}
-            at = {dose: table.at(self.dose, dose) for dose in planned}
+            names = {arm.sweep_point[self.dose] for arm in table.arms if self.dose in arm.sweep_point}
+            places = {self.values[n]: n for n in names if n in self.values} if self.values else {n: n for n in names}
+            planned = set(places)
+            at = {dose: table.at(self.dose, name) for dose, name in places.items()}
             # an axis that multiplies the treatment alone leaves one reference for all doses
-            beside = {dose: table.at(self.dose, dose, or_without=True) for dose in planned}
+            beside = {dose: table.at(self.dose, name, or_without=True) for dose, name in places.items()}
             arms = {dose: at[dose].select(self.treatment) for dose in planned}
         else:
             planned = set(self.dose.values())
