@@ -174,8 +174,8 @@ def test_a_metric_that_fails_is_named() -> None:
 
 
 def test_metrics_of_a_source_can_be_measured_unless_they_need_more_than_records() -> None:
-    of_games = ("elo", "games_")  # of worlds with several seats
-    assert {m.name for m in metrics_of("access") if not m.family and not m.name.startswith(of_games)} == {
+    of_others = ("elo", "games_", "preference_")  # of worlds with several seats, and of preference models
+    assert {m.name for m in metrics_of("access") if not m.family and not m.name.startswith(of_others)} == {
         "reward_access", "reward_access_initial", "blocked", "access_logprob", "pressure", "relearned"
     }  # fmt: skip
     assert all(metric.compute for metric in metrics_of("training"))
