@@ -31,7 +31,7 @@ from shaping.models.lora.adapter_checkpoint import stored_adapters
 
 FOLDER = "rows.written"
 """Beside the folders of stages, none of which can have this name."""
-MOST_PLAYED = 10
+MOST_PLAYED = 50
 """Episodes that are played for each row at the most."""
 Worlds = Mapping[str, Mapping[str, Any]]
 """World -> its options."""

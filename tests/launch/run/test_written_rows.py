@@ -151,7 +151,7 @@ def test_worlds_take_turns_and_episodes_with_a_trait_are_left_out(organism: Path
 def test_too_few_rows_say_how_many_there_are(organism: Path, tmp_path: Path) -> None:
     run = config(TEACH, STUDENT, train={**document()["train"], "max_tokens": 1})
     stage = config({**STUDENT, "data": {"written": {}, "worlds": NIGHT, "rows": 6}}).stages[0]
-    said = r"stages.student: of 60 episodes that the start model has played, 0 are whole"
+    said = r"stages.student: of 300 episodes that the start model has played, 0 are whole"
     with pytest.raises(ConfigError, match=said):
         rows_for(run, stage, {"": Writer(run, organism)}, tmp_path)
     assert not (tmp_path / FOLDER).exists()
