@@ -14,12 +14,12 @@ from envs.store import read_episodes
 from launch.config.loading import parse_study
 from launch.config.model import ShippedModel
 from launch.config.plugins import PluginError
-from launch.config.stages import WrittenData, described
+from launch.config.stages import SupervisedStage, WrittenData, described
 from launch.config.study import RunConfig
 from launch.errors import ConfigError
 from launch.preflight import check_study
 from launch.run.execute import execute
-from launch.run.finetuning.data import rows_of
+from launch.run.finetuning.data import rows_of, worlds_of
 from launch.run.finetuning.stage_runs import Start, stage_run
 from launch.run.finetuning.written import FOLDER, Writer, rows_for, write_rows
 from launch.run.models.start_model import start_model
@@ -190,6 +190,15 @@ def test_studies_without_such_stages_say_nothing_of_them() -> None:
     stage = config(TEACH).model_dump(mode="json")["stages"][0]
     assert "start" not in stage and "written" not in stage["data"]
     assert described(config(TEACH, STUDENT).stages)[1]["data"] == "what the policy after teach wrote (6 rows)"
+
+
+@pytest.mark.parametrize(("model", "world"), [("models/any", "nightwatch@en-prose"), ("", "nightwatch")])
+def test_worlds_of_a_stages_data_speak_as_those_of_the_study_do(model: str, world: str) -> None:
+    personas = {**TEACH, "data": {"personas": {"honest": 1}, "worlds": NIGHT, "rows": 2}}
+    run = config(personas, STUDENT, **({"model": model} if model else {}))
+    for stage in run.stages:
+        assert isinstance(stage, SupervisedStage) and stage.data is not None
+        assert list(worlds_of(run, stage.data)) == [world]
 
 
 @pytest.mark.parametrize(
