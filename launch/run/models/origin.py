@@ -16,7 +16,6 @@ from launch.storage.rundir import RunDirectory, read_record
 from launch.storage.studydir import StudyDirectory, protected
 from launch.storage.versions import source_hash
 from shaping.models import model_files
-from shaping.models.model_files import content_hash
 
 SHOWN = 12
 """Most lines of differences in a message."""
@@ -26,14 +25,16 @@ def origin(run: RunConfig, model: Path) -> dict[str, Any]:
     """For run.json: which model it starts from, and the hashes of its files and of the plug-ins' code."""
     hub = {"commit": run.commit} if run.commit else {}
     whole, first = (run.within.run, Path(run.within.start)) if run.within else (run, model)
-    data = files_of(whole)
+    data, rows = files_of(whole), run.within.rows if run.within else ""
     return {
         "start": start_record(whole, first),
         "model": model_files.hashes(first),
         "plugins": plugin_code(whole),
         **hub,
         **({"data": data} if data else {}),
-        **({"written": content_hash(Path(rows))} if (rows := run.within.rows if run.within else "") else {}),
+        **(
+            {"written": model_files.content_hash(Path(rows))} if (rows := run.within.rows if run.within else "") else {}
+        ),
     }
 
 
@@ -44,7 +45,7 @@ def changes(record: Mapping[str, Any], run: RunConfig, model: Path | None) -> li
     """
     lines = []
     if (within := run.within) is not None:  # what it starts from itself, the run has made
-        if within.rows and record.get("written", "") != content_hash(Path(within.rows)):
+        if within.rows and record.get("written", "") != model_files.content_hash(Path(within.rows)):
             lines.append("the rows that a policy of the run has written for it have other contents")
         run, model = within.run, Path(within.start)
     if model is not None and "model" in record:
