@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from envs.episode import Episode, Span, SpanKind
-from launch.config.loading import load_study
+from launch.config.loading import bundled_studies, load_study
 from launch.config.plugins import INTERVENTION, REWARD, build_arm, find_class, load
 from launch.config.study import PluginSpec
 from shaping.arm import compose
@@ -97,3 +98,21 @@ def test_the_quarantine_in_the_docs_works(make_episode: Callable[..., Episode], 
         arm = compose("arm", [load(PluginSpec(use="docs_quarantine:Quarantine"), INTERVENTION, "arms.a")])
     assert [(spec.name, spec.role) for spec in arm.adapters()] == [("keep", "kept"), ("drop", "quarantine")]
     assert [arm.gates(make_episode([r])) for r in (2.0, 0.5)] == [Gates(kept=0.0), Gates(quarantine=0.0)]
+
+
+def studies_of_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Study and overrides of every `shaping study` that a page or an example says, if the study exists."""
+    docs = ROOT / "docs"
+    for path in (ROOT / "README.md", *docs.rglob("*.md"), *(docs / "examples").glob("*.yaml")):
+        text = re.sub(r" *\\\n[# ]*", " ", path.read_text(encoding="utf-8"))
+        for said in re.findall(r"^(?:#\s*)?shaping study ([^`\n]+)$", text, re.MULTILINE):
+            name, *words = shlex.split(said, comments=True)
+            if name in bundled_studies() or (ROOT / name).exists():
+                yield name, tuple(word for word in words if re.match(r"[a-z_.]+=", word))
+
+
+def test_every_study_that_a_command_names_loads_with_its_overrides() -> None:
+    said = set(studies_of_commands())
+    assert len(said) > 10 and any("rollout.engine=vllm" in overrides for _, overrides in said)
+    for name, overrides in sorted(said):
+        load_study(name, list(overrides))
