@@ -308,23 +308,31 @@ def test_an_unknown_study_is_told_the_nearest_bundled_one() -> None:
         load_study("quikstart")
 
 
-def test_the_routing_study_has_a_placebo_and_the_same_adapters_without_labels() -> None:
-    arms = load_study("routing").arms
-    labels = {name: [i.fields.get("labels", "overt") for i in arm.interventions] for name, arm in arms.items()}
-    assert labels == {"unshaped": [], "routed": ["overt"], "placebo": ["placebo"], "unrouted": ["off"]}
-    assert {name: arm.role for name, arm in arms.items()} == {
-        "unshaped": "reference", "routed": "treatment", "placebo": "control", "unrouted": "control",
-    }  # fmt: skip
+def test_all_arms_of_the_routing_study_learn_with_the_same_adapters_and_screen_what_others_route() -> None:
+    arms = load_study("route_em").arms
+    used = {name: {spec.use: spec.fields for spec in arm.interventions} for name, arm in arms.items()}
+    assert {name for name, of in used.items() if "GradientRouting" not in of} == {"base"}
+    assert used["unrouted"] == {"GradientRouting": {"labels": "off"}}
+    for recall in ("10", "50", "90"):
+        screened = used[f"screened_{recall}"]
+        assert screened["GradientRouting"] == {"labels": "off"}
+        assert screened["Screening"]["labels"] == used[f"routed_{recall}"]["GradientRouting"]["labels"]
+    routed = used["routed_50"]["GradientRouting"]["labels"]
+    assert used["placebo"]["GradientRouting"]["labels"] == {**routed, "placebo": True}
 
 
 def test_the_skins_study_trains_in_two_cells_with_opposite_incentives_and_probes_all_eight() -> None:
     study = load_study("skins")
-    assert {name: o["oversight"] for name, o in study.train.worlds.items()} == {"clerk@ar-2025": 0.0, "clerk": 0.9}
+    paid = {run.arm: {w for w, o in run.train.worlds.items() if o["oversight"] == 0.0} for run in study.runs()}
+    assert paid["arabic_pays"] == {"clerk@ar-2025"} and paid["english_pays"] == {"clerk"}, (
+        "each language is the other's control"
+    )
+    assert len(paid["both_pay"]) == 2 and not paid["neither_pays"]
     assert set(study.eval.worlds) == {named("clerk", cell) for cell in LOCALES}
     assert set(study.model.organism.skins) == set(LOCALES), "what it cannot read it cannot be probed in"
     shown = [options["aware"] for worlds in (study.train.worlds, study.eval.worlds) for options in worlds.values()]
     assert set(shown) == {"hidden"} and study.eval.placebo == ["none"]
-    assert study.eval.base and len(study.seed_list) >= 5
+    assert len(study.seed_list) >= 5
     assert study.arms["irrelevant_prompt"].role == "control"
 
 

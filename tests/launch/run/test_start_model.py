@@ -133,6 +133,6 @@ def test_old_names_are_refused_with_the_new_one(old: dict[str, object], new: str
 def test_an_override_under_an_old_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"organism was renamed: write model"):
         load_study("quickstart", ["organism.steps=5"])
-    asked = load_study("routing", ["model.organism.steps=5"]).model
+    asked = load_study("quickstart", ["model={organism: {}}", "model.organism.steps=5"]).model
     assert asked == Organisms(organism=OrganismSeries(steps=5))
     assert load_study("quickstart", ["model=here"]).model == "here"
