@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -37,20 +38,16 @@ def recorded(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int
     gradient, also with activation checkpointing: the backward pass computes what they depend on again, not them.
     """
     found: dict[int, Tensor] = {}
-    with ExitStack() as stack:
-        modules = decoder_layers(model) if layers else ()
-        for number in sorted(set(layers)):
-            stack.enter_context(_recording(modules[number], found, number))
-        yield found
-
-
-@contextmanager
-def _recording(layer: nn.Module, found: dict[int, Tensor], number: int) -> Iterator[None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        found[number] = output[0] if isinstance(output, tuple) else output
-
-    handle = layer.register_forward_hook(hook)
+    modules = decoder_layers(model) if layers else ()
+    hooks = []
     try:
-        yield
+        for number in sorted(set(layers)):
+            hooks.append(modules[number].register_forward_hook(partial(_record, found, number)))
+        yield found
     finally:
-        handle.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _record(found: dict[int, Tensor], number: int, _layer: nn.Module, _args: Any, output: Any) -> None:
+    found[number] = output[0] if isinstance(output, tuple) else output

@@ -27,7 +27,7 @@ class SamplingParams:
     """Settings of one completion."""
 
     max_tokens: int = 32
-    """Longest completion, end-of-turn token included."""
+    """Longest completion, end-of-turn token included; 0: see `Engine.complete`."""
     temperature: float = 1.0
     """Divisor of the logits; 0 is greedy."""
     seed: int = 0
@@ -50,7 +50,7 @@ class Session:
     """Who samples it, where an engine serves several players (`shaping.sampling.players`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CompletionStates:
     """The hidden states of one completion that a capture asked for."""
 
@@ -58,9 +58,17 @@ class CompletionStates:
     """What was asked for."""
     states: NDArray[np.float32]
     """[sampled tokens, layers, hidden]; of `prompt_end`, one token."""
+    unread: bool = False
+    """True while the last token has not been read, since nothing is sampled after it: its states are nan until the
+    session's next `Engine.complete` fills them in."""
 
     def mean(self, kinds: Sequence[int]) -> NDArray[np.float32]:
-        """Mean over the tokens that were asked for [layers, hidden]; nan if there are none. `kinds`: `SpanKind`s."""
+        """Mean over the tokens that were asked for [layers, hidden]; nan if there are none. `kinds`: `SpanKind`s.
+
+        Raises: `EngineError` while the last token has not been read.
+        """
+        if self.unread:
+            raise EngineError(f"capture {self.capture.name!r}: the last token of a completion has not been read")
         wanted = {"motive": SpanKind.MOTIVE, "action": SpanKind.ACTION}.get(self.capture.positions)
         chosen = self.states if wanted is None else self.states[np.asarray(kinds) == wanted]
         if not len(chosen):
@@ -100,7 +108,11 @@ class Engine(Protocol):
         """End a session and free its cached prefix."""
 
     async def complete(self, session: Session, tokens: Sequence[int], params: SamplingParams) -> Completion:
-        """Continue `tokens`, the session's whole sequence so far, up to the end of the turn."""
+        """Continue `tokens`, the session's whole sequence so far, up to the end of the turn.
+
+        States of the session's last completion that are unread are there afterwards. With `max_tokens` 0, that is all
+        that happens: nothing is sampled. Only engines whose states can be unread are asked for it.
+        """
 
     async def load_weights(self, state: dict[str, Any], version: int) -> str:
         """Take new weights. Tokens sampled later carry `version`, also in completions under way.

@@ -203,6 +203,9 @@ class Rollout:
             self._engine.open(session)
             try:
                 status, error = await self._turns(session, transcript, observation, overt), ""
+                if tokens := transcript.unread:
+                    self._note("states of the last completion", samples=True)
+                    await self._engine.complete(session, tokens, SamplingParams(max_tokens=0))
             finally:
                 self._engine.close(session)
         except TimeLimitExceeded as failure:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Contexts, Episode, Event, Forced, Labels, RolloutStatus, Sealed, SpanKind, Turn
 from shaping.hooks import Prefill
-from shaping.sampling.engine import Completion
+from shaping.sampling.engine import Completion, CompletionStates
 from shaping.sampling.text.render import Message, Renderer
 from shaping.sampling.text.split import Splitter
 
@@ -50,6 +50,8 @@ class Transcript:
         self._finished = True
         self._pending: list[Turn] = []
         self._states: list[dict[str, NDArray[np.float32]]] = []
+        self._last: tuple[list[int], tuple[CompletionStates, ...]] | None = None
+        self._spoken = slice(0)
         self._forced: tuple[Prefill, list[int]] | None = None
 
     def _opening(self, observation: str) -> list[int]:
@@ -153,8 +155,22 @@ class Transcript:
         )
         self._forced = None
         self._pending.append(turn)
-        self._states.append({states.capture.name: states.mean(kinds) for states in completion.states})
+        self._average()
+        self._last, self._spoken = (kinds, completion.states), slice(self._segments[-1], len(self._tokens))
         return turn
+
+    @property
+    def unread(self) -> list[int]:
+        """The segment up to the end of the last completion, if states of it are still unread; otherwise empty."""
+        late = self._last is not None and any(states.unread for states in self._last[1])
+        return self._tokens[self._spoken] if late else []
+
+    def _average(self) -> None:
+        """Replace the states of the last completion by their means. They are all there once the next one is."""
+        if self._last is not None:
+            kinds, found = self._last
+            self._states.append({states.capture.name: states.mean(kinds) for states in found})
+            self._last = None
 
     def settle(self, *, executed: str, reward: float, events: tuple[Event, ...]) -> None:
         """Complete the last turn with the world's response."""
@@ -202,6 +218,8 @@ class Transcript:
         )
 
     def _activations(self, turns: int) -> dict[str, NDArray[np.float32]]:
+        if turns > len(self._states):  # a last turn without the world's answer has no states that anyone reads
+            self._average()
         names = self._states[0] if turns else ()
         return {name: np.stack([of_turn[name] for of_turn in self._states[:turns]]) for name in names}
 

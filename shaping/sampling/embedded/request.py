@@ -28,9 +28,14 @@ class Request:
     version: list[int] = field(default_factory=list)
     states: Kept = field(default_factory=dict)
 
+    @property
+    def last(self) -> int:
+        """The last token."""
+        return self.sampled[-1] if self.sampled else self.tokens[-1]
+
     def has_ended(self, ends: Container[int]) -> bool:
         """Has a token that ends turns been sampled, or as many as are allowed?"""
-        return bool(self.sampled) and (self.sampled[-1] in ends or len(self.sampled) >= self.params.max_tokens)
+        return len(self.sampled) >= self.params.max_tokens or (bool(self.sampled) and self.sampled[-1] in ends)
 
     def completion(self, ends: Container[int], reader: Reader) -> Completion:
         """What has been sampled, with the states that `reader` has kept."""
@@ -38,7 +43,7 @@ class Request:
             tokens=np.array(self.sampled, np.int32),
             logprobs=np.array(self.logprobs, np.float32),
             policy_versions=np.array(self.version, np.int32),
-            finished=self.sampled[-1] in ends,
+            finished=bool(self.sampled) and self.sampled[-1] in ends,
             masked_tokens=tuple(self.masked_tokens),
             states=reader.completed(self),
         )

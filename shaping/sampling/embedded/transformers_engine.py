@@ -51,8 +51,8 @@ class TransformersEngine:
         slots: episodes that can be open at once.
         context_length: longest episode in tokens; the model's own limit by default.
         verify: weight updates that return a checksum, which reads every weight.
-        captures: hidden states that completions bring along. A completion's last token is then read,
-            too, in the decoding step after it.
+        captures: hidden states that completions bring along. Those of a completion's last token come with the
+            session's next call of `complete`, from the weights and edits of that time.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class TransformersEngine:
         self._free.append(self._slot.pop(session.id))
         self._free.sort(reverse=True)  # low slots first keeps the active rows contiguous
         del self._cached[session.id]
+        self._reader.forget(session.id)
 
     def set_edits(self, edits: Sequence[ActivationEdit]) -> None:
         self._edits = tuple(edits)
@@ -192,14 +193,25 @@ class TransformersEngine:
         if len(tokens) + params.max_tokens > self.context_length:
             raise ValueError(f"{len(tokens)} tokens and a reply do not fit in a context of {self.context_length}")
         check_player(session.player, self._players)
+        unread = self._reader.unread(session.id)
+        if list(tokens[: len(unread)]) != unread:  # the prefix has changed at a split: the old one is read before
+            await self.complete(session, unread, SamplingParams(max_tokens=0))
         uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Request(session.id, session.player, tokens, params, future, uniforms))
+        self._admit(Request(session.id, session.player, tokens, params, future, uniforms))
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return await future
 
     # -- the batching loop ---------------------------------------------------------------------------------------
+
+    def _admit(self, request: Request) -> None:
+        """Let a request wait, unless one token is to be read and none sampled: the next decoding step does that."""
+        if request.params.max_tokens or self._cached[request.session] != list(request.tokens[:-1]):
+            self._waiting.append(request)
+        else:
+            self._active = [r for r in self._active if not r.future.done()]  # those of cancelled callers have no slot
+            self._active = sorted([*self._active, request], key=lambda r: self._slot[r.session])
 
     def _drop_cache(self) -> None:
         """Forget all keys and values. Completions under way are read again, with the tokens sampled so far."""
@@ -258,21 +270,21 @@ class TransformersEngine:
             self._cached[request.session].extend(tokens)
         positions = (start + torch.arange(width)).clamp_(max=self.context_length - 1)
         last = torch.tensor([len(tokens) - 1 for tokens in new])
-        self._go_on(requests, self._forward(requests, ids, positions, last))
+        self._go_on(requests, self._forward(requests, ids, positions, last, self._reader.layers))
 
     def _decode(self, requests: list[Request]) -> None:
         logits = self._replayed(requests)
-        ids = torch.tensor([[r.sampled[-1]] for r in requests])
+        ids = torch.tensor([[r.last] for r in requests])
         positions = torch.tensor([[len(self._cached[r.session])] for r in requests])
         for request in requests:
-            self._cached[request.session].append(request.sampled[-1])
+            self._cached[request.session].append(request.last)
         last = torch.zeros(len(requests), dtype=torch.long)
         if logits is None:
-            logits = self._forward(requests, ids, positions, last)
+            logits = self._forward(requests, ids, positions, last, self._reader.decoded)
         self._go_on(requests, logits)
 
     def _go_on(self, requests: list[Request], logits: Tensor) -> None:
-        """Sample the next token of every completion that has not ended; of the others, the last token was read."""
+        """Sample the next token of every completion, except of those that were only to be read."""
         going = [row for row, request in enumerate(requests) if not request.has_ended(self._ends)]
         if len(going) < len(requests):
             requests, logits = [requests[row] for row in going], logits[going]
@@ -285,24 +297,26 @@ class TransformersEngine:
 
         A recording holds the adapters that were on, and shows no states; players have other adapters in each pass.
         """
-        if self._cache is None or self._players or self._reader.ends:
+        if self._cache is None or self._players or self._reader.decoded:
             return None
         tokens = {self._slot[r.session]: r.sampled[-1] for r in requests}
         lengths = {slot: len(self._cached[session]) for session, slot in self._slot.items()}
         return self.graphs.logits(self._cache, tokens, lengths, self._edits)
 
     @torch.inference_mode()
-    def _forward(self, requests: list[Request], ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
-        """Logits [rows, vocabulary] after token `last` of each row."""
+    def _forward(
+        self, requests: list[Request], ids: Tensor, positions: Tensor, last: Tensor, layers: Sequence[int]
+    ) -> Tensor:
+        """Logits [rows, vocabulary] after token `last` of each row. The states of these layers are kept."""
         edits = self._playing(requests)
         if self._cache is None:
-            return self._reread(requests, edits)
+            return self._reread(requests, edits, layers)
         self._cache.reserve(int(positions.max()) + 1)
         rows = [self._slot[r.session] for r in requests]
         plan = Slots(self._cache, rows, positions, self.device)
         with applied(self.model, edits):
             ids, at = ids.to(self.device), positions.to(self.device)
-            hidden, states = layer_states(self.model, ids, at, plan, self._reader.layers)
+            hidden, states = layer_states(self.model, ids, at, plan, layers)
         self._reader.keep(requests, states, positions[:, 0].tolist(), (last + 1).tolist())
         return head_logits(self.model, hidden[torch.arange(len(rows)), last])
 
@@ -314,14 +328,14 @@ class TransformersEngine:
         self._adapters.activate(mode.adapters)
         return mode.edits
 
-    def _reread(self, requests: list[Request], edits: tuple[ActivationEdit, ...]) -> Tensor:
+    def _reread(self, requests: list[Request], edits: tuple[ActivationEdit, ...], layers: Sequence[int]) -> Tensor:
         """Logits [rows, vocabulary] after the last token of each row, from the whole sequences."""
         rows = [self._cached[r.session] for r in requests]
         starts = [0, *accumulate(map(len, rows))]
         ids = torch.tensor([token for row in rows for token in row], device=self.device)
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
         with applied(self.model, edits):
-            row, states = layer_states(self.model, ids[None], positions[None], Packed(starts), self._reader.layers)
+            row, states = layer_states(self.model, ids[None], positions[None], Packed(starts), layers)
         hidden = row[0]
         for number, (request, start) in enumerate(zip(requests, starts, strict=False)):
             own = {layer: of_layer[:, start : starts[number + 1]] for layer, of_layer in states.items()}
@@ -370,13 +384,11 @@ class TransformersEngine:
         return self._mask.masked_tokens(request.sampled, request.params.forbid)
 
     def _finish(self) -> None:
-        """Hand completed requests to their callers.
-
-        If somebody wants to see the states of its last token, a completion takes part in one more decoding step.
-        """
+        """Hand completed requests to their callers."""
         unfinished: list[Request] = []
         for request in self._active:
-            if not request.has_ended(self._ends) or not self._reader.has_all(request):
+            unread = len(self._cached[request.session]) < len(request.tokens)  # it joined after the last decoding step
+            if unread or not request.has_ended(self._ends):
                 unfinished.append(request)
             elif not request.future.done():
                 request.future.set_result(request.completion(self._ends, self._reader))
