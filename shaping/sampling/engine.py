@@ -73,7 +73,8 @@ class CompletionStates:
         chosen = self.states if wanted is None else self.states[np.asarray(kinds) == wanted]
         if not len(chosen):
             return np.full(self.states.shape[1:], np.nan, np.float32)
-        return chosen.mean(axis=0, dtype=np.float32)
+        total: NDArray[np.float32] = np.add.reduce(chosen, axis=0)
+        return total / np.float32(len(chosen))  # `mean` does the same, and takes several times as long
 
 
 @dataclass(frozen=True, slots=True)

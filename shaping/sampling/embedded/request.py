@@ -26,7 +26,7 @@ class Request:
     logprobs: list[float] = field(default_factory=list)
     masked_tokens: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
-    states: Kept = field(default_factory=dict)
+    states: Kept = field(default_factory=list)
 
     @property
     def last(self) -> int:

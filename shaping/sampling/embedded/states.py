@@ -15,8 +15,8 @@ from shaping.hooks import Capture
 from shaping.models.capture import layer_numbers
 from shaping.sampling.engine import CompletionStates, EngineError
 
-Kept = dict[int, NDArray[np.float32]]
-"""Token, counted from the last one of the prompt -> its states [layers, hidden]."""
+Kept = list[NDArray[np.float32]]
+"""States [layers, hidden] of the tokens read so far, from the last one of the prompt on."""
 
 
 class Asks(Protocol):
@@ -56,17 +56,14 @@ class Reader:
             raise EngineError(str(error)) from None
         self.layers = sorted({layer for layers in numbers for layer in layers})
         """Layers that a pass over prompts has to return."""
-        self._own = [[self.layers.index(layer) for layer in layers] for layers in numbers]
+        self._own = [slice(None) if list(own) == self.layers else list(map(self.layers.index, own)) for own in numbers]
         self.decoded = self.layers if any(c.positions != "prompt_end" for c in captures) else []
         """Layers that a decoding step has to return: none if only states of prompts are asked for."""
-        self._unread: dict[int, tuple[Asks, tuple[CompletionStates, ...]]] = {}
+        self._unread: dict[int, tuple[list[int], tuple[CompletionStates, ...]]] = {}
 
     def unread(self, session: int) -> list[int]:
         """The tokens of a session up to one of which states are asked for, but unread; none if there is no such."""
-        if session not in self._unread:
-            return []
-        request, _ = self._unread[session]
-        return [*request.tokens, *request.sampled]
+        return self._unread[session][0] if session in self._unread else []
 
     def forget(self, session: int) -> None:
         """A session is over: what is unread stays so."""
@@ -77,71 +74,58 @@ class Reader:
     ) -> None:
         """Keep the states that a pass has found, [rows, width, hidden] per layer; none if it was asked for none.
 
-        Row i holds `counts[i]` tokens, of which the first stands at position `starts[i]`.
+        Row i holds `counts[i]` tokens, of which the first stands at position `starts[i]`. The first pass of a session
+        after a completion holds its last token.
         """
         if not found:
             return
-        rows, columns, kept = [], [], []
+        if found[self.layers[0]].shape[1] == 1:  # a decoding step: the most frequent pass, and the simplest
+            for request, start, state in zip(requests, starts, self._taken(found, (slice(None), 0)), strict=True):
+                if start < len(request.tokens):  # nothing of it has been decoded yet
+                    request.states.clear()
+                    self._fill_in(request.session, state)
+                request.states.append(state)
+            return
+        rows, columns, lengths = [], [], []
         for row, (request, start, count) in enumerate(zip(requests, starts, counts, strict=True)):
-            last = len(request.tokens) - 1
-            stop = count if self.decoded else min(last + 1 - start, count)
-            own = range(max(last - start, 0), stop)
-            rows += [row] * len(own)
-            columns += own
-            kept += [(request, column + start - last) for column in own]
-            if (late := self._unread.get(request.session)) and start <= _end(late[0]) < start + count:
-                rows.append(row)
-                columns.append(_end(late[0]) - start)
-                kept.append((late[0], len(late[0].sampled)))
-        if not rows:
-            return
-        if found[self.layers[0]].shape[1] == 1:  # a decoding step
-            states, places = _together([found[layer][:, 0] for layer in self.layers]), rows
-        else:
-            at = (torch.tensor(rows), torch.tensor(columns))
-            states, places = _together([found[layer][at] for layer in self.layers]), list(range(len(rows)))
-        for place, (request, number) in zip(places, kept, strict=True):
-            request.states[number] = states[place]
-        for request in requests:
-            self._show_last(request.session)
+            last = len(request.tokens) - 1 - start
+            own = list(range(max(last, 0), count if self.decoded else last + 1))
+            unread = self.unread(request.session)
+            columns += own + ([len(unread) - 1 - start] if unread else own[:1])
+            rows += [row] * (len(own) + 1)
+            lengths.append(len(own))
+        states = self._taken(found, (torch.tensor(rows), torch.tensor(columns)))
+        at = 0
+        for request, start, length in zip(requests, starts, lengths, strict=True):
+            request.states[max(start + 1 - len(request.tokens), 0) :] = states[at : at + length]
+            self._fill_in(request.session, states[at + length])
+            at += length + 1
 
-    def _show_last(self, session: int) -> None:
-        """Fill in the states of a completion's last token if they have been read."""
-        if session not in self._unread:
-            return
-        request, shown = self._unread[session]
-        if (state := request.states.get(len(request.sampled))) is None:
-            return
-        for of_capture, own in zip(shown, self._own, strict=True):
+    def _taken(self, found: Mapping[int, Tensor], at: tuple[Tensor | slice, Tensor | int]) -> NDArray[np.float32]:
+        """The states at (rows, columns) of a pass, [tokens, layers, hidden]."""
+        states: NDArray[np.float32] = torch.stack([found[n][at] for n in self.layers], dim=1).float().cpu().numpy()
+        return states
+
+    def _fill_in(self, session: int, state: NDArray[np.float32]) -> None:
+        """These are the states [layers, hidden] of the token of a session that was unread, if one was."""
+        _, shown = self._unread.pop(session, ([], ()))
+        for of_capture, own in zip(shown, self._own, strict=False):
             if of_capture.unread:
                 of_capture.states[-1] = state[own]
                 of_capture.unread = False
-        del self._unread[session]
 
     def completed(self, request: Asks) -> tuple[CompletionStates, ...]:
         """What a completion brings along that has ended; none if nothing was to be sampled."""
-        if not self._captures or not (sampled := len(request.sampled)):
+        if not self._captures or not request.sampled:
             return ()
-        states = np.stack([request.states[number] for number in range(sampled if self.decoded else 1)])
         found = []
         for capture, own in zip(self._captures, self._own, strict=True):
-            if capture.positions == "prompt_end":
-                found.append(CompletionStates(capture, states[:1, own]))
-                continue
-            of_tokens = np.full((sampled, len(own), states.shape[2]), np.nan, np.float32)
-            of_tokens[:-1] = states[1:, own]
-            found.append(CompletionStates(capture, of_tokens, unread=True))
+            late = capture.positions != "prompt_end"
+            states = [*request.states[1:], request.states[0]] if late else request.states[:1]
+            together = np.concatenate(states).reshape(len(states), len(self.layers), -1)[:, own]
+            if late:
+                together[-1] = np.nan  # in the place of the last token
+            found.append(CompletionStates(capture, together, unread=late))
         if self.decoded:
-            self._unread[request.session] = request, tuple(found)
+            self._unread[request.session] = [*request.tokens, *request.sampled], tuple(found)
         return tuple(found)
-
-
-def _end(request: Asks) -> int:
-    """The position of the last token of a completion that has ended."""
-    return len(request.tokens) + len(request.sampled) - 1
-
-
-def _together(found: list[Tensor]) -> NDArray[np.float32]:
-    """The states of layers, each [tokens, hidden], as [tokens, layers, hidden]."""
-    together: NDArray[np.float32] = torch.stack(found, dim=1).float().cpu().numpy()
-    return together

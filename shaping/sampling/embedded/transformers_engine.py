@@ -222,14 +222,14 @@ class TransformersEngine:
             self._cached[session] = []
 
     async def _run(self) -> None:
-        """Read all waiting prompts once there are as many as decoding rows; otherwise decode one token per row."""
+        """Read all waiting prompts once there are as many as rows that sample; otherwise decode one token per row."""
         await asyncio.sleep(0)
         while self._waiting or self._active:
             # Drop requests of cancelled callers: their sessions are closed, and perhaps their event loops.
             self._waiting = [r for r in self._waiting if not r.future.done()]
             self._active = [r for r in self._active if not r.future.done()]
             try:
-                if self._waiting and len(self._waiting) >= len(self._active):
+                if self._waiting and len(self._waiting) >= sum(r.params.max_tokens > 0 for r in self._active):
                     admitted, self._waiting = self._waiting, []
                     self._active += admitted  # before the forward pass, whose error must reach their callers
                     self._active.sort(key=lambda r: self._slot[r.session])
