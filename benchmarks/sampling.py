@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,31 +80,26 @@ def benchmark(quick: bool) -> list[Row]:
     config = study(quick)
     run, directory = unshaped(config), started(unshaped(config))
     player, loop = Player(run, directory), GenerateLoop(directory, run.train.temperature)
-    rows = []
+    batch = episode_requests(run, run.train.worlds)
+    episodes = player.play(batch)
+    lengths, sampled = [len(e.tokens) for e in episodes], sum(int(e.loss_mask.sum()) for e in episodes)
+
+    def ours() -> None:
+        player.play(batch)
+
+    print(f"{len(episodes)} episodes of {min(lengths)} to {max(lengths)} tokens, {sampled} sampled")
     repetitions, warm_up = (1, 0) if quick else (3, 1)
-    for what, worlds in (("training", run.train.worlds), ("evaluation", run.eval.worlds)):
-        batch = episode_requests(run, worlds)
-        episodes = player.play(batch)
-        lengths, sampled = [len(e.tokens) for e in episodes], sum(int(e.loss_mask.sum()) for e in episodes)
-
-        def ours(batch: list[EpisodeRequest] = batch) -> None:
-            player.play(batch)
-
-        def peer(use_cache: bool, episodes: list[Episode] = episodes) -> None:
-            loop.replay(episodes, use_cache=use_cache)
-
-        print(f"{what} worlds: {len(episodes)} episodes of {min(lengths)} to {max(lengths)} tokens, {sampled} sampled")
-        cached = interleaved([ours, lambda: peer(True)], repetitions, warm_up)
-        rows.append(throughput(f"{what}: generate", "tokens/s", *cached, work=sampled, target="ratio >= 2"))
-        if what == "training":
-            plain = interleaved([ours, lambda: peer(False)], 1, warm_up=0)
-            rows.append(throughput(f"{what}: generate, use_cache=False", "tokens/s", *plain, work=sampled))
-            for positions in get_args(Positions):
-                rows.append(_with_states(positions, run, directory, batch, "", repetitions))
-    return [*rows, *_of_a_larger_model(run, quick)]
+    cached = interleaved([ours, lambda: loop.replay(episodes, use_cache=True)], repetitions, warm_up)
+    plain = interleaved([ours, lambda: loop.replay(episodes, use_cache=False)], 1, warm_up=0)
+    return [
+        throughput("training: generate", "tokens/s", *cached, work=sampled, target="ratio >= 2"),
+        throughput("training: generate, use_cache=False", "tokens/s", *plain, work=sampled),
+        *_with_states(get_args(Positions), run, directory, batch, "", quick),
+        *_with_states_of_a_larger_model(run, quick),
+    ]
 
 
-def _of_a_larger_model(run: RunConfig, quick: bool) -> list[Row]:
+def _with_states_of_a_larger_model(run: RunConfig, quick: bool) -> list[Row]:
     """The same of a random model of SmolLM2-135M's shape, whose completions have 48 tokens each."""
     shape = TINY if quick else replace(SHAPES[0], vocabulary=TINY.vocabulary)
     train = run.train.model_copy(update={"max_tokens": 4 if quick else 48, "groups": 2, "group_size": 4})
@@ -112,21 +108,24 @@ def _of_a_larger_model(run: RunConfig, quick: bool) -> list[Row]:
     batch = episode_requests(small, {"clerk": {"size": 2, "horizon": 2}})
     with tempfile.TemporaryDirectory() as scratch:
         write_model(shape, Path(scratch))
-        kinds: tuple[Positions, ...] = ("response", "prompt_end")
-        return [_with_states(kind, small, Path(scratch), batch, f"{shape.name}, ", 1 if quick else 2) for kind in kinds]
+        return _with_states(("response", "prompt_end"), small, Path(scratch), batch, f"{shape.name}, ", quick)
 
 
 def _with_states(
-    positions: Positions, run: RunConfig, directory: Path, batch: list[EpisodeRequest], model: str, repetitions: int
-) -> Row:
-    """Sampling that keeps hidden states beside sampling that keeps none."""
-    reader = Player(run, directory, [Capture("probe", positions=positions, phase="sampling")])
+    kinds: Sequence[Positions], run: RunConfig, directory: Path, batch: list[EpisodeRequest], model: str, quick: bool
+) -> list[Row]:
+    """Sampling that keeps hidden states of each of these kinds of positions, beside sampling that keeps none."""
     plain = Player(run, directory)
     sampled = sum(int(e.loss_mask.sum()) for e in plain.play(batch))
-    pair = interleaved([lambda: reader.play(batch), lambda: plain.play(batch)], repetitions)
-    # Three per cent of an update, of which sampling is 60 per cent.
-    name = f"{model}states of {positions}: none"
-    return throughput(name, "tokens/s", *pair, work=sampled, target="ratio >= 0.95")
+    repetitions, warm_up = (1, 0) if quick else (5, 1)  # they differ by a few per cent
+    rows = []
+    for positions in kinds:
+        reader = Player(run, directory, [Capture("probe", positions=positions, phase="sampling")])
+        pair = interleaved([partial(reader.play, batch), partial(plain.play, batch)], repetitions, warm_up)
+        # Three per cent of an update, of which sampling is 60 per cent.
+        name = f"{model}states of {positions}: none"
+        rows.append(throughput(name, "tokens/s", *pair, work=sampled, target="ratio >= 0.95"))
+    return rows
 
 
 if __name__ == "__main__":

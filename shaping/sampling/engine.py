@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from shaping.hooks import ActivationEdit, Capture
 
 
+_SPANS = {"motive": int(SpanKind.MOTIVE), "action": int(SpanKind.ACTION)}
+"""Positions of captures that are spans; as plain numbers, which numpy compares faster."""
+
+
 class EngineError(RuntimeError):
     """An engine cannot start, cannot take an argument, or has failed."""
 
@@ -69,7 +73,7 @@ class CompletionStates:
         """
         if self.unread:
             raise EngineError(f"capture {self.capture.name!r}: the last token of a completion has not been read")
-        wanted = {"motive": SpanKind.MOTIVE, "action": SpanKind.ACTION}.get(self.capture.positions)
+        wanted = _SPANS.get(self.capture.positions)
         chosen = self.states if wanted is None else self.states[np.asarray(kinds) == wanted]
         if not len(chosen):
             return np.full(self.states.shape[1:], np.nan, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Transcript:
         self._finished = True
         self._pending: list[Turn] = []
         self._states: list[dict[str, NDArray[np.float32]]] = []
-        self._last: tuple[list[int], tuple[CompletionStates, ...]] | None = None
+        self._last: tuple[Sequence[int], tuple[CompletionStates, ...]] | None = None
         self._spoken = slice(0)
         self._forced: tuple[Prefill, list[int]] | None = None
 

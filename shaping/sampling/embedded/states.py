@@ -91,7 +91,7 @@ class Reader:
             last = len(request.tokens) - 1 - start
             own = list(range(max(last, 0), count if self.decoded else last + 1))
             unread = self.unread(request.session)
-            columns += own + ([len(unread) - 1 - start] if unread else own[:1])
+            columns += [*own, len(unread) - 1 - start if unread else 0]  # the last one is for `_fill_in`
             rows += [row] * (len(own) + 1)
             lengths.append(len(own))
         states = self._taken(found, (torch.tensor(rows), torch.tensor(columns)))
