@@ -212,7 +212,7 @@ def test_every_player_reads_with_its_own_adapters_and_edits(make_policy: Callabl
     with torch.no_grad():
         for name in ("a", "b"):
             for tensor in adapters.tensors(name).values():
-                tensor.copy_(torch.randn_like(tensor))
+                tensor.copy_(0.1 * torch.randn_like(tensor))
     edits = {"a": EDITS, "b": OTHER_EDITS}
     players = {name: PlayerMode((name,), edits[name]) for name in ("a", "b")}
     engine = seeing(policy)
@@ -229,8 +229,12 @@ def test_every_player_reads_with_its_own_adapters_and_edits(make_policy: Callabl
         return await asyncio.gather(one(session(0, "a")), one(session(1, "b")))
 
     for name, found in zip(("a", "b"), asyncio.run(both()), strict=True):
+        tokens = [*found[-1][0], *found[-1][1].tokens.tolist()]
+        adapters.activate(("b" if name == "a" else "a",))
+        other = whole(policy, tokens, edits[name])
         adapters.activate((name,))
-        states = whole(policy, [*found[-1][0], *found[-1][1].tokens.tolist()], edits[name])
+        states = whole(policy, tokens, edits[name])
+        assert np.abs(states - other).max(axis=(1, 2)).min() > 1e-2, "adapters can be told apart at every token"
         for prompt, completion in found:
             check(completion, prompt, states)
 
