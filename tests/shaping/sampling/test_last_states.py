@@ -240,7 +240,7 @@ def test_every_player_reads_with_its_own_adapters_and_edits(make_policy: Callabl
 
 
 def test_an_abandoned_session_leaves_nothing_behind(policy: Policy) -> None:
-    """One is closed with its last token unread, one is cancelled while that is read; a third takes a slot of theirs."""
+    """One is closed with its last token unread, one is cancelled while that is read; the id of one is used again."""
     engine = seeing(policy, slots=3)
 
     async def run() -> tuple[Turns, Turns]:
@@ -257,12 +257,13 @@ def test_an_abandoned_session_leaves_nothing_behind(policy: Policy) -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
         engine.close(session(1))
-        engine.open(session(3))
-        other = await turns(engine, session(3))
-        await read_last(engine, session(3), other)
+        engine.open(session(0))
+        other = await turns(engine, session(0))
+        await read_last(engine, session(0), other)
         await read_last(engine, session(2), await going)
         for completion in (left[0][1], cancelled[0][1]):
             assert unread(completion) == ["response", "motive", "action"]
+            assert np.isnan(completion.states[0].states[-1]).all()
             with pytest.raises(EngineError, match="capture 'response': the last token of a completion has not been"):
                 completion.states[0].mean([2] * len(completion.tokens))
         return await going, other
