@@ -80,7 +80,8 @@ class Reader:
         if not found:
             return
         if found[self.layers[0]].shape[1] == 1:  # a decoding step: the most frequent pass, and the simplest
-            for request, start, state in zip(requests, starts, self._taken(found, (slice(None), 0)), strict=True):
+            states = _together([found[layer] for layer in self.layers])[:, 0]
+            for request, start, state in zip(requests, starts, states, strict=True):
                 if start < len(request.tokens):  # nothing of it has been decoded yet
                     request.states.clear()
                     self._fill_in(request.session, state)
@@ -94,17 +95,13 @@ class Reader:
             columns += [*own, len(unread) - 1 - start if unread else 0]  # the last one is for `_fill_in`
             rows += [row] * (len(own) + 1)
             lengths.append(len(own))
-        states = self._taken(found, (torch.tensor(rows), torch.tensor(columns)))
+        taken = (torch.tensor(rows), torch.tensor(columns))
+        states = _together([found[layer][taken] for layer in self.layers])
         at = 0
         for request, start, length in zip(requests, starts, lengths, strict=True):
             request.states[max(start + 1 - len(request.tokens), 0) :] = states[at : at + length]
             self._fill_in(request.session, states[at + length])
             at += length + 1
-
-    def _taken(self, found: Mapping[int, Tensor], at: tuple[Tensor | slice, Tensor | int]) -> NDArray[np.float32]:
-        """The states at (rows, columns) of a pass, [tokens, layers, hidden]."""
-        states: NDArray[np.float32] = torch.stack([found[n][at] for n in self.layers], dim=1).float().cpu().numpy()
-        return states
 
     def _fill_in(self, session: int, state: NDArray[np.float32]) -> None:
         """These are the states [layers, hidden] of the token of a session that was unread, if one was."""
@@ -129,3 +126,9 @@ class Reader:
         if self.decoded:
             self._unread[request.session] = [*request.tokens, *request.sampled], tuple(found)
         return tuple(found)
+
+
+def _together(found: list[Tensor]) -> NDArray[np.float32]:
+    """The states of layers, [..., hidden] each, as [..., layers, hidden]."""
+    states: NDArray[np.float32] = torch.stack(found, dim=-2).float().cpu().numpy()
+    return states
