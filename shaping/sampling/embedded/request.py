@@ -28,11 +28,6 @@ class Request:
     version: list[int] = field(default_factory=list)
     states: Kept = field(default_factory=list)
 
-    @property
-    def last(self) -> int:
-        """The last token."""
-        return self.sampled[-1] if self.sampled else self.tokens[-1]
-
     def has_ended(self, ends: Container[int]) -> bool:
         """Has a token that ends turns been sampled, or as many as are allowed?"""
         return len(self.sampled) >= self.params.max_tokens or (bool(self.sampled) and self.sampled[-1] in ends)

@@ -198,20 +198,12 @@ class TransformersEngine:
             await self.complete(session, unread, SamplingParams(max_tokens=0))
         uniforms = np.random.Generator(np.random.Philox(key=params.seed)).random(params.max_tokens)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._admit(Request(session.id, session.player, tokens, params, future, uniforms))
+        self._waiting.append(Request(session.id, session.player, tokens, params, future, uniforms))
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return await future
 
     # -- the batching loop ---------------------------------------------------------------------------------------
-
-    def _admit(self, request: Request) -> None:
-        """Let a request wait, unless one token is to be read and none sampled: the next decoding step does that."""
-        if request.params.max_tokens or self._cached[request.session] != list(request.tokens[:-1]):
-            self._waiting.append(request)
-        else:
-            self._active = [r for r in self._active if not r.future.done()]  # those of cancelled callers have no slot
-            self._active = sorted([*self._active, request], key=lambda r: self._slot[r.session])
 
     def _drop_cache(self) -> None:
         """Forget all keys and values. Completions under way are read again, with the tokens sampled so far."""
@@ -222,14 +214,14 @@ class TransformersEngine:
             self._cached[session] = []
 
     async def _run(self) -> None:
-        """Read all waiting prompts once there are as many as rows that sample; otherwise decode one token per row."""
+        """Read all waiting prompts once there are as many as decoding rows; otherwise decode one token per row."""
         await asyncio.sleep(0)
         while self._waiting or self._active:
             # Drop requests of cancelled callers: their sessions are closed, and perhaps their event loops.
             self._waiting = [r for r in self._waiting if not r.future.done()]
             self._active = [r for r in self._active if not r.future.done()]
             try:
-                if self._waiting and len(self._waiting) >= sum(r.params.max_tokens > 0 for r in self._active):
+                if self._waiting and len(self._waiting) >= len(self._active):
                     admitted, self._waiting = self._waiting, []
                     self._active += admitted  # before the forward pass, whose error must reach their callers
                     self._active.sort(key=lambda r: self._slot[r.session])
@@ -274,10 +266,10 @@ class TransformersEngine:
 
     def _decode(self, requests: list[Request]) -> None:
         logits = self._replayed(requests)
-        ids = torch.tensor([[r.last] for r in requests])
+        ids = torch.tensor([[r.sampled[-1]] for r in requests])
         positions = torch.tensor([[len(self._cached[r.session])] for r in requests])
         for request in requests:
-            self._cached[request.session].append(request.last)
+            self._cached[request.session].append(request.sampled[-1])
         last = torch.zeros(len(requests), dtype=torch.long)
         if logits is None:
             logits = self._forward(requests, ids, positions, last, self._reader.decoded)
@@ -387,8 +379,7 @@ class TransformersEngine:
         """Hand completed requests to their callers."""
         unfinished: list[Request] = []
         for request in self._active:
-            unread = len(self._cached[request.session]) < len(request.tokens)  # it joined after the last decoding step
-            if unread or not request.has_ended(self._ends):
+            if not request.has_ended(self._ends):
                 unfinished.append(request)
             elif not request.future.done():
                 request.future.set_result(request.completion(self._ends, self._reader))

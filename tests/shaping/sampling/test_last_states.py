@@ -136,7 +136,7 @@ def test_a_session_takes_one_more_pass_at_its_end_and_shows_the_states_of_every_
         check(completion, prompt, whole(policy, tokens, EDITS))
 
 
-def test_the_last_tokens_of_ended_episodes_are_read_together_with_the_steps_of_others(
+def test_the_last_tokens_of_ended_episodes_are_read_together_with_what_others_say(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [EpisodeRequest(lambda n=n: Counting(n), n, 0, sampling_seed=n) for n in (1, 1, 2, 4)]  # type: ignore[misc]
