@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -47,11 +47,16 @@ class Row:
         return {"<": value < float(number), ">=": value >= float(number)}[comparison]
 
 
-Benchmark = Callable[[bool], list[Row]]
+Benchmark = Callable[[bool], Iterable[Row]]
 """`quick` -> rows. Quick runs are for tests: they have tiny settings, and their numbers mean nothing."""
 
 
-def interleaved(variants: Sequence[Callable[[], object]], repetitions: int, warm_up: int = 1) -> list[list[float]]:
+def interleaved(
+    variants: Sequence[Callable[[], object]],
+    repetitions: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
     """Seconds per variant and repetition. The variants take turns, so that a busy moment of the machine hits all."""
     for _ in range(warm_up):
         for variant in variants:
@@ -59,9 +64,9 @@ def interleaved(variants: Sequence[Callable[[], object]], repetitions: int, warm
     seconds: list[list[float]] = [[] for _ in variants]
     for _ in range(repetitions):
         for taken, variant in zip(seconds, variants, strict=True):
-            start = time.perf_counter()
+            start = clock()
             variant()
-            taken.append(time.perf_counter() - start)
+            taken.append(clock() - start)
     return seconds
 
 
@@ -105,7 +110,9 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of this process (default: one)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    rows = benchmark(options.quick)
+    rows: list[Row] = []
+    for row in benchmark(options.quick):
+        rows.append(row)
+        if options.json:  # after every row: some take an hour together
+            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(show(rows))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
