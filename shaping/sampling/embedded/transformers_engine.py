@@ -250,8 +250,7 @@ class TransformersEngine:
         for request in requests:
             whole = [*request.tokens, *request.sampled]
             cached = self._cached[request.session]
-            if whole[: len(cached)] != cached or len(cached) >= len(whole):
-                cached.clear()  # the prefix has changed at a split: read all tokens again
+            del cached[_in_common(cached, whole[:-1]) :]  # changed at a split, or sampled again after a refusal
             new.append(whole[len(cached) :])
         width = max(map(len, new))
         ids = torch.zeros(len(requests), width, dtype=torch.long)
@@ -389,3 +388,11 @@ class TransformersEngine:
 def checksum(model: PreTrainedModel) -> str:
     """Checksum of a model's parameters and persistent buffers."""
     return weights.checksum(model.state_dict())
+
+
+def _in_common(a: list[int], b: list[int]) -> int:
+    """The number of tokens with which both begin."""
+    shorter = min(len(a), len(b))
+    if a[:shorter] == b[:shorter]:
+        return shorter
+    return next(n for n, (own, other) in enumerate(zip(a, b, strict=False)) if own != other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -175,6 +176,30 @@ def test_a_prefix_that_changes_is_read_again(
 
     second = asyncio.run(two())
     np.testing.assert_allclose(second.logprobs, relearned(policy, prompts[3], second), atol=1e-4)
+
+
+def test_only_what_has_changed_is_read_again(
+    engine: TransformersEngine, prompts: list[list[int]], policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, read = prompts[3], []
+    forward = engine._forward
+    monkeypatch.setattr(engine, "_forward", lambda *of: read.append(int(of[1].shape[1])) or forward(*of))
+    other = [*prompt[:5], *prompts[1]]
+
+    async def three() -> list[Completion]:
+        engine.open(session(0))
+        found = []
+        for tokens, seed in ((prompt, 1), (prompt, 2), (other, 3)):
+            read.append(0)
+            found.append(await engine.complete(session(0), tokens, SamplingParams(8, 1.0, seed)))
+        return found
+
+    found = asyncio.run(three())
+    firsts = [after for before, after in pairwise(read) if not before]
+    shared = next(n for n, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b)
+    assert firsts == [len(prompt), 1, len(other) - shared]
+    for tokens, completion in zip((prompt, prompt, other), found, strict=True):
+        np.testing.assert_allclose(completion.logprobs, relearned(policy, tokens, completion), atol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["set_version", "load_weights", "set_edits"])
