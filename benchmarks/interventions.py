@@ -32,6 +32,7 @@ from shaping.learning.config import LearnerConfig
 from shaping.learning.credit.credit import assign_credit
 from shaping.learning.learner import Learner
 from shaping.learning.policy import Policy
+from shaping.models.lora.subspace import WRITERS
 from shaping.organisms.config import OrganismConfig
 from shaping.organisms.organism import build
 from shaping.sampling.text.render import Renderer
@@ -91,14 +92,21 @@ def heavy(arm: Arm) -> bool:
     return bool(losses or samples or arm.adapters() or arm.edits("training"))
 
 
+def adapted(spec: AdapterSpec, model: Policy) -> tuple[str, ...]:
+    """The modules that an adapter has, as its `targets`."""
+    if spec.targets or spec.subspace is None:
+        return spec.targets
+    return tuple(sorted({name.rpartition(".")[2] for name, _ in model.model.named_modules()} & set(WRITERS)))
+
+
 def measured(name: str, kind: type[Intervention], keys: Sequence[GroupKey], model: Policy, repetitions: int) -> Row:
     """The row of one intervention."""
     arm = compose(name, [kind.example()])
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder))
         arm.interventions[0].prepare(Path(folder))
-    trained = [spec for spec in arm.adapters() if spec.role != "frozen"]
-    kept = [AdapterSpec(s.name, "kept", rank=s.rank, alpha=s.alpha, targets=s.targets) for s in trained]
+    trained = [spec for spec in arm.adapters() if spec.role != "frozen" and "training" in spec.phases]
+    kept = [AdapterSpec(s.name, "kept", rank=s.rank, alpha=s.alpha, targets=adapted(s, model)) for s in trained]
     ours = Updates.of(arm, keys, model)
     peer = Updates.of(compose("identity", [Identity()]), keys, model, kept)
     taken = interleaved([ours.once, peer.once], repetitions, clock=time.process_time)

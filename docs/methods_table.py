@@ -191,7 +191,7 @@ def overheads(document: str) -> dict[str, Overhead]:
 def told_overhead(found: Overhead | None) -> str:
     if found is None:
         return NOTHING
-    more = f", {100 * found.tokens:+.0f} % tokens" if found.tokens else ""
+    more = f", {100 * found.tokens:+.0f} % tokens" if found.tokens >= 0.005 else ""
     return f"{100 * found.time:+.0f} %{more}".replace("-0 %", "+0 %").replace("-", "−")
 
 
