@@ -126,7 +126,7 @@ def large_model() -> Policy:
 
 
 def benchmark(quick: bool) -> Iterator[Row]:
-    """Every built-in intervention : processor seconds of one update, and of the identity's."""
+    """Every built-in intervention: processor seconds of one update, and of the identity's."""
     keys = group_keys(1, ("clerk",)) if quick else group_keys(2)
     small = small_policy()
     model = small if quick else large_model()
