@@ -99,17 +99,33 @@ def adapted(spec: AdapterSpec, model: Policy) -> tuple[str, ...]:
     return tuple(sorted({name.rpartition(".")[2] for name, _ in model.model.named_modules()} & set(WRITERS)))
 
 
-def measured(name: str, kind: type[Intervention], keys: Sequence[GroupKey], model: Policy, repetitions: int) -> Row:
+@dataclass(frozen=True)
+class Setting:
+    """What all interventions are measured with."""
+
+    keys: Sequence[GroupKey]
+    model: Policy
+    saved: Path
+    """Directory of the model, from which interventions make their traits."""
+    repetitions: int
+
+    @classmethod
+    def of(cls, keys: Sequence[GroupKey], model: Policy, folder: Path, repetitions: int) -> Setting:
+        """Save the model in the folder, once for all interventions."""
+        model.save(folder)
+        return cls(keys, model, folder, repetitions)
+
+
+def measured(name: str, kind: type[Intervention], setting: Setting) -> Row:
     """The row of one intervention."""
+    keys, model = setting.keys, setting.model
     arm = compose(name, [kind.example()])
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
-        arm.interventions[0].prepare(Path(folder))
+    arm.interventions[0].prepare(setting.saved)
     trained = [spec for spec in arm.adapters() if spec.role != "frozen" and "training" in spec.phases]
     kept = [AdapterSpec(s.name, "kept", rank=s.rank, alpha=s.alpha, targets=adapted(s, model)) for s in trained]
     ours = Updates.of(arm, keys, model)
     peer = Updates.of(compose("identity", [Identity()]), keys, model, kept)
-    taken = interleaved([ours.once, peer.once], repetitions, clock=time.process_time)
+    taken = interleaved([ours.once, peer.once], setting.repetitions, clock=time.process_time)
     own, other = map(median, taken)
     quicker = median(theirs / mine for mine, theirs in zip(*taken, strict=True))
     share = sum(ours.read) / sum(peer.read)
@@ -128,16 +144,18 @@ def large_model() -> Policy:
 def benchmark(quick: bool) -> Iterator[Row]:
     """Every built-in intervention: processor seconds of one update, and of the identity's."""
     keys = group_keys(1, ("clerk",)) if quick else group_keys(2)
-    small = small_policy()
-    model = small if quick else large_model()
-    for name, kind in built_in().items():
-        try:
-            yield measured(name, kind, keys, model, 1 if quick else 7)
-        except InterventionError as error:
-            if model is small:
-                raise
-            print(f"{name}: its example is for a model of 32 dimensions, which is measured instead ({error})")
-            yield measured(f"{name} on the small model", kind, keys, small, 7)
+    repetitions = 1 if quick else 7
+    with tempfile.TemporaryDirectory() as folder:
+        small = Setting.of(keys, small_policy(), Path(folder, "small"), repetitions)
+        usual = small if quick else Setting.of(keys, large_model(), Path(folder, "usual"), repetitions)
+        for name, kind in built_in().items():
+            try:
+                yield measured(name, kind, usual)
+            except InterventionError as error:
+                if usual is small:
+                    raise
+                print(f"{name}: its example is for a model of 32 dimensions, which is measured instead ({error})")
+                yield measured(f"{name} on the small model", kind, small)
 
 
 if __name__ == "__main__":

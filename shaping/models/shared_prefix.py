@@ -13,9 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shaping.models.attention import Packed, Rules, attend
+
+
+def common_prefix(one: ArrayLike, other: ArrayLike) -> int:
+    """Number of first tokens in which two sequences of token ids [tokens] agree."""
+    first, second = np.asarray(one), np.asarray(other)
+    length = min(len(first), len(second))
+    differ = np.flatnonzero(first[:length] != second[:length])
+    return int(differ[0]) if len(differ) else length
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from shaping.learning.captures import Recorder
 from shaping.learning.policy import Policy
 from shaping.learning.samples.packing import pack
 from shaping.learning.samples.sample import Sample
+from shaping.models.shared_prefix import common_prefix
 from shaping.sampling.text.render import Renderer
 
 _NAME = "prompt"
@@ -78,19 +79,12 @@ def _prompts(
             continue
         observation = sample.origin.observation
         other = np.array(renderer.open(wrapper(observation), observation), np.int64)
-        common = _common(own, other)
+        common = common_prefix(own[:0:-1], other[:0:-1])  # of their ends, without the first token of each
         clean[key], wrapped[key] = _masked(own, common), _masked(other, common)
     if not clean:
         one = samples[0].tokens[:2]
         return [_masked(one, 1)], [_masked(one, 1)]
     return list(clean.values()), list(wrapped.values())
-
-
-def _common(one: np.ndarray, other: np.ndarray) -> int:
-    """Tokens of the longest common suffix that leaves the first token of each out."""
-    length = min(len(one), len(other)) - 1
-    differ = np.flatnonzero(one[len(one) - length :][::-1] != other[len(other) - length :][::-1])
-    return int(differ[0]) if len(differ) else length
 
 
 def _masked(tokens: np.ndarray, common: int) -> Sample:

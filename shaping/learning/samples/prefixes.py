@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shaping.learning.samples.sample import Sample
-from shaping.models.shared_prefix import Family
+from shaping.models.shared_prefix import Family, common_prefix
 
 CALL = 8
 """What it costs a sequence to see its prefix from elsewhere in the row, in tokens: 4 to 7 with a million parameters."""
@@ -61,7 +58,7 @@ def relatives(samples: Sequence[Sample]) -> list[Relatives]:
     limits = [_limit(sample) for sample in samples]
     starts = [s.tokens[:limit].astype(">i8").tobytes() for s, limit in zip(samples, limits, strict=True)]
     order = sorted(range(len(samples)), key=starts.__getitem__)  # big-endian bytes have the order of the numbers
-    common = [_common(samples[a].tokens[: limits[a]], samples[b].tokens[: limits[b]]) for a, b in pairwise(order)]
+    common = [common_prefix(samples[a].tokens[: limits[a]], samples[b].tokens[: limits[b]]) for a, b in pairwise(order)]
     found = _families(order, common, [len(s) for s in samples])
     return sorted(found, key=lambda each: each.members)
 
@@ -92,13 +89,6 @@ def _limit(sample: Sample) -> int:
     """Tokens of a sample that others may share: those before its first loss token, and never all of them."""
     places = sample.loss_positions
     return int(places[0]) if len(places) else len(sample) - 1
-
-
-def _common(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
-    """Number of first tokens in which two sequences agree."""
-    length = min(len(one), len(other))
-    differ = np.flatnonzero(one[:length] != other[:length])
-    return int(differ[0]) if len(differ) else length
 
 
 def _families(order: Sequence[int], common: Sequence[int], lengths: Sequence[int]) -> list[Relatives]:

@@ -25,6 +25,7 @@ from shaping.models.context import longest_context
 from shaping.models.edits import applied
 from shaping.models.forward import adopt, head_logits, layer_states
 from shaping.models.lora.adapters import Adapters
+from shaping.models.shared_prefix import common_prefix
 from shaping.sampling.embedded.cache import SlotCache, Slots, why_not_cached
 from shaping.sampling.embedded.decode_graph import DecodeGraphs
 from shaping.sampling.embedded.draw import Drawing
@@ -250,7 +251,8 @@ class TransformersEngine:
         for request in requests:
             whole = [*request.tokens, *request.sampled]
             cached = self._cached[request.session]
-            del cached[_in_common(cached, whole[:-1]) :]  # changed at a split, or sampled again after a refusal
+            if cached != whole[: min(len(cached), len(whole) - 1)]:  # changed at a split, or sampled again
+                del cached[common_prefix(cached, whole[:-1]) :]
             new.append(whole[len(cached) :])
         width = max(map(len, new))
         ids = torch.zeros(len(requests), width, dtype=torch.long)
@@ -388,11 +390,3 @@ class TransformersEngine:
 def checksum(model: PreTrainedModel) -> str:
     """Checksum of a model's parameters and persistent buffers."""
     return weights.checksum(model.state_dict())
-
-
-def _in_common(a: list[int], b: list[int]) -> int:
-    """The number of tokens with which both begin."""
-    shorter = min(len(a), len(b))
-    if a[:shorter] == b[:shorter]:
-        return shorter
-    return next(n for n, (own, other) in enumerate(zip(a, b, strict=False)) if own != other)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+import numpy as np
 import pytest
 import torch
 from rounding import assert_same_but_rounding
 from torch import Tensor
 
 from shaping.models.attention import Packed, Rules
-from shaping.models.shared_prefix import Family, SharedPrefixes
+from shaping.models.shared_prefix import Family, SharedPrefixes, common_prefix
 
 FAMILIES = (Family(12, (3, 15, 5)), Family(0, (7,)), Family(4, (1, 9, 2, 9)), Family(6, (5,)))
 RULES = {
@@ -55,3 +56,12 @@ def attended(way: str, rules: Rules, groups: int) -> list[Tensor]:
 @pytest.mark.parametrize("way", ["attend", "one by one"])
 def test_each_sequence_sees_the_prefix_and_its_own_tokens(way: str, rules: Rules, groups: int) -> None:
     assert_same_but_rounding(attended(way, rules, groups), attended("by hand", rules, groups))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [([1, 2, 3], [1, 2, 4], 2), ([1, 2], [1, 2, 3], 2), ([5], [1, 5], 0), ([], [1], 0), ([1, 2, 1], [1, 3, 1], 1)],
+)
+def test_two_sequences_begin_alike(one: list[int], other: list[int], expected: int) -> None:
+    assert common_prefix(one, other) == common_prefix(other, one) == expected
+    assert common_prefix(np.array(one, np.int64), np.array(other, np.int64)) == expected
