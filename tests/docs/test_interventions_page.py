@@ -35,6 +35,15 @@ def test_every_built_in_intervention_has_its_row(render: ModuleType) -> None:
     )  # fmt: skip
 
 
+def test_the_table_names_the_judged_studies_of_each_intervention(render: ModuleType, tmp_path: Path) -> None:
+    assert render.measured_in(tmp_path) == {}
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "quickstart" / "verdicts.json").write_text("{}")
+    (tmp_path / "thesis").mkdir()  # registered, and not judged
+    used = {"ActionMask", "Inoculation", "OverseerPenalty", "PlaceboPenalty", "Recontextualization"}
+    assert render.measured_in(tmp_path) == {name: ["quickstart"] for name in used}
+
+
 def test_the_page_on_studies_explains_every_kind_of_control() -> None:
     section = (DOCS / "studies.md").read_text(encoding="utf-8").partition("\n## Controls\n")[2].partition("\n## ")[0]
     listed = {
