@@ -1,7 +1,7 @@
 """Writes the table of docs/interventions/README.md from the built-in classes. `python -m docs.render_interventions`.
 
-It stands between `<!-- interventions -->` and `<!-- /interventions -->`. All else of the page is written by hand. Studies
-are named that are judged and have an arm with the class, so write it again after one is judged.
+It stands between `<!-- interventions -->` and `<!-- /interventions -->`. All else of the page is written by hand.
+Studies are named that are judged and have an arm with the class, so write it again after one is judged.
 """
 
 from __future__ import annotations
