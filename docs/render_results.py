@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docs.method_checks import Checks
 from docs.methods_table import Methods
 from docs.methods_table import signed as _signed
 from docs.results_made import lines_of
@@ -25,14 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / "README.md")
 AT = re.compile(r"\+point=[\w-]+")
 """The point in an arm's name, which stands beside the claim."""
-MARK = re.compile(r"<!-- (arms|claims|methods|made) ([\w-]+)((?: [\w/.@-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
+MARK = re.compile(r"<!-- (arms|checks|claims|methods|made) ([\w-]+)((?: [\w/.@-]+)*) -->\n.*?<!-- / -->", re.DOTALL)
 
 
 def rendered(text: str) -> str:
     """The page with its tables made again.
 
-    They are `<!-- arms STUDY METRIC... -->`, `<!-- claims STUDY -->` and `<!-- methods STUDY -->`; beside them stands
-    `<!-- made STUDY -->`: of which runs they are, whether they are stale, and how far a rerun may differ.
+    They are `<!-- arms STUDY METRIC... -->`, `<!-- claims STUDY -->`, `<!-- methods STUDY -->` and
+    `<!-- checks STUDY -->`; beside them stands `<!-- made STUDY -->`: of which runs they are, whether they are stale,
+    and how far a rerun may differ.
     """
 
     def table(found: re.Match[str]) -> str:
@@ -42,6 +44,7 @@ def rendered(text: str) -> str:
             "claims": lambda: claims(study),
             "made": lambda: lines_of(study),
             "methods": lambda: Methods.of(ROOT / "docs" / "results" / study).lines(),
+            "checks": lambda: Checks.of(ROOT / "docs" / "results" / study).lines(),
         }[kind]()
         return f"<!-- {kind} {study}{found[3]} -->\n" + "\n".join(lines) + "\n<!-- / -->"
 
