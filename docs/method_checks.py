@@ -14,8 +14,7 @@ from statistics import fmean
 
 from scipy import stats
 
-from docs.methods_table import LEVEL, NOTHING, signed, told, words
-from launch.config.loading import load_study
+from docs.methods_table import LEVEL, NOTHING, Methods, signed, told, words
 from launch.report.files.load import Run, Study, load
 from launch.report.statistics.estimate import Estimate, contrast
 
@@ -37,6 +36,8 @@ class Check:
     """The arm that it is compared with; empty: with 0."""
     direction: int
     """1: above it; -1: below it."""
+    metric: str = ""
+    """The metric of the evaluation, if it is just one: its noise is known, as in the table of methods."""
 
 
 def of_summary(metric: str) -> Measure:
@@ -71,7 +72,7 @@ DISTANCE = "auxiliary/activation_consistency"
 
 def _deployed(expected: str, metric: str, other: str, direction: int = -1) -> Check:
     name = {LIES: "lies per chance, deployed", SHORTCUTS: "shortcuts per chance, deployed"}[metric]
-    return Check(expected, name, of_summary(metric), other, direction)
+    return Check(expected, name, of_summary(metric), other, direction, metric)
 
 
 def _trained(expected: str, other: str = "unshaped") -> Check:
@@ -153,11 +154,13 @@ class Checks:
     """The expectations, and the runs that are there."""
 
     study: Study | None
+    methods: Methods
 
     @classmethod
     def of(cls, folder: Path) -> Checks:
         """From docs/results/methods, or a folder like it."""
-        return cls(load(folder / "rows") if (folder / "rows" / "study.json").is_file() else None)
+        study = load(folder / "rows") if (folder / "rows" / "study.json").is_file() else None
+        return cls(study, Methods.of(folder))
 
     def column(self, arm: str, measure: Measure) -> dict[int, float]:
         """Seed -> the number, of the runs that have it."""
@@ -168,6 +171,8 @@ class Checks:
     def estimate(self, arm: str) -> Estimate | None:
         """The difference that decides: Welch's with subjects as fixed effects, or the mean where it is of 0."""
         check = CHECKS[arm]
+        if check.metric:
+            return self.methods.difference(arm, check.other, check.metric)
         weights = {arm: 1.0, **({check.other: -1.0} if check.other else {})}
         columns = {name: self.column(name, check.measure) for name in weights}
         subjects = self.study.subjects if self.study and check.other else None
@@ -176,7 +181,7 @@ class Checks:
     def lines(self) -> Iterator[str]:
         yield "| " + " | ".join(HEAD) + " |"
         yield "|---" * len(HEAD) + "|"
-        labels = {name: arm.label for name, arm in load_study("methods").arms.items()}
+        labels = {name: arm.label for name, arm in self.methods.study.arms.items()}
         for arm, check in CHECKS.items():
             found = self.estimate(arm)
             other = words(check.other) if check.other else "0"

@@ -71,6 +71,7 @@ def test_the_table_is_made_of_the_rows(checks: ModuleType) -> None:
     expected = contrast(columns, {"gradient_routing": 1.0, "routing_placebo": -1.0}, subjects)
     estimate = found.estimate("gradient_routing")
     assert expected and estimate and [*map(float, estimate)] == pytest.approx([*map(float, expected)])
+    assert found.estimate("spillway") == found.methods.difference("spillway", "unshaped"), "one number on a page"
     lines = list(found.lines())
     assert len(lines) == 2 + len(checks.CHECKS) and len({line.count("|") for line in lines}) == 1
 
