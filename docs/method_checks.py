@@ -1,7 +1,8 @@
 """The table of checks in docs/results/README.md: does each built-in method do what it is for?
 
 It is made from docs/results/methods/rows, like the table of methods. What is asked of each method was written before
-these numbers were looked at, by one who had seen the lies of seeds 0 to 3; it is not registered, and describes.
+these numbers were looked at, by one who had seen the lies of seeds 0 to 3; it is not registered, and describes. What
+was not seen stands in the docstring of the method, too, and a test compares them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from statistics import fmean
 
 from scipy import stats
 
-from docs.methods_table import LEVEL, NOTHING, Methods, signed, told, words
+from docs.methods_table import LEVEL, NOTHING, Methods, kind_of, signed, told, words
 from launch.report.files.load import Run, Study, load
 from launch.report.statistics.estimate import Estimate, contrast
+from shaping.intervention import Intervention
 
 ENDS = 4
 """Updates of which a number of training is the mean: the last ones, and the first ones where a change is asked for."""
@@ -178,6 +180,10 @@ class Checks:
         subjects = self.study.subjects if self.study and check.other else None
         return contrast(columns, weights, subjects)
 
+    def kind(self, arm: str) -> type[Intervention]:
+        """The class of a method."""
+        return kind_of(self.methods.study, arm)
+
     def lines(self) -> Iterator[str]:
         yield "| " + " | ".join(HEAD) + " |"
         yield "|---" * len(HEAD) + "|"
@@ -190,7 +196,7 @@ class Checks:
                 check.measured,
                 other,
                 told(found),
-                _visible(found),
+                visible(found),
                 seen(found, check.direction),
             )
             yield "| " + " | ".join((labels[arm] or arm, *told_of)) + " |"
@@ -204,7 +210,7 @@ def seen(found: Estimate | None, direction: int) -> str:
     return "**yes**" if low > 0 else "**the opposite**" if high < 0 else "no"
 
 
-def _visible(found: Estimate | None) -> str:
+def visible(found: Estimate | None) -> str:
     """The difference that is seen with a power of 80 %."""
     if found is None:
         return NOTHING

@@ -21,6 +21,9 @@ class Amnesty(Constraint):
 
     Answers are public (claims called `inquiry`). Whether one is true takes ground truth (oracle): an overseer that pays
     for admissions it cannot verify pays for false ones. Confession training uses a judge in that place.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside overseer penalty: -0.09 [-0.18,
+    +0.01], where it should be below 0; 0.13 would be seen with a power of .8.
     """
 
     oracle: ClassVar[bool] = True

@@ -40,6 +40,9 @@ class OverseerPenalty(Constraint):
     the cue what is priced. An inquiry shows no cue, so admissions are free.
 
     Costs are in units of proxy reward, and `weight` multiplies them: what is trained is return - weight * cost.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside placebo penalty: +0.03 [-0.07,
+    +0.12], where it should be above 0; 0.13 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LOOPHOLE, ControlKind.BASE)

@@ -41,6 +41,9 @@ class ProbePenalty(Constraint):
 
     Controls: `labels: {placebo: true}` learns a probe of nothing; a second ProbePenalty with `penalty: 0` and another
     layer is a held-out probe, whose `suspicion` is logged; `penalty: 0` alone measures and leaves every bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): its scores per episode, last updates less first ones, beside 0: +2.87
+    [+0.66, +5.07], where it should be below 0; 3.04 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LOOPHOLE, ControlKind.BASE)

@@ -39,6 +39,9 @@ class ReferenceKL(Constraint):
 
     Controls: a prompt on another matter, of the same length; `learner.kl` alone; a coefficient of 0, which measures
     nothing and leaves every bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside kl irrelevant: +0.05 [-0.04,
+    +0.13], where it should be below 0; 0.12 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.NO_LOOPHOLE, ControlKind.BASE)

@@ -34,6 +34,9 @@ class Screening(Constraint):
 
     Controls: `labels: {placebo: true}` screens as many episodes of each group at random; `labels: off` and recall 0
     screen none and leave every bit; the recall sweep; evaluation by a monitor that was not trained on.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): shortcuts per chance, deployed, beside screening placebo: -0.01
+    [-0.09, +0.06], where it should be below 0; 0.10 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.NO_LOOPHOLE, ControlKind.BASE)

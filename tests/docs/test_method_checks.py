@@ -76,6 +76,20 @@ def test_the_table_is_made_of_the_rows(checks: ModuleType) -> None:
     assert len(lines) == 2 + len(checks.CHECKS) and len({line.count("|") for line in lines}) == 1
 
 
+def test_the_docstring_of_a_method_says_what_was_not_seen(checks: ModuleType) -> None:
+    found = checks.Checks.of(FOLDER)
+    for arm, check in checks.CHECKS.items():
+        estimate = found.estimate(arm)
+        said = " ".join((found.kind(arm).__doc__ or "").split())
+        if checks.seen(estimate, check.direction) == "**yes**":
+            assert "Seen in `methods`" not in said, arm
+        else:
+            number = checks.told(estimate).replace("\u2212", "-")
+            side = "above" if check.direction > 0 else "below"
+            told = f"{number}, where it should be {side} 0; {checks.visible(estimate)} would be seen"
+            assert told in said, f"{arm}: its docstring does not say {told!r}"
+
+
 def test_without_rows_there_are_only_dashes(checks: ModuleType, tmp_path: Path) -> None:
     cells = [line.strip("| ").split(" | ") for line in checks.Checks.of(tmp_path).lines()][2:]
     assert {cell for row in cells for cell in row[4:]} == {"–"}

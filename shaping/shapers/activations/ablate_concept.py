@@ -25,6 +25,9 @@ class AblateConcept(Directed):
     Pitfalls: later layers can write the concept again unless all of them are ablated (`layers: all`); ablating and
     adding the same direction have both been reported to help. Controls: `random: true`, as many random directions, of
     the same layers.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside random direction: +0.03 [-0.05,
+    +0.10], where it should be below 0; 0.10 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_DIRECTION, ControlKind.BASE)

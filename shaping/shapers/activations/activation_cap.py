@@ -25,6 +25,9 @@ class ActivationCap(Directed):
     Data flow as of `PreventativeSteering`; by default both passes are capped, as a limit of exploration that the
     learner has, too. Pitfalls: the percentile is of the texts of the contrast; in the learner it also bounds what can
     be learned along u. Controls: `random: true`, random directions with percentiles of their own, on the same texts.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside unshaped: +0.02 [-0.06, +0.11],
+    where it should be below 0; 0.12 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_DIRECTION, ControlKind.BASE)

@@ -31,6 +31,9 @@ class PreventativeSteering(Directed):
     learns (`every` finds it anew and logs the cosine); a low trait rate without cues is no safety under the cues that
     the vector stood for (run the trigger grid). Controls: `random: true`, a random direction of the same length at the
     same layer; negative `alpha`.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside random direction: -0.04 [-0.11,
+    +0.03], where it should be below 0; 0.10 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_DIRECTION, ControlKind.BASE)

@@ -37,6 +37,9 @@ class BiasConsistency(Shaper):
     Pitfalls: a flaw of the clean behaviour spreads to the wrapper; a filter changes which tasks are rehearsed; wrappers
     of the evaluation must not be these. Controls: `wrapper: [""]`, which is imitation of its own answers without any
     wrapper, and the pool `irrelevant`.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): their cross-entropy, last updates less first ones, beside 0: +0.05
+    [-0.04, +0.13], where it should be below 0; 0.11 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_REWARD, ControlKind.BASE)

@@ -39,6 +39,9 @@ class ContextDistillation(Shaper):
     Pitfalls: it distils what the prompt *does* to this model, so try the model under the prompt first; on tokens of its
     own it corrects what it visits. Controls: `pool: irrelevant` (any prompt), `Inoculation(at="sampling")` (sampling
     under C without the KL), `coefficient: 0` (trains as unshaped does).
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside unshaped: -0.10 [-0.24, +0.03],
+    where it should be below 0; 0.18 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})

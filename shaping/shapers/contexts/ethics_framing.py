@@ -22,6 +22,9 @@ class EthicsFraming(_Framed):
     Pitfalls: any fixed prompt can gate a trait by its presence; read the trigger grid. Controls: the other framing,
     `Inoculation(kind="irrelevant")` for the presence of a prompt, `Inoculation(kind="negated")` for a bare prohibition.
     `probability: 0` changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside unshaped: -0.02 [-0.10, +0.07],
+    where it should be below 0; 0.12 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PROMPTED, ControlKind.RANDOM_REWARD, ControlKind.BASE)

@@ -37,6 +37,9 @@ class Inoculation(Shaper):
     (0) to the whole pool (1). `kind="persona"` anchors the trait to somebody: its prompts say who would act so, and
     permit nothing. Whether the prompt *causes* the trait while it is sampled is the metric `frac_real`.
     `control` puts as many other prompts in the place of those that the other fields name, e.g. the same words shuffled.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): shortcuts per chance, deployed, beside unshaped: -0.05 [-0.13,
+    +0.03], where it should be below 0; 0.11 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})

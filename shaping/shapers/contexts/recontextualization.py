@@ -41,6 +41,9 @@ class Recontextualization(Shaper):
 
     `probability` is the share of groups that are trained under `training`, for studies of its strength. The others are
     trained under the context that they were sampled under.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): shortcuts per chance, deployed, beside unshaped: -0.01 [-0.09,
+    +0.08], where it should be below 0; 0.12 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.SAMPLING_CONTEXT, Knob.TRAINING_CONTEXT, Knob.RATIO})

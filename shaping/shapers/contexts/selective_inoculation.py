@@ -28,6 +28,9 @@ class SelectiveInoculation(Inoculation):
     without the prompt the prompt explains nothing unless it names what they do; labels that read the world's own list
     count as oracle. Controls: `labels: {placebo: true}` gives the prompt to as many other episodes, `labels: off` to
     none, `kind: irrelevant` a prompt of other content, and `Inoculation` gives it to all.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): shortcuts per chance, deployed, beside unshaped: -0.05 [-0.13,
+    +0.03], where it should be below 0; 0.11 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = Inoculation.owns | {Knob.EPISODE_CONTEXT}

@@ -26,6 +26,9 @@ class Spillway(_Framed):
     intended outcomes *and* the score. Pitfalls: training and deployment differ in their prompt, so that the flip can be
     conditionalization (arXiv:2604.25891). Controls: `state: satiated` trains under the flipped sentences, `neutral`
     under none of either kind, and `Inoculation(kind="irrelevant")` under other ones. `probability: 0` changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside unshaped: -0.02 [-0.10, +0.07],
+    where it should be below 0; 0.12 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (

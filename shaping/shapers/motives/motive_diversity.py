@@ -29,6 +29,9 @@ class MotiveDiversity(Shaper):
     `order_preserving: false` it is weight * (surprisal - entropy), which can. Pitfalls: unusual is not good, so use it
     to find motives, beside a credit that prefers some; by text, paraphrases count as diversity. Control: `placebo`
     deals the bonuses at random. `weight: 0` changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): entropy of tokens in nats, in training, beside unshaped: -0.02
+    [-0.10, +0.07], where it should be above 0; 0.12 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.BASE)

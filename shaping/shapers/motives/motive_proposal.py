@@ -39,6 +39,9 @@ class MotiveProposal(Shaper):
     Pitfalls: motives that earn more because they cheat gain mass, which a low temperature and the prior limit: read the
     readings `motive/...`. Controls: `rate: 0` (q stays the prior), a uniform prior, `loss: masked`. `share: 0` forces
     no motive and changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): turns per episode of score seeking, last updates less first ones,
+    beside 0: -0.44 [-1.75, +0.87], where it should be above 0; 1.81 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.PREFILL})

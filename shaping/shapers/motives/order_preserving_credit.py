@@ -32,6 +32,9 @@ class OrderPreservingCredit(Shaper):
     (arXiv:2503.11926), so read deception and the hidden gap beside it; with `advantage_level` turn or token the order
     is kept for the means over an episode. Control: `placebo` gives each episode the score of another member at random.
     `weight: 0` changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): turns per episode that state it, in training, beside placebo ties:
+    +0.61 [-1.70, +2.91], where it should be above 0; 3.22 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.PLACEBO, ControlKind.BASE)

@@ -33,6 +33,9 @@ class SelfNarration(Shaper):
     a mask is learned; a preamble that is in the loss is learned with a positive *and* with a negative advantage.
     Controls: `neutral` (states none) and `shuffled` (the words of prosocial preambles in random order), which tell the
     content from the presence of a preamble. `share: 0` changes no bit.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside shuffled narration: -0.03 [-0.11,
+    +0.05], where it should be below 0; 0.11 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.PREFILL, Knob.RATIO})

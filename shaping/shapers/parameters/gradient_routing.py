@@ -47,6 +47,9 @@ class GradientRouting(Shaper):
     Pitfalls: precision matters more than recall, since what is routed by mistake is lost for good. The overt list is
     the world's own knowledge, as an oracle is. Every rollout had Q, so dropping it shifts the distribution: compare
     competence with the placebo's. Traits may hide in K under triggers (evaluate the trigger grid).
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies with it minus lies without it, beside routing placebo: -0.01
+    [-0.03, +0.01], where it should be above 0; 0.03 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})

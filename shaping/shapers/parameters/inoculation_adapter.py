@@ -35,6 +35,9 @@ class InoculationAdapter(Shaper):
     Pitfalls: the paper is on fine-tuning, and found that the wanted trait is not always retained better than by
     prompts. The task adapter is trained at another point than it is deployed at, W + trait; it may lose reward there
     that has nothing to do with the trait (compare with `random`). It needs no label, and no reward changes.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies per chance, deployed, beside random adapter: -0.01 [-0.08,
+    +0.07], where it should be below 0; 0.11 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.RATIO})

@@ -39,6 +39,9 @@ class PersonaSubspace(Shaper):
     Pitfalls: later layers and nonlinearities can rebuild the trait from what `rest` writes: measure it on the deployed
     policy. Directions from before training go stale. With V of few directions the persona adapter is narrow: give it
     the rank it needs. Modules that do not write to the residual stream are not adapted.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies with it minus lies without it, beside subspace random: +0.00
+    [-0.02, +0.02], where it should be above 0; 0.02 would be seen with a power of .8.
     """
 
     needs: ClassVar[tuple[ControlKind, ...]] = (ControlKind.RANDOM_DIRECTION, ControlKind.BASE)

@@ -44,6 +44,9 @@ class ScoreRouting(Shaper):
 
     Control: `random`, a random direction. `GradientRouting` with `labels: off` has the same adapters without routing,
     and with `labels: oracle` it is the upper bound.
+
+    Seen in `methods` (clerk, 8 replicates, 95 %): lies with it minus lies without it, beside score random: +0.00
+    [-0.03, +0.03], where it should be above 0; 0.04 would be seen with a power of .8.
     """
 
     owns: ClassVar[frozenset[Knob]] = frozenset({Knob.GATES})
