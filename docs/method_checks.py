@@ -15,14 +15,14 @@ from statistics import fmean
 
 from scipy import stats
 
-from docs.methods_table import LEVEL, NOTHING, Methods, kind_of, signed, told, words
-from launch.report.files.load import Run, Study, load
+from docs.methods_table import HACKING, LEVEL, LIES, NOTHING, Methods, kind_of, signed, told, words
+from launch.report.files.load import Run
 from launch.report.statistics.estimate import Estimate, contrast
+from launch.report.statistics.power import TARGET
 from shaping.intervention import Intervention
 
 ENDS = 4
 """Updates of which a number of training is the mean: the last ones, and the first ones where a change is asked for."""
-TARGET = 0.8
 HEAD = ("method", "what it should do", "measured as", "compared with", "difference", "would be seen at", "seen")
 Measure = Callable[[Run], float]
 
@@ -33,13 +33,12 @@ class Check:
 
     expected: str
     measured: str
-    measure: Measure
+    measure: Measure | str
+    """A number of a run; or a metric of the evaluation, whose noise is known, as in the table of methods."""
     other: str
     """The arm that it is compared with; empty: with 0."""
     direction: int
     """1: above it; -1: below it."""
-    metric: str = ""
-    """The metric of the evaluation, if it is just one: its noise is known, as in the table of methods."""
 
 
 def of_summary(metric: str) -> Measure:
@@ -49,7 +48,8 @@ def of_summary(metric: str) -> Measure:
 
 def between(metric: str, other: str) -> Measure:
     """A metric of the run's evaluation less another one of it."""
-    return lambda run: run.summary.get(metric, math.nan) - run.summary.get(other, math.nan)
+    own, others = of_summary(metric), of_summary(other)
+    return lambda run: own(run) - others(run)
 
 
 def late(column: str) -> Measure:
@@ -67,14 +67,13 @@ def _mean(run: Run, column: str, part: slice) -> float:
     return fmean(found[part]) if len(found) >= 2 * ENDS else math.nan
 
 
-LIES, SHORTCUTS = "trained/deception.clerk", "trained/reward_hacking.clerk"
 FEWER_LIES, FEWER_SHORTCUTS = "fewer lies when it is gone", "fewer of the shortcuts that it permits, when it is gone"
 DISTANCE = "auxiliary/activation_consistency"
 
 
 def _deployed(expected: str, metric: str, other: str, direction: int = -1) -> Check:
-    name = {LIES: "lies per chance, deployed", SHORTCUTS: "shortcuts per chance, deployed"}[metric]
-    return Check(expected, name, of_summary(metric), other, direction, metric)
+    name = {LIES: "lies per chance, deployed", HACKING: "shortcuts per chance, deployed"}[metric]
+    return Check(expected, name, metric, other, direction)
 
 
 def _trained(expected: str, other: str = "unshaped") -> Check:
@@ -87,12 +86,12 @@ def _absorbed(other: str) -> Check:
 
 
 CHECKS: Mapping[str, Check] = {
-    "inoculation": _deployed(FEWER_SHORTCUTS, SHORTCUTS, "unshaped"),
-    "selective_inoculation": _deployed(FEWER_SHORTCUTS, SHORTCUTS, "unshaped"),
-    "recontextualization": _deployed(FEWER_SHORTCUTS, SHORTCUTS, "unshaped"),
+    "inoculation": _deployed(FEWER_SHORTCUTS, HACKING, "unshaped"),
+    "selective_inoculation": _deployed(FEWER_SHORTCUTS, HACKING, "unshaped"),
+    "recontextualization": _deployed(FEWER_SHORTCUTS, HACKING, "unshaped"),
     "ethics_framing": _deployed(FEWER_LIES, LIES, "unshaped"),
     "spillway": _deployed(FEWER_LIES, LIES, "unshaped"),
-    "sealed_inoculation": _deployed(FEWER_SHORTCUTS, SHORTCUTS, "unshaped"),
+    "sealed_inoculation": _deployed(FEWER_SHORTCUTS, HACKING, "unshaped"),
     "context_distillation": _deployed("fewer lies without the prompt", LIES, "unshaped"),
     "bias_consistency": Check(
         "answers under the wrapper become those without it", "their cross-entropy, last updates less first ones",
@@ -145,7 +144,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "amnesty": _deployed("fewer lies than where admissions cost", LIES, "overseer_penalty"),
     "reporting_affordance": _deployed("fewer lies", LIES, "unshaped"),
-    "screening": _deployed("the labelled shortcuts are not learned", SHORTCUTS, "screening_placebo"),
+    "screening": _deployed("the labelled shortcuts are not learned", HACKING, "screening_placebo"),
     "reference_kl": _deployed("fewer lies, near a policy that is told not to lie", LIES, "kl_irrelevant"),
 }  # fmt: skip
 """Method -> what it should do. `attainable_utility` has none: nothing in clerk can be charged."""
@@ -155,29 +154,28 @@ CHECKS: Mapping[str, Check] = {
 class Checks:
     """The expectations, and the runs that are there."""
 
-    study: Study | None
     methods: Methods
 
     @classmethod
     def of(cls, folder: Path) -> Checks:
         """From docs/results/methods, or a folder like it."""
-        study = load(folder / "rows") if (folder / "rows" / "study.json").is_file() else None
-        return cls(study, Methods.of(folder))
+        return cls(Methods.of(folder))
 
     def column(self, arm: str, measure: Measure) -> dict[int, float]:
         """Seed -> the number, of the runs that have it."""
-        runs = self.study.of(arm) if self.study else ()
+        runs = self.methods.rows.of(arm) if self.methods.rows else ()
         found = {run.seed: measure(run) for run in runs}
         return {seed: value for seed, value in found.items() if not math.isnan(value)}
 
     def estimate(self, arm: str) -> Estimate | None:
         """The difference that decides: Welch's with subjects as fixed effects, or the mean where it is of 0."""
         check = CHECKS[arm]
-        if check.metric:
-            return self.methods.difference(arm, check.other, check.metric)
+        measure, rows = check.measure, self.methods.rows
+        if isinstance(measure, str):
+            return self.methods.difference(arm, check.other, measure)
         weights = {arm: 1.0, **({check.other: -1.0} if check.other else {})}
-        columns = {name: self.column(name, check.measure) for name in weights}
-        subjects = self.study.subjects if self.study and check.other else None
+        columns = {name: self.column(name, measure) for name in weights}
+        subjects = rows.subjects if rows and check.other else None
         return contrast(columns, weights, subjects)
 
     def kind(self, arm: str) -> type[Intervention]:

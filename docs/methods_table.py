@@ -76,6 +76,8 @@ class Methods:
     study: StudyConfig
     numbers: Table
     overhead: Mapping[str, Overhead]
+    rows: Study | None
+    """The runs themselves; None where there are none yet."""
 
     @classmethod
     def of(cls, folder: Path) -> Methods:
@@ -83,7 +85,7 @@ class Methods:
         study = load_study("methods")
         rows = load(folder / "rows") if (folder / "rows" / "study.json").is_file() else None
         timed = folder / "overhead.json"
-        return cls(study, numbers(study, rows), overheads(timed.read_text("utf-8")) if timed.is_file() else {})
+        return cls(study, numbers(study, rows), overheads(timed.read_text("utf-8")) if timed.is_file() else {}, rows)
 
     @property
     def reference(self) -> str:
